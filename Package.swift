@@ -1,0 +1,68 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+/// The settings of every Swift target: the upcoming language defaults, and C kept out of our own API.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "swift-flashinfer",
+    products: [
+        .library(name: "FlashInfer", targets: ["FlashInfer"]),
+        .library(name: "FlashInferCore", targets: ["FlashInferCore"]),
+        .library(name: "FlashInferEngine", targets: ["FlashInferEngine"]),
+        .executable(name: "flashinfer", targets: ["FlashInferCLI"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        // Values and pure functions: dtypes, views, geometry, planning, errors, the Device protocol.
+        .target(name: "FlashInferCore", swiftSettings: settings),
+
+        // SIMD micro-kernels in C, one table per instruction set, chosen once from CPUID.
+        .target(name: "CFlashInferCPU"),
+
+        // The operations on a CPU: tiles over micro-kernels, on a persistent thread pool.
+        .target(name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU"], swiftSettings: settings),
+
+        // The public API.
+        .target(name: "FlashInfer", dependencies: ["FlashInferCore", "FlashInferCPU"], swiftSettings: settings),
+
+        // An LLM engine on top: model files, tokenizer, scheduler, block pool, prefix cache, runner.
+        .target(
+            name: "FlashInferEngine",
+            dependencies: [
+                "FlashInfer",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ],
+            swiftSettings: settings),
+
+        // The `flashinfer` command.
+        .executableTarget(
+            name: "FlashInferCLI",
+            dependencies: [
+                "FlashInferEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings),
+
+        // Oracles, poisoned inputs and comparers shared by the tests.
+        .target(
+            name: "TestSupport", dependencies: ["FlashInferCore"], path: "Tests/TestSupport", swiftSettings: settings),
+        .testTarget(
+            name: "FlashInferCoreTests", dependencies: ["FlashInferCore", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "FlashInferCPUTests", dependencies: ["FlashInferCPU", "CFlashInferCPU", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(name: "FlashInferTests", dependencies: ["FlashInfer", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], swiftSettings: settings),
+    ],
+    cLanguageStandard: .gnu17
+)

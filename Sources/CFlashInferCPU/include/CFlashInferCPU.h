@@ -1,0 +1,4 @@
+/// The SIMD micro-kernels of swift-flashinfer's CPU backend: plain C, no state, no allocation.
+#pragma once
+
+#include "fi_cpu.h"
