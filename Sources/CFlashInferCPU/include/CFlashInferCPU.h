@@ -1,4 +1,5 @@
 /// The SIMD micro-kernels of swift-flashinfer's CPU backend: plain C, no state, no allocation.
 #pragma once
 
+#include "fi_attention.h"
 #include "fi_cpu.h"
