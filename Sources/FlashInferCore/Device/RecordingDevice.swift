@@ -102,6 +102,14 @@ public final class RecordingDevice: Device {
         state.withLock { $0.downloaded += source.byteCount }
     }
 
+    /// Changes nothing.
+    public func fill(_ region: MemoryRegion, with byte: UInt8) throws(FlashInferError) {}
+
+    /// Weights of the right size and no content.
+    public func makeWeights(_ parts: [WeightBytes]) throws(FlashInferError) -> any DeviceWeights {
+        try RecordedWeights(parts, device: id)
+    }
+
     /// Remembers the operation.
     public func execute(_ operation: Operation) throws(FlashInferError) {
         state.withLock { $0.operations.append(operation) }
@@ -109,4 +117,18 @@ public final class RecordingDevice: Device {
 
     /// Counts the call.
     public func synchronize() throws(FlashInferError) { state.withLock { $0.synchronizations += 1 } }
+}
+
+/// The sizes of weights that were never stored.
+private final class RecordedWeights: DeviceWeights {
+    let rows: Int
+    let columns: Int
+    let byteCount: Int
+    let device: DeviceID
+
+    init(_ parts: [WeightBytes], device: DeviceID) throws(FlashInferError) {
+        (rows, columns) = try WeightBytes.stackedSize(parts)
+        byteCount = parts.reduce(0) { $0 + $1.bytes.count }
+        self.device = device
+    }
 }
