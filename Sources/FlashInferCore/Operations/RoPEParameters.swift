@@ -49,11 +49,11 @@ public struct RoPEParameters: Sendable, Hashable {
         let dim = rotaryDim ?? headDim
         precondition(dim % 2 == 0 && dim <= headDim, "rotary dimensions are even and within the head")
         return (0..<dim / 2).map { pair in
-            scaled(ElementaryFunctions.pow(Double(theta), -2 * Double(pair) / Double(dim)))
+            scaled(ElementaryFunctions.pow(Double(theta), -2 * Double(pair) / Double(dim)), pair)
         }
     }
 
-    private func scaled(_ frequency: Double) -> Double {
+    private func scaled(_ frequency: Double, _ pair: Int) -> Double {
         switch scaling {
         case .none:
             return frequency
