@@ -26,7 +26,15 @@ typedef struct fi_tile {
     const float *x;
     int64_t columns, x_stride;
     int lane;  // first of the 2 * FI_LANES panel rows
+    // Weights to ask memory for while this tile computes: lines from `ahead` to `ahead_end`, some per block.
+    const uint8_t *ahead, *ahead_end;
+    int64_t ahead_lines;
 } fi_tile;
+
+FI_INLINE const uint8_t *prefetch(const uint8_t *ahead, const fi_tile *t) {
+    for (int64_t i = 0; i < t->ahead_lines && ahead < t->ahead_end; i++, ahead += 64) __builtin_prefetch(ahead, 0, 3);
+    return ahead;
+}
 
 FI_INLINE vi pair_of(const int16_t *q) {
     int32_t pair;
@@ -50,10 +58,12 @@ FI_INLINE void quantized_tile(const fi_panel_layout layout, const int R, const f
     const uint8_t *w = t->panel;
     const int16_t *q = t->q;
     const fi_activation_block *block = t->blocks;
+    const uint8_t *ahead = t->ahead;
     FI_UNROLL for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = vf_zero();
     for (int64_t b = 0; b < count; b++, w += stride, q += 32, block++) {
         const uint8_t *data = w + fi_data_offset(layout) + 4 * t->lane;
         vi sum[FI_TILE_ROWS][2];
+        ahead = prefetch(ahead, t);
         FI_UNROLL for (int half = 0; half < (layout.halves ? 2 : 1); half++) {
             FI_UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = vi_zero();
             const int groups = (layout.nibbles ? 4 : 8) / (layout.halves ? 2 : 1);
@@ -113,11 +123,12 @@ FI_INLINE vf weight_vector(const fi_weight_format format, const uint8_t *column,
 /// K / 32 + 32 rather than with K, and independent chains overlap at M = 1.
 FI_INLINE void float_tile(const fi_weight_format format, const int R, const fi_tile *t, vf (*acc)[2]) {
     const int64_t size = FI_PANEL_ROWS * (format == FI_WEIGHT_F32 ? 4 : 2);
-    const uint8_t *w = t->panel;
+    const uint8_t *w = t->panel, *ahead = t->ahead;
     FI_UNROLL for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = vf_zero();
     for (int64_t begin = 0; begin < t->columns; begin += 32) {
         const int64_t end = begin + 32 < t->columns ? begin + 32 : t->columns;
         vf sum[FI_TILE_ROWS][2];
+        ahead = prefetch(ahead, t);
         FI_UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = vf_zero();
         for (int64_t k = begin; k < end; k++, w += size) {
             const vf w0 = weight_vector(format, w, t->lane), w1 = weight_vector(format, w, t->lane + FI_LANES);
@@ -198,6 +209,10 @@ static const fi_tile_kernel tiles[FI_WEIGHT_FORMAT_COUNT][FI_TILE_ROWS] = {
     FI_TILES(q5_1), FI_TILES(q8_0), FI_TILES(q4_k), FI_TILES(q5_k), FI_TILES(q6_k),
 };
 
+/// How far ahead of the weights in use memory is asked for: enough lines in flight to cover DRAM's latency.
+/// Measured on Zen 5 (M = 1, q4_1): 2048 gives 77 %, 4096 92 %, 8192 98 % of the plain read bandwidth.
+#define FI_PREFETCH_DISTANCE 8192
+
 static void product(const fi_linear_call *c, int64_t panel_begin, int64_t panel_end, int64_t row_begin,
                     int64_t row_end) {
     const int64_t panel_bytes = fi_linear_panel_bytes(c->format, c->columns);
@@ -205,7 +220,15 @@ static void product(const fi_linear_call *c, int64_t panel_begin, int64_t panel_
     if (tile_count <= 0) return;
     // Rows are dealt evenly, so that no tile is left with one row where two halves would do.
     const int64_t base = (row_end - row_begin) / tile_count, extra = (row_end - row_begin) % tile_count;
+    const uint8_t *end = (const uint8_t *)c->packed + panel_end * panel_bytes;
+    // A panel is read from memory by its first tile and from cache by the others. Each tile asks for its share of what
+    // lies one distance ahead: of the stream itself if it is the only one, else of the next panel.
+    const int64_t passes = tile_count * (FI_PANEL_ROWS / (2 * FI_LANES));
+    const int64_t distance = passes == 1 ? FI_PREFETCH_DISTANCE : panel_bytes;
+    const int64_t blocks = (c->columns + 31) / 32, share = (panel_bytes / passes + 127) / 64 * 64;
     for (int64_t panel = panel_begin; panel < panel_end; panel++) {
+        const uint8_t *start = (const uint8_t *)c->packed + panel * panel_bytes;
+        const uint8_t *ahead = start + distance, *limit = ahead + panel_bytes < end ? ahead + panel_bytes : end;
         for (int lane = 0; lane < FI_PANEL_ROWS; lane += 2 * FI_LANES) {
             const int64_t output = panel * FI_PANEL_ROWS + lane;
             if (output >= c->rows) break;
@@ -213,16 +236,20 @@ static void product(const fi_linear_call *c, int64_t panel_begin, int64_t panel_
             for (int64_t i = 0; i < tile_count; i++) {
                 const int64_t height = base + (i < extra);
                 const fi_tile t = {
-                    .panel = (const uint8_t *)c->packed + panel * panel_bytes,
+                    .panel = start,
                     .q = c->q + row * c->columns,
                     .blocks = c->blocks + row * (c->columns / 32),
                     .x = c->x + row * c->x_stride,
                     .columns = c->columns,
                     .x_stride = c->x_stride,
                     .lane = lane,
+                    .ahead = ahead,
+                    .ahead_end = ahead + share < limit ? ahead + share : limit,
+                    .ahead_lines = (share / 64 + blocks - 1) / blocks,
                 };
                 tiles[c->format][height - 1](c, &t, row, output);
                 row += height;
+                ahead = ahead + share < limit ? ahead + share : limit;
             }
         }
     }
