@@ -2,3 +2,4 @@
 #pragma once
 
 #include "fi_cpu.h"
+#include "fi_ops.h"
