@@ -73,6 +73,9 @@ public final class MappedFile: Sendable {
         return UnsafeRawBufferPointer(rebasing: bytes[range])
     }
 
+    /// Whether there is something at `path` that the user may read.
+    static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
+
     /// An error about this file.
     func error(_ problem: ModelFileError.Problem) -> ModelFileError { ModelFileError(file: path, problem: problem) }
 }
