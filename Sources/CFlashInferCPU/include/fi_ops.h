@@ -18,7 +18,7 @@ typedef enum fi_dtype {
     FI_DTYPE_BF16 = 2,  ///< the upper half of binary32
     FI_DTYPE_E4M3 = 3,  ///< OCP FP8 e4m3 ("fn": no infinity, one NaN pattern per sign)
     FI_DTYPE_E5M2 = 4,  ///< OCP FP8 e5m2 (IEEE-like, with infinity)
-    FI_DTYPE_I8 = 5,    ///< two's complement; conversions saturate to [-127, 127]
+    FI_DTYPE_I8 = 5,    ///< two's complement; conversions saturate
 } fi_dtype;
 
 /// A family of rows: row r starts at element (r / inner) * outer_stride + (r % inner) * inner_stride, where `inner` is

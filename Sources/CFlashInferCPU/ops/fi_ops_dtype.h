@@ -40,10 +40,10 @@ FI_INLINE vf v_from_e5m2(vu b) {
     return v_float(bits | ((b & (vu)0x80u) << 24));
 }
 
-/// The nearest integer in [-127, 127]; 0 for NaN.
+/// The nearest integer in [-128, 127]; 0 for NaN.
 FI_INLINE vi v_to_i8(vf x) {
     const vf kept = x == x ? x : v_set(0.0f);
-    const vf clamped = v_min(v_max(kept, v_set(-127.0f)), v_set(127.0f));
+    const vf clamped = v_min(v_max(kept, v_set(-128.0f)), v_set(127.0f));
     const vf magic = v_set(0x1.8p23f);
     const vf sum = clamped + magic;  // the addition rounds to nearest even
     return v_ibits(sum) - v_ibits(magic);
