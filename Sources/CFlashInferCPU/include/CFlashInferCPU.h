@@ -3,3 +3,6 @@
 
 #include "fi_attention.h"
 #include "fi_cpu.h"
+#include "fi_convert.h"
+#include "fi_linear.h"
+#include "fi_ops.h"
