@@ -86,7 +86,8 @@ extension AttentionRun {
                 scratch.slopes[row] = slopes[head * slopeStride]
                 scratch.distance[row] = Int32(truncatingIfNeeded: keys.lowerBound - query)
             }
-            (change.slopes, change.distance) = (UnsafePointer(scratch.slopes + first), scratch.distance + first)
+            change.slopes = UnsafePointer(scratch.slopes + first)
+            change.distance = UnsafePointer(scratch.distance + first)
         }
         if hidesColumns {
             markVisible(tile, keys, stride: Int(stride), scratch)

@@ -104,22 +104,30 @@ final class AttentionScratch {
     private func carve(_ size: AttentionScratchSize, _ layout: inout Layout) {
         let (rows, keys) = (size.rows, CPUAttention.tileKeys)
         let wide = max(rows, keys)
-        queries = layout.take(rows * size.queryStride * 4)
+        queries = layout.bytes(rows * size.queryStride * 4)
         rotated = layout.take(wide * size.queryStride)
-        narrowed = layout.take(keys * size.queryStride * 4)
-        keyPanels = layout.take(keys * size.queryStride * 4)
-        valuePanels = layout.take(keys * size.outputStride * 4)
+        narrowed = layout.bytes(keys * size.queryStride * 4)
+        keyPanels = layout.bytes(keys * size.queryStride * 4)
+        valuePanels = layout.bytes(keys * size.outputStride * 4)
         scores = layout.take(rows * keys)
-        weights = layout.take(rows * keys * 4)
+        weights = layout.bytes(rows * keys * 4)
         output = layout.take(rows * size.outputStride)
-        (rowMax, rowSum, rowScale) = (layout.take(rows), layout.take(rows), layout.take(rows))
-        (slopes, distance) = (layout.take(rows), layout.take(rows))
-        (first, last) = (layout.take(rows), layout.take(rows))
-        (rowOffsets, maskStarts) = (layout.take(rows), layout.take(rows))
-        (keyOffsets, valueOffsets, bufferOffsets) = (layout.take(2 * keys), layout.take(2 * keys), layout.take(keys))
+        rowMax = layout.take(rows)
+        rowSum = layout.take(rows)
+        rowScale = layout.take(rows)
+        slopes = layout.take(rows)
+        distance = layout.take(rows)
+        first = layout.take(rows)
+        last = layout.take(rows)
+        rowOffsets = layout.take(rows)
+        maskStarts = layout.take(rows)
+        keyOffsets = layout.take(2 * keys)
+        valueOffsets = layout.take(2 * keys)
+        bufferOffsets = layout.take(keys)
         positions = layout.take(keys)
         mask = layout.take(rows * keys)
-        (cosines, sines) = (layout.take(wide), layout.take(wide))
+        cosines = layout.take(wide)
+        sines = layout.take(wide)
     }
 }
 
@@ -133,12 +141,12 @@ private struct Layout {
         self.base = base ?? UnsafeMutableRawPointer(bitPattern: 64).unsafelyUnwrapped
     }
 
-    mutating func take(_ byteCount: Int) -> UnsafeMutableRawPointer {
+    mutating func bytes(_ byteCount: Int) -> UnsafeMutableRawPointer {
         defer { used += (byteCount + 63) & ~63 }
         return base + used
     }
 
     mutating func take<Element>(_ count: Int) -> UnsafeMutablePointer<Element> {
-        take(count * MemoryLayout<Element>.stride).assumingMemoryBound(to: Element.self)
+        bytes(count * MemoryLayout<Element>.stride).assumingMemoryBound(to: Element.self)
     }
 }

@@ -138,16 +138,18 @@ private struct StatesMerge {
         let weights = StateMerge(count: states) { lse($0, row, head) }
         let stride = Int64(width)
         sum.update(repeating: 0, count: width)
-        var zero: Int64 = 0
+        let zero: Int64 = 0
         for state in 0..<states {
             let weight = weights.weight(lse(state, row, head))
             // An empty state's output counts for nothing, whatever it holds.
             if weight == 0 { continue }
-            kernels.f32.gather(
-                values, stride,
-                fi_attn_rows(
-                    base: address(self.values, other?.values, state, row, head), offsets: &zero, count: 1,
-                    type: self.values.dtype.attentionType), Int32(width))
+            withUnsafePointer(to: zero) { zero in
+                kernels.f32.gather(
+                    values, stride,
+                    fi_attn_rows(
+                        base: address(self.values, other?.values, state, row, head), offsets: zero, count: 1,
+                        type: self.values.dtype.attentionType), Int32(width))
+            }
             kernels.accumulate(sum, values, weight, Int32(width))
         }
         var scale = weights.scale

@@ -20,12 +20,12 @@ public final class CPUAttention: @unchecked Sendable {
     private let memory = Mutex(AttentionMemory())
 
     /// Attention on `pool`, with the best kernels that this machine has.
-    public convenience init(pool: ThreadPool) { self.init(pool: pool, instructionSet: .detected) }
+    public convenience init(pool: ThreadPool) { self.init(pool: pool, isa: .detected) }
 
-    /// Attention with the kernels of one instruction set: for tests.
+    /// Attention with the kernels of one instruction set.
     ///
     /// - Precondition: the machine and the build have it.
-    package init(pool: ThreadPool, instructionSet: InstructionSet) {
+    public init(pool: ThreadPool, isa instructionSet: InstructionSet) {
         guard instructionSet.isAvailable, let table = fi_attention_table(instructionSet.cValue) else {
             preconditionFailure("\(instructionSet.name) is not available")
         }
