@@ -4,9 +4,12 @@ import Testing
 
 /// One point of the conformance matrix.
 struct AttentionCase: Sendable, CustomTestStringConvertible {
-    enum Layout: CaseIterable, Sendable { case combinedNHD, combinedHND, splitNHD, splitHND, raggedNHD, raggedHND, strided }
+    enum Layout: CaseIterable, Sendable {
+        case combinedNHD, combinedHND, splitNHD, splitHND, raggedNHD, raggedHND, strided
+    }
     enum Feature: CaseIterable, Sendable {
-        case full, causal, window, causalWindow, custom, packed, cap, alibi, ropeHalf, ropeInterleaved, ropeLlama3, sinks
+        case full, causal, window, causalWindow, custom, packed, cap, alibi, ropeHalf, ropeInterleaved, ropeLlama3,
+            sinks
         case everything, packedWindow
     }
 
@@ -76,7 +79,8 @@ struct AttentionCase: Sendable, CustomTestStringConvertible {
                 let layout = Layout.allCases[(index + number) % Layout.allCases.count]
                 cases.append(
                     AttentionCase(
-                        queryType: q, cacheType: kv, layout: layout, feature: feature, pageSize: [16, 1, 3][number % 3],
+                        queryType: q, cacheType: kv, layout: layout, feature: feature,
+                        pageSize: [16, 1, 3][number % 3],
                         seed: UInt64(cases.count)))
             }
             for layout in Layout.allCases {
@@ -95,11 +99,13 @@ struct AttentionCase: Sendable, CustomTestStringConvertible {
         let lengths = [0, 1, 2, 3, 5, 15, 16, 17, 31, 33, 64, 65]
         let dim = dims.randomElement(using: &g) ?? 8
         return AttentionCase(
-            queryType: q, cacheType: kv, outputType: [nil, .float32, .float16, .bfloat16].randomElement(using: &g) ?? nil,
+            queryType: q, cacheType: kv,
+            outputType: [nil, .float32, .float16, .bfloat16].randomElement(using: &g) ?? nil,
             layout: Layout.allCases.randomElement(using: &g) ?? .combinedNHD,
             feature: Feature.allCases.randomElement(using: &g) ?? .full, dimQK: dim,
             dimVO: [dim, dims.randomElement(using: &g) ?? 8].randomElement(using: &g) ?? dim,
-            kvHeads: [1, 2, 3].randomElement(using: &g) ?? 1, group: [1, 1, 2, 3, 4, 5, 8, 9].randomElement(using: &g) ?? 1,
+            kvHeads: [1, 2, 3].randomElement(using: &g) ?? 1,
+            group: [1, 1, 2, 3, 4, 5, 8, 9].randomElement(using: &g) ?? 1,
             pageSize: [1, 2, 5, 16, 64].randomElement(using: &g) ?? 1,
             lengths: (0..<Int.random(in: 1...3, using: &g)).map { _ in
                 let keys = (lengths.randomElement(using: &g) ?? 1) + (Bool.random(using: &g) ? 100 : 0)
@@ -114,11 +120,15 @@ struct AttentionCase: Sendable, CustomTestStringConvertible {
         AttentionCase(
             queryType: .bfloat16, cacheType: .float8E4M3, dimQK: 512, dimVO: 8, kvHeads: 1, group: 16,
             lengths: [(1, 140), (4, 5)]),
-        AttentionCase(queryType: .bfloat16, cacheType: .bfloat16, dimQK: 192, dimVO: 128, lengths: [(140, 300), (1, 513)]),
-        AttentionCase(dimQK: 32, kvHeads: 1, group: 71, lengths: [(1, 300), (5, 270)]),
-        AttentionCase(queryType: .bfloat16, cacheType: .int8, dimQK: 32, kvHeads: 5, group: 1, lengths: [(1, 700), (300, 290)]),
         AttentionCase(
-            queryType: .bfloat16, cacheType: .bfloat16, feature: .causalWindow, dimQK: 32, lengths: [(200, 300), (2, 333)]),
-        AttentionCase(queryType: .float16, cacheType: .float16, feature: .window, dimQK: 32, lengths: [(200, 300), (2, 333)]),
+            queryType: .bfloat16, cacheType: .bfloat16, dimQK: 192, dimVO: 128, lengths: [(140, 300), (1, 513)]),
+        AttentionCase(dimQK: 32, kvHeads: 1, group: 71, lengths: [(1, 300), (5, 270)]),
+        AttentionCase(
+            queryType: .bfloat16, cacheType: .int8, dimQK: 32, kvHeads: 5, group: 1, lengths: [(1, 700), (300, 290)]),
+        AttentionCase(
+            queryType: .bfloat16, cacheType: .bfloat16, feature: .causalWindow, dimQK: 32,
+            lengths: [(200, 300), (2, 333)]),
+        AttentionCase(
+            queryType: .float16, cacheType: .float16, feature: .window, dimQK: 32, lengths: [(200, 300), (2, 333)]),
     ]
 }

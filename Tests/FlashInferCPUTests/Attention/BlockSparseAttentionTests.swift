@@ -28,7 +28,9 @@ import Testing
         let problem = try AttentionProblem(
             geometry: geometry, shape: shape, variant: Self.variants[index], queryType: .float32, kvType: .float32)
         let queries = try AttentionTensor(.float32, [rows, 4, dim])
-        let (keys, values) = (try AttentionTensor(.float32, [columns, 2, dim]), try AttentionTensor(.float32, [columns, 2, dim]))
+        let (keys, values) = (
+            try AttentionTensor(.float32, [columns, 2, dim]), try AttentionTensor(.float32, [columns, 2, dim])
+        )
         for tensor in [queries, keys, values] {
             for element in 0..<tensor.view.elementCount { tensor.set(element, Double(g.normal())) }
         }
