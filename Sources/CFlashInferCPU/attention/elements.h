@@ -104,18 +104,43 @@ FI_INLINE const uint8_t *row_at(const fi_attn_rows *rows, int i) {
     return (const uint8_t *)rows->base + rows->offsets[i];
 }
 
-/// Prefetches the next block of a stream, one head of one token a call, in memory order where heads are contiguous.
+/// Asks for row `i`, if there is one. Rows of a tile lie a whole token apart, which no hardware prefetcher follows.
+FI_INLINE void prefetch_row(const fi_attn_rows *rows, int i, int bytes) {
+    if (i >= rows->count) return;
+    const char *at = (const char *)rows->base + rows->offsets[i];
+    for (int b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 3);
+}
+
+/// Prefetches the next block of a stream, in memory order where heads are contiguous. As many lines are asked for as are
+/// used meanwhile: a burst would fill the miss buffers and hold up the loads behind it.
 typedef struct {
     const fi_attn_stream *stream;
-    int token, head;
+    const char *at;
+    int left, token, head;  // bytes left of the current head, and which one it is
 } prefetcher;
 
-FI_INLINE void prefetch_slice(prefetcher *p) {
+FI_INLINE void prefetch_aim(prefetcher *p) {
     const fi_attn_stream *s = p->stream;
+    p->left = 0;
     if (p->token >= s->next_count) return;
-    const char *at = (const char *)s->next_base + s->next_offsets[p->token] + p->head * s->next_head_stride;
-    for (int b = 0; b < s->next_bytes; b += 64) __builtin_prefetch(at + b, 0, 3);
-    if (++p->head == s->heads) p->head = 0, p->token++;
+    p->at = (const char *)s->next_base + s->next_offsets[p->token] + p->head * s->next_head_stride;
+    p->left = s->next_bytes;
+}
+
+FI_INLINE prefetcher prefetch_start(const fi_attn_stream *s) {
+    prefetcher p = {s, 0, 0, 0, 0};
+    prefetch_aim(&p);
+    return p;
+}
+
+FI_INLINE void prefetch_lines(prefetcher *p, int lines) {
+    for (int i = 0; i < lines && p->left > 0; i++) {
+        __builtin_prefetch(p->at, 0, 3);
+        p->at += 64, p->left -= 64;
+        if (p->left > 0) continue;
+        if (++p->head == p->stream->heads) p->head = 0, p->token++;
+        prefetch_aim(p);
+    }
 }
 
 FI_INLINE const uint8_t *token_at(const fi_attn_stream *s, int head, int token) {

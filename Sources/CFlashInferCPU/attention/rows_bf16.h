@@ -57,6 +57,7 @@ FI_INLINE void pack_key_rows(float *panels, const fi_attn_rows *keys, int width)
         float *panel = panels + (int64_t)k0 * pairs;
         const uint8_t *row[16];
         __mmask32 present[16];
+        for (int i = 0; i < 16; i++) prefetch_row(keys, k0 + FI_PACK_AHEAD + i, width * 2);
         for (int i = 0; i < 16; i++) {
             const bool valid = k0 + i < keys->count;
             row[i] = row_at(keys, valid ? k0 + i : k0);
@@ -85,6 +86,8 @@ FI_INLINE void pair_rows(__m512i a, __m512i b, __m512i *first, __m512i *second) 
 FI_INLINE void pack_value_rows(float *out, int pairs, int from, const fi_attn_rows *values, int width) {
     for (int k = 0; k < ((values->count + 15) & ~15); k += 2) {
         const int j = from / 2 + k / 2;
+        prefetch_row(values, k + FI_PACK_AHEAD, width * 2);
+        prefetch_row(values, k + FI_PACK_AHEAD + 1, width * 2);
         const uint8_t *a = row_at(values, k < values->count ? k : 0);
         const uint8_t *b = row_at(values, k + 1 < values->count ? k + 1 : 0);
         const __mmask32 has_a = k < values->count ? 0xFFFFFFFFu : 0, has_b = k + 1 < values->count ? 0xFFFFFFFFu : 0;

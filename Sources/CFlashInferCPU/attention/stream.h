@@ -21,7 +21,8 @@ FI_INLINE void store_scores(float *s, int64_t stride, vf sums, int row, int all_
 
 /// Rows and tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers.
 FI_INLINE vf stream_block(const float *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k, int head,
-                          int token, int width, fi_attn_type type, const int rows, const int tokens) {
+                          int token, int width, prefetcher *ahead, fi_attn_type type, const int rows,
+                          const int tokens) {
     vf acc[FI_W];
     const uint8_t *key[FI_W];
     const float *query[FI_W];
@@ -30,6 +31,7 @@ FI_INLINE vf stream_block(const float *q, int64_t q_stride, int row, int all_row
     FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + smaller(row + r, all_rows - 1)) * q_stride;
     int c = 0;
     for (; c + FI_W <= width; c += FI_W) {
+        if (ahead && c * element_size(type) % 64 == 0) prefetch_lines(ahead, tokens);
         vf x[FI_W];
         FI_UNROLL for (int t = 0; t < tokens; t++) x[t] = load_as(key[t] + c * element_size(type), type);
         FI_UNROLL for (int r = 0; r < rows; r++) {
@@ -49,15 +51,14 @@ FI_INLINE vf stream_block(const float *q, int64_t q_stride, int row, int all_row
 
 FI_INLINE void stream_scores_as(float *s, int64_t stride, const float *q, int64_t q_stride, int rows,
                                 const fi_attn_stream *k, int width, fi_attn_type type, const int block) {
-    prefetcher ahead = {k, 0, 0};
+    prefetcher ahead = prefetch_start(k);
     const int tokens = FI_W / block;
     for (int t = 0; t < k->count; t += tokens)
         for (int h = 0; h < k->heads; h++) {
-            for (int i = 0; i < tokens; i++) prefetch_slice(&ahead);
             for (int r = 0; r < rows; r += block)
                 store_scores(s + (int64_t)h * rows * stride, stride,
-                             stream_block(q, q_stride, r, rows, k, h, t, width, type, block, tokens), r, rows, t,
-                             k->count, block, tokens);
+                             stream_block(q, q_stride, r, rows, k, h, t, width, r == 0 ? &ahead : 0, type, block, tokens),
+                             r, rows, t, k->count, block, tokens);
         }
 }
 
@@ -65,6 +66,10 @@ static void stream_scores_f32(float *s, int64_t stride, const void *q, int64_t q
                               const fi_attn_stream *keys, int32_t width) {
     if (rows == 1) {
         FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, 1))
+#if FI_W >= 16
+    } else if (rows == 2) {
+        FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, 2))
+#endif
     } else {
         FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, FI_STREAM_BLOCK))
     }
@@ -80,7 +85,7 @@ FI_INLINE void stream_outputs(float *o, int64_t stride, const float *p, int64_t 
     const bool whole = dim + panels * FI_W <= width;
     for (int t = 0; t < v->count; t++) {
         const uint8_t *row = token_at(v, head, t);
-        if (ahead) prefetch_slice(ahead);
+        if (ahead) prefetch_lines(ahead, (panels * FI_W * element_size(type) + 63) / 64);
         vf x[4];
         if (whole) {
             FI_UNROLL for (int n = 0; n < panels; n++) x[n] = load_as(row + (dim + n * FI_W) * element_size(type), type);
@@ -100,7 +105,7 @@ FI_INLINE void stream_values_as(float *o, int64_t stride, const float *p, int64_
                                 const fi_attn_stream *v, int width, fi_attn_type type) {
 #define FI_STREAM_PANELS(ROWS, PANELS)                                                                                \
     stream_outputs(o + row * stride, stride, p + row * p_stride, p_stride, v, h, d, width,                            \
-                   r == 0 && d == 0 ? &ahead : 0, type, ROWS, PANELS)
+                   r == 0 ? &ahead : 0, type, ROWS, PANELS)
 #define FI_STREAM_ALL(ROWS)                                                                                           \
     {                                                                                                                 \
         const int64_t row = (int64_t)h * rows + r;                                                                    \
@@ -108,7 +113,7 @@ FI_INLINE void stream_values_as(float *o, int64_t stride, const float *p, int64_
         for (; d + 4 * FI_W <= width; d += 4 * FI_W) FI_STREAM_PANELS(ROWS, 4);                                       \
         for (; d < width; d += FI_W) FI_STREAM_PANELS(ROWS, 1);                                                       \
     }
-    prefetcher ahead = {v, 0, 0};
+    prefetcher ahead = prefetch_start(v);
     for (int h = 0; h < v->heads; h++) {
         int r = 0;
         for (; r + FI_STREAM_ROWS <= rows; r += FI_STREAM_ROWS) FI_STREAM_ALL(FI_STREAM_ROWS)

@@ -2,8 +2,8 @@
 
 /// As stream_block. 8-bit keys are widened in registers, 64 dims a step.
 FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k,
-                               int head, int token, int width, const byte_table *table, fi_attn_type type,
-                               const int rows, const int tokens) {
+                               int head, int token, int width, prefetcher *ahead, const byte_table *table,
+                               fi_attn_type type, const int rows, const int tokens) {
     vf acc[16];
     const uint8_t *key[16];
     const uint16_t *query[16];
@@ -16,6 +16,7 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
     if (type == FI_ATTN_BF16) {
         int c = 0;
         for (; c + 32 <= width; c += 32) {
+            if (ahead) prefetch_lines(ahead, tokens);
             __m512i x[16];
             FI_UNROLL for (int t = 0; t < tokens; t++) x[t] = _mm512_loadu_si512(key[t] + c * 2);
             FI_UNROLL for (int r = 0; r < rows; r++)
@@ -30,6 +31,7 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
     } else {
         int c = 0;
         for (; c + 64 <= width; c += 64) {
+            if (ahead) prefetch_lines(ahead, tokens);
             FI_UNROLL for (int t = 0; t < tokens; t++) {
                 __m512i x, y;
                 widen_bytes(_mm512_loadu_si512(key[t] + c), table, type, &x, &y);
@@ -53,17 +55,17 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
 
 FI_INLINE void stream_scores_16(float *s, int64_t stride, const uint16_t *q, int64_t q_stride, int rows,
                                 const fi_attn_stream *k, int width, fi_attn_type type, const int block) {
-    prefetcher ahead = {k, 0, 0};
+    prefetcher ahead = prefetch_start(k);
     byte_table table = {};
     if (type != FI_ATTN_BF16) table = byte_table_of(type);
     const int tokens = 16 / block;
     for (int t = 0; t < k->count; t += tokens)
         for (int h = 0; h < k->heads; h++) {
-            for (int i = 0; i < tokens; i++) prefetch_slice(&ahead);
             for (int r = 0; r < rows; r += block)
                 store_scores(s + (int64_t)h * rows * stride, stride,
-                             stream_block_bf16(q, q_stride, r, rows, k, h, t, width, &table, type, block, tokens), r,
-                             rows, t, k->count, block, tokens);
+                             stream_block_bf16(q, q_stride, r, rows, k, h, t, width, r == 0 ? &ahead : 0, &table, type,
+                                               block, tokens),
+                             r, rows, t, k->count, block, tokens);
         }
 }
 
@@ -80,6 +82,8 @@ static void stream_scores_bf16(float *s, int64_t stride, const void *q, int64_t 
                                const fi_attn_stream *keys, int32_t width) {
     if (rows == 1) {
         FI_FOR_NARROW_TYPES(keys->type, stream_scores_16(s, stride, q, q_stride, rows, keys, width, type, 1))
+    } else if (rows == 2) {
+        FI_FOR_NARROW_TYPES(keys->type, stream_scores_16(s, stride, q, q_stride, rows, keys, width, type, 2))
     } else {
         FI_FOR_NARROW_TYPES(keys->type, stream_scores_16(s, stride, q, q_stride, rows, keys, width, type, 4))
     }
@@ -112,7 +116,7 @@ FI_INLINE void stream_outputs_bf16(float *o, int64_t stride, const uint16_t *p, 
     for (int t = 0; t < v->count; t += 2) {
         const bool paired = t + 1 < v->count;
         const uint8_t *a = token_at(v, head, t), *b = token_at(v, head, paired ? t + 1 : t);
-        if (ahead) prefetch_slice(ahead), prefetch_slice(ahead);
+        if (ahead) prefetch_lines(ahead, type == FI_ATTN_BF16 ? 4 : 2);
         __m512i x[4];
         if (type == FI_ATTN_BF16) {
             FI_UNROLL for (int g = 0; g < 2; g++) {
@@ -147,7 +151,7 @@ FI_INLINE void stream_values_16(float *o, int64_t stride, const uint16_t *p, int
                                 const fi_attn_stream *v, int width, fi_attn_type type) {
 #define FI_STREAM_DIMS(ROWS, WHOLE)                                                        \
     stream_outputs_bf16(o + row * stride, stride, p + row * p_stride, p_stride, v, h, d, width, \
-                        r == 0 && d == 0 ? &ahead : 0, &table, type, ROWS, WHOLE)
+                        r == 0 ? &ahead : 0, &table, type, ROWS, WHOLE)
 #define FI_STREAM_ALL(ROWS)                                                                \
     {                                                                                      \
         const int64_t row = (int64_t)h * rows + r;                                         \
@@ -155,7 +159,7 @@ FI_INLINE void stream_values_16(float *o, int64_t stride, const uint16_t *p, int
         for (; d + 64 <= width; d += 64) FI_STREAM_DIMS(ROWS, true);                       \
         if (d < width) FI_STREAM_DIMS(ROWS, false);                                        \
     }
-    prefetcher ahead = {v, 0, 0};
+    prefetcher ahead = prefetch_start(v);
     byte_table table = {};
     if (type != FI_ATTN_BF16) table = byte_table_of(type);
     for (int h = 0; h < v->heads; h++) {

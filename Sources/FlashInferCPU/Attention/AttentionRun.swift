@@ -22,8 +22,6 @@ struct AttentionRun {
     let shape: AttentionShape
     let group: Int
     let size: AttentionScratchSize
-    /// Keys of a streamed block.
-    let blockKeys: Int
     /// The position of query row 0 of the whole batch in a block-sparse matrix; `nil` for sequences.
     let columnOffset: Int?
 
@@ -77,7 +75,6 @@ struct AttentionRun {
         shape = problem.shape
         group = shape.group
         size = AttentionScratchSize(plan)
-        blockKeys = CPUAttention.blockKeys(problem.kvType)
         queryType = problem.queryType.attentionType
         cacheType = problem.kvType.attentionType
         outputType = problem.outputType.attentionType

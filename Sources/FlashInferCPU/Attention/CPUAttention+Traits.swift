@@ -3,15 +3,16 @@ public import FlashInferCore
 extension CPUAttention {
     /// Requests of at most this many packed rows read the cache in place; longer ones pack tiles of keys and values first.
     ///
-    /// Packing costs about 16 cycles a key and head, in place costs about 3 cycles more a row: they meet near 6 rows, but
-    /// reading in place keeps one thread at the memory's bandwidth, which decode is bound by.
+    /// By estimate, not yet measured: packing costs about 16 cycles a key and head once, reading in place about 3 cycles a row
+    /// more than a packed tile, but it keeps one thread near the memory's bandwidth, which short queries are bound by.
     static let streamRows = 16
 
     /// Keys of a packed tile. 128 keys of 128 dims are 32 KiB of bfloat16: a group of panels stays in L1, the tile in L2.
     static let tileKeys = 128
 
-    /// Tokens of a streamed block: about 32 KiB of keys for 8 heads of 128 dims, the distance of the prefetch.
-    static func blockKeys(_ type: DType) -> Int { type.byteCount == 1 ? 32 : 16 }
+    /// Tokens of a streamed block, which is also the distance of the prefetch. 16 cost more instructions a token, 64 push the
+    /// prefetched block out of L2's reach (measured: 16, 32 and 64 tokens of bfloat16 give 21, 24 and 18 GB/s a thread).
+    static let blockKeys = 32
 
     /// Longest head: a row of queries, output and two rows of cache then fit a small part of L1.
     static let maximumHeadDim = 512
@@ -37,7 +38,8 @@ extension CPUAttention {
                     maximumRows: Self.streamRows, queryRows: Self.streamRows, kvHeads: 65_536, fixedCost: 256,
                     keyCost: 12,
                     pairCost: 1),
-                // Prefill: 256 rows amortise packing to 2 %; queries, scores, weights and output are then 384 KiB of L2.
+                // Prefill: 256 rows halve packing's share against 128, and queries, scores, weights and output are still
+                // 384 KiB of L2.
                 .init(maximumRows: .max, queryRows: 256, kvHeads: 1, fixedCost: 2048, keyCost: 4, pairCost: 1),
             ], kvGranularity: Self.tileKeys, minimumSplit: 2 * Self.tileKeys)
     }
