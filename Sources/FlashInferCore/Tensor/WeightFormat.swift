@@ -1,3 +1,5 @@
+// The cases carry ggml's names, whose digits need the underscore: "q40" would read as forty.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 /// How the weights of a matrix are stored in a model file: plain floats, or the block formats of ggml (GGUF files).
 ///
 /// A row of a matrix is a run of blocks, each standing for `blockSize` consecutive weights. All scales are little-endian
@@ -74,6 +76,7 @@ public enum WeightFormat: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 extension WeightFormat: CustomStringConvertible {
+    /// The name in model files, such as "q4_K".
     public var description: String {
         switch self {
         case .float32: "f32"
