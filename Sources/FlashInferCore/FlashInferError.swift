@@ -44,6 +44,7 @@ public enum FlashInferError: Error, Equatable, Sendable {
 }
 
 extension FlashInferError: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String {
         switch self {
         case .invalidArgument(let argument, let found, let expected):
