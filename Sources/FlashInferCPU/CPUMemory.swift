@@ -1,3 +1,4 @@
+internal import CFlashInferCPU
 internal import FlashInferCore
 
 #if canImport(Glibc)
@@ -35,16 +36,7 @@ enum CPUMemory {
     static func deallocate(_ region: MemoryRegion) { free(UnsafeMutableRawPointer(bitPattern: region.address)) }
 
     /// The number of processors this process may run on.
-    static var availableProcessors: Int {
-        #if os(Linux)
-            var set = cpu_set_t()
-            if sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 {
-                let count = withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } }
-                if count > 0 { return count }
-            }
-        #endif
-        return max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1)
-    }
+    static var availableProcessors: Int { Int(fi_available_processors()) }
 
     /// Bytes of physical memory.
     static var physicalByteCount: Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
