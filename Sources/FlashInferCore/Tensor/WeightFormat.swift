@@ -52,6 +52,9 @@ public enum WeightFormat: UInt8, Hashable, Sendable, CaseIterable {
         }
     }
 
+    /// Whether blocks hold integers and scales rather than plain floats.
+    public var isQuantized: Bool { blockSize > 1 }
+
     /// The bytes of `elements` weights; `nil` where that is no whole number of blocks, is negative, or overflows.
     public func byteCount(elements: Int) -> Int? {
         guard elements >= 0, elements % blockSize == 0 else { return nil }
