@@ -132,6 +132,40 @@ struct CPULinearTests {
         }
     }
 
+    @Test("Integer sums are exact up to the largest weights and activations")
+    func integerExact() throws {
+        // Scales of 1 on both sides: d is 1.0, and 32767 in each block of x makes its scale 1.
+        var generator = SplitMix(state: 9)
+        for isExtreme in [false, true] {
+            let quants = (0..<33 * 96).map { _ in isExtreme ? -128 : Int8.random(in: -128...127, using: &generator) }
+            var bytes: [UInt8] = []
+            for block in 0..<33 * 3 {
+                bytes += [0x00, 0x3C] + quants[block * 32..<block * 32 + 32].map { UInt8(bitPattern: $0) }
+            }
+            let pool = ThreadPool(threads: 1)
+            let packed = try bytes.withUnsafeBytes {
+                try PackedMatrix(packing: $0, format: .q8_0, rows: 33, columns: 96, pool: pool)
+            }
+            let integers = (0..<7 * 96).map { index in
+                index % 32 == 5 || isExtreme ? 32_767 : Int.random(in: -32_767...32_767, using: &generator)
+            }
+            let fixture = LinearFixture(format: .q8_0, rows: 33, columns: 96, bytes: bytes, packed: packed)
+            for isa in instructionSets {
+                let y = try fixture.product(integers.map { Float($0) }, count: 7, isa: isa)
+                for index in y.indices {
+                    let (m, n) = (index / 33, index % 33)
+                    var expected: Float = 0
+                    for block in 0..<3 {
+                        var sum = 0
+                        for k in block * 32..<block * 32 + 32 { sum += integers[m * 96 + k] * Int(quants[n * 96 + k]) }
+                        expected += Float(sum)
+                    }
+                    #expect(y[index] == expected)
+                }
+            }
+        }
+    }
+
     @Test(
         "Strides: what lies between rows is neither read nor written", arguments: [WeightFormat.q4_1, .q8_0, .bfloat16])
     func strided(format: WeightFormat) throws {

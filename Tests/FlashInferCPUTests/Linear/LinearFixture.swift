@@ -14,6 +14,14 @@ struct LinearFixture {
     let bytes: [UInt8]
     let packed: PackedMatrix
 
+    init(format: WeightFormat, rows: Int, columns: Int, bytes: [UInt8], packed: PackedMatrix) {
+        self.format = format
+        self.rows = rows
+        self.columns = columns
+        self.bytes = bytes
+        self.packed = packed
+    }
+
     init(_ format: WeightFormat, rows: Int, columns: Int, seed: UInt64 = 1) throws {
         var generator = SplitMix(state: seed)
         let bytes = randomWeights(format, elements: rows * columns, using: &generator)
