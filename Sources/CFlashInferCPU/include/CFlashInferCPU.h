@@ -2,3 +2,6 @@
 #pragma once
 
 #include "fi_cpu.h"
+#include "fi_convert.h"
+#include "fi_linear.h"
+#include "fi_ops.h"

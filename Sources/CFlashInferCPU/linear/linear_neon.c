@@ -1,0 +1,44 @@
+/// Products on AArch64 Advanced SIMD: widening int16 products, pairwise sums.
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#include "../include/fi_linear.h"
+
+#define FI_TILE_ROWS 6
+#define FI_LANES 4
+typedef int32x4_t vi;
+typedef float32x4_t vf;
+
+#define vi_zero() vdupq_n_s32(0)
+#define vi_load(p) vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)(p)))
+#define vi_set1(v) vdupq_n_s32(v)
+#define vi_and(a, b) vandq_s32(a, b)
+#define vi_sub(a, b) vsubq_s32(a, b)
+// Shifts by a register, since a count of zero is not encodable where a layout has no zero point.
+#define vi_sll32(a, n) vshlq_s32(a, vdupq_n_s32(n))
+#define vi_sll16(a, n) vreinterpretq_s32_s16(vshlq_n_s16(vreinterpretq_s16_s32(a), n))
+#define vi_srl16(a, n) vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(a), n))
+#define vi_sra16(a, n) vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s32(a), n))
+#define vf_zero() vdupq_n_f32(0)
+#define vf_load(p) vld1q_f32(p)
+#define vf_store(p, a) vst1q_f32(p, a)
+#define vf_set1(v) vdupq_n_f32(v)
+#define vf_mul(a, b) vmulq_f32(a, b)
+#define vf_add(a, b) vaddq_f32(a, b)
+#define vf_fma(a, b, c) vfmaq_f32(c, a, b)
+#define vf_from_i(a) vcvtq_f32_s32(a)
+#define vf_load_half(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(p))))
+#define vf_load_bf16(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
+
+static inline __attribute__((always_inline)) vi vi_dot(vi acc, vi a, vi b) {
+    const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+    return vaddq_s32(acc, vpaddq_s32(low, high));
+}
+
+#include "quantize.h"
+#include "tile.h"
+
+static const fi_linear_kernels kernels = {quantize, product};
+const fi_linear_kernels *fi_linear_neon(void) { return &kernels; }
+#endif

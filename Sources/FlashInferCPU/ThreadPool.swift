@@ -1,0 +1,176 @@
+internal import CFlashInferCPU
+internal import Synchronization
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+/// Persistent threads that run one closure side by side.
+///
+/// A decode step of a small model is hundreds of parallel regions of tens of microseconds each, so waiting threads first spin
+/// for about the length of such a gap, and only then sleep.
+public final class ThreadPool: Sendable {
+    /// The number of workers, the calling thread included.
+    public let threads: Int
+
+    private let shared: Shared
+
+    /// Starts `threads − 1` threads; the caller of ``run(_:)`` is worker 0.
+    ///
+    /// - Precondition: `threads` is at least 1.
+    public init(threads: Int) {
+        precondition(threads >= 1, "a pool has at least one worker")
+        self.threads = threads
+        shared = Shared(workers: threads - 1)
+        for worker in 1..<threads { shared.start(worker) }
+    }
+
+    deinit { shared.stop() }
+
+    /// Calls `body` once for each worker number `0 ..< threads`, side by side, and returns when all calls have.
+    ///
+    /// Runs one region at a time: concurrent callers take turns. `body` must not call `run` of the same pool.
+    public func run(_ body: (_ worker: Int) -> Void) {
+        if threads == 1 { return body(0) }
+        withoutActuallyEscaping(body) { shared.run($0) }
+    }
+}
+
+/// What the workers share. They hold it, not the pool, so that the pool's end can stop them.
+private final class Shared: @unchecked Sendable {
+    // Unchecked because `body` is a plain variable: it is written only while no worker runs, before `generation` is
+    // released, and read only after `generation` was acquired.
+    private var body: ((Int) -> Void)?
+    private let generation = Atomic<Int>(0)
+    private let running = Atomic<Int>(0)
+    private let sleepers = Atomic<Int>(0)
+    private let isStopping = Atomic<Bool>(false)
+    private let workers: Int
+    private let turn = Mutex<Void>(())
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let wake: UnsafeMutablePointer<pthread_cond_t>
+
+    init(workers: Int) {
+        self.workers = workers
+        mutex = .allocate(capacity: 1)
+        wake = .allocate(capacity: 1)
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(wake, nil)
+    }
+
+    deinit {
+        pthread_cond_destroy(wake)
+        pthread_mutex_destroy(mutex)
+        wake.deallocate()
+        mutex.deallocate()
+    }
+
+    func run(_ body: @escaping (Int) -> Void) {
+        turn.withLock { _ in
+            self.body = body
+            running.store(workers, ordering: .relaxed)
+            advance()
+            body(0)
+            // Workers are at most one region behind, so this wait is short; it never sleeps.
+            var spins = 0
+            while running.load(ordering: .acquiring) != 0 { pause(&spins) }
+            self.body = nil
+        }
+    }
+
+    func stop() {
+        isStopping.store(true, ordering: .releasing)
+        advance()
+    }
+
+    func start(_ worker: Int) {
+        let argument = Unmanaged.passRetained(Start(shared: self, worker: worker)).toOpaque()
+        #if canImport(Darwin)
+            var thread: pthread_t?
+        #else
+            var thread = pthread_t()
+        #endif
+        let status = pthread_create(&thread, nil, workerEntry, argument)
+        precondition(status == 0, "pthread_create failed with status \(status)")
+        #if canImport(Darwin)
+            if let thread { pthread_detach(thread) }
+        #else
+            pthread_detach(thread)
+        #endif
+    }
+
+    /// Opens the next region, and wakes those who sleep.
+    private func advance() {
+        // Sequentially consistent with `sleepers`: either this sees the sleeper, or the sleeper sees the new generation.
+        generation.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
+            pthread_mutex_lock(mutex)
+            pthread_cond_broadcast(wake)
+            pthread_mutex_unlock(mutex)
+        }
+    }
+
+    fileprivate func work(_ worker: Int) {
+        var seen = 0
+        while true {
+            wait(after: seen)
+            if isStopping.load(ordering: .acquiring) { return }
+            seen += 1
+            body?(worker)
+            running.wrappingSubtract(1, ordering: .releasing)
+        }
+    }
+
+    /// Returns once the generation is past `seen`.
+    private func wait(after seen: Int) {
+        var spins = 0
+        while spins < Self.spinLimit {
+            if generation.load(ordering: .acquiring) != seen { return }
+            pause(&spins)
+        }
+        pthread_mutex_lock(mutex)
+        sleepers.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        while generation.load(ordering: .sequentiallyConsistent) == seen { pthread_cond_wait(wake, mutex) }
+        sleepers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// About 50 µs of spinning, the longest serial gap inside a decode step, before a thread sleeps.
+    private static let spinLimit = 4_000
+
+    /// One turn of a spin loop; gives the processor away now and then, for machines with fewer cores than threads.
+    private func pause(_ spins: inout Int) {
+        spins += 1
+        if spins % 1_024 == 0 { sched_yield() } else { fi_spin_hint() }
+    }
+}
+
+/// What a new thread is handed.
+private final class Start {
+    let shared: Shared
+    let worker: Int
+
+    init(shared: Shared, worker: Int) {
+        self.shared = shared
+        self.worker = worker
+    }
+}
+
+#if canImport(Darwin)
+    private func workerEntry(_ argument: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
+        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        start.shared.work(start.worker)
+        return nil
+    }
+#else
+    private func workerEntry(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+        guard let argument else { return nil }
+        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        start.shared.work(start.worker)
+        return nil
+    }
+#endif

@@ -1,0 +1,167 @@
+/// A planned batch of attention on tensors.
+///
+/// ```
+/// output[i, h] = Σ_j softmax_j(score(i, h, j)) · value[j, h / group]
+/// lse[i, h]    = log2 Σ_j 2^(log2(e) · score(i, h, j))
+/// ```
+/// A row that sees no key has output 0 and LSE −∞.
+public struct AttentionOperation: Sendable {
+    /// `[queries, queryHeads, headDimQK]`, float32, float16 or bfloat16; stride 1 within a head.
+    public var queries: TensorView
+
+    /// The keys and values.
+    public var cache: KVCacheView
+
+    /// `[queries, queryHeads, headDimVO]`; stride 1 within a head.
+    public var output: TensorView
+
+    /// `[queries, queryHeads]`, float32: base-2 log-sum-exp of each row's scores. `nil` where not wanted.
+    public var logSumExp: TensorView?
+
+    /// `[Σ queryLength · kvLength]` bytes, or packed bits as ``AttentionVariant/Mask/customPacked`` says: nonzero = seen.
+    public var mask: TensorView?
+
+    /// `[queryHeads]`, float32: the slopes of ``AttentionVariant/PositionEncoding/alibi``; `nil` for ALiBi's own.
+    public var alibiSlopes: TensorView?
+
+    /// `[queryHeads]`, float32: the sinks' logits, natural scale.
+    public var sinks: TensorView?
+
+    /// The plan.
+    public var plan: Plan
+
+    /// `plan.workspaceByteCount` bytes on the same device.
+    public var workspace: MemoryRegion
+
+    /// An operation; call ``validate()`` before it is executed.
+    public init(
+        queries: TensorView, cache: KVCacheView, output: TensorView, logSumExp: TensorView? = nil,
+        mask: TensorView? = nil,
+        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, plan: Plan, workspace: MemoryRegion
+    ) {
+        self.queries = queries
+        self.cache = cache
+        self.output = output
+        self.logSumExp = logSumExp
+        self.mask = mask
+        self.alibiSlopes = alibiSlopes
+        self.sinks = sinks
+        self.plan = plan
+        self.workspace = workspace
+    }
+}
+
+extension AttentionOperation {
+    /// Where each request's mask starts: in bytes of `mask`, `[requests + 1]`.
+    public static func maskIndptr(_ geometry: BatchGeometry, packed: Bool) throws(FlashInferError) -> [Int] {
+        var indptr = [0]
+        indptr.reserveCapacity(geometry.requestCount + 1)
+        var sum = 0
+        for request in 0..<geometry.requestCount {
+            // Each factor has 31 bits, so their product has 62.
+            let elements = geometry.queryLength(request) * geometry.kvLength(request)
+            let (next, overflow) = sum.addingReportingOverflow(packed ? (elements + 7) / 8 : elements)
+            guard !overflow else { throw .overflow("mask of request \(request)") }
+            sum = next
+            indptr.append(sum)
+        }
+        return indptr
+    }
+
+    /// Checks every tensor against the plan.
+    ///
+    /// - Throws: ``FlashInferError`` that names the tensor, what it is, and what it must be.
+    /// - Complexity: O(1), but O(requests) with a custom mask.
+    public func validate() throws(FlashInferError) {
+        let problem = plan.problem
+        let (shape, geometry) = (problem.shape, problem.geometry)
+        try expect(
+            queries, "queries", problem.queryType, [geometry.queryCount, shape.queryHeads, shape.headDimQK])
+        try expect(output, "output", problem.outputType, [geometry.queryCount, shape.queryHeads, shape.headDimVO])
+        try validateCache()
+        if let logSumExp {
+            try expect(logSumExp, "logSumExp", .float32, [geometry.queryCount, shape.queryHeads])
+        }
+        try validateVariantTensors()
+        guard workspace.byteCount >= plan.workspaceByteCount else {
+            throw .lengthMismatch("workspace", found: workspace.byteCount, expected: plan.workspaceByteCount)
+        }
+        guard workspace.device == queries.device || plan.workspaceByteCount == 0 else {
+            throw .invalidArgument("workspace", found: "on \(workspace.device)", expected: "on \(queries.device)")
+        }
+    }
+
+    private func validateCache() throws(FlashInferError) {
+        let (shape, blocks) = (plan.problem.shape, plan.problem.geometry.blocks)
+        guard cache.keys.dtype == plan.problem.kvType else {
+            throw .planMismatch("cache type", planned: "\(plan.problem.kvType)", found: "\(cache.keys.dtype)")
+        }
+        guard cache.keys.headCount == shape.kvHeads else {
+            throw .planMismatch("kv heads", planned: "\(shape.kvHeads)", found: "\(cache.keys.headCount)")
+        }
+        guard cache.keys.headDim == shape.headDimQK, cache.values.headDim == shape.headDimVO else {
+            throw .planMismatch(
+                "head dims", planned: "\(shape.headDimQK) and \(shape.headDimVO)",
+                found: "\(cache.keys.headDim) and \(cache.values.headDim)")
+        }
+        if let blockSize = cache.keys.blockSize, blockSize != blocks.blockSize {
+            throw .planMismatch("page size", planned: "\(blocks.blockSize)", found: "\(blockSize)")
+        }
+        guard cache.keys.blockCount >= blocks.blockLimit else {
+            throw .planMismatch(
+                "a cache of at least this many pages or tokens", planned: "\(blocks.blockLimit)",
+                found: "\(cache.keys.blockCount)")
+        }
+        try expectDevice(cache.keys.view, "keys")
+    }
+
+    private func validateVariantTensors() throws(FlashInferError) {
+        let (variant, heads) = (plan.problem.variant, plan.problem.shape.queryHeads)
+        if let alibiSlopes { try expect(alibiSlopes, "alibiSlopes", .float32, [heads]) }
+        if variant.hasSinks {
+            guard let sinks else {
+                throw .invalidArgument(
+                    "sinks", found: "nil", expected: "float32 [\(heads)], as the plan's variant has sinks")
+            }
+            try expect(sinks, "sinks", .float32, [heads])
+        } else if sinks != nil {
+            throw .planMismatch("sinks", planned: "none", found: "some")
+        }
+        switch variant.mask {
+        case .none, .causal:
+            guard mask == nil else { throw .planMismatch("mask", planned: "\(variant.mask)", found: "a custom mask") }
+        case .custom, .customPacked:
+            let indptr = try Self.maskIndptr(plan.problem.geometry, packed: variant.mask == .customPacked)
+            let bytes = indptr[indptr.count - 1]
+            guard let mask else {
+                throw .invalidArgument(
+                    "mask", found: "nil", expected: "uint8 [\(bytes)], as the plan's variant has a mask")
+            }
+            try expect(mask, "mask", .uint8, [bytes])
+            guard mask.isContiguous else {
+                throw .invalidArgument("mask strides", found: "\(mask.strides)", expected: "contiguous")
+            }
+        }
+    }
+
+    private func expect(
+        _ view: TensorView, _ name: String, _ dtype: DType, _ shape: Shape
+    ) throws(FlashInferError) {
+        guard view.dtype == dtype else {
+            throw .invalidArgument(name, found: "\(view.dtype)", expected: "\(dtype)")
+        }
+        guard view.shape == shape else {
+            throw .invalidArgument(name, found: "of shape \(view.shape)", expected: "\(shape)")
+        }
+        guard view.strides[-1] == 1 || shape[-1] <= 1 else {
+            throw .invalidArgument("\(name) strides", found: "\(view.strides)", expected: "1 in the last dimension")
+        }
+        try expectDevice(view, name)
+    }
+
+    private func expectDevice(_ view: TensorView, _ name: String) throws(FlashInferError) {
+        guard view.device == queries.device else {
+            throw .invalidArgument(name, found: "on \(view.device)", expected: "on \(queries.device), as the queries")
+        }
+    }
+}

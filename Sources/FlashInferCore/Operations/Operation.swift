@@ -1,0 +1,31 @@
+/// One thing a device can do, as a value: what to compute, on which tensors.
+///
+/// A device's `execute(_:)` takes it, a ``RecordingDevice`` keeps it for a test to look at.
+public enum Operation: Sendable {
+    /// Attention of a planned batch.
+    case attention(AttentionOperation)
+    /// Root-mean-square normalisation.
+    case rmsNorm(RMSNormOperation)
+    /// Rotary position embedding.
+    case rope(RoPEOperation)
+    /// A gated activation.
+    case gatedActivation(GatedActivationOperation)
+    /// A weighted sum, or one tensor scaled.
+    case add(AddOperation)
+    /// Conversion between element types.
+    case convert(ConvertOperation)
+    /// Rows of a table.
+    case embedding(EmbeddingOperation)
+    /// Softmax of rows.
+    case softmax(SoftmaxOperation)
+    /// The greatest entry of rows.
+    case argmax(ArgmaxOperation)
+    /// The log-probability of one token of each row.
+    case logProbability(LogProbabilityOperation)
+    /// Sampling one token from each row.
+    case sample(SampleOperation)
+    /// New keys and values into a cache.
+    case appendKV(AppendKVOperation)
+    /// Whole pages of a cache to other pages.
+    case copyPages(CopyPagesOperation)
+}

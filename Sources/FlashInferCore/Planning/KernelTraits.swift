@@ -1,0 +1,65 @@
+/// What a planner must know of a device's attention kernels: their tiles, where they can be cut, and what work costs.
+///
+/// A device's tuning table gives these for a problem; the planner holds no numbers of its own.
+public struct KernelTraits: Sendable, Hashable {
+    /// One kernel's tile, for requests of up to `maximumRows` packed rows (query rows × group).
+    ///
+    /// Which tile a request gets depends on its own rows only, never on its neighbours.
+    public struct Tile: Sendable, Hashable {
+        /// The largest number of packed rows of a request that uses this tile.
+        public var maximumRows: Int
+
+        /// Packed rows per work item.
+        public var queryRows: Int
+
+        /// Key/value heads per work item; capped by the problem's.
+        public var kvHeads: Int
+
+        /// Cost of an item however small.
+        public var fixedCost: Float
+
+        /// Cost of a key of one head, on top of its rows: reading it.
+        public var keyCost: Float
+
+        /// Cost of one (packed row, key) pair of one head.
+        public var pairCost: Float
+
+        /// A tile.
+        public init(
+            maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float
+        ) {
+            precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
+            precondition(
+                fixedCost >= 0 && keyCost >= 0 && pairCost >= 0 && keyCost + pairCost > 0, "work costs something")
+            self.maximumRows = maximumRows
+            self.queryRows = queryRows
+            self.kvHeads = kvHeads
+            self.fixedCost = fixedCost
+            self.keyCost = keyCost
+            self.pairCost = pairCost
+        }
+    }
+
+    /// The tiles, by increasing `maximumRows`; the last takes all that is longer.
+    public var tiles: [Tile]
+
+    /// KV ranges are cut at multiples of this many keys.
+    public var kvGranularity: Int
+
+    /// No cut leaves a part of fewer keys than this.
+    public var minimumSplit: Int
+
+    /// Traits.
+    public init(tiles: [Tile], kvGranularity: Int, minimumSplit: Int) {
+        precondition(!tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0, "traits name at least one tile")
+        self.tiles = tiles
+        self.kvGranularity = kvGranularity
+        self.minimumSplit = minimumSplit
+    }
+
+    /// The tile for a request of `rows` packed rows.
+    func tileIndex(rows: Int) -> Int {
+        for index in tiles.indices.dropLast() where rows <= tiles[index].maximumRows { return index }
+        return tiles.count - 1
+    }
+}
