@@ -10,8 +10,8 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
     case emptyVocabulary
     /// More of something than the limit that keeps memory bounded.
     case tooMany(what: String, count: Int, limit: Int)
-    /// Two places of the vocabulary hold the same token text.
-    case duplicateToken(text: String, firstID: Int, secondID: Int)
+    /// The file that holds the description cannot be read.
+    case unreadableFile(reason: String)
     /// A token id outside `0 ..< vocabularyCount`.
     case tokenIDOutOfRange(what: String, id: Int, vocabularyCount: Int)
     /// A merge rule names a token that the vocabulary lacks.
@@ -38,8 +38,8 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
             "the tokenizer's vocabulary is empty"
         case .tooMany(let what, let count, let limit):
             "tokenizer \(what): \(count) is over the limit of \(limit)"
-        case .duplicateToken(let text, let first, let second):
-            "token \"\(text)\" has two ids, \(first) and \(second)"
+        case .unreadableFile(let reason):
+            reason
         case .tokenIDOutOfRange(let what, let id, let count):
             "\(what) \(id) is outside the vocabulary of \(count) tokens"
         case .unknownMergeToken(let rank, let token):
