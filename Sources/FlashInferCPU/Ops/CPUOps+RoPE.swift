@@ -9,10 +9,10 @@ extension CPUOps {
     public func execute(_ operation: RoPEOperation) {
         let tokens = operation.queries.shape[0]
         let elements = operation.queries.elementCount + (operation.keys?.elementCount ?? 0)
-        guard tokens > 0, let positions = operation.positions.elements(as: Int32.self) else { return }
+        if tokens == 0 { return }
         scratch.withLock { scratch in
             let key = RoPETable.Key(parameters: operation.parameters, headDim: operation.queries.shape[2])
-            let table = scratch.rope.table(for: key, UnsafeBufferPointer(start: positions, count: tokens), self)
+            let table = scratch.rope.table(for: key, operation.positions, self)
             let dim = scratch.rope.rotaryDim
             let queries = Self.arguments(operation.queries, operation.queryOutput, table, dim, operation.parameters)
             var keys: fi_rope_args?
@@ -54,26 +54,23 @@ struct RoPETable: ~Copyable {
     private var values = ScratchArray<Float>()
 
     /// `[positions, rotaryDim]`: each row the cosines, then the sines.
-    mutating func table(
-        for key: Key, _ positions: UnsafeBufferPointer<Int32>, _ ops: borrowing CPUOps
-    ) -> UnsafePointer<Float> {
+    mutating func table(for key: Key, _ wanted: TensorView, _ ops: borrowing CPUOps) -> UnsafePointer<Float> {
         if key != self.key {
             frequencies = key.parameters.frequencies(headDim: key.headDim)
             rotaryDim = 2 * frequencies.count
             (self.key, count) = (key, 0)
         }
-        let values = values.reserve(positions.count * rotaryDim)
-        let known = self.positions.reserve(positions.count)
-        if count == positions.count, positions.elementsEqual(UnsafeBufferPointer(start: known, count: count)) {
-            return UnsafePointer(values)
-        }
-        guard let base = positions.baseAddress else { return UnsafePointer(values) }
-        known.update(from: base, count: positions.count)
-        count = positions.count
+        let tokens = wanted.shape[0]
+        let values = values.reserve(tokens * rotaryDim)
+        let known = positions.reserve(tokens)
+        guard let base = wanted.elements(as: Int32.self) else { return UnsafePointer(values) }
+        if count == tokens, (0..<tokens).allSatisfy({ base[$0] == known[$0] }) { return UnsafePointer(values) }
+        known.update(from: base, count: tokens)
+        count = tokens
         let (pairs, stride) = (frequencies.count, rotaryDim)
         frequencies.withUnsafeBufferPointer { frequencies in
             // A sine and a cosine of a double take some 40 ns.
-            ops.spread(rows: positions.count, units: 60 * positions.count * pairs) { _, first, last in
+            ops.spread(rows: tokens, units: 60 * tokens * pairs) { _, first, last in
                 fi_rope_table(
                     values + Int(first) * stride, base + Int(first), last - first, frequencies.baseAddress,
                     Int64(pairs))

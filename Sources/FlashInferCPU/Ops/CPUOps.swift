@@ -20,16 +20,13 @@ public final class CPUOps: @unchecked Sendable {
     /// Memory kept from call to call. Operations that need some take turns.
     let scratch = Mutex(CPUOpsScratch())
 
-    /// Operations on `pool`, with the best kernels that this machine has.
-    public convenience init(pool: ThreadPool) {
-        self.init(pool: pool, isa: fi_detect_isa().rawValue)
-    }
-
-    /// Operations with the kernels of one instruction set, by its number in `fi_isa`: for tests.
-    package init(pool: ThreadPool, isa: UInt32) {
-        precondition(fi_isa_available(fi_isa(rawValue: isa)), "this machine does not have the instruction set")
+    /// Operations on `pool`, with the kernels of one instruction set: by default the best that this machine has.
+    ///
+    /// - Precondition: this machine has the instruction set.
+    public init(pool: ThreadPool, instructionSet: InstructionSet = .detected) {
+        precondition(instructionSet.isAvailable, "this machine does not have \(instructionSet.name)")
         self.pool = pool
-        kernels = fi_ops_table(fi_isa(rawValue: isa)).pointee
+        kernels = fi_ops_table(instructionSet.cValue).pointee
     }
 
     /// Work units (about one element of a copy) below which waking other threads costs more than it saves: some 10 µs.

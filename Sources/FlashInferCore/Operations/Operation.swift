@@ -28,4 +28,28 @@ public enum Operation: Sendable {
     case appendKV(AppendKVOperation)
     /// Whole pages of a cache to other pages.
     case copyPages(CopyPagesOperation)
+    /// A product with packed weights.
+    case linear(LinearOperation)
+}
+
+extension Operation {
+    /// Checks every tensor and parameter; see each operation for what it throws.
+    public func validate() throws(FlashInferError) {
+        switch self {
+        case .attention(let operation): try operation.validate()
+        case .rmsNorm(let operation): try operation.validate()
+        case .rope(let operation): try operation.validate()
+        case .gatedActivation(let operation): try operation.validate()
+        case .add(let operation): try operation.validate()
+        case .convert(let operation): try operation.validate()
+        case .embedding(let operation): try operation.validate()
+        case .softmax(let operation): try operation.validate()
+        case .argmax(let operation): try operation.validate()
+        case .logProbability(let operation): try operation.validate()
+        case .sample(let operation): try operation.validate()
+        case .appendKV(let operation): try operation.validate()
+        case .copyPages(let operation): try operation.validate()
+        case .linear(let operation): try operation.validate()
+        }
+    }
 }

@@ -93,6 +93,11 @@ extension RoPEParameters {
             guard originalContext > 0 else {
                 throw .invalidArgument("RoPE original context", found: "\(originalContext)", expected: "above 0")
             }
+        case .perPair(let factors):
+            guard factors.count == dim / 2 else {
+                throw .lengthMismatch("RoPE factors", found: factors.count, expected: dim / 2)
+            }
+            for factor in factors { try Self.check(factor, "RoPE factor") }
         }
     }
 
