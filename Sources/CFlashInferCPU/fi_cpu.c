@@ -1,4 +1,8 @@
+#define _GNU_SOURCE
 #include "fi_cpu.h"
+
+#include <sched.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -58,4 +62,13 @@ const char *fi_isa_name(fi_isa isa) {
     case FI_ISA_AVX512_BF16: return "avx512-bf16";
     }
     return "unknown";
+}
+
+int fi_available_processors(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+#endif
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
 }

@@ -26,3 +26,6 @@ const char *fi_isa_name(fi_isa isa);
 
 /// A hint to the processor that this thread is spinning on a memory location.
 void fi_spin_hint(void);
+
+/// The number of processors that this process may run on; 1 where the system cannot tell.
+int fi_available_processors(void);

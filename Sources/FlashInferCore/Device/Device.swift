@@ -36,6 +36,14 @@ public protocol Device: Sendable {
     /// - Precondition: both have the same byte count.
     func download(_ source: MemoryRegion, to destination: UnsafeMutableRawBufferPointer) throws(FlashInferError)
 
+    /// Sets every byte of a region.
+    func fill(_ region: MemoryRegion, with byte: UInt8) throws(FlashInferError)
+
+    /// Packs a weight matrix, or several stacked by rows (fused projections), for ``LinearOperation``.
+    ///
+    /// - Throws: ``FlashInferError`` where sizes disagree, a format is not supported, or memory is short.
+    func makeWeights(_ parts: [WeightRows]) throws(FlashInferError) -> any DeviceWeights
+
     /// Runs (or enqueues) one validated operation.
     func execute(_ operation: Operation) throws(FlashInferError)
 

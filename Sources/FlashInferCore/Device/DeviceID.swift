@@ -9,6 +9,7 @@ public enum DeviceID: Hashable, Sendable {
 }
 
 extension DeviceID: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String {
         switch self {
         case .cpu: "cpu"

@@ -4,4 +4,52 @@
 public enum Operation: Sendable {
     /// Attention of a planned batch.
     case attention(AttentionOperation)
+    /// Root-mean-square normalisation.
+    case rmsNorm(RMSNormOperation)
+    /// Rotary position embedding.
+    case rope(RoPEOperation)
+    /// A gated activation.
+    case gatedActivation(GatedActivationOperation)
+    /// A weighted sum, or one tensor scaled.
+    case add(AddOperation)
+    /// Conversion between element types.
+    case convert(ConvertOperation)
+    /// Rows of a table.
+    case embedding(EmbeddingOperation)
+    /// Softmax of rows.
+    case softmax(SoftmaxOperation)
+    /// The greatest entry of rows.
+    case argmax(ArgmaxOperation)
+    /// The log-probability of one token of each row.
+    case logProbability(LogProbabilityOperation)
+    /// Sampling one token from each row.
+    case sample(SampleOperation)
+    /// New keys and values into a cache.
+    case appendKV(AppendKVOperation)
+    /// Whole pages of a cache to other pages.
+    case copyPages(CopyPagesOperation)
+    /// A product with packed weights.
+    case linear(LinearOperation)
+}
+
+extension Operation {
+    /// Checks every tensor and parameter; see each operation for what it throws.
+    public func validate() throws(FlashInferError) {
+        switch self {
+        case .attention(let operation): try operation.validate()
+        case .rmsNorm(let operation): try operation.validate()
+        case .rope(let operation): try operation.validate()
+        case .gatedActivation(let operation): try operation.validate()
+        case .add(let operation): try operation.validate()
+        case .convert(let operation): try operation.validate()
+        case .embedding(let operation): try operation.validate()
+        case .softmax(let operation): try operation.validate()
+        case .argmax(let operation): try operation.validate()
+        case .logProbability(let operation): try operation.validate()
+        case .sample(let operation): try operation.validate()
+        case .appendKV(let operation): try operation.validate()
+        case .copyPages(let operation): try operation.validate()
+        case .linear(let operation): try operation.validate()
+        }
+    }
 }

@@ -18,6 +18,8 @@ public struct RoPEParameters: Sendable, Hashable {
         case linear(factor: Float)
         /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a ramp between, by wavelength against `originalContext`.
         case llama3(factor: Float, lowFrequencyFactor: Float, highFrequencyFactor: Float, originalContext: Int)
+        /// Pair `i` divided by `factors[i]`, which has `rotaryDim / 2` elements: how GGUF files carry any scaling.
+        case perPair(factors: [Float])
     }
 
     /// The base of the frequencies.
@@ -47,11 +49,11 @@ public struct RoPEParameters: Sendable, Hashable {
         let dim = rotaryDim ?? headDim
         precondition(dim % 2 == 0 && dim <= headDim, "rotary dimensions are even and within the head")
         return (0..<dim / 2).map { pair in
-            scaled(ElementaryFunctions.pow(Double(theta), -2 * Double(pair) / Double(dim)))
+            scaled(ElementaryFunctions.pow(Double(theta), -2 * Double(pair) / Double(dim)), pair)
         }
     }
 
-    private func scaled(_ frequency: Double) -> Double {
+    private func scaled(_ frequency: Double, _ pair: Int) -> Double {
         switch scaling {
         case .none:
             return frequency
@@ -61,6 +63,8 @@ public struct RoPEParameters: Sendable, Hashable {
             let turns = frequency * Double(originalContext) / (2 * .pi)
             let smooth = min(max((turns - Double(low)) / (Double(high) - Double(low)), 0), 1)
             return (1 - smooth) * frequency / Double(factor) + smooth * frequency
+        case .perPair(let factors):
+            return frequency / Double(factors[pair])
         }
     }
 }

@@ -24,11 +24,13 @@ public struct Plan: Sendable, Equatable {
     /// The number of processors planned for.
     public var processorCount: Int { itemIndptr.count - 1 }
 
-    /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.
-    public var workspaceByteCount: Int {
+    /// How large the plan is.
+    public var size: PlanSize {
         PlanSize(
             itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
-            headDimVO: problem.shape.headDimVO
-        ).workspaceByteCount
+            headDimVO: problem.shape.headDimVO)
     }
+
+    /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.
+    public var workspaceByteCount: Int { size.workspaceByteCount }
 }

@@ -3,22 +3,20 @@ extension Planner {
     static func emitBalanced<Sink: WorkSink>(
         _ problem: AttentionProblem, _ traits: KernelTraits, _ processors: Int, into sink: inout Sink
     ) {
-        var left: Float64 = 0
-        problem.forEachTile(traits) { left += Float64($0.cost) }
-        var share = Share(processors: processors, left: left)
+        var share = Share(processors: processors, left: problem.totalCost(traits))
         problem.forEachTile(traits) { tile in
             var start = tile.keyStart
             var parts = 0
             let firstRow = sink.partialRows
             repeat {
                 let rest = tile.keyEnd - start
-                let count = share.take(rest, of: tile, traits)
+                let (count, processor) = share.take(rest, of: tile, traits)
                 let isWhole = parts == 0 && count == rest
                 sink.add(
                     tile.item(
                         keys: start..<start + count,
                         partialRow: isWhole ? -1 : firstRow + parts * tile.rowCount * tile.headCount),
-                    processor: share.processor)
+                    processor: processor)
                 if !isWhole { sink.reserve(partialRows: tile.rowCount * tile.headCount) }
                 parts += 1
                 start += count
@@ -31,7 +29,7 @@ extension Planner {
 /// What is left to be given out, and to whom.
 private struct Share {
     /// The processor whose turn it is.
-    private(set) var processor = 0
+    private var processor = 0
     /// What it can still take.
     private var budget: Float64
     /// What it was given in the first place.
@@ -47,14 +45,14 @@ private struct Share {
         full = budget
     }
 
-    /// How many of `rest` keys the current processor takes; first moves to the next one if it is full.
-    mutating func take(_ rest: Int, of tile: TileWork, _ traits: KernelTraits) -> Int {
+    /// How many of `rest` keys go to which processor: the current one, or if that is full, the next.
+    mutating func take(_ rest: Int, of tile: TileWork, _ traits: KernelTraits) -> (keys: Int, processor: Int) {
         while true {
             let cost = Float64(tile.fixedCost) + Float64(rest) * Float64(tile.keyCost)
             // A share may be overrun by 1/64: cutting costs more than that evens out.
             if cost <= budget + full / 64 || processor == processors - 1 {
                 spend(cost)
-                return rest
+                return (rest, processor)
             }
             let affordable = (budget - Float64(tile.fixedCost)) / Float64(tile.keyCost)
             let count = cut(affordable, rest, from: tile.keyEnd - rest, traits)
@@ -62,13 +60,13 @@ private struct Share {
                 spend(Float64(tile.fixedCost) + Float64(count) * Float64(tile.keyCost))
                 // The other part starts an item of its own.
                 left += Float64(tile.fixedCost)
-                next()
-                return count
+                defer { next() }
+                return (count, processor)
             }
             // Not worth a cut. A tile that is more than half this processor's stays with it, or the shares would drift.
             if budget >= full || cost - budget <= budget {
                 spend(cost)
-                return rest
+                return (rest, processor)
             }
             next()
         }

@@ -22,10 +22,11 @@ extension Planner {
         var fullTiles = 0
         var rowsPerItem = 0
         for tile in traits.tiles {
-            let headTiles = (shape.kvHeads + tile.kvHeads - 1) / tile.kvHeads
+            let heads = min(tile.kvHeads, shape.kvHeads)
+            let headTiles = (shape.kvHeads + heads - 1) / heads
             shortTiles = max(shortTiles, headTiles * maximumRequests)
             fullTiles = max(fullTiles, (headTiles * rowCount + tile.queryRows - 1) / tile.queryRows)
-            rowsPerItem = max(rowsPerItem, min(tile.queryRows, rowCount) * min(tile.kvHeads, shape.kvHeads))
+            rowsPerItem = max(rowsPerItem, min(tile.queryRows, rowCount) * heads)
         }
         let tileCount = shortTiles + fullTiles
         let parts: Int

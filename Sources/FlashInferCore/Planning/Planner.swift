@@ -30,11 +30,12 @@ public enum Planner {
         capacity: PlanSize? = nil
     ) throws(FlashInferError) -> Plan {
         try check(mode, traits, processors)
-        let size = try measure(problem, traits: traits, processors: processors, mode: mode)
-        if let capacity { try check(size, fits: capacity) }
-        var list = WorkList(size, processors: processors)
+        var list = WorkList(processors: processors, items: geometryBound(problem, processors))
         emit(problem, traits, processors, mode, into: &list)
-        return list.plan(problem, traits)
+        let plan = list.plan(problem, traits)
+        let size = try checked(plan.size)
+        if let capacity { try check(size, fits: capacity) }
+        return plan
     }
 
     /// The exact size of the plan for `problem`, by the code that makes it, without making it.
@@ -44,12 +45,23 @@ public enum Planner {
         try check(mode, traits, processors)
         var count = WorkCount()
         emit(problem, traits, processors, mode, into: &count)
-        guard count.partialRows <= Int(Int32.max), count.items <= Int(Int32.max) else {
+        return try checked(
+            PlanSize(
+                itemCount: count.items, mergeCount: count.merges, partialRowCount: count.partialRows,
+                headDimVO: problem.shape.headDimVO))
+    }
+
+    /// Work items are numbered, and partial rows addressed, in 32 bits.
+    private static func checked(_ size: PlanSize) throws(FlashInferError) -> PlanSize {
+        guard size.partialRowCount <= Int(Int32.max), size.itemCount <= Int(Int32.max) else {
             throw .overflow("the plan's partial rows")
         }
-        return PlanSize(
-            itemCount: count.items, mergeCount: count.merges, partialRowCount: count.partialRows,
-            headDimVO: problem.shape.headDimVO)
+        return size
+    }
+
+    /// About how many items a decode batch has; a hint for the first allocation.
+    private static func geometryBound(_ problem: AttentionProblem, _ processors: Int) -> Int {
+        problem.geometry.requestCount * problem.shape.kvHeads + processors
     }
 
     private static func check(_ mode: Mode, _ traits: KernelTraits, _ processors: Int) throws(FlashInferError) {

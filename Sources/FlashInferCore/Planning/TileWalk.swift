@@ -37,31 +37,71 @@ extension AttentionProblem {
     /// Calls `body` with every tile: request by request, heads outside, rows inside.
     @inline(__always)
     func forEachTile(_ traits: KernelTraits, _ body: (TileWork) -> Void) {
-        let group = shape.group
-        for request in 0..<geometry.requestCount {
-            let rows = geometry.queryLength(request) * group
-            if rows == 0 { continue }
-            let index = traits.tileIndex(rows: rows)
-            let tile = traits.tiles[index]
+        forEachRequest(traits) { request, rows, index, tile in
             let headStep = min(tile.kvHeads, shape.kvHeads)
+            if rows <= tile.queryRows, shape.kvHeads % headStep == 0 {
+                // Decode: the heads' tiles differ in their number alone.
+                var work = tileWork(request, index, tile, rows: 0..<rows, heads: 0..<headStep)
+                while work.headStart < shape.kvHeads {
+                    body(work)
+                    work.headStart += headStep
+                }
+                return
+            }
             for headStart in stride(from: 0, to: shape.kvHeads, by: headStep) {
                 let headCount = min(headStep, shape.kvHeads - headStart)
                 for rowStart in stride(from: 0, to: rows, by: tile.queryRows) {
-                    let rowCount = min(tile.queryRows, rows - rowStart)
-                    let keys = visibleKeys(
-                        request, queries: rowStart / group..<(rowStart + rowCount - 1) / group + 1)
                     body(
-                        TileWork(
-                            request: request, tile: index, headStart: headStart, headCount: headCount,
-                            rowStart: rowStart, rowCount: rowCount, keyStart: keys.lowerBound, keyEnd: keys.upperBound,
-                            keyCost: Float(headCount) * (tile.keyCost + Float(rowCount) * tile.pairCost),
-                            fixedCost: tile.fixedCost))
+                        tileWork(
+                            request, index, tile, rows: rowStart..<min(rowStart + tile.queryRows, rows),
+                            heads: headStart..<headStart + headCount))
                 }
             }
         }
     }
 
+    /// The cost of all tiles, uncut: heads differ in nothing but their number, so only rows are walked.
+    func totalCost(_ traits: KernelTraits) -> Float64 {
+        var sum: Float64 = 0
+        forEachRequest(traits) { request, rows, index, tile in
+            let headStep = min(tile.kvHeads, shape.kvHeads)
+            let (whole, rest) = shape.kvHeads.quotientAndRemainder(dividingBy: headStep)
+            for rowStart in stride(from: 0, to: rows, by: tile.queryRows) {
+                let range = rowStart..<min(rowStart + tile.queryRows, rows)
+                sum += Float64(whole) * Float64(tileWork(request, index, tile, rows: range, heads: 0..<headStep).cost)
+                if rest > 0 { sum += Float64(tileWork(request, index, tile, rows: range, heads: 0..<rest).cost) }
+            }
+        }
+        return sum
+    }
+
+    @inline(__always)
+    private func forEachRequest(
+        _ traits: KernelTraits, _ body: (_ request: Int, _ rows: Int, _ index: Int, _ tile: KernelTraits.Tile) -> Void
+    ) {
+        for request in 0..<geometry.requestCount {
+            let rows = geometry.queryLength(request) * shape.group
+            if rows == 0 { continue }
+            let index = traits.tileIndex(rows: rows)
+            body(request, rows, index, traits.tiles[index])
+        }
+    }
+
+    @inline(__always)
+    private func tileWork(
+        _ request: Int, _ index: Int, _ tile: KernelTraits.Tile, rows: Range<Int>, heads: Range<Int>
+    ) -> TileWork {
+        let keys = visibleKeys(
+            request, queries: rows.lowerBound / shape.group..<(rows.upperBound - 1) / shape.group + 1)
+        return TileWork(
+            request: request, tile: index, headStart: heads.lowerBound, headCount: heads.count,
+            rowStart: rows.lowerBound, rowCount: rows.count, keyStart: keys.lowerBound, keyEnd: keys.upperBound,
+            keyCost: Float(heads.count) * (tile.keyCost + Float(rows.count) * tile.pairCost),
+            fixedCost: tile.fixedCost)
+    }
+
     /// A range that holds every key that any of `queries` (rows of request `request`) can see; empty where they see none.
+    @inline(__always)
     package func visibleKeys(_ request: Int, queries: Range<Int>) -> Range<Int> {
         let keys = geometry.kvLength(request)
         // With keys at their matrix columns, positions are not in the order of the list: masks then hide, but skip nothing.

@@ -30,20 +30,31 @@ struct WorkList: WorkSink {
     private var owners: [Int32] = []
     private var merges: [MergeItem] = []
     private var counts: [Int32]
-    private var isSorted = true
+    /// The processor of the last item while items came in processors' order, or `.max` once they did not.
+    private var last: Int32 = 0
     private(set) var partialRows = 0
 
-    init(_ size: PlanSize, processors: Int) {
-        items.reserveCapacity(size.itemCount)
-        owners.reserveCapacity(size.itemCount)
-        merges.reserveCapacity(size.mergeCount)
+    init(processors: Int, items capacity: Int) {
+        items.reserveCapacity(capacity)
         counts = [Int32](repeating: 0, count: processors)
     }
 
+    @inline(__always)
     mutating func add(_ item: WorkItem, processor: Int) {
-        if let last = owners.last, last > Int32(processor) { isSorted = false }
+        let owner = Int32(truncatingIfNeeded: processor)
+        if last == .max {
+            owners.append(owner)
+        } else if owner < last {
+            // The first item out of order: only now are owners worth keeping, and the counts say whose those so far were.
+            for (processor, count) in counts.enumerated() {
+                owners.append(contentsOf: repeatElement(Int32(processor), count: Int(count)))
+            }
+            owners.append(owner)
+            last = .max
+        } else {
+            last = owner
+        }
         items.append(item)
-        owners.append(Int32(processor))
         counts[processor] += 1
     }
 
@@ -60,9 +71,8 @@ struct WorkList: WorkSink {
             indptr.append(sum)
         }
         return Plan(
-            problem: problem, traits: traits, items: isSorted ? items : grouped(indptr), itemIndptr: indptr,
-            merges: merges,
-            partialRowCount: partialRows)
+            problem: problem, traits: traits, items: owners.isEmpty ? items : grouped(indptr), itemIndptr: indptr,
+            merges: merges, partialRowCount: partialRows)
     }
 
     /// A stable counting sort of the items by processor.

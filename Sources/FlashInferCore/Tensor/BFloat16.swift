@@ -30,6 +30,7 @@ extension BFloat16: Equatable {
 }
 
 extension BFloat16: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String { Float(self).description }
 }
 

@@ -34,6 +34,7 @@ public enum DType: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 extension DType: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String {
         switch self {
         case .float32: "float32"

@@ -105,9 +105,11 @@ extension Float8E5M2: Equatable {
 }
 
 extension Float8E4M3: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String { Float(self).description }
 }
 
 extension Float8E5M2: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String { Float(self).description }
 }

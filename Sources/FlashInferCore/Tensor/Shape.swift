@@ -67,6 +67,7 @@ public struct Shape: Sendable {
 }
 
 extension Shape: Equatable {
+    /// Whether rank and extents are equal.
     public static func == (left: Self, right: Self) -> Bool {
         guard left.rank == right.rank else { return false }
         for index in 0..<left.rank where left.storage[index] != right.storage[index] { return false }
@@ -75,6 +76,7 @@ extension Shape: Equatable {
 }
 
 extension Shape: Hashable {
+    /// Hashes rank and extents.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(rank)
         for index in 0..<rank { hasher.combine(storage[index]) }
@@ -82,10 +84,12 @@ extension Shape: Hashable {
 }
 
 extension Shape: ExpressibleByArrayLiteral {
+    /// The shape with these extents, outermost first.
     public init(arrayLiteral extents: Int...) { self.init(extents) }
 }
 
 extension Shape: CustomStringConvertible {
+    /// The text shown to people.
     public var description: String {
         "[" + (0..<rank).map { String(storage[$0]) }.joined(separator: ", ") + "]"
     }

@@ -1,0 +1,181 @@
+/// The small operations of a decoder on rows: normalisation, rotary embedding, gated activations, softmax, gathers,
+/// dtype conversion, cache scatter and sampling. One table of functions per instruction set.
+///
+/// Every function works on a half-open range of rows (or tokens), so that a caller can split a tensor over threads;
+/// a row's result never depends on the range it was computed in. Accumulation is float32 or wider. Strides are in
+/// elements and the last dimension is contiguous. No function allocates, keeps state or checks extents: callers do.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fi_cpu.h"
+
+/// How an element is stored.
+typedef enum fi_dtype {
+    FI_DTYPE_F32 = 0,
+    FI_DTYPE_F16 = 1,   ///< IEEE binary16
+    FI_DTYPE_BF16 = 2,  ///< the upper half of binary32
+    FI_DTYPE_E4M3 = 3,  ///< OCP FP8 e4m3 ("fn": no infinity, one NaN pattern per sign)
+    FI_DTYPE_E5M2 = 4,  ///< OCP FP8 e5m2 (IEEE-like, with infinity)
+    FI_DTYPE_I8 = 5,    ///< two's complement; conversions saturate
+} fi_dtype;
+
+/// A family of rows: row r starts at element (r / inner) * outer_stride + (r % inner) * inner_stride, where `inner` is
+/// shared by all the tensors of one call (1 for a plain matrix, the number of heads for [tokens, heads, dim]).
+typedef struct fi_rows {
+    void *data;            ///< may be null where the argument says so
+    int64_t outer_stride;  ///< elements
+    int64_t inner_stride;  ///< elements; unread when inner = 1
+    fi_dtype dtype;        ///< F32, F16 or BF16 unless the argument says otherwise
+} fi_rows;
+
+/// out = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), with s = x + residual; residual becomes s.
+typedef struct fi_rms_norm_args {
+    fi_rows x;            ///< [rows, width]
+    fi_rows residual;     ///< [rows, width], read and written; null data: no residual
+    fi_rows out;          ///< [rows, width]; may be x
+    const void *weight;   ///< [width]
+    fi_dtype weight_dtype;
+    int64_t inner, width;
+    float epsilon;
+    float weight_offset;  ///< 0, or 1 for the Gemma form
+} fi_rms_norm_args;
+
+/// Rotary embedding of `heads` rows per token by a table of cosines and sines.
+typedef struct fi_rope_args {
+    fi_rows x;                ///< [tokens, heads, head_dim]: outer = token, inner = head
+    fi_rows out;              ///< the same shape; may be x
+    const float *cos_sin;     ///< [tokens, rotary_dim]: rotary_dim/2 cosines, then rotary_dim/2 sines
+    int64_t heads, head_dim;
+    int64_t rotary_dim;       ///< even, <= head_dim; elements from rotary_dim on are copied
+    bool interleaved;         ///< pairs (2i, 2i+1); otherwise (i, i + rotary_dim/2)
+} fi_rope_args;
+
+typedef enum fi_activation { FI_SILU = 0, FI_GELU_ERF = 1, FI_GELU_TANH = 2 } fi_activation;
+
+/// out = activation(gate) * up.
+typedef struct fi_gated_args {
+    fi_rows gate, up, out;  ///< [rows, width]; out may be gate or up
+    int64_t inner, width;
+    fi_activation activation;
+} fi_gated_args;
+
+/// What became of one row.
+typedef enum fi_row_status {
+    FI_ROW_OK = 0,
+    FI_ROW_NAN = 1,       ///< the row holds a NaN
+    FI_ROW_EMPTY = 2,     ///< every entry is -inf
+    FI_ROW_INFINITE = 3,  ///< the row holds +inf, so its distribution is undefined
+} fi_row_status;
+
+/// out = softmax(x * scale), a row of a bad status being all zeros.
+typedef struct fi_softmax_args {
+    fi_rows x, out;        ///< [rows, width]; out may be x
+    const float *scale;    ///< [rows], > 0: one over the temperature; null: 1
+    uint8_t *status;       ///< [rows] of fi_row_status
+    int64_t inner, width;
+} fi_softmax_args;
+
+/// The place of a row's greatest entry, the lowest place on ties; -1 where the status is not OK. +inf is an entry.
+typedef struct fi_argmax_args {
+    fi_rows x;         ///< [rows, width]
+    int32_t *out;      ///< [rows]
+    uint8_t *status;   ///< [rows] of fi_row_status
+    int64_t inner, width;
+} fi_argmax_args;
+
+/// out[r] = log(softmax(x * scale)[ids[r]]) (natural logarithm); NaN where the status is not OK.
+typedef struct fi_logprob_args {
+    fi_rows x;             ///< [rows, width]
+    const int32_t *ids;    ///< [rows], each in 0 ..< width
+    const float *scale;    ///< [rows]; null: 1
+    float *out;            ///< [rows]
+    uint8_t *status;       ///< [rows] of fi_row_status
+    int64_t inner, width;
+} fi_logprob_args;
+
+/// out = alpha * a + beta * b.
+typedef struct fi_add_args {
+    fi_rows a, b, out;  ///< [rows, width]; b null: out = alpha * a; out may be a or b
+    int64_t inner, width;
+    float alpha, beta;
+} fi_add_args;
+
+/// out = cast(x * scale), for any pair of dtypes. NaN stays NaN (0 for int8); finite overflow saturates in fp8 and int8.
+typedef struct fi_convert_args {
+    fi_rows x, out;  ///< [rows, width], any dtype
+    int64_t inner, width;
+    float scale;
+} fi_convert_args;
+
+/// out[r] = table[ids[r]] * scale.
+typedef struct fi_embedding_args {
+    const void *table;     ///< [vocabulary, width], any dtype
+    int64_t table_stride;  ///< elements
+    fi_dtype table_dtype;
+    const int32_t *ids;    ///< [rows], each in range
+    fi_rows out;           ///< [rows, width]
+    int64_t width;
+    float scale;
+} fi_embedding_args;
+
+/// Scatter of new keys or values into a cache: destination[slot[t] + h * head_stride + d] = cast(x[t, h, d] * scale[h]).
+typedef struct fi_scatter_args {
+    fi_rows x;                  ///< [tokens, heads, width]: outer = token, inner = head
+    void *destination;          ///< any dtype
+    fi_dtype destination_dtype;
+    const int64_t *slots;       ///< [tokens]: element offset of head 0 of the token; negative: skipped
+    int64_t head_stride;        ///< elements, in the destination
+    const float *scale;         ///< one over the cache's scale; null: 1
+    int64_t scale_stride;       ///< 0: one scale for all heads; 1: [heads]
+    int64_t heads, width;
+} fi_scatter_args;
+
+/// How one row is sampled. The caller validates it.
+typedef struct fi_sample_row {
+    double uniform;     ///< in (0, 1]
+    float temperature;  ///< 0: greedy
+    float top_p;        ///< in (0, 1]; 1: off
+    float min_p;        ///< in [0, 1]; 0: off
+    int32_t top_k;      ///< >= 1; <= 0: off
+} fi_sample_row;
+
+/// Draws one token per row by temperature, top-k, top-p and min-p.
+typedef struct fi_sample_args {
+    fi_rows x;                   ///< [rows, width] logits
+    const fi_sample_row *rows;   ///< [rows]
+    int32_t *out;                ///< [rows]; -1 where the status is not OK
+    uint8_t *status;             ///< [rows] of fi_row_status
+    int64_t width;               ///< < 2^31
+    bool joint;                  ///< top-p on the whole distribution rather than on what top-k left
+    void *scratch;               ///< fi_sample_scratch_size(width) bytes, 64-byte aligned, one per thread
+} fi_sample_args;
+
+/// One instruction set's kernels. Each runs rows (or tokens) first ..< last.
+typedef struct fi_ops_kernels {
+    fi_isa isa;
+    void (*rms_norm)(const fi_rms_norm_args *args, int64_t first, int64_t last);
+    void (*rope)(const fi_rope_args *args, int64_t first, int64_t last);
+    void (*gated)(const fi_gated_args *args, int64_t first, int64_t last);
+    void (*softmax)(const fi_softmax_args *args, int64_t first, int64_t last);
+    void (*argmax)(const fi_argmax_args *args, int64_t first, int64_t last);
+    void (*logprob)(const fi_logprob_args *args, int64_t first, int64_t last);
+    void (*add)(const fi_add_args *args, int64_t first, int64_t last);
+    void (*convert)(const fi_convert_args *args, int64_t first, int64_t last);
+    void (*embedding)(const fi_embedding_args *args, int64_t first, int64_t last);
+    void (*scatter)(const fi_scatter_args *args, int64_t first, int64_t last);
+    void (*sample)(const fi_sample_args *args, int64_t first, int64_t last);
+} fi_ops_kernels;
+
+/// The kernels of `isa`, or of the nearest lower level that this build has. The caller checks fi_isa_available.
+const fi_ops_kernels *fi_ops_table(fi_isa isa);
+
+/// Bytes of scratch that sampling a row of `width` logits needs.
+size_t fi_sample_scratch_size(int64_t width);
+
+/// The table a rotary embedding needs: out[t, i] = cos(positions[t] * frequencies[i]) and, half a row on, the sine.
+/// Angles, cosines and sines are computed in double and rounded once.
+/// out is [tokens, 2 * pairs], frequencies [pairs], positions [tokens] with `position_stride` elements between.
+void fi_rope_table(
+    float *out, const int32_t *positions, int64_t tokens, const double *frequencies, int64_t pairs);

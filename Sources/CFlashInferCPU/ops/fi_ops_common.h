@@ -1,0 +1,32 @@
+/// What every instruction set's copy of the row kernels shares: no vectors here.
+#pragma once
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "fi_ops.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/// Spare entries after each scratch array: a compaction stores a whole vector past its last kept element.
+#define FI_SAMPLE_SLACK 16
+
+/// Entries of one scratch row, a multiple of 16 so that each array starts on a cache line.
+static inline int64_t fi_sample_row_capacity(int64_t width) { return ((width + 15) & ~INT64_C(15)) + FI_SAMPLE_SLACK; }
+
+/// Blocks of `block` entries in a row, a multiple of 16.
+static inline int64_t fi_sample_blocks(int64_t width, int64_t block) {
+    return ((width + block - 1) / block + 15) & ~INT64_C(15);
+}
+
+/// One element of a row of float32, float16 or bfloat16, exactly.
+float fi_ops_element(const void *row, int64_t i, fi_dtype t);
+
+const fi_ops_kernels *fi_ops_scalar(void);
+const fi_ops_kernels *fi_ops_neon(void);
+const fi_ops_kernels *fi_ops_avx2(void);
+const fi_ops_kernels *fi_ops_avx512(void);

@@ -1,0 +1,299 @@
+/// Sampling one token from a row of logits without sorting it. Follows fi_ops_softmax.h.
+///
+/// A token's weight is w = exp((logit - max) / temperature), so that the greatest weight is 1. Which tokens are kept
+/// is a threshold on logits (top-k) and on weights (top-p, min-p):
+///   top-k   the k greatest by (logit descending, index ascending);
+///   top-p   tokens whose strictly greater weights sum to less than top_p times the whole: what top-k left, or the
+///           entire row in the joint form;
+///   min-p   w >= min_p.
+/// Thresholds are found by halving the interval of possible values and dropping the values on the decided side, at most
+/// 64 rounds whatever the row holds. The draw walks the kept tokens in index order up to uniform * (their sum).
+
+#define FI_SAMPLE_GROUP 128   // entries per group maximum
+#define FI_SAMPLE_BLOCK 1024  // weights per partial sum of the draw
+
+/// The scratch of one thread. Each array has FI_SAMPLE_SLACK spare entries, since compaction stores whole vectors.
+typedef struct sample_scratch {
+    float *logits;      // [width] the row as float32, where it is not already
+    float *values;      // [width] kept logits, then their weights
+    int32_t *places;    // [width] the kept tokens' indices, ascending
+    float *work;        // [width] consumed by the threshold searches
+    float *groups;      // [width / FI_SAMPLE_GROUP] greatest logit of each group
+    double *sums;       // [width / FI_SAMPLE_BLOCK] partial sums of the draw
+} sample_scratch;
+
+FI_INLINE sample_scratch sample_scratch_at(void *memory, int64_t width) {
+    const int64_t row = fi_sample_row_capacity(width);
+    sample_scratch s;
+    s.logits = (float *)memory;
+    s.values = s.logits + row;
+    s.places = (int32_t *)(s.values + row);
+    s.work = (float *)(s.places + row);
+    s.sums = (double *)(s.work + row);
+    s.groups = (float *)(s.sums + fi_sample_blocks(width, FI_SAMPLE_BLOCK));
+    return s;
+}
+
+/// float32 bits as integers of the same order (no NaN).
+FI_INLINE int32_t order_key(float x) {
+    int32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+FI_INLINE float order_value(int32_t key) {
+    const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/// A value strictly between lo and hi, or lo when there is none. Arithmetic means suit logits, means of bit patterns
+/// bound the number of rounds; the rounds alternate.
+FI_INLINE float between(float lo, float hi, int round) {
+    const int32_t a = order_key(lo), b = order_key(hi);
+    if ((round & 1) == 0) {
+        const float mean = lo * 0.5f + hi * 0.5f;
+        if (order_key(mean) > a && order_key(mean) < b) return mean;
+    }
+    return order_value((int32_t)(((int64_t)a + (int64_t)b) >> 1));
+}
+
+/// Drops the values on one side of the pivot, in place: keeps x <= pivot, or x > pivot.
+FI_INLINE int64_t keep_side(float *x, int64_t count, float pivot, bool upper) {
+    int64_t kept = 0;
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load_or(x, i, FI_DTYPE_F32, n, upper ? -__builtin_inff() : __builtin_inff());
+        const vi m = upper ? v > v_set(pivot) : v <= v_set(pivot);
+        kept += v_compress(x + kept, v, m);
+    });
+    return kept;
+}
+
+/// The k-th greatest of x[0 ..< count], 1 <= k <= count, all finite; x is consumed. `above` gets how many are greater.
+static float kth_greatest(float *x, int64_t count, int64_t k, int64_t *above) {
+    vf low = v_set(__builtin_inff()), high = v_set(-__builtin_inff());
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load_or(x, i, FI_DTYPE_F32, n, x[0]);
+        low = v_min(v, low);
+        high = v_max(v, high);
+    });
+    float hi = v_reduce_max(high) + 0.0f;                        // #{x > hi} = 0 < k
+    float lo = order_value(order_key(v_reduce_min(low)) - 1);    // #{x > lo} = count >= k
+    int64_t greater = 0;                                         // values dropped above the interval
+    for (int round = 0; order_key(hi) - (int64_t)order_key(lo) > 1; round++) {
+        const float pivot = between(lo, hi, round);
+        vi matches = v_seti(0);
+        FI_FOR_VECTORS(count, {
+            const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
+            matches += v > v_set(pivot) ? v_seti(1) : v_seti(0);
+        });
+        int64_t over = 0;
+        int32_t lanes[FI_W];
+        __builtin_memcpy(lanes, &matches, sizeof lanes);
+        for (int i = 0; i < FI_W; i++) over += lanes[i];
+        if (greater + over < k) {
+            hi = pivot;
+            greater += over;
+            if (over > 0) count = keep_side(x, count, pivot, false);
+        } else {
+            lo = pivot;
+            if (over < count) count = keep_side(x, count, pivot, true);
+        }
+    }
+    *above = greater;
+    return hi;
+}
+
+/// The least weight t for which the weights strictly greater than t sum to less than `mass`; x (in 0 ... 1, the
+/// greatest 1) is consumed. Entries below the caller's interest may be missing from x.
+static float mass_threshold(float *x, int64_t count, double mass) {
+    float hi = 1.0f, lo = -0x1p-149f;  // the order's neighbour of -0, below every weight
+    double greater = 0;
+    for (int round = 1; order_key(hi) - (int64_t)order_key(lo) > 1 && count > 0; round++) {
+        const float pivot = between(lo, hi, round);
+        vsum partial = v_sum_zero();
+        FI_FOR_VECTORS(count, {
+            const vf v = v_load(x, i, FI_DTYPE_F32, n);
+            partial = v_sum_add(partial, v > v_set(pivot) ? v : v_set(0.0f));
+        });
+        const double over = v_sum_total(partial);
+        if (greater + over < mass) {
+            hi = pivot;
+            greater += over;
+            if (over > 0) count = keep_side(x, count, pivot, false);
+        } else {
+            lo = pivot;
+            count = keep_side(x, count, pivot, true);
+        }
+    }
+    return hi;
+}
+
+/// The entries of x that are >= threshold, with their indices, in index order.
+FI_INLINE int64_t gather_from(const float *x, int64_t width, float threshold, float *values, int32_t *places) {
+    int64_t count = 0;
+    vi place = v_iota();
+    FI_FOR_VECTORS(width, {
+        const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
+        const vi m = v >= v_set(threshold);
+        if (v_any(m)) {
+            v_compress_int(places + count, place, m);
+            count += v_compress(values + count, v, m);
+        }
+        place += v_seti(FI_W);
+    });
+    return count;
+}
+
+/// Greatest entry, NaN test, and (groups not null) the greatest of every group; the row as float32 in `copy` if not null.
+FI_INLINE row_scan sample_scan_of(const void *x, int64_t width, fi_dtype t, float *copy, float *groups) {
+    row_scan scan = {-__builtin_inff(), false};
+    vi nan = v_seti(0);
+    for (int64_t group = 0; group < width; group += FI_SAMPLE_GROUP) {
+        const int64_t size = width - group < FI_SAMPLE_GROUP ? width - group : FI_SAMPLE_GROUP;
+        vf greatest = v_set(-__builtin_inff());
+        FI_FOR_VECTORS(size, {
+            const vf v = v_load_or(x, group + i, t, n, -__builtin_inff());
+            nan |= v != v;
+            greatest = v_max(v, greatest);
+            if (copy) v_store(copy, group + i, FI_DTYPE_F32, n, v);
+        });
+        const float m = v_reduce_max(greatest);
+        if (m > scan.max) scan.max = m;
+        if (groups) groups[group / FI_SAMPLE_GROUP] = m;
+    }
+    scan.has_nan = v_any(nan) != 0;
+    return scan;
+}
+
+static row_scan sample_scan(const void *x, int64_t width, fi_dtype t, float *copy, float *groups) {
+    FI_SPECIALISE(
+        true, t, return sample_scan_of(x, width, T, copy, groups), return sample_scan_of(x, width, t, copy, groups));
+}
+
+/// Leaves exactly the k greatest finite entries (ties: lowest index) in values and places; returns how many (<= k).
+static int64_t keep_top_k(const float *x, int64_t width, int64_t k, sample_scratch *s) {
+    // The k-th greatest group maximum is a lower bound of the k-th greatest entry: k entries reach it.
+    const int64_t groups = (width + FI_SAMPLE_GROUP - 1) / FI_SAMPLE_GROUP;
+    float threshold = -__FLT_MAX__;  // keeps -inf out
+    if (k <= groups) {
+        int64_t finite = 0, above;
+        for (int64_t g = 0; g < groups; g++) {
+            s->work[finite] = s->groups[g];
+            finite += s->groups[g] >= -__FLT_MAX__;
+        }
+        if (finite >= k) threshold = kth_greatest(s->work, finite, k, &above);
+    }
+    const int64_t count = gather_from(x, width, threshold, s->values, s->places);
+    if (count <= k) return count;
+    __builtin_memcpy(s->work, s->values, (size_t)count * sizeof(float));
+    int64_t above;
+    const float kth = kth_greatest(s->work, count, k, &above);
+    int64_t ties = k - above, kept = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const float v = s->values[i];
+        const bool tied = v == kth && ties > 0;
+        s->values[kept] = v;
+        s->places[kept] = s->places[i];
+        ties -= tied;
+        kept += v > kth || tied;
+    }
+    return kept;
+}
+
+/// w = exp((x - max) * scale); returns the sum.
+static double weigh(const float *x, float *w, int64_t count, float max, float scale) {
+    vsum sum = v_sum_zero();
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
+        const vf e = v_exp((v - v_set(max)) * v_set(scale));
+        v_store(w, i, FI_DTYPE_F32, n, e);
+        sum = v_sum_add(sum, e);
+    });
+    return v_sum_total(sum);
+}
+
+/// The first index whose running sum of weights >= threshold reaches uniform times their total.
+static int64_t draw(const float *w, int64_t count, float threshold, double uniform, double *sums) {
+    double total = 0;
+    for (int64_t block = 0; block < count; block += FI_SAMPLE_BLOCK) {
+        const int64_t size = count - block < FI_SAMPLE_BLOCK ? count - block : FI_SAMPLE_BLOCK;
+        vsum sum = v_sum_zero();
+        FI_FOR_VECTORS(size, {
+            const vf v = v_load(w, block + i, FI_DTYPE_F32, n);
+            sum = v_sum_add(sum, v >= v_set(threshold) ? v : v_set(0.0f));
+        });
+        sums[block / FI_SAMPLE_BLOCK] = v_sum_total(sum);
+        total += sums[block / FI_SAMPLE_BLOCK];
+    }
+    const double target = uniform * total;
+    double before = 0;
+    int64_t last = 0;
+    for (int64_t block = 0; block < count; block += FI_SAMPLE_BLOCK) {
+        const double sum = sums[block / FI_SAMPLE_BLOCK];
+        if (sum > 0 && before + sum >= target) {
+            const int64_t end = count - block < FI_SAMPLE_BLOCK ? count : block + FI_SAMPLE_BLOCK;
+            double running = before;
+            for (int64_t i = block; i < end; i++) {
+                if (!(w[i] >= threshold) || w[i] == 0) continue;
+                running += w[i];
+                last = i;
+                if (running >= target) break;
+            }
+            return last;  // on a rounding shortfall, the block's last kept token
+        }
+        before += sum;
+    }
+    return last;
+}
+
+static int32_t sample_one(const fi_sample_args *a, int64_t r) {
+    const fi_sample_row *p = &a->rows[r];
+    const void *row = row_at(&a->x, 1, r);
+    const int64_t width = a->width;
+    if (p->temperature == 0) return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+
+    sample_scratch s = sample_scratch_at(a->scratch, width);
+    const bool by_k = p->top_k > 0 && p->top_k < width;
+    const bool by_p = p->top_p < 1;
+    const bool in_place = a->x.dtype == FI_DTYPE_F32;
+    const row_scan scan =
+        sample_scan(row, width, a->x.dtype, in_place ? NULL : s.logits, by_k ? s.groups : NULL);
+    const fi_row_status status = scan_status(scan);
+    a->status[r] = (uint8_t)status;
+    if (status != FI_ROW_OK) return -1;
+    const float *x = in_place ? (const float *)row : s.logits;
+    // Bounded, so that 0 * scale is 0 for any temperature.
+    const float scale = p->temperature > 1e-30f ? 1.0f / p->temperature : 1e30f;
+
+    float threshold = p->min_p;
+    if (by_k) {
+        const int64_t count = keep_top_k(x, width, p->top_k, &s);
+        double total = weigh(s.values, s.values, count, scan.max, scale);
+        if (by_p) {
+            if (a->joint) total = exp_sum(x, width, scan.max, scale, FI_DTYPE_F32);
+            __builtin_memcpy(s.work, s.values, (size_t)count * sizeof(float));
+            const float nucleus = mass_threshold(s.work, count, total * (double)p->top_p);
+            if (nucleus > threshold) threshold = nucleus;
+        }
+        return s.places[draw(s.values, count, threshold, p->uniform, s.sums)];
+    }
+    const double total = weigh(x, s.values, width, scan.max, scale);
+    if (by_p) {
+        // A token of the nucleus has at least (1 - top_p) * total at or below it, so it weighs at least that / width.
+        const float floor = (float)(0.999 * (1.0 - (double)p->top_p) * total / (double)width);
+        int64_t count = 0;
+        FI_FOR_VECTORS(width, {
+            const vf v = v_load_or(s.values, i, FI_DTYPE_F32, n, -1.0f);
+            const vi m = v >= v_set(floor);
+            if (v_any(m)) count += v_compress(s.work + count, v, m);
+        });
+        const float nucleus = mass_threshold(s.work, count, total * (double)p->top_p);
+        if (nucleus > threshold) threshold = nucleus;
+    }
+    return (int32_t)draw(s.values, width, threshold, p->uniform, s.sums);
+}
+
+static void sample(const fi_sample_args *a, int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) a->out[r] = sample_one(a, r);
+}

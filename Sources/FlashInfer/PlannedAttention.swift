@@ -1,0 +1,67 @@
+public import FlashInferCore
+
+/// A planned batch of attention with its workspace: plan once a step, run once a layer.
+///
+/// ```swift
+/// let attention = try PlannedAttention(problem, on: device)
+/// for layer in 0 ..< layers {
+///     try attention.run(queries, cache.view(ofLayer: layer), into: output)
+/// }
+/// ```
+/// `run` allocates nothing. With a `capacity`, ``replan(_:)`` takes any batch within it and reuses the same workspace.
+public struct PlannedAttention: ~Copyable, Sendable {
+    /// The plan now in force.
+    public private(set) var plan: Plan
+
+    private let device: any Device
+    private let mode: Planner.Mode
+    private let capacity: PlanSize?
+    private var workspace: DeviceBuffer
+
+    /// Plans `problem` and allocates its workspace.
+    ///
+    /// - Parameters:
+    ///   - mode: how work may be cut; ``Planner/Mode/batchInvariant(splitSize:)`` makes results independent of neighbours.
+    ///   - capacity: allocate for any plan within this size (from ``Planner``'s `capacity`), so that replanning never allocates.
+    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` where the device has no kernel for it, and planning's errors.
+    public init(
+        _ problem: AttentionProblem, on device: any Device, mode: Planner.Mode = .balanced, capacity: PlanSize? = nil
+    ) throws(FlashInferError) {
+        let plan = try Planner.plan(
+            problem, traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode,
+            capacity: capacity)
+        workspace = try DeviceBuffer(
+            on: device, dtype: .uint8, shape: [max(capacity?.workspaceByteCount ?? 0, plan.workspaceByteCount)])
+        self.plan = plan
+        self.device = device
+        self.mode = mode
+        self.capacity = capacity
+    }
+
+    /// Plans another batch; keeps the workspace where it is large enough, which it always is within the capacity.
+    ///
+    /// - Throws: planning's errors; then the old plan stays in force.
+    public mutating func replan(_ problem: AttentionProblem) throws(FlashInferError) {
+        let next = try Planner.plan(
+            problem, traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode,
+            capacity: capacity)
+        if next.workspaceByteCount > workspace.region.byteCount {
+            workspace = try DeviceBuffer(on: device, dtype: .uint8, shape: [next.workspaceByteCount])
+        }
+        plan = next
+    }
+
+    /// Runs the plan on one layer's tensors; see ``AttentionOperation`` for shapes.
+    ///
+    /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
+    public func run(
+        _ queries: TensorView, _ cache: KVCacheView, into output: TensorView, logSumExp: TensorView? = nil,
+        mask: TensorView? = nil, alibiSlopes: TensorView? = nil, sinks: TensorView? = nil
+    ) throws(FlashInferError) {
+        try device.run(
+            .attention(
+                AttentionOperation(
+                    queries: queries, cache: cache, output: output, logSumExp: logSumExp, mask: mask,
+                    alibiSlopes: alibiSlopes, sinks: sinks, plan: plan, workspace: workspace.region)))
+    }
+}

@@ -1,0 +1,47 @@
+/// The gated activation of a feed-forward block: `output = activation(gate) · up`, element by element.
+///
+/// For a fused projection `[tokens, 2 · width]`, gate and up are its two slices.
+public struct GatedActivationOperation: Sendable, Equatable {
+    /// The function of the gate.
+    public enum Activation: Sendable, Hashable, CaseIterable {
+        /// `x · sigmoid(x)` (SwiGLU).
+        case silu
+        /// `x · Φ(x)` with the exact normal distribution.
+        case geluErf
+        /// GELU's tanh form, `x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Gemma).
+        case geluTanh
+    }
+
+    /// `[…, width]`, rank 1 to 3, float32, float16 or bfloat16.
+    public var gate: TensorView
+
+    /// The gate's shape.
+    public var up: TensorView
+
+    /// The gate's shape; may be `gate` or `up`.
+    public var output: TensorView
+
+    /// The function of the gate.
+    public var activation: Activation
+
+    /// An operation; call ``validate()`` before it is executed.
+    public init(gate: TensorView, up: TensorView, output: TensorView, activation: Activation) {
+        self.gate = gate
+        self.up = up
+        self.output = output
+        self.activation = activation
+    }
+
+    /// Checks every tensor.
+    ///
+    /// - Throws: ``FlashInferError`` that names the tensor, what it is, and what it must be.
+    public func validate() throws(FlashInferError) {
+        let checks = TensorChecks(device: gate.device)
+        try checks.rows(gate, "gate")
+        try checks.rows(up, "up", like: gate)
+        try checks.rows(output, "output", like: gate)
+        try checks.writable(output, "output")
+        try checks.distinct(output, "output", from: gate, "gate")
+        try checks.distinct(output, "output", from: up, "up")
+    }
+}
