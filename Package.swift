@@ -52,6 +52,17 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // Programs that a server author would start from.
+        .executableTarget(
+            name: "AttentionOnTensors", dependencies: ["FlashInfer"], path: "Examples/AttentionOnTensors",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "PagedDecodeLoop", dependencies: ["FlashInfer"], path: "Examples/PagedDecodeLoop",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "BatchGeneration", dependencies: ["FlashInferEngine"], path: "Examples/BatchGeneration",
+            swiftSettings: settings),
+
         // Oracles, poisoned inputs and comparers shared by the tests.
         .target(
             name: "TestSupport", dependencies: ["FlashInferCore"], path: "Tests/TestSupport", swiftSettings: settings),
