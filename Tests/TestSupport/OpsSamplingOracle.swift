@@ -48,3 +48,10 @@ public struct SamplingOracle {
         return target > before - 1e-5 * total && target <= before + weights[token] + 1e-5 * total
     }
 }
+
+extension SamplingOracle: CustomStringConvertible {
+    /// Short, whatever the vocabulary: a failed expectation prints it.
+    public var description: String {
+        "\(weights.count) tokens, \(weights.filter { $0 > 0 }.count) kept, of weight \(total)"
+    }
+}
