@@ -62,7 +62,8 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "FlashInferTests", dependencies: ["FlashInfer", "TestSupport"], swiftSettings: settings),
         .testTarget(
-            name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], swiftSettings: settings),
+            name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], exclude: ["Fixtures"],
+            swiftSettings: settings),
     ],
     cLanguageStandard: .gnu17
 )

@@ -11,7 +11,10 @@ extension Device {
         var failure: FlashInferError?
         let elements = [Element](unsafeUninitializedCapacity: view.elementCount) { buffer, initialized in
             do throws(FlashInferError) {
-                try download(region, to: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<region.byteCount]))
+                try download(
+                    region,
+                    to: UnsafeMutableRawBufferPointer(
+                        rebasing: UnsafeMutableRawBufferPointer(buffer)[..<region.byteCount]))
                 initialized = view.elementCount
             } catch {
                 failure = error

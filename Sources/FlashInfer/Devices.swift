@@ -1,4 +1,4 @@
-public import FlashInferCPU
+internal import FlashInferCPU
 public import FlashInferCore
 
 /// The devices of this machine.

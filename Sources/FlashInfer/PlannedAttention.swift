@@ -27,14 +27,15 @@ public struct PlannedAttention: ~Copyable, Sendable {
     public init(
         _ problem: AttentionProblem, on device: any Device, mode: Planner.Mode = .balanced, capacity: PlanSize? = nil
     ) throws(FlashInferError) {
-        plan = try Planner.plan(
+        let plan = try Planner.plan(
             problem, traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode,
             capacity: capacity)
+        workspace = try DeviceBuffer(
+            on: device, dtype: .uint8, shape: [max(capacity?.workspaceByteCount ?? 0, plan.workspaceByteCount)])
+        self.plan = plan
         self.device = device
         self.mode = mode
         self.capacity = capacity
-        workspace = try DeviceBuffer(
-            on: device, dtype: .uint8, shape: [max(capacity?.workspaceByteCount ?? 0, plan.workspaceByteCount)])
     }
 
     /// Plans another batch; keeps the workspace where it is large enough, which it always is within the capacity.

@@ -2,7 +2,7 @@
 ///
 /// Every case that stands for bad input names the argument, where it applies the request, the value found and
 /// the limit it broke; its `description` is a sentence that says what to change.
-public enum FlashInferError: Error, Equatable, Sendable {
+public enum FlashInferError: Error, Hashable, Sendable {
     /// A tensor or scalar argument is wrong: `argument` is its name, `found` its value, `expected` what it must be.
     case invalidArgument(_ argument: String, found: String, expected: String)
 

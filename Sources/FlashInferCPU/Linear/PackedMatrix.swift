@@ -42,22 +42,10 @@ public final class PackedMatrix: Sendable {
     public init(
         packing parts: [WeightRows], arena: WeightArena? = nil, pool: ThreadPool
     ) throws(FlashInferError) {
-        guard let first = parts.first else {
-            throw .invalidArgument("parts", found: "none", expected: "at least one matrix")
-        }
-        var total = 0
-        for (index, part) in parts.enumerated() {
-            guard part.format == first.format, part.columns == first.columns else {
-                throw .invalidArgument(
-                    "parts[\(index)]", found: "\(part.columns) columns of \(part.format)",
-                    expected: "\(first.columns) columns of \(first.format), as in parts[0]")
-            }
-            let (sum, overflow) = total.addingReportingOverflow(part.rows)
-            guard !overflow else { throw .overflow("parts") }
-            total = sum
-        }
+        let (total, columns) = try WeightRows.stackedSize(parts)
+        let format = parts[0].format
         let panels = (total - 1) / Self.panelRows + 1
-        let panelBytes = Int(fi_linear_panel_bytes(first.format.kernelFormat, Int64(first.columns)))
+        let panelBytes = Int(fi_linear_panel_bytes(format.kernelFormat, Int64(columns)))
         let (bytes, overflow) = panels.multipliedReportingOverflow(by: panelBytes)
         guard !overflow else { throw .overflow("parts") }
         let memory =
@@ -65,8 +53,8 @@ public final class PackedMatrix: Sendable {
                 WeightMemory(try WeightChunk(bytes), offset: 0)
             }
         rows = total
-        columns = first.columns
-        format = first.format
+        self.columns = columns
+        self.format = format
         byteCount = bytes
         self.memory = memory
         Self.pack(parts, rows: total, panelBytes: panelBytes, into: memory.base, pool: pool)

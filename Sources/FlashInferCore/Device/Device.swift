@@ -42,7 +42,7 @@ public protocol Device: Sendable {
     /// Packs a weight matrix, or several stacked by rows (fused projections), for ``LinearOperation``.
     ///
     /// - Throws: ``FlashInferError`` where sizes disagree, a format is not supported, or memory is short.
-    func makeWeights(_ parts: [WeightBytes]) throws(FlashInferError) -> any DeviceWeights
+    func makeWeights(_ parts: [WeightRows]) throws(FlashInferError) -> any DeviceWeights
 
     /// Runs (or enqueues) one validated operation.
     func execute(_ operation: Operation) throws(FlashInferError)

@@ -106,7 +106,7 @@ public final class RecordingDevice: Device {
     public func fill(_ region: MemoryRegion, with byte: UInt8) throws(FlashInferError) {}
 
     /// Weights of the right size and no content.
-    public func makeWeights(_ parts: [WeightBytes]) throws(FlashInferError) -> any DeviceWeights {
+    public func makeWeights(_ parts: [WeightRows]) throws(FlashInferError) -> any DeviceWeights {
         try RecordedWeights(parts, device: id)
     }
 
@@ -126,8 +126,8 @@ private final class RecordedWeights: DeviceWeights {
     let byteCount: Int
     let device: DeviceID
 
-    init(_ parts: [WeightBytes], device: DeviceID) throws(FlashInferError) {
-        (rows, columns) = try WeightBytes.stackedSize(parts)
+    init(_ parts: [WeightRows], device: DeviceID) throws(FlashInferError) {
+        (rows, columns) = try WeightRows.stackedSize(parts)
         byteCount = parts.reduce(0) { $0 + $1.bytes.count }
         self.device = device
     }

@@ -57,14 +57,6 @@ public struct AttentionProblem: Sendable, Equatable {
         if variant.positionEncoding == .alibi, variant.logitsSoftCap != nil {
             throw .invalidArgument("variant", found: "ALiBi with a soft cap", expected: "one or the other")
         }
-        if case .rope(let rope) = variant.positionEncoding {
-            let dim = rope.rotaryDim ?? shape.headDimQK
-            guard dim % 2 == 0, dim >= 2, dim <= shape.headDimQK else {
-                throw .invalidArgument("rotaryDim", found: "\(dim)", expected: "even and in 2 ... \(shape.headDimQK)")
-            }
-            guard rope.theta > 0, rope.theta.isFinite else {
-                throw .invalidArgument("rope theta", found: "\(rope.theta)", expected: "positive and finite")
-            }
-        }
+        if case .rope(let rope) = variant.positionEncoding { try rope.validate(headDim: shape.headDimQK) }
     }
 }

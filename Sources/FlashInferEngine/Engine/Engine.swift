@@ -1,3 +1,5 @@
+internal import FlashInferCore
+
 /// Serves many requests at once from one model over one paged cache: continuous batching, prefix reuse, preemption.
 ///
 /// ```swift

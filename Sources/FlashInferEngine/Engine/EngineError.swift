@@ -1,9 +1,11 @@
+public import FlashInferCore
+
 /// Why the ``Engine`` refused or ended a request.
 public enum EngineError: Error, Hashable {
     /// The scheduler refused the configuration or the request.
     case scheduling(SchedulingError)
     /// A sampling parameter is out of range.
-    case sampling(SamplingParameterError)
+    case sampling(FlashInferError)
     /// A prompt token is not in the vocabulary.
     case promptTokenOutOfRange(position: Int, token: Int32, vocabularySize: Int)
     /// A stop string is empty, so it would end the text before it begins.

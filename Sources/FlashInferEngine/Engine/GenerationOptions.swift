@@ -1,3 +1,5 @@
+public import FlashInferCore
+
 /// What a request to the ``Engine`` asks for besides its prompt.
 public struct GenerationOptions: Sendable, Hashable {
     /// The most tokens to generate.

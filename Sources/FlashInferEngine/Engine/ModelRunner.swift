@@ -1,3 +1,5 @@
+public import FlashInferCore
+
 /// A model that computes steps: the one thing the ``Engine`` needs to know about a model.
 ///
 /// The engine calls ``step(_:sampling:)`` for one step at a time, always on the engine's own thread, so a runner may

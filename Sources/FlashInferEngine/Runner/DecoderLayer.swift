@@ -7,6 +7,9 @@ final class SharedTensor: Sendable {
     init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
 
     var view: TensorView { buffer.view }
+
+    /// Overwrites the first elements.
+    func write<Element: TensorElement>(_ elements: [Element]) throws(FlashInferError) { try buffer.write(elements) }
 }
 
 /// Projections of one input that write side by side into one output: q, k and v, or gate and up.
@@ -25,22 +28,15 @@ struct FusedProjection: Sendable {
         while start < tensors.count {
             var end = start + 1
             while end < tensors.count, tensors[end].format == tensors[start].format { end += 1 }
-            let weights = try device.makeWeights(Self.bytes(tensors[start..<end]))
+            var rows: [WeightRows] = []
+            for tensor in tensors[start..<end] { rows.append(try tensor.weightRows) }
+            let weights = try device.makeWeights(rows)
             parts.append((weights, width..<width + weights.rows))
             width += weights.rows
             start = end
         }
         self.parts = parts
         self.width = width
-    }
-
-    private static func bytes(_ tensors: ArraySlice<WeightTensor>) throws(FlashInferError) -> [WeightBytes] {
-        var parts: [WeightBytes] = []
-        for tensor in tensors {
-            parts.append(
-                try WeightBytes(tensor.bytes, format: tensor.format, rows: tensor.rows, columns: tensor.columns))
-        }
-        return parts
     }
 
     /// `output[:, part] (+)= input · partᵀ (+ bias)` for every part.
@@ -80,7 +76,9 @@ struct DecoderLayer: Sendable {
     let postFeedForwardNorm: SharedTensor?
 
     init(_ layer: Int, of weights: ModelWeights, on device: any Device) throws {
-        func vector(_ role: WeightRole) throws -> SharedTensor { try SharedTensor(.init(vector: weights.tensor(role), on: device)) }
+        func vector(_ role: WeightRole) throws -> SharedTensor {
+            try SharedTensor(.init(vector: weights.tensor(role), on: device))
+        }
         func optional(_ role: WeightRole) throws -> SharedTensor? { weights[role] == nil ? nil : try vector(role) }
         func fused(_ roles: WeightRole...) throws -> FusedProjection {
             try FusedProjection(roles.map { try weights.tensor($0) }, on: device)
@@ -113,11 +111,17 @@ extension DeviceBuffer {
     init(vectors tensors: [WeightTensor], on device: any Device) throws {
         var elements: [Float] = []
         for tensor in tensors {
-            var row = [Float](repeating: 0, count: tensor.columns)
-            try WeightBytes(tensor.bytes, format: tensor.format, rows: tensor.rows, columns: tensor.columns)
-                .dequantize(row: 0, into: &row)
-            elements += row
+            elements += try tensor.weightRows.row(0)
         }
         try self.init(on: device, elements, shape: [elements.count])
+    }
+}
+
+extension WeightTensor {
+    /// The tensor as the kernels' packing takes it; valid while the mapped file lives.
+    var weightRows: WeightRows {
+        get throws(FlashInferError) {
+            try WeightRows(bytes, format: format, rows: rows, columns: columns, name: name)
+        }
     }
 }

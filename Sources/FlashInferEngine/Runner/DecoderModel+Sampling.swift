@@ -17,7 +17,8 @@ extension DecoderModel {
         let drawn: [Int32] = try device.read(tokens)
         let states: [UInt8] = try device.read(status)
         for (row, state) in zip(rows, states) where state != RowStatus.ok.rawValue {
-            throw DecoderError.noDistribution(request: row.id, status: "\(RowStatus(rawValue: state) as RowStatus?)")
+            throw DecoderError.noDistribution(
+                request: row.id, status: RowStatus(rawValue: state)?.description ?? "status \(state)")
         }
         return zip(zip(rows, drawn), 0...).map { pair, index in
             SampledToken(
@@ -54,7 +55,8 @@ extension DecoderModel {
             }
             if penalty != 1 {
                 var seen = [UInt8](repeating: 0, count: values.count)
-                var (logits, scratch) = (values.mutableSpan, seen.mutableSpan)
+                var logits = values.mutableSpan
+                var scratch = seen.mutableSpan
                 RepetitionPenalty.apply(penalty, to: row.penalizedTokens, logits: &logits, seen: &scratch)
             }
             try device.write(values, to: view)

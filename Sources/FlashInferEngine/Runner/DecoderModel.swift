@@ -1,7 +1,7 @@
 internal import FlashInfer
 
 /// A decoder of the Llama family on a device: weights, paged cache, activations, and the forward pass over them.
-struct DecoderModel: ~Copyable {
+final class DecoderModel: Sendable {
     let config: ModelConfig
     let device: any Device
     let cache: PagedKVCache
@@ -32,9 +32,7 @@ struct DecoderModel: ~Copyable {
         self.layers = layers
         outputNorm = try SharedTensor(.init(vector: weights.tensor(.outputNorm), on: device))
         let head = try weights.tensor(.output)
-        output = try device.makeWeights([
-            WeightBytes(head.bytes, format: head.format, rows: head.rows, columns: head.columns)
-        ])
+        output = try device.makeWeights([head.weightRows])
         cache = try PagedKVCache(
             on: device, layers: config.layerCount, pages: options.pageCount, pageSize: options.pageSize,
             heads: config.kvHeadCount, headDim: config.headDim, dtype: options.cacheType,
@@ -56,10 +54,10 @@ struct DecoderModel: ~Copyable {
         let rows = batch.rowCount
         try embed(batch.tokenIDs)
         try buffers.positions.write(batch.positions)
-        try buffers.slots.write(batch.slots)
-        var plans = try StepPlans(batch, of: self, mode: planning)
+        let slots = try KVSlots(slots: batch.slots, pageSize: batch.pageSize)
+        let plans = try StepPlans(batch, of: self, mode: planning)
         for (index, layer) in layers.enumerated() {
-            try attend(index, layer, rows, &plans)
+            try attend(index, layer, rows, slots, plans)
             try feedForward(layer, rows)
         }
     }
@@ -82,17 +80,15 @@ struct DecoderModel: ~Copyable {
     /// Token embeddings are read from the model file itself: a step touches a few rows of them.
     private func embed(_ tokens: [Int32]) throws {
         let width = config.hiddenSize
-        let table = try WeightBytes(
-            embedding.bytes, format: embedding.format, rows: embedding.rows, columns: embedding.columns)
         var rows = [Float](repeating: 0, count: tokens.count * width)
-        for (index, token) in tokens.enumerated() {
-            try table.dequantize(row: Int(token), into: &rows, at: index * width)
-        }
+        try embedding.weightRows.gather(tokens, into: &rows)
         if config.embeddingScale != 1 { for index in rows.indices { rows[index] *= config.embeddingScale } }
         try buffers.hidden.write(rows)
     }
 
-    private func attend(_ index: Int, _ layer: DecoderLayer, _ rows: Int, _ plans: inout StepPlans) throws {
+    private func attend(
+        _ index: Int, _ layer: DecoderLayer, _ rows: Int, _ slots: KVSlots, _ plans: StepPlans
+    ) throws {
         let (hidden, normed, qkv) = (
             buffers.hidden.view.slice(0..<rows), buffers.normed.view.slice(0..<rows), buffers.qkv.view.slice(0..<rows)
         )
@@ -110,9 +106,7 @@ struct DecoderModel: ~Copyable {
                     parameters: config.rope.parameters(isSliding: config.window(ofLayer: index) != nil))))
         try device.run(
             .appendKV(
-                AppendKVOperation(
-                    keys: keys, values: values, cache: cache.view(ofLayer: index),
-                    slots: buffers.slots.view.slice(0..<rows))))
+                AppendKVOperation(keys: keys, values: values, cache: cache.view(ofLayer: index), slots: slots)))
         let output = buffers.attention.view.slice(0..<rows)
         try plans.run(
             index, queries, cache.view(ofLayer: index), into: output.reshaped([rows, config.headCount, config.headDim]))

@@ -1,53 +1,54 @@
 internal import FlashInfer
 
 /// The activations of a step, allocated once for the largest batch: every step uses their first rows.
-struct StepBuffers: ~Copyable, Sendable {
+struct StepBuffers: Sendable {
     /// Rows that fit.
     let maximumRows: Int
     /// Rows of logits that fit.
     let maximumSamples: Int
 
     /// `[rows, hidden]`: the residual stream.
-    let hidden: DeviceBuffer
+    let hidden: SharedTensor
     /// `[rows, hidden]`: a norm's output, the input of projections.
-    let normed: DeviceBuffer
+    let normed: SharedTensor
     /// `[rows, (heads + 2 · kvHeads) · headDim]`
-    let qkv: DeviceBuffer
+    let qkv: SharedTensor
     /// `[rows, heads · headDim]`
-    let attention: DeviceBuffer
+    let attention: SharedTensor
     /// `[rows, 2 · intermediate]`
-    let gateUp: DeviceBuffer
+    let gateUp: SharedTensor
     /// `[rows, intermediate]`
-    let activated: DeviceBuffer
+    let activated: SharedTensor
     /// `[samples, vocabulary]`
-    let logits: DeviceBuffer
+    let logits: SharedTensor
     /// `[rows]`, int32.
-    let positions: DeviceBuffer
-    /// `[rows]`, int32.
-    let slots: DeviceBuffer
-    /// `[samples]`, int32: rows to sample, then the tokens drawn.
-    let sampledRows: DeviceBuffer
-    let tokens: DeviceBuffer
+    let positions: SharedTensor
+    /// `[samples]`, int32: the rows to sample.
+    let sampledRows: SharedTensor
+    /// `[samples]`, int32: the tokens drawn.
+    let tokens: SharedTensor
     /// `[samples]`, uint8.
-    let status: DeviceBuffer
+    let status: SharedTensor
     /// `[samples]`, float32.
-    let logProbabilities: DeviceBuffer
+    let logProbabilities: SharedTensor
 
     init(_ config: ModelConfig, rows: Int, samples: Int, on device: any Device) throws(FlashInferError) {
+        func tensor(_ dtype: DType, _ shape: Shape) throws(FlashInferError) -> SharedTensor {
+            try SharedTensor(DeviceBuffer(on: device, dtype: dtype, shape: shape))
+        }
         maximumRows = rows
         maximumSamples = samples
-        hidden = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, config.hiddenSize])
-        normed = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, config.hiddenSize])
-        qkv = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, config.queryWidth + 2 * config.kvWidth])
-        attention = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, config.queryWidth])
-        gateUp = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, 2 * config.intermediateSize])
-        activated = try DeviceBuffer(on: device, dtype: .float32, shape: [rows, config.intermediateSize])
-        logits = try DeviceBuffer(on: device, dtype: .float32, shape: [samples, config.vocabularySize])
-        positions = try DeviceBuffer(on: device, dtype: .int32, shape: [rows])
-        slots = try DeviceBuffer(on: device, dtype: .int32, shape: [rows])
-        sampledRows = try DeviceBuffer(on: device, dtype: .int32, shape: [samples])
-        tokens = try DeviceBuffer(on: device, dtype: .int32, shape: [samples])
-        status = try DeviceBuffer(on: device, dtype: .uint8, shape: [samples])
-        logProbabilities = try DeviceBuffer(on: device, dtype: .float32, shape: [samples])
+        hidden = try tensor(.float32, [rows, config.hiddenSize])
+        normed = try tensor(.float32, [rows, config.hiddenSize])
+        qkv = try tensor(.float32, [rows, config.queryWidth + 2 * config.kvWidth])
+        attention = try tensor(.float32, [rows, config.queryWidth])
+        gateUp = try tensor(.float32, [rows, 2 * config.intermediateSize])
+        activated = try tensor(.float32, [rows, config.intermediateSize])
+        logits = try tensor(.float32, [samples, config.vocabularySize])
+        positions = try tensor(.int32, [rows])
+        sampledRows = try tensor(.int32, [samples])
+        tokens = try tensor(.int32, [samples])
+        status = try tensor(.uint8, [samples])
+        logProbabilities = try tensor(.float32, [samples])
     }
 }

@@ -1,3 +1,5 @@
+public import FlashInferCore
+
 /// The name of a request, unique among the unfinished requests of a scheduler.
 public struct RequestID: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The number.

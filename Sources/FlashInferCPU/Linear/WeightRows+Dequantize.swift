@@ -1,63 +1,7 @@
 internal import CFlashInferCPU
 public import FlashInferCore
 
-/// A matrix of weights as a model file holds it, in somebody else's memory (usually a mapped file).
-///
-/// ```swift
-/// let embedding = try WeightRows(bytes, format: .q8_0, rows: 49_152, columns: 576, name: "token_embd.weight")
-/// try embedding.gather(tokens, into: hidden, stride: 576)
-/// ```
-public struct WeightRows: @unchecked Sendable {
-    // Unchecked because of the pointer; the memory behind it is only ever read.
-
-    /// The rows, one after another: `[rows, columns]` in `format`.
-    public let bytes: UnsafeRawBufferPointer
-
-    /// The format of the weights.
-    public let format: WeightFormat
-
-    /// The number of rows: outputs of a product, or ids of an embedding.
-    public let rows: Int
-
-    /// The number of weights in a row.
-    public let columns: Int
-
-    /// Bytes of one row.
-    public let rowByteCount: Int
-
-    /// The first `rows * columns` weights of `bytes`, which must outlive this value and whatever reads through it.
-    ///
-    /// - Throws: ``FlashInferError`` naming `name` where a size is not positive, `columns` is not a whole number of blocks, a
-    ///   product overflows, or `bytes` is too short.
-    public init(
-        _ bytes: UnsafeRawBufferPointer, format: WeightFormat, rows: Int, columns: Int, name: String = "weights"
-    ) throws(FlashInferError) {
-        guard rows > 0, columns > 0 else {
-            throw .invalidArgument(name, found: "[\(rows), \(columns)]", expected: "at least one row and one column")
-        }
-        guard columns % format.blockSize == 0 else {
-            throw .invalidArgument(
-                name, found: "\(columns) columns of \(format)", expected: "a multiple of \(format.blockSize)")
-        }
-        guard let rowByteCount = format.byteCount(elements: columns) else { throw .overflow(name) }
-        let (total, overflow) = rowByteCount.multipliedReportingOverflow(by: rows)
-        guard !overflow else { throw .overflow(name) }
-        guard bytes.count >= total else {
-            throw .invalidArgument(
-                name, found: "\(bytes.count) bytes", expected: "\(total) for [\(rows), \(columns)] of \(format)")
-        }
-        self.bytes = bytes
-        self.format = format
-        self.rows = rows
-        self.columns = columns
-        self.rowByteCount = rowByteCount
-    }
-
-    /// The first byte of a row.
-    internal func pointer(to row: Int) -> UnsafeRawPointer? {
-        bytes.baseAddress.map { $0 + row * rowByteCount }
-    }
-
+extension WeightRows {
     /// Writes row `row` as float32 to the first `columns` places of `out`.
     ///
     /// - Throws: ``FlashInferError`` where the row does not exist or `out` is too short.
@@ -88,6 +32,37 @@ public struct WeightRows: @unchecked Sendable {
             guard let from = pointer(to: Int(id)) else { return }
             fi_weight_dequantize(format.kernelFormat, from, Int64(columns), to + position * stride)
         }
+    }
+
+    /// Row `row` as float32.
+    ///
+    /// - Throws: ``FlashInferError`` where the row does not exist.
+    public func row(_ row: Int) throws(FlashInferError) -> [Float] {
+        var elements = [Float](repeating: 0, count: columns)
+        try filling(&elements) { (out) throws(FlashInferError) in try dequantize(row: row, into: out) }
+        return elements
+    }
+
+    /// Rows `ids` as float32, one after another: an embedding look-up.
+    ///
+    /// - Throws: ``FlashInferError`` where an id is not a row, or `out` does not hold `ids.count * columns` elements.
+    public func gather(_ ids: [Int32], into out: inout [Float]) throws(FlashInferError) {
+        try filling(&out) { (out) throws(FlashInferError) in
+            let result = ids.withUnsafeBufferPointer { ids in
+                Result { () throws(FlashInferError) in try gather(ids, into: out, stride: columns) }
+            }
+            try result.get()
+        }
+    }
+
+    /// Calls `body` with the array's storage; arrays pass on no typed errors of their own.
+    private func filling(
+        _ elements: inout [Float], _ body: (UnsafeMutableBufferPointer<Float>) throws(FlashInferError) -> Void
+    ) throws(FlashInferError) {
+        let result = elements.withUnsafeMutableBufferPointer { buffer in
+            Result { () throws(FlashInferError) in try body(buffer) }
+        }
+        try result.get()
     }
 }
 
