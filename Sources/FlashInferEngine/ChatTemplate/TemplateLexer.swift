@@ -26,7 +26,7 @@ struct TemplateLexer {
     private let bytes: [UInt8]
     private var position = 0
     private var line = 1
-    private var segments: [TemplateSegment] = []
+    private var cut: [TemplateSegment] = []
     /// Whether what comes next begins a line, so that a block tag may take the white space before it.
     private var startsLine = true
 
@@ -51,7 +51,7 @@ struct TemplateLexer {
             }
             try tag(openingAt: open)
         }
-        return segments
+        return cut
     }
 
     private func error(_ reason: String) -> ChatTemplateError { .syntax(line: line, reason: reason) }
@@ -68,7 +68,7 @@ struct TemplateLexer {
     private mutating func addText(_ range: Range<Int>) {
         if !range.isEmpty {
             let text = String(decoding: bytes[range], as: UTF8.self)
-            segments.append(TemplateSegment(content: .text(text), line: line))
+            cut.append(TemplateSegment(content: .text(text), line: line))
         }
     }
 
@@ -98,7 +98,7 @@ struct TemplateLexer {
             if !isOutput, tokens == [.name("raw")] {
                 try raw()
             } else {
-                segments.append(
+                cut.append(
                     TemplateSegment(content: isOutput ? .output(tokens) : .block(tokens), line: tagLine))
             }
         }

@@ -169,9 +169,11 @@ extension TemplateRenderer {
     }
 
     private func scalars(_ items: [TemplateValue]) -> [Unicode.Scalar] {
-        items.flatMap { item in
-            if case .string(let text) = item { Array(text.unicodeScalars) } else { [] }
+        var scalars: [Unicode.Scalar] = []
+        for item in items {
+            if case .string(let text) = item { scalars += text.unicodeScalars }
         }
+        return scalars
     }
 
     private func joined(_ items: [TemplateValue], _ arguments: TemplateCallValues) throws(ChatTemplateError) -> String {
@@ -180,7 +182,8 @@ extension TemplateRenderer {
         var parts: [String] = []
         var total = 0
         for item in items {
-            let part = try text(of: field(item, attribute))
+            let value = try field(item, attribute)
+            let part = try text(of: value)
             total += part.utf8.count + separator.utf8.count
             try charge(part.utf8.count)
             if total > ChatTemplateLimits.outputBytes {
