@@ -196,7 +196,7 @@ def sentencepiece_fixture():
         spm.SentencePieceTrainer.train(
             input=str(FIXTURES / "corpus.txt"), model_prefix=prefix, model_type="bpe", vocab_size=1400,
             byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-            character_coverage=0.98, user_defined_symbols=["\t", "  "], split_digits=True,
+            character_coverage=0.98, user_defined_symbols=["\t", "<tool>"], split_digits=True,
             allow_whitespace_only_pieces=True, minloglevel=2)
         model = spm.SentencePieceProcessor(model_file=prefix + ".model")
     count = model.get_piece_size()
@@ -208,19 +208,17 @@ def sentencepiece_fixture():
             return 3
         if model.is_byte(i):
             return 6
-        return 4 if model.id_to_piece(i) in ("\t", "\u2581\u2581") else 1
+        return 4 if model.id_to_piece(i) in ("\t", "<tool>") else 1
 
     vocabulary = {
         "model": "llama",
-        "tokens": [model.id_to_piece(i).replace("\u2581", " ") if kind(i) == 4 else model.id_to_piece(i)
-                   for i in range(count)],
+        "tokens": [model.id_to_piece(i) for i in range(count)],
         "scores": [model.get_score(i) for i in range(count)], "token_type": [kind(i) for i in range(count)],
         "bos_token_id": model.bos_id(), "eos_token_id": model.eos_id(), "unknown_token_id": model.unk_id(),
     }
     (FIXTURES / "sentencepiece.vocabulary.json").write_text(
         json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    # Two pieces of user-defined text at the very start go around the dummy prefix in other ways in the readers.
-    chosen = [t for t in golden_texts(7) if not t.startswith((" ", "\t")) and t and "<" not in t and "\u2581" not in t]
+    chosen = [t for t in golden_texts(7) + ["<tool>x", "\ta <tool> b<tool>", " \t", "  x"] if t]
     write_cases(FIXTURES / "sentencepiece.cases.jsonl",
                 [{"text": t, "ids": model.encode(t), "special": False} for t in chosen])
 
