@@ -237,6 +237,23 @@ def fixtures():
     trained("smollm", pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)]))
     trained("bytefallback", None)
     sentencepiece_fixture()
+    normalisation_fixture()
+
+
+def normalisation_fixture():
+    """Random text dense in scalars that normalisation changes, and what the four forms make of it."""
+    from tokenizers import normalizers
+
+    rng = random.Random(5)
+    pool = ([chr(c) for c in range(0x80, 0x10000) if assigned(c) and unicodedata.decomposition(chr(c))]
+            + [chr(c) for c in range(0x300, 0x10000) if assigned(c) and unicodedata.combining(chr(c))] * 2
+            + [chr(c) for c in range(0x1100, 0x1200)] + list("aeiouAEK ") * 20
+            + [chr(rng.randrange(0xAC00, 0xD7A4)) for _ in range(300)] + list("\u32ff\ua7f2\ufa2a\u1e9b\u0345") * 9)
+    with open(FIXTURES / "normalisation.jsonl", "w", encoding="utf-8") as file:
+        for _ in range(400):
+            text = "".join(rng.choice(pool) for _ in range(rng.randrange(1, 14)))
+            forms = {form: getattr(normalizers, form)().normalize_str(text) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+            file.write(json.dumps({"text": text, **forms}) + "\n")
 
 
 def main():
