@@ -1,11 +1,133 @@
-internal import FlashInferCore
+internal import CFlashInferCPU
+public import FlashInferCore
+internal import Synchronization
 
-struct CPUAttention {
-    init(pool: ThreadPool, isa: InstructionSet) {}
-    func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
-        KernelTraits(
-            tiles: [.init(maximumRows: 1, queryRows: 1, kvHeads: 1, fixedCost: 1, keyCost: 1, pairCost: 1)],
-            kvGranularity: 1, minimumSplit: 1)
+/// Planned attention on the CPU: flash-style online softmax over tiles (arXiv 2205.14135), on a thread pool.
+///
+/// Operations must have been validated. Each thread takes the items that the plan gave it, then helps the others; partial
+/// states are merged in a fixed order afterwards, so a result depends on the plan alone and never on which thread ran what.
+/// Memory is kept from run to run: after the first run of a given size, nothing is allocated.
+public final class CPUAttention: @unchecked Sendable {
+    // Unchecked because of the pointer to the kernel table, which is constant for the life of the process.
+
+    /// The threads.
+    public let pool: ThreadPool
+
+    /// The instruction set whose kernels are used.
+    public let instructionSet: InstructionSet
+
+    let kernels: UnsafePointer<fi_attention_kernels>
+    private let memory = Mutex(AttentionMemory())
+
+    /// Attention on `pool`, with the best kernels that this machine has.
+    public convenience init(pool: ThreadPool) { self.init(pool: pool, isa: .detected) }
+
+    /// Attention with the kernels of one instruction set.
+    ///
+    /// - Precondition: the machine and the build have it.
+    public init(pool: ThreadPool, isa instructionSet: InstructionSet) {
+        guard instructionSet.isAvailable, let table = fi_attention_table(instructionSet.cValue) else {
+            preconditionFailure("\(instructionSet.name) is not available")
+        }
+        self.pool = pool
+        self.instructionSet = instructionSet
+        kernels = table
     }
-    func execute(_ o: AttentionOperation) {}
+
+    /// Runs a validated operation, and returns when it is done.
+    ///
+    /// - Complexity: about 4 · rows · keys · headDim floating-point operations; reads each visible key and value once per tile.
+    public func execute(_ operation: AttentionOperation) {
+        let plan = operation.plan
+        if plan.items.isEmpty { return }
+        memory.withLock { memory in
+            memory.prepare(operation, kernels.pointee, pool)
+            let (scratch, cursors) = (memory.scratch, memory.cursors)
+            memory.withRun(operation, kernels.pointee) { run in
+                spread(plan.items.count) { worker in run.work(worker, scratch[worker], cursors.items) }
+                if plan.merges.isEmpty { return }
+                spread(plan.merges.count) { worker in run.merge(scratch[worker], cursors.merges) }
+            }
+        }
+    }
+
+    /// On all threads, or on the caller's where there is nothing to share.
+    private func spread(_ count: Int, _ body: (Int) -> Void) {
+        if count == 1 { body(0) } else { pool.run(body) }
+    }
+}
+
+/// What runs keep from one to the next.
+private struct AttentionMemory: ~Copyable {
+    var scratch: [AttentionScratch] = []
+    let cursors = AttentionCursors()
+    private var rope = AttentionRoPETable()
+    /// Where each request's mask starts, in bytes.
+    private var maskStarts: [Int] = []
+    /// The slopes of the last run with ALiBi's own.
+    private var slopes: [Float] = []
+
+    /// Makes room for a run.
+    mutating func prepare(_ operation: AttentionOperation, _ kernels: fi_attention_kernels, _ pool: ThreadPool) {
+        let (plan, problem) = (operation.plan, operation.plan.problem)
+        while scratch.count < pool.threads { scratch.append(AttentionScratch()) }
+        let size = AttentionScratchSize(plan)
+        for each in scratch { each.reserve(size) }
+        cursors.reset(lists: plan.processorCount)
+        if case .rope(let parameters) = problem.variant.positionEncoding {
+            rope.prepare(parameters, problem, pool)
+        }
+        if problem.variant.positionEncoding == .alibi, operation.alibiSlopes == nil,
+            slopes.count != problem.shape.queryHeads
+        {
+            slopes = AttentionVariant.alibiSlopes(heads: problem.shape.queryHeads)
+        }
+        prepareMasks(problem)
+    }
+
+    private mutating func prepareMasks(_ problem: AttentionProblem) {
+        maskStarts.removeAll(keepingCapacity: true)
+        let isPacked = problem.variant.mask == .customPacked
+        guard isPacked || problem.variant.mask == .custom else { return }
+        var sum = 0
+        for request in 0..<problem.geometry.requestCount {
+            maskStarts.append(sum)
+            let elements = problem.geometry.queryLength(request) * problem.geometry.kvLength(request)
+            sum += isPacked ? (elements + 7) / 8 : elements
+        }
+    }
+
+    /// Calls `body` with the operation as plain pointers.
+    func withRun(_ operation: AttentionOperation, _ kernels: fi_attention_kernels, _ body: (AttentionRun) -> Void) {
+        let (plan, geometry) = (operation.plan, operation.plan.problem.geometry)
+        plan.items.withUnsafeBufferPointer { items in
+            plan.itemIndptr.withUnsafeBufferPointer { itemIndptr in
+                plan.merges.withUnsafeBufferPointer { merges in
+                    geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
+                        withTables(geometry.blocks) { blocks in
+                            slopes.withUnsafeBufferPointer { slopes in
+                                maskStarts.withUnsafeBufferPointer { maskStarts in
+                                    body(
+                                        AttentionRun(
+                                            operation, kernels, items: items, itemIndptr: itemIndptr, merges: merges,
+                                            queryIndptr: queryIndptr, blocks: blocks, slopes: slopes.baseAddress,
+                                            maskStarts: maskStarts, rope: rope.rows))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    private func withTables(_ table: KVBlockTable, _ body: (KeyLocator) -> Void) {
+        table.indptr.withUnsafeBufferPointer { indptr in
+            table.indices.withUnsafeBufferPointer { indices in
+                table.lengths.withUnsafeBufferPointer { lengths in
+                    body(KeyLocator(blockSize: table.blockSize, indptr: indptr, indices: indices, lengths: lengths))
+                }
+            }
+        }
+    }
 }

@@ -76,10 +76,12 @@ extension Scheduler {
             sequences[id]!.pageHashes = sequence.pageHashes
             if prefix.pages.count < usable.count, isBeingComputed(usable, from: prefix.pages.count) { return false }
         }
-        // Each running sequence may want a page soon; to admit a sequence and push it out at once would be a waste.
+        // A running sequence that can still grow may want a page soon; to admit another one and push it out at once
+        // would be a waste.
+        let growing = running.count { canGrow(sequences[$0]!) }
         let taken = prefix.pages.count { pool.references(to: $0) == 0 }
         let fresh = pool.pagesNeeded(forTokens: sequence.tokens.count) - prefix.pages.count
-        guard pool.freeCount >= taken + fresh + running.count else { return false }
+        guard pool.freeCount >= taken + fresh + growing else { return false }
         pool.retain(prefix.pages)
         sequence.blockTable = prefix.pages + (0..<fresh).map { _ in pool.allocate()! }
         sequence.computedCount = prefix.pages.count * pool.pageSize
@@ -91,6 +93,12 @@ extension Scheduler {
         sequence.status = .running
         sequences[id] = sequence
         return true
+    }
+
+    /// Whether `sequence` may come to need more pages than it has. Its last token's keys are never stored.
+    private func canGrow(_ sequence: SequenceState) -> Bool {
+        let longest = sequence.request.promptTokens.count + sequence.tokenLimit - 1
+        return pool.pagesNeeded(forTokens: longest) > sequence.blockTable.count
     }
 
     /// Whether a running sequence is on its way to publish page `index` of the prefix `hashes`.

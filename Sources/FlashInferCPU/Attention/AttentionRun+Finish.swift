@@ -1,0 +1,134 @@
+internal import CFlashInferCPU
+internal import FlashInferCore
+
+extension AttentionRun {
+    /// Writes a tile's result: the output where it has all keys, else a partial state.
+    func finish(_ tile: AttentionTile, _ scratch: AttentionScratch) {
+        if tile.partialRow >= 0 { return savePartial(tile, scratch) }
+        tile.forEachRow(group: group) { row, query, head in
+            let token = tile.queryStart + query
+            let state = RowState(max: scratch.rowMax[row], sum: scratch.rowSum[row], sink: sink(head))
+            scratch.rowScale[row] = state.scale * valueScale(head)
+            scratch.rowOffsets[row] = Int64(output.offset(token, head))
+            storeLSE(state.logSumExp, token, head)
+        }
+        kernels.store(
+            output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride), scratch.rowScale,
+            Int32(tile.totalRows), Int32(shape.headDimVO))
+    }
+
+    private func savePartial(_ tile: AttentionTile, _ scratch: AttentionScratch) {
+        guard let partialOutput, let partialLSE else { return }
+        let rowBytes = shape.headDimVO * 4
+        tile.forEachRow(group: group) { row, _, head in
+            // The sink joins once, when the parts are merged.
+            let state = RowState(max: scratch.rowMax[row], sum: scratch.rowSum[row], sink: nil)
+            scratch.rowScale[row] = state.scale * valueScale(head)
+            scratch.rowOffsets[row] = Int64((tile.partialRow + row) * rowBytes)
+            partialLSE[tile.partialRow + row] = state.logSumExp
+        }
+        kernels.store(
+            partialOutput, scratch.rowOffsets, FI_ATTN_F32, scratch.output, Int64(size.outputStride), scratch.rowScale,
+            Int32(tile.totalRows), Int32(shape.headDimVO))
+    }
+
+    /// One thread's share of the merges.
+    func merge(_ scratch: AttentionScratch, _ cursor: ItemCursor) {
+        while true {
+            let index = cursor.take(0)
+            if index >= merges.count { return }
+            merge(merges[index], scratch)
+        }
+    }
+
+    /// Merges one tile's parts in their order, row by row.
+    private func merge(_ item: MergeItem, _ scratch: AttentionScratch) {
+        guard let partialOutput, let partialLSE else { return }
+        let (rowStart, rowCount) = (Int(item.rowStart), Int(item.rowCount))
+        let partRows = Int(item.headCount) * rowCount
+        let queryStart = Int(queryIndptr[Int(item.request)])
+        for index in 0..<partRows {
+            let (head, packed) = (Int(item.headStart) + index / rowCount, rowStart + index % rowCount)
+            let (token, queryHead) = (queryStart + packed / group, head * group + packed % group)
+            let first = Int(item.partialRow) + index
+            let merged = StateMerge(count: Int(item.partCount), sink: sink(queryHead)) {
+                partialLSE[first + $0 * partRows]
+            }
+            scratch.output.update(repeating: 0, count: size.outputStride)
+            for part in 0..<Int(item.partCount) {
+                let row = first + part * partRows
+                let weight = merged.weight(partialLSE[row])
+                if weight == 0 { continue }
+                kernels.accumulate(
+                    scratch.output, partialOutput + row * shape.headDimVO, weight, Int32(shape.headDimVO))
+            }
+            scratch.rowScale[0] = merged.scale
+            scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
+            storeLSE(merged.logSumExp, token, queryHead)
+            kernels.store(
+                output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride),
+                scratch.rowScale, 1, Int32(shape.headDimVO))
+        }
+    }
+
+    /// A head's sink as a base-2 logit.
+    private func sink(_ head: Int) -> Float? { sinks.map { $0[head * sinkStride] * 1.442_695_04 } }
+
+    private func valueScale(_ head: Int) -> Float { valueScale * (valueScales?[head / group] ?? 1) }
+
+    private func storeLSE(_ value: Float, _ token: Int, _ head: Int) {
+        guard let logSumExp, let base = logSumExp.base else { return }
+        base.storeBytes(of: value, toByteOffset: logSumExp.offset(token, head), as: Float.self)
+    }
+}
+
+/// What a row's maximum and sum come to.
+struct RowState {
+    /// Multiplies the unnormalised output; 0 for a row that saw nothing.
+    let scale: Float
+    /// Base 2; −∞ for a row that saw nothing.
+    let logSumExp: Float
+
+    init(max: Float, sum: Float, sink: Float?) {
+        guard let sink, sink != -.infinity else {
+            let isEmpty = max == -.infinity
+            scale = isEmpty ? 0 : 1 / sum
+            logSumExp = isEmpty ? -.infinity : max + Float(ElementaryFunctions.log2(Double(sum)))
+            return
+        }
+        // The sink is one more term of the sum; both relative to the larger maximum.
+        let top = Swift.max(max, sink)
+        let shrink = ElementaryFunctions.pow(2, Double(max) - Double(top))
+        let total = Double(sum) * shrink + ElementaryFunctions.pow(2, Double(sink) - Double(top))
+        scale = Float(shrink / total)
+        logSumExp = top + Float(ElementaryFunctions.log2(total))
+    }
+}
+
+/// The weights of states that are merged: 2^(lse − the largest), over their sum.
+struct StateMerge {
+    /// Multiplies the weighted sum of the outputs; 0 where all states are empty.
+    let scale: Float
+    /// Base-2 log-sum-exp of the merged state.
+    let logSumExp: Float
+    private let top: Float
+
+    init(count: Int, sink: Float? = nil, _ lse: (Int) -> Float) {
+        var top = sink ?? -.infinity
+        for index in 0..<count { top = Swift.max(top, lse(index)) }
+        self.top = top
+        if top == -.infinity {
+            (scale, logSumExp) = (0, -.infinity)
+            return
+        }
+        var total = sink.map { ElementaryFunctions.pow(2, Double($0) - Double(top)) } ?? 0
+        for index in 0..<count { total += ElementaryFunctions.pow(2, Double(lse(index)) - Double(top)) }
+        scale = Float(1 / total)
+        logSumExp = top + Float(ElementaryFunctions.log2(total))
+    }
+
+    /// The weight of a state.
+    func weight(_ lse: Float) -> Float {
+        top == -.infinity ? 0 : Float(ElementaryFunctions.pow(2, Double(lse) - Double(top)))
+    }
+}

@@ -1,0 +1,129 @@
+internal import CFlashInferCPU
+internal import FlashInferCore
+
+extension AttentionRun {
+    /// One head of a tile of many rows: keys and values are packed once a tile of keys, and used by all rows.
+    func pack(_ tile: AttentionTile, _ scratch: AttentionScratch) {
+        let rows = tile.totalRows
+        let head = tile.heads.lowerBound
+        loadQueries(tile, scratch)
+        start(rows, scratch)
+        forEachBlock(tile.keys, step: CPUAttention.tileKeys) { keys in
+            let count = Int32(keys.count)
+            packKeys(tile, head, keys, scratch)
+            let ranges = visible(tile, keys, scratch)
+            let stride = Int64(CPUAttention.tileKeys)
+            format.scores(
+                scratch.scores, stride, scratch.queries, Int64(size.queryStride), scratch.keyPanels, Int32(rows), count,
+                Int32(shape.headDimQK), ranges)
+            softmax(tile, keys, ranges, stride: stride, scratch)
+            blocks.locate(
+                tile.request, from: keys.lowerBound, count: keys.count, in: values, into: scratch.valueOffsets)
+            format.pack_values(
+                scratch.valuePanels,
+                fi_attn_rows(
+                    base: values.base + head * values.head, offsets: scratch.valueOffsets, count: count, type: cacheType
+                ), Int32(shape.headDimVO))
+            format.values(
+                scratch.output, Int64(size.outputStride), weights(scratch), stride, scratch.valuePanels, Int32(rows),
+                count, Int32(shape.headDimVO), ranges)
+        }
+        finish(tile, scratch)
+    }
+
+    /// Where a tile's weights are: float32 weights overwrite the scores.
+    func weights(_ scratch: AttentionScratch) -> UnsafeMutableRawPointer {
+        format.element == FI_ATTN_F32 ? UnsafeMutableRawPointer(scratch.scores) : scratch.weights
+    }
+
+    /// Calls `body` with blocks of keys that start at multiples of `step`, whatever the first key is.
+    ///
+    /// The first block starts at a multiple of 16 at or before the first key (ranges hide what was added): a key's lane and
+    /// its partner in a pair are then the same in every tile, and so is every rounding.
+    func forEachBlock(_ keys: Range<Int>, step: Int, _ body: (Range<Int>) -> Void) {
+        if keys.isEmpty { return }
+        var start = keys.lowerBound & ~15
+        while start < keys.upperBound {
+            let end = min(start / step * step + step, keys.upperBound)
+            body(start..<end)
+            start = end
+        }
+    }
+
+    /// Nothing seen: maximum −∞, sum 0, output 0.
+    func start(_ rows: Int, _ scratch: AttentionScratch) {
+        scratch.rowMax.update(repeating: -.infinity, count: rows)
+        scratch.rowSum.update(repeating: 0, count: rows)
+        scratch.output.update(repeating: 0, count: rows * size.outputStride)
+    }
+
+    /// The tile's queries in the work format, turned where that is wanted.
+    func loadQueries(_ tile: AttentionTile, _ scratch: AttentionScratch) {
+        let rows = tile.totalRows
+        let first = tile.queryStart
+        tile.forEachRow(group: group) { row, query, head in
+            scratch.rowOffsets[row] = Int64(queries.offset(first + query, head))
+        }
+        let source = fi_attn_rows(
+            base: queries.base, offsets: scratch.rowOffsets, count: Int32(rows), type: queryType)
+        let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
+        guard let rope else { return format.gather(scratch.queries, stride, source, width) }
+        kernels.f32.gather(scratch.rotated, stride, source, width)
+        let base = columnOffset.map { $0 + tile.queryStart } ?? tile.keyLength - tile.queryLength
+        tile.forEachRow(group: group) { row, query, _ in
+            scratch.cosines[row] = rope.cosine(base + query)
+            scratch.sines[row] = rope.sine(base + query)
+        }
+        rotate(scratch.rotated, rows, rope, scratch)
+        for row in 0..<rows { scratch.rowOffsets[row] = Int64(row * size.queryStride * 4) }
+        format.gather(
+            scratch.queries, stride,
+            fi_attn_rows(base: scratch.rotated, offsets: scratch.rowOffsets, count: Int32(rows), type: FI_ATTN_F32),
+            width)
+    }
+
+    /// Keys of one head into panels, turned where that is wanted.
+    private func packKeys(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
+        blocks.locate(
+            tile.request, from: range.lowerBound, count: range.count, in: keys, into: scratch.keyOffsets)
+        let source = fi_attn_rows(
+            base: keys.base + head * keys.head, offsets: scratch.keyOffsets, count: Int32(range.count), type: cacheType)
+        let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
+        guard let rope else { return format.pack_keys(scratch.keyPanels, source, width) }
+        kernels.f32.gather(scratch.rotated, stride, source, width)
+        locatePositions(tile, range, scratch)
+        for key in 0..<range.count {
+            scratch.cosines[key] = rope.cosine(Int(scratch.positions[key]))
+            scratch.sines[key] = rope.sine(Int(scratch.positions[key]))
+            scratch.bufferOffsets[key] = Int64(key * size.queryStride * 4)
+        }
+        rotate(scratch.rotated, range.count, rope, scratch)
+        var rows = fi_attn_rows(
+            base: scratch.rotated, offsets: scratch.bufferOffsets, count: Int32(range.count), type: FI_ATTN_F32)
+        if format.element != FI_ATTN_F32 {
+            format.gather(scratch.narrowed, stride, rows, width)
+            for key in 0..<range.count { scratch.bufferOffsets[key] /= 2 }
+            rows.base = UnsafeRawPointer(scratch.narrowed)
+            rows.type = format.element
+        }
+        format.pack_keys(scratch.keyPanels, rows, width)
+    }
+
+    private func rotate(
+        _ rows: UnsafeMutablePointer<Float>, _ count: Int, _ rope: AttentionRoPETable.Rows, _ scratch: AttentionScratch
+    ) {
+        guard case .rope(let parameters) = variant.positionEncoding else { return }
+        kernels.rotate(
+            rows, Int64(size.queryStride), scratch.cosines, scratch.sines, Int32(count), Int32(rope.rotaryDim),
+            parameters.pairing == .interleaved)
+    }
+
+    /// The position of each key of a tile, as masks and rotations see it.
+    func locatePositions(_ tile: AttentionTile, _ keys: Range<Int>, _ scratch: AttentionScratch) {
+        if columnOffset != nil {
+            blocks.columns(tile.request, from: keys.lowerBound, count: keys.count, into: scratch.positions)
+        } else {
+            for key in 0..<keys.count { scratch.positions[key] = Int32(truncatingIfNeeded: keys.lowerBound + key) }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+internal import CFlashInferCPU
+internal import FlashInferCore
+
+extension AttentionRun {
+    /// Which keys of a tile each row sees by causality, window and the item's own range; no ranges where all see all.
+    func visible(_ tile: AttentionTile, _ keys: Range<Int>, _ scratch: AttentionScratch) -> fi_attn_ranges {
+        let offset = tile.keyLength - tile.queryLength
+        let begin = max(tile.keys.lowerBound - keys.lowerBound, 0)
+        let hasPositions = columnOffset == nil
+        let isCausal = variant.mask == .causal && hasPositions
+        let window = hasPositions ? variant.windowLeft : nil
+        let firstQuery = tile.rows.lowerBound / group
+        let lastQuery = (tile.rows.upperBound - 1) / group
+        let cutsEnd = isCausal && firstQuery + offset + 1 < keys.upperBound
+        let cutsStart = window.map { $0 < lastQuery + offset - keys.lowerBound } ?? false
+        guard begin > 0 || cutsEnd || cutsStart else { return fi_attn_ranges(first: nil, last: nil) }
+        let count = keys.count
+        tile.forEachRow(group: group) { row, query, _ in
+            let position = query + offset - keys.lowerBound
+            let last = isCausal ? min(max(position + 1, 0), count) : count
+            var first = begin
+            if let window, window < position { first = max(first, position - window) }
+            let isEmpty = first >= last
+            scratch.first[row] = isEmpty ? 0 : Int32(truncatingIfNeeded: first)
+            scratch.last[row] = isEmpty ? 0 : Int32(truncatingIfNeeded: last)
+        }
+        return fi_attn_ranges(first: scratch.first, last: scratch.last)
+    }
+
+    /// Turns raw scores into weights and brings the rows' states up to date.
+    func softmax(
+        _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, stride: Int64, _ scratch: AttentionScratch
+    ) {
+        // One scale for all rows, unless heads have their own.
+        if keyScales == nil || tile.heads.count == 1 {
+            let rows = 0..<tile.totalRows
+            softmax(
+                tile, keys, ranges, rows, scale * (keyScales?[tile.heads.lowerBound] ?? 1), stride: stride, scratch)
+            return
+        }
+        for (index, head) in tile.heads.enumerated() {
+            let rows = index * tile.rows.count..<(index + 1) * tile.rows.count
+            softmax(tile, keys, ranges, rows, scale * (keyScales?[head] ?? 1), stride: stride, scratch)
+        }
+    }
+
+    private func softmax(
+        _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ rows: Range<Int>, _ scale: Float,
+        stride: Int64, _ scratch: AttentionScratch
+    ) {
+        let first = rows.lowerBound
+        let isTransformed = transform(tile, keys, rows, scale, stride: stride, scratch)
+        var step = fi_attn_softmax()
+        step.scores = scratch.scores + first * Int(stride)
+        step.stride = stride
+        step.weights = weights(scratch) + first * Int(stride) * (format.element == FI_ATTN_F32 ? 4 : 2)
+        step.weight_stride = stride
+        (step.rows, step.columns) = (Int32(rows.count), Int32(keys.count))
+        if let start = ranges.first, let end = ranges.last {
+            step.ranges = fi_attn_ranges(first: start + first, last: end + first)
+        }
+        step.scale = isTransformed ? 1 : scale * 1.442_695_04
+        (step.row_max, step.row_sum) = (scratch.rowMax + first, scratch.rowSum + first)
+        step.output = scratch.output + first * size.outputStride
+        step.output_stride = Int64(size.outputStride)
+        step.width = Int32((shape.headDimVO + 15) & ~15)
+        format.softmax(&step)
+    }
+
+    /// Cap, ALiBi and element masks, where there are any; scores are then base-2 logits.
+    private func transform(
+        _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, _ scale: Float, stride: Int64,
+        _ scratch: AttentionScratch
+    ) -> Bool {
+        let hidesColumns = columnOffset != nil && (variant.mask == .causal || variant.windowLeft != nil)
+        guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns else { return false }
+        let first = rows.lowerBound
+        var change = fi_attn_transform()
+        change.scores = scratch.scores + first * Int(stride)
+        change.stride = stride
+        (change.rows, change.columns) = (Int32(rows.count), Int32(keys.count))
+        change.scale = scale
+        change.cap = variant.logitsSoftCap ?? 0
+        if let slopes {
+            tile.forEachRow(group: group) { row, query, head in
+                scratch.slopes[row] = slopes[head * slopeStride]
+                scratch.distance[row] = Int32(truncatingIfNeeded: keys.lowerBound - query)
+            }
+            change.slopes = UnsafePointer(scratch.slopes + first)
+            change.distance = UnsafePointer(scratch.distance + first)
+        }
+        if hidesColumns {
+            markVisible(tile, keys, stride: Int(stride), scratch)
+            change.mask = UnsafePointer(scratch.mask)
+            change.mask_start = UnsafePointer(scratch.maskStarts + first)
+        } else if let mask {
+            tile.forEachRow(group: group) { row, query, _ in
+                scratch.maskStarts[row] = Int64(query * tile.keyLength + keys.lowerBound)
+            }
+            change.mask = mask + maskStarts[tile.request]
+            change.mask_start = UnsafePointer(scratch.maskStarts + first)
+            change.mask_is_packed = variant.mask == .customPacked
+        }
+        kernels.transform(&change)
+        return true
+    }
+
+    /// A mask byte for each row and key of a block-sparse tile, whose keys may come in any order.
+    private func markVisible(_ tile: AttentionTile, _ keys: Range<Int>, stride: Int, _ scratch: AttentionScratch) {
+        guard let columnOffset else { return }
+        locatePositions(tile, keys, scratch)
+        tile.forEachRow(group: group) { row, query, _ in
+            let position = columnOffset + tile.queryStart + query
+            let bytes = scratch.mask + row * stride
+            scratch.maskStarts[row] = Int64(row * stride)
+            for key in 0..<keys.count {
+                let column = Int(scratch.positions[key])
+                var isVisible = variant.mask != .causal || column <= position
+                if let window = variant.windowLeft, window < position - column { isVisible = false }
+                if isVisible { isVisible = isMarked(tile, query, keys.lowerBound + key) }
+                bytes[key] = isVisible ? 1 : 0
+            }
+        }
+    }
+
+    /// Whether the run's own mask, if any, shows a key to a query.
+    private func isMarked(_ tile: AttentionTile, _ query: Int, _ key: Int) -> Bool {
+        guard let mask else { return true }
+        let (start, element) = (mask + maskStarts[tile.request], query * tile.keyLength + key)
+        return variant.mask == .customPacked ? start[element / 8] >> (element % 8) & 1 == 1 : start[element] != 0
+    }
+}

@@ -1,0 +1,214 @@
+internal import CFlashInferCPU
+internal import FlashInferCore
+
+/// One execution of a plan, as plain pointers and numbers that every thread reads.
+struct AttentionRun {
+    let items: UnsafeBufferPointer<WorkItem>
+    let itemIndptr: UnsafeBufferPointer<Int32>
+    let merges: UnsafeBufferPointer<MergeItem>
+    let queryIndptr: UnsafeBufferPointer<Int32>
+    let blocks: KeyLocator
+    let maskStarts: UnsafeBufferPointer<Int>
+    let rope: AttentionRoPETable.Rows?
+
+    let kernels: fi_attention_kernels
+    /// The work format: bfloat16 pairs where nothing is lost by it, else float32.
+    let format: fi_attn_format
+    let queryType: fi_attn_type
+    let cacheType: fi_attn_type
+    let outputType: fi_attn_type
+
+    let variant: AttentionVariant
+    let shape: AttentionShape
+    let group: Int
+    let size: AttentionScratchSize
+    /// Keys of a streamed block.
+    let blockKeys: Int
+    /// The position of query row 0 of the whole batch in a block-sparse matrix; `nil` for sequences.
+    let columnOffset: Int?
+
+    let queries: Rows
+    let output: Rows
+    let logSumExp: Rows?
+    let keys: KVStrides
+    let values: KVStrides
+    let mask: UnsafePointer<UInt8>?
+    let slopes: UnsafePointer<Float>?
+    let slopeStride: Int
+    let sinks: UnsafePointer<Float>?
+    let sinkStride: Int
+    /// Multiplies q · k, the cache's key scale included; `keyScales` on top, by head.
+    let scale: Float
+    let keyScales: UnsafePointer<Float>?
+    let valueScale: Float
+    let valueScales: UnsafePointer<Float>?
+    /// `[partial rows][headDimVO]`
+    let partialOutput: UnsafeMutablePointer<Float>?
+    /// `[partial rows]`
+    let partialLSE: UnsafeMutablePointer<Float>?
+
+    /// Where rows of a tensor `[tokens, heads, …]` lie, in bytes.
+    struct Rows {
+        let base: UnsafeMutableRawPointer?
+        let token: Int
+        let head: Int
+
+        init(_ view: TensorView) {
+            base = view.pointer
+            token = view.strides[0] * view.dtype.byteCount
+            head = view.strides[1] * view.dtype.byteCount
+        }
+
+        @inline(__always)
+        func offset(_ token: Int, _ head: Int) -> Int { token * self.token + head * self.head }
+    }
+
+    init(
+        _ operation: AttentionOperation, _ kernels: fi_attention_kernels, items: UnsafeBufferPointer<WorkItem>,
+        itemIndptr: UnsafeBufferPointer<Int32>, merges: UnsafeBufferPointer<MergeItem>,
+        queryIndptr: UnsafeBufferPointer<Int32>, blocks: KeyLocator, slopes: UnsafePointer<Float>?,
+        maskStarts: UnsafeBufferPointer<Int>, rope: AttentionRoPETable.Rows?
+    ) {
+        let (plan, problem) = (operation.plan, operation.plan.problem)
+        (self.items, self.itemIndptr, self.merges) = (items, itemIndptr, merges)
+        (self.queryIndptr, self.blocks, self.maskStarts) = (queryIndptr, blocks, maskStarts)
+        self.kernels = kernels
+        variant = problem.variant
+        shape = problem.shape
+        group = shape.group
+        size = AttentionScratchSize(plan)
+        blockKeys = CPUAttention.blockKeys(problem.kvType)
+        queryType = problem.queryType.attentionType
+        cacheType = problem.kvType.attentionType
+        outputType = problem.outputType.attentionType
+        // float32 and float16 caches would lose digits as bfloat16; 8-bit types fit it exactly.
+        let isNarrow = problem.queryType == .bfloat16 && problem.kvType != .float32 && problem.kvType != .float16
+        if isNarrow, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
+        if case .rope = variant.positionEncoding { self.rope = rope } else { self.rope = nil }
+
+        let geometry = problem.geometry
+        columnOffset =
+            geometry.blocks.keyPositions == .columns
+            ? geometry.blocks.blockLimit * geometry.blocks.blockSize - geometry.queryCount : nil
+        queries = Rows(operation.queries)
+        output = Rows(operation.output)
+        logSumExp = operation.logSumExp.map { Rows($0) }
+        keys = KVStrides(operation.cache.keys)
+        values = KVStrides(operation.cache.values)
+        mask = operation.mask.flatMap { $0.elements(as: UInt8.self) }.map { UnsafePointer($0) }
+        if variant.positionEncoding == .alibi {
+            let given = operation.alibiSlopes.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
+            self.slopes = given ?? slopes
+            slopeStride = operation.alibiSlopes.map { $0.strides[0] } ?? 1
+        } else {
+            self.slopes = nil
+            slopeStride = 1
+        }
+        sinks = operation.sinks.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
+        sinkStride = operation.sinks.map { $0.strides[0] } ?? 1
+        let scales = operation.cache.scales
+        scale = (variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * scales.key
+        keyScales = scales.keyPerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
+        valueScale = scales.value
+        valueScales = scales.valuePerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
+        if plan.partialRowCount > 0, let memory = UnsafeMutableRawPointer(bitPattern: operation.workspace.address) {
+            partialOutput = memory.assumingMemoryBound(to: Float.self)
+            partialLSE = (memory + plan.size.partialOutputByteCount).assumingMemoryBound(to: Float.self)
+        } else {
+            partialOutput = nil
+            partialLSE = nil
+        }
+    }
+
+    /// One thread's share: its own list of items, then whatever the others have left.
+    func work(_ worker: Int, _ scratch: AttentionScratch, _ cursor: ItemCursor) {
+        let lists = itemIndptr.count - 1
+        for step in 0..<lists {
+            let list = (worker + step) % lists
+            let (start, end) = (Int(itemIndptr[list]), Int(itemIndptr[list + 1]))
+            while true {
+                let index = start + cursor.take(list)
+                if index >= end { break }
+                execute(items[index], scratch)
+            }
+        }
+    }
+
+    private func execute(_ item: WorkItem, _ scratch: AttentionScratch) {
+        let tile = AttentionTile(item, self)
+        // By the request's rows, not the tile's: how a row is computed must not depend on how its request was cut.
+        if tile.queryLength * group <= CPUAttention.streamRows, rope == nil {
+            stream(tile, scratch)
+        } else {
+            for head in tile.heads { pack(tile.only(head), scratch) }
+        }
+    }
+}
+
+/// A work item, with what is known of its request.
+struct AttentionTile {
+    let request: Int
+    let queryStart: Int
+    let queryLength: Int
+    let keyLength: Int
+    let rows: Range<Int>
+    let keys: Range<Int>
+    /// The key/value heads worked on at once; their rows follow one another, `[heads][rows]`.
+    var heads: Range<Int>
+    /// The workspace row of the first head's first row, or −1.
+    var partialRow: Int
+
+    init(_ item: WorkItem, _ run: AttentionRun) {
+        request = Int(item.request)
+        queryStart = Int(run.queryIndptr[request])
+        queryLength = Int(run.queryIndptr[request + 1]) - queryStart
+        keyLength = Int(run.blocks.lengths[request])
+        rows = Int(item.rowStart)..<Int(item.rowStart) + Int(item.rowCount)
+        keys = Int(item.keyStart)..<Int(item.keyStart) + Int(item.keyCount)
+        heads = Int(item.headStart)..<Int(item.headStart) + Int(item.headCount)
+        partialRow = Int(item.partialRow)
+    }
+
+    /// Rows of all heads.
+    var totalRows: Int { rows.count * heads.count }
+
+    /// The part of one head.
+    func only(_ head: Int) -> AttentionTile {
+        var part = self
+        part.heads = head..<head + 1
+        if partialRow >= 0 { part.partialRow += (head - heads.lowerBound) * rows.count }
+        return part
+    }
+
+    /// Calls `body` with each row: its place in the tile, its query row in the request, its query head.
+    @inline(__always)
+    func forEachRow(group: Int, _ body: (_ row: Int, _ query: Int, _ head: Int) -> Void) {
+        var row = 0
+        for head in heads {
+            var (query, member) = rows.lowerBound.quotientAndRemainder(dividingBy: group)
+            for _ in 0..<rows.count {
+                body(row, query, head * group + member)
+                row += 1
+                member += 1
+                if member == group { (query, member) = (query + 1, 0) }
+            }
+        }
+    }
+}
+
+extension DType {
+    /// The attention kernels' name of the type.
+    ///
+    /// - Precondition: a type of queries, caches or outputs.
+    var attentionType: fi_attn_type {
+        switch self {
+        case .float32: FI_ATTN_F32
+        case .float16: FI_ATTN_F16
+        case .bfloat16: FI_ATTN_BF16
+        case .float8E4M3: FI_ATTN_E4M3
+        case .float8E5M2: FI_ATTN_E5M2
+        case .int8: FI_ATTN_INT8
+        case .uint8, .int32: preconditionFailure("attention has no \(self)")
+        }
+    }
+}

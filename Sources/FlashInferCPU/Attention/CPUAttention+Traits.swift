@@ -1,0 +1,44 @@
+public import FlashInferCore
+
+extension CPUAttention {
+    /// Requests of at most this many packed rows read the cache in place; longer ones pack tiles of keys and values first.
+    ///
+    /// Packing costs about 16 cycles a key and head, in place costs about 3 cycles more a row: they meet near 6 rows, but
+    /// reading in place keeps one thread at the memory's bandwidth, which decode is bound by.
+    static let streamRows = 16
+
+    /// Keys of a packed tile. 128 keys of 128 dims are 32 KiB of bfloat16: a group of panels stays in L1, the tile in L2.
+    static let tileKeys = 128
+
+    /// Tokens of a streamed block: about 32 KiB of keys for 8 heads of 128 dims, the distance of the prefetch.
+    static func blockKeys(_ type: DType) -> Int { type.byteCount == 1 ? 32 : 16 }
+
+    /// Longest head: a row of queries, output and two rows of cache then fit a small part of L1.
+    static let maximumHeadDim = 512
+
+    /// The tiles and costs of these kernels.
+    ///
+    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for head dims that are not multiples of 8 up to 512, and for
+    ///   ALiBi over a block-sparse matrix.
+    public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
+        for dim in [problem.shape.headDimQK, problem.shape.headDimVO] where dim % 8 != 0 || dim > Self.maximumHeadDim {
+            throw .unsupported(
+                "head dim \(dim)", device: "cpu",
+                nearest: "\(min((dim + 7) / 8 * 8, Self.maximumHeadDim)), with zero padding")
+        }
+        if problem.geometry.blocks.keyPositions == .columns, problem.variant.positionEncoding == .alibi {
+            throw .unsupported("ALiBi over a block-sparse matrix", device: "cpu", nearest: "ALiBi over a paged cache")
+        }
+        return KernelTraits(
+            tiles: [
+                // Decode: all heads of a token together, so that pages are read from end to end. Costs in units of one row
+                // and key: reading a key of one head takes as long as computing about 12 rows.
+                .init(
+                    maximumRows: Self.streamRows, queryRows: Self.streamRows, kvHeads: 65_536, fixedCost: 256,
+                    keyCost: 12,
+                    pairCost: 1),
+                // Prefill: 256 rows amortise packing to 2 %; queries, scores, weights and output are then 384 KiB of L2.
+                .init(maximumRows: .max, queryRows: 256, kvHeads: 1, fixedCost: 2048, keyCost: 4, pairCost: 1),
+            ], kvGranularity: Self.tileKeys, minimumSplit: 2 * Self.tileKeys)
+    }
+}
