@@ -196,7 +196,7 @@ def sentencepiece_fixture():
         spm.SentencePieceTrainer.train(
             input=str(FIXTURES / "corpus.txt"), model_prefix=prefix, model_type="bpe", vocab_size=1400,
             byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-            character_coverage=0.98, user_defined_symbols=["\t", "  "], split_digits=True,
+            character_coverage=0.98, user_defined_symbols=["\t", "<tool>"], split_digits=True,
             allow_whitespace_only_pieces=True, minloglevel=2)
         model = spm.SentencePieceProcessor(model_file=prefix + ".model")
     count = model.get_piece_size()
@@ -208,19 +208,17 @@ def sentencepiece_fixture():
             return 3
         if model.is_byte(i):
             return 6
-        return 4 if model.id_to_piece(i) in ("\t", "\u2581\u2581") else 1
+        return 4 if model.id_to_piece(i) in ("\t", "<tool>") else 1
 
     vocabulary = {
         "model": "llama",
-        "tokens": [model.id_to_piece(i).replace("\u2581", " ") if kind(i) == 4 else model.id_to_piece(i)
-                   for i in range(count)],
+        "tokens": [model.id_to_piece(i) for i in range(count)],
         "scores": [model.get_score(i) for i in range(count)], "token_type": [kind(i) for i in range(count)],
         "bos_token_id": model.bos_id(), "eos_token_id": model.eos_id(), "unknown_token_id": model.unk_id(),
     }
     (FIXTURES / "sentencepiece.vocabulary.json").write_text(
         json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    # Two pieces of user-defined text at the very start go around the dummy prefix in other ways in the readers.
-    chosen = [t for t in golden_texts(7) if not t.startswith((" ", "\t")) and t and "<" not in t and "\u2581" not in t]
+    chosen = [t for t in golden_texts(7) + ["<tool>x", "\ta <tool> b<tool>", " \t", "  x"] if t]
     write_cases(FIXTURES / "sentencepiece.cases.jsonl",
                 [{"text": t, "ids": model.encode(t), "special": False} for t in chosen])
 
@@ -239,6 +237,23 @@ def fixtures():
     trained("smollm", pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)]))
     trained("bytefallback", None)
     sentencepiece_fixture()
+    normalisation_fixture()
+
+
+def normalisation_fixture():
+    """Random text dense in scalars that normalisation changes, and what the four forms make of it."""
+    from tokenizers import normalizers
+
+    rng = random.Random(5)
+    pool = ([chr(c) for c in range(0x80, 0x10000) if assigned(c) and unicodedata.decomposition(chr(c))]
+            + [chr(c) for c in range(0x300, 0x10000) if assigned(c) and unicodedata.combining(chr(c))] * 2
+            + [chr(c) for c in range(0x1100, 0x1200)] + list("aeiouAEK ") * 20
+            + [chr(rng.randrange(0xAC00, 0xD7A4)) for _ in range(300)] + list("\u32ff\ua7f2\ufa2a\u1e9b\u0345") * 9)
+    with open(FIXTURES / "normalisation.jsonl", "w", encoding="utf-8") as file:
+        for _ in range(400):
+            text = "".join(rng.choice(pool) for _ in range(rng.randrange(1, 14)))
+            forms = {form: getattr(normalizers, form)().normalize_str(text) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+            file.write(json.dumps({"text": text, **forms}) + "\n")
 
 
 def main():

@@ -71,7 +71,7 @@ struct ExpressionParser {
         while take(symbol: ","), !isAtEnd, next != .symbol(")") {
             items.append(allowsCondition ? try expression() : try disjunction())
         }
-        return try node(.list(items))
+        return try node(.list(items, isTuple: true))
     }
 
     mutating func expression() throws(ChatTemplateError) -> TemplateExpression {
@@ -173,11 +173,11 @@ struct ExpressionParser {
             default: return try node(.name(name))
             }
         case .symbol("("):
-            if take(symbol: ")") { return try node(.list([])) }
+            if take(symbol: ")") { return try node(.list([], isTuple: true)) }
             let value = try nestedTuple()
             try expect(symbol: ")")
             return value
-        case .symbol("["): return try node(.list(try list(until: "]")))
+        case .symbol("["): return try node(.list(try list(until: "]"), isTuple: false))
         case .symbol("{"): return try object()
         case .symbol(let symbol): throw error("unexpected \(symbol)")
         }

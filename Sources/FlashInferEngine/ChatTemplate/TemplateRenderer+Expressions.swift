@@ -12,7 +12,7 @@ extension TemplateRenderer {
         case .double(let value): return .double(value)
         case .string(let text): return .string(text)
         case .name(let name): return lookUp(name)
-        case .list(let items): return .list(try TemplateList(values(items)))
+        case .list(let items, let isTuple): return .list(try TemplateList(values(items), isTuple: isTuple))
         case .object(let members): return try object(members)
         case .attribute(let base, let name): return try attribute(of: evaluate(base), name)
         case .item(let base, let key): return try item(of: evaluate(base), evaluate(key))
@@ -124,7 +124,7 @@ extension TemplateRenderer {
         switch value {
         case .list(let list):
             try charge(list.items.count * 16)
-            return .list(try TemplateList(indices(list.items.count).map { list.items[$0] }))
+            return .list(try TemplateList(indices(list.items.count).map { list.items[$0] }, isTuple: list.isTuple))
         case .string(let text):
             try charge(text.utf8.count * 4)
             let scalars = Array(text.unicodeScalars)

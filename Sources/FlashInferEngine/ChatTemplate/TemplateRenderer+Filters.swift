@@ -88,7 +88,7 @@ extension TemplateRenderer {
         case "upper": return text.uppercased()
         case "lower": return text.lowercased()
         case "capitalize": return TemplateText.capitalize(text)
-        case "title": return TemplateText.title(text)
+        case "title": return TemplateText.titleFilter(text)
         case "replace":
             guard let old = try arguments.string(0, "s"), let new = try arguments.string(1, "new") else {
                 throw .evaluation(reason: "replace needs two strings")
@@ -136,7 +136,7 @@ extension TemplateRenderer {
             var pairs: [TemplateValue] = []
             for member in object.members {
                 try charge(64)
-                pairs.append(.list(try TemplateList([.string(member.key), member.value])))
+                pairs.append(.list(try TemplateList([.string(member.key), member.value], isTuple: true)))
             }
             return .list(try TemplateList(pairs))
         default: throw .evaluation(reason: "\(value.kind) has no items")
@@ -154,7 +154,9 @@ extension TemplateRenderer {
         case "list": return .list(try TemplateList(items))
         case "join": return .string(try joined(items, arguments))
         case "reverse":
-            if case .string = value { return .string(try text(of: .string(TemplateText.string(scalars(items.reversed()))))) }
+            if case .string = value {
+                return .string(try text(of: .string(TemplateText.string(scalars(items.reversed())))))
+            }
             return .list(try TemplateList(items.reversed()))
         case "select", "reject", "selectattr", "rejectattr": return try selected(name, items, arguments)
         case "map": return try mapped(items, arguments)
@@ -280,9 +282,10 @@ extension TemplateRenderer {
             }
             return try self.items(of: .object(sorted))
         }
-        let path = try arguments.named["attribute"].map { _ throws(ChatTemplateError) in
-            try namedString(arguments, "attribute")
-        } ?? nil
+        let path =
+            try arguments.named["attribute"].map { _ throws(ChatTemplateError) in
+                try namedString(arguments, "attribute")
+            } ?? nil
         let ignoresCase = !(arguments.named["case_sensitive"]?.isTrue ?? false)
         var keyed: [(key: TemplateValue, item: TemplateValue)] = []
         for item in items {

@@ -1,7 +1,8 @@
 extension TemplateRenderer {
     /// The result of a method of a string, object, list or loop; nil when the value has no such method.
     func method(
-        _ name: String, of value: TemplateValue, _ arguments: @autoclosure () throws(ChatTemplateError) -> TemplateCallValues
+        _ name: String, of value: TemplateValue,
+        _ arguments: @autoclosure () throws(ChatTemplateError) -> TemplateCallValues
     ) throws(ChatTemplateError) -> TemplateValue? {
         switch value {
         case .string(let text): return try method(name, of: text, arguments())
@@ -40,7 +41,9 @@ extension TemplateRenderer {
             call.positional = [.string(text)]
             return try filter("join", list, call)
         case "removeprefix", "removesuffix":
-            guard let part = try arguments.string(0, "part") else { throw .evaluation(reason: "\(name) needs a string") }
+            guard let part = try arguments.string(0, "part") else {
+                throw .evaluation(reason: "\(name) needs a string")
+            }
             let isPrefix = name == "removeprefix"
             guard isPrefix ? TemplateText.hasPrefix(text, part) : TemplateText.hasSuffix(text, part) else {
                 return .string(text)
@@ -48,7 +51,12 @@ extension TemplateRenderer {
             let bytes = Array(text.utf8)
             let rest = isPrefix ? bytes.dropFirst(part.utf8.count) : bytes.dropLast(part.utf8.count)
             return .string(String(decoding: rest, as: UTF8.self))
-        case "isdigit": return .bool(!text.isEmpty && text.unicodeScalars.allSatisfy { $0.properties.numericType == .decimal || $0.properties.numericType == .digit })
+        case "isdigit":
+            return .bool(
+                !text.isEmpty
+                    && text.unicodeScalars.allSatisfy {
+                        $0.properties.numericType == .decimal || $0.properties.numericType == .digit
+                    })
         case "isalpha": return .bool(!text.isEmpty && text.unicodeScalars.allSatisfy { $0.properties.isAlphabetic })
         case "isspace": return .bool(!text.isEmpty && text.unicodeScalars.allSatisfy { TemplateText.isSpace($0) })
         default: return nil
@@ -60,7 +68,8 @@ extension TemplateRenderer {
     ) throws(ChatTemplateError) -> TemplateValue {
         let separator = try arguments.string(0, "sep")
         if separator?.isEmpty ?? false { throw .evaluation(reason: "split's separator is empty") }
-        try charge(min(try product(text.utf8.count, 1 + (separator?.utf8.count ?? 0) / 64), ChatTemplateLimits.outputBytes))
+        try charge(
+            min(try product(text.utf8.count, 1 + (separator?.utf8.count ?? 0) / 64), ChatTemplateLimits.outputBytes))
         let parts = TemplateText.split(
             text, separator: separator, limit: try arguments.integer(1, "maxsplit") ?? -1, fromEnd: fromEnd)
         try charge(parts.count * 16)
@@ -113,7 +122,9 @@ extension TemplateRenderer {
         case "keys": return .list(try TemplateList(object.members.map { .string($0.key) }))
         case "values": return .list(try TemplateList(object.members.map(\.value)))
         case "get":
-            guard let key = try arguments.string(0, "key") else { return arguments.value(1, "default") ?? TemplateValue.none }
+            guard let key = try arguments.string(0, "key") else {
+                return arguments.value(1, "default") ?? TemplateValue.none
+            }
             return object[key] ?? arguments.value(1, "default") ?? TemplateValue.none
         case "copy": return .object(object)
         case "update", "pop", "popitem", "setdefault", "clear":
@@ -191,7 +202,9 @@ extension TemplateRenderer {
     private func range(_ arguments: TemplateCallValues) throws(ChatTemplateError) -> TemplateValue {
         var bounds: [Int] = []
         for index in arguments.positional.indices.prefix(3) {
-            guard let bound = try arguments.integer(index, "") else { throw .evaluation(reason: "range takes integers") }
+            guard let bound = try arguments.integer(index, "") else {
+                throw .evaluation(reason: "range takes integers")
+            }
             bounds.append(bound)
         }
         guard !bounds.isEmpty else { throw .evaluation(reason: "range needs a bound") }

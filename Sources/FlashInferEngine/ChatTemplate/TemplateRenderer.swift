@@ -5,7 +5,6 @@ final class TemplateRenderer {
     private var scopes: [[String: TemplateValue]]
     private var steps = 0
     private var depth = 0
-    private var loopDepth = 0
     let now: ChatTemplateTime
 
     init(_ variables: [String: TemplateValue], now: ChatTemplateTime) {
@@ -73,7 +72,8 @@ final class TemplateRenderer {
                 throw .evaluation(reason: "\(name) is no namespace")
             }
             try namespace.members.set(attribute, try evaluate(expression))
-        case .setBlock(let name, let body): set(name, .string(try capture { () throws(ChatTemplateError) in try run(body) }))
+        case .setBlock(let name, let body):
+            set(name, .string(try capture { () throws(ChatTemplateError) in try run(body) }))
         case .macro(let macro): set(macro.name, .macro(TemplateMacroValue(macro)))
         case .leave: return .leave
         case .next: return .next
@@ -94,11 +94,7 @@ final class TemplateRenderer {
     private func run(_ loop: TemplateLoop) throws(ChatTemplateError) -> Flow {
         var items = try elements(of: evaluate(loop.items))
         scopes.append([:])
-        loopDepth += 1
-        defer {
-            scopes.removeLast()
-            loopDepth -= 1
-        }
+        defer { scopes.removeLast() }
         if let condition = loop.condition {
             var kept: [TemplateValue] = []
             for item in items {
@@ -109,7 +105,7 @@ final class TemplateRenderer {
             items = kept
         }
         if items.isEmpty { return try run(loop.otherwise) }
-        let state = TemplateLoopState(items, depth: loopDepth)
+        let state = TemplateLoopState(items)
         for (index, item) in items.enumerated() {
             state.index = index
             // Variables set in one turn are gone in the next; only a namespace carries over.

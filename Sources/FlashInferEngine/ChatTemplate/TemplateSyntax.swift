@@ -8,7 +8,7 @@ final class TemplateExpression: Sendable {
         case double(Double)
         case string(String)
         case name(String)
-        case list([TemplateExpression])
+        case list([TemplateExpression], isTuple: Bool)
         case object([(key: TemplateExpression, value: TemplateExpression)])
         case attribute(TemplateExpression, String)
         case item(TemplateExpression, TemplateExpression)
@@ -38,7 +38,7 @@ final class TemplateExpression: Sendable {
     private static func children(_ kind: Kind) -> [TemplateExpression] {
         switch kind {
         case .undefined, .none, .bool, .int, .double, .string, .name: []
-        case .list(let items): items
+        case .list(let items, _): items
         case .object(let members): members.flatMap { [$0.key, $0.value] }
         case .attribute(let base, _), .not(let base), .negate(let base), .plus(let base): [base]
         case .item(let base, let key): [base, key]

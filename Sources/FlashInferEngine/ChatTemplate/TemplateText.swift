@@ -18,7 +18,9 @@ enum TemplateText {
         case .int(let value): return String(value)
         case .double(let value): return number(value)
         case .string(let text): return quoted(text)
-        case .list(let list): return "[" + list.items.map { representation($0) }.joined(separator: ", ") + "]"
+        case .list(let list):
+            let items = list.items.map { representation($0) }.joined(separator: ", ")
+            return list.isTuple ? "(\(items)\(list.items.count == 1 ? "," : ""))" : "[\(items)]"
         case .object(let object):
             let members = object.members.map { quoted($0.key) + ": " + representation($0.value) }
             return "{" + members.joined(separator: ", ") + "}"
@@ -182,7 +184,6 @@ enum TemplateText {
             var end = index
             if words.count == limit {
                 end = scalars.count
-                while isSpace(scalars[end - 1]) { end -= 1 }
             } else {
                 while end < scalars.count, !isSpace(scalars[end]) { end += 1 }
             }
@@ -232,6 +233,17 @@ enum TemplateText {
         for scalar in text.unicodeScalars {
             result += inWord ? scalar.properties.lowercaseMapping : scalar.properties.titlecaseMapping
             inWord = scalar.properties.isCased
+        }
+        return result
+    }
+
+    /// As Jinja's filter: what follows white space, a hyphen or an opening bracket is a word.
+    static func titleFilter(_ text: String) -> String {
+        var result = ""
+        var inWord = false
+        for scalar in text.unicodeScalars {
+            result += inWord ? scalar.properties.lowercaseMapping : scalar.properties.uppercaseMapping
+            inWord = !isSpace(scalar) && !"-({[<".unicodeScalars.contains(scalar)
         }
         return result
     }

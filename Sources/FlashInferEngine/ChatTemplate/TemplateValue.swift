@@ -105,7 +105,7 @@ enum TemplateValue {
         case (.undefined, .undefined), (.none, .none): return true
         case (.string(let left), .string(let right)): return left.utf8.elementsEqual(right.utf8)
         case (.list(let left), .list(let right)):
-            return left.items.count == right.items.count
+            return left.isTuple == right.isTuple && left.items.count == right.items.count
                 && zip(left.items, right.items).allSatisfy { $0.equals($1) }
         case (.object(let left), .object(let right)):
             return left.members.count == right.members.count
@@ -120,12 +120,15 @@ enum TemplateValue {
 struct TemplateList {
     let items: [TemplateValue]
     let depth: Int
+    /// Whether Python would make a tuple of it, which shows in its text and in comparisons with lists.
+    let isTuple: Bool
 
-    init(_ items: [TemplateValue]) throws(ChatTemplateError) {
+    init(_ items: [TemplateValue], isTuple: Bool = false) throws(ChatTemplateError) {
         var depth = 0
         for item in items { depth = max(depth, try Self.depth(ofElement: item)) }
         self.items = items
         self.depth = depth + 1
+        self.isTuple = isTuple
     }
 
     /// The depth of what goes into a list, object or namespace. Nesting is bounded, since values are walked and freed
@@ -176,13 +179,11 @@ final class TemplateMacroValue {
 /// `loop`, inside of a loop.
 final class TemplateLoopState {
     let items: [TemplateValue]
-    let depth: Int
     var index = 0
     var lastChanged: [TemplateValue]?
 
-    init(_ items: [TemplateValue], depth: Int) {
+    init(_ items: [TemplateValue]) {
         self.items = items
-        self.depth = depth
     }
 
     func attribute(_ name: String) -> TemplateValue {
@@ -194,8 +195,9 @@ final class TemplateLoopState {
         case "first": .bool(index == 0)
         case "last": .bool(index == items.count - 1)
         case "length": .int(items.count)
-        case "depth": .int(depth)
-        case "depth0": .int(depth - 1)
+        // These count the levels of recursive loops, which are not supported.
+        case "depth": .int(1)
+        case "depth0": .int(0)
         case "previtem": index > 0 ? items[index - 1] : .undefined("loop.previtem")
         case "nextitem": index + 1 < items.count ? items[index + 1] : .undefined("loop.nextitem")
         default: .undefined("loop.\(name)")

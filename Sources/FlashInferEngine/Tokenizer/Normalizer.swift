@@ -14,14 +14,14 @@ public enum Normalizer: Sendable {
     case strip(left: Bool, right: Bool)
 
     /// Applies the change. O(n), and for `replace` the cost of the pattern.
-    func apply(to text: String) throws(TokenizerError) -> String {
+    package func apply(to text: String) throws(TokenizerError) -> String {
         switch self {
         // Nothing below U+0300 changes under composition, and nothing of ASCII under the other forms.
         case .nfc:
-            text.unicodeScalars.allSatisfy { $0.value < 0x300 } ? text : text.precomposedStringWithCanonicalMapping
-        case .nfd: isASCII(text) ? text : text.decomposedStringWithCanonicalMapping
-        case .nfkc: isASCII(text) ? text : text.precomposedStringWithCompatibilityMapping
-        case .nfkd: isASCII(text) ? text : text.decomposedStringWithCompatibilityMapping
+            text.unicodeScalars.allSatisfy { $0.value < 0x300 } ? text : UnicodeForm.nfc.apply(to: text)
+        case .nfd: isASCII(text) ? text : UnicodeForm.nfd.apply(to: text)
+        case .nfkc: isASCII(text) ? text : UnicodeForm.nfkc.apply(to: text)
+        case .nfkd: isASCII(text) ? text : UnicodeForm.nfkd.apply(to: text)
         case .lowercase: lowercased(text)
         case .prepend(let prefix): text.isEmpty ? text : prefix + text
         case .replace(let pattern, let replacement): try replaced(text, pattern, replacement)

@@ -234,17 +234,13 @@ struct RegexParser {
         var negated = scalars[position] == "P"
         position += 1
         var name = ""
-        if take("{") {
-            if take("^") { negated.toggle() }
-            while let scalar = next, scalar != "}" {
-                name.unicodeScalars.append(scalar)
-                position += 1
-            }
-            guard take("}") else { throw error("missing } of a property") }
-        } else if let scalar = next {
+        guard take("{") else { throw error("expected { of a property") }
+        if take("^") { negated.toggle() }
+        while let scalar = next, scalar != "}" {
             name.unicodeScalars.append(scalar)
             position += 1
         }
+        guard take("}") else { throw error("missing } of a property") }
         guard let mask = GeneralCategory.mask(named: name) else { throw error("unknown property \(name)") }
         var rule = ScalarSet.Rule()
         rule.categories = negated ? ~mask & GeneralCategory.all : mask

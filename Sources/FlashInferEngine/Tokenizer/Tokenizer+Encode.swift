@@ -46,8 +46,13 @@ extension Tokenizer {
         var followsSpecial = true
         try rawMatcher.forEachPart(of: text, parsesSpecial: parsesSpecial) { range, token throws(TokenizerError) in
             if let token {
+                let isSpecial = specialIDs.contains(token)
+                // The space that begins a text stands before a token of plain text too, without joining it.
+                if addsSpacePrefix, followsSpecial, !isSpecial {
+                    try encode(scalars: PackedScalar.unpack(" "), startsText: false, into: &state)
+                }
                 state.ids.append(token)
-                followsSpecial = specialIDs.contains(token)
+                followsSpecial = isSpecial
                 return
             }
             let part = UnsafeBufferPointer(rebasing: text[range])

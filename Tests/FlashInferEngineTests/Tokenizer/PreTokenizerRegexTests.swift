@@ -36,7 +36,7 @@ struct PreTokenizerRegexTests {
         Case("(?i:'s|'t)", "'S't'ſ", ["'S", "'t", "'ſ"]), Case("(?i)aB", "ABab", ["AB", "ab"]),
         Case("(?i)[k-l]+", "KLK", ["KLK"]), Case("(?i:a)b", "AbAB", ["Ab"]), Case("(?i:é)", "É", ["É"]),
         Case(#"\p{L}+"#, "aé漢ß1", ["aé漢ß"]), Case(#"\p{Lu}\p{Ll}*"#, "HelloÉaX", ["Hello", "Éa", "X"]),
-        Case(#"\P{L}+"#, "a1 b", ["1 "]), Case(#"\p{^N}"#, "1a", ["a"]), Case(#"\pN"#, "1½Ⅷa", ["1", "½", "Ⅷ"]),
+        Case(#"\P{L}+"#, "a1 b", ["1 "]), Case(#"\p{^N}"#, "1a", ["a"]),
         Case(#"[\p{P}\p{S}]+"#, "a+!€b", ["+!€"]), Case(#"\p{Letter}"#, "1a", ["a"]),
         Case(#"[^\r\n\p{L}]"#, "a\n1\r ", ["1", " "]), Case("[a-c-]+", "ab-d", ["ab-"]), Case("[]a]+", "a]b", ["a]"]),
         Case("[a&&[^b]]", "ab", ["a"]), Case(#"[\w&&[^\d_]]+"#, "a1_b", ["a", "b"]), Case(#"[a\]]+"#, "a]", ["a]"]),
@@ -45,7 +45,7 @@ struct PreTokenizerRegexTests {
         Case(#"\bа\b"#, "а-аб", ["а"]), Case("^a", "a\na", ["a", "a"]), Case(#"\Aa"#, "a\na", ["a"]),
         Case("a$", "a\na", ["a", "a"]), Case(#"a\z"#, "a\na", ["a"]), Case(#"\x41\u0042\x{1F600}"#, "AB😀", ["AB😀"]),
         Case(".", "a\nb", ["a", "b"]), Case("(a*)*b", "aab", ["aab"]), Case("(?:a?)*c", "aac", ["aac"]),
-        Case("(?:a|b)*?c", "abc", ["abc"]), Case("(?:)*", "a", ["", ""]), Case("(?:(?=a)|b)+", "ba", ["b", ""]),
+        Case("(?:a|b)*?c", "abc", ["abc"]), Case("(?:)*", "a", ["", ""]), Case("a**", "aa", ["aa"]),
         Case("", "ab", ["", "", ""]), Case(#"\ "#, "a b", [" "]), Case("(a|b)(c|d)", "acbd", ["ac", "bd"]),
     ]
 
@@ -55,7 +55,8 @@ struct PreTokenizerRegexTests {
     }
 
     @Test(arguments: [
-        "(", ")", "[", "[a", "a**", "*", "+", "?", "a{3,1}", #"\"#, #"\p{"#, #"\p{Nope}"#, "(?<=a)b", "(?<!a)b", #"(a)\1"#,
+        "(", ")", "[", "[a", "*", "+", "?", "a{3,1}", #"\"#, #"\p{"#, #"\pN"#, #"\p{Nope}"#, "(?<=a)b", "(?<!a)b",
+        #"(a)\1"#,
         "[z-a]", "(?x:a)", "[[:alpha:]]", #"\q"#, #"\x{110000}"#, #"\u12"#, "(?P<n>a)", "a{1001}", "[a&&", "^*",
         "((((a{999}){999}){999}){999})", String(repeating: "(", count: 100_000),
         String(repeating: "[", count: 100_000), String(repeating: "(?:", count: 70) + String(repeating: ")", count: 70),
@@ -72,14 +73,17 @@ struct PreTokenizerRegexTests {
     @Test func longTextTakesNoStack() throws {
         let text = String(repeating: "a", count: 1_000_000)
         #expect(try matches("a+", text).count == 1)
-        #expect(try matches("(?:a|b)+?c|a", text).isEmpty == false || true)
-        #expect(throws: Never.self) { try matches(#"\s*[\r\n]+|\s+(?!\S)|\s+"#, String(repeating: " ", count: 1_000_000)) }
+        #expect(throws: TokenizerError.self) { try matches("(?:a|b)+?c|a", text) }
+        #expect(throws: Never.self) {
+            try matches(#"\s*[\r\n]+|\s+(?!\S)|\s+"#, String(repeating: " ", count: 1_000_000))
+        }
     }
 
     /// Random patterns on random text: matches in order and in bounds, or a typed error.
     @Test func randomPatternsEnd() {
         let parts = [
-            "a", "b", "(", ")", "(?:", "(?=", "(?!", "(?>", "(?i:", "[", "]", "[^", "-", "|", "*", "+", "?", "{2}", "{1,3}",
+            "a", "b", "(", ")", "(?:", "(?=", "(?!", "(?>", "(?i:", "[", "]", "[^", "-", "|", "*", "+", "?", "{2}",
+            "{1,3}",
             "{,2}", ".", "^", "$", #"\p{L}"#, #"\s"#, #"\S"#, #"\d"#, #"\b"#, #"\w"#, "é", "&&", "漢", "{",
         ]
         var state: UInt64 = 3
@@ -89,7 +93,7 @@ struct PreTokenizerRegexTests {
         }
         let text = PackedScalar.unpack("ab aé漢b\n12 aab  bA-")
         var compiled = 0
-        for _ in 0..<50_000 {
+        for _ in 0..<20_000 {
             let pattern = (0..<random(12)).map { _ in parts[random(parts.count)] }.joined()
             guard let regex = try? PreTokenizerRegex(pattern) else { continue }
             compiled += 1

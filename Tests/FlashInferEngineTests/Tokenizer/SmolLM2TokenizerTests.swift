@@ -21,7 +21,8 @@ struct SmolLM2TokenizerTests {
         let chat = try template.render(messages: [ChatMessage(role: "user", content: question)])
         #expect(
             try tokenizer.encode(chat) == [
-                1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182,
+                1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712,
+                8182,
                 2, 198, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198,
             ])
         let bare = "<|im_start|>user\n\(question)<|im_end|>\n<|im_start|>assistant\n"

@@ -15,6 +15,17 @@ struct TokenizerGoldenTests {
         try compare(tokenizer, TokenizerFixtures.cases(TokenizerFixtures.bytes("sentencepiece.cases.jsonl")))
     }
 
+    @Test(arguments: [("NFC", Normalizer.nfc), ("NFD", .nfd), ("NFKC", .nfkc), ("NFKD", .nfkd)])
+    func normalisationIsThePeers(_ name: String, _ form: Normalizer) throws {
+        for line in try TokenizerFixtures.bytes("normalisation.jsonl").split(separator: 10) {
+            let json = try OrderedJSON(Array(line))
+            let text = try #require(json[key: "text"]?.string)
+            let expected = try #require(json[key: name]?.string)
+            let scalars = try form.apply(to: text).unicodeScalars
+            #expect(scalars.map(\.value) == expected.unicodeScalars.map(\.value), "\(text.unicodeScalars.map(\.value))")
+        }
+    }
+
     private func compare(_ tokenizer: Tokenizer, _ cases: [TokenizerFixtures.Case]) throws {
         #expect(cases.count > 50)
         for item in cases {
