@@ -72,17 +72,22 @@ struct ChatCommand: AsyncParsableCommand {
     private func converse(_ model: LanguageModel, _ served: Served, _ interrupt: Interrupt) async throws {
         var opening = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
         var messages = opening
-        if !output.quiet { Terminal.writeError("\(served.model) on \(served.device). /exit ends, /reset starts over.\n") }
+        if !output.quiet {
+            Terminal.writeError("\(served.model) on \(served.device). /exit ends, /reset starts over.\n")
+        }
         while true {
             switch Input(readInput(interrupt)) {
             case .exit: return
             case .nothing: continue
             case .unknown(let command):
                 Terminal.writeError("error: no command \(command): there are /reset, /system TEXT and /exit\n")
-            case .reset: messages = opening
+            case .reset:
+                messages = opening
+                note("the conversation starts over")
             case .system(let text):
                 opening = text.map { [ChatMessage(role: "system", content: $0)] } ?? []
                 messages = opening
+                note("the conversation starts over" + (text == nil ? "" : " with this system message"))
             case .message(let text):
                 let turn = messages + [ChatMessage(role: "user", content: text)]
                 do {
@@ -94,6 +99,10 @@ struct ChatCommand: AsyncParsableCommand {
                 }
             }
         }
+    }
+
+    private func note(_ text: String) {
+        if !output.quiet { Terminal.writeError("[\(text)]\n") }
     }
 
     /// Waits for a line; Ctrl-C ends the program here.
@@ -115,9 +124,7 @@ struct ChatCommand: AsyncParsableCommand {
         let answer = try await run.stream(tokens) { Terminal.write($0) }
         Terminal.write("\n")
         interrupt.reset()
-        if !output.quiet, let statistics = answer.summary?.statistics {
-            Terminal.writeError(Self.line(statistics) + "\n")
-        }
+        if let statistics = answer.summary?.statistics { note(Self.line(statistics)) }
         return answer.text
     }
 
@@ -130,6 +137,6 @@ struct ChatCommand: AsyncParsableCommand {
         }
         parts.append("\(counts.generated) tokens")
         if let rate = statistics.tokensPerSecond { parts.append("\(StatisticsTable.decimal(rate)) tokens/s") }
-        return "[" + parts.joined(separator: "; ") + "]"
+        return parts.joined(separator: "; ")
     }
 }

@@ -22,14 +22,18 @@ struct DoctorCommand: AsyncParsableCommand {
         section("CPU kernels")
         for level in InstructionSet.allCases.reversed() { row(level.name, machine.verdict(on: level)) }
 
-        section("GPU")
-        row("CUDA", "no GPU backend in this build" + (machine.hasNVIDIADriver ? ", though an NVIDIA driver is here" : ""))
+        section("Devices")
+        row("cpu", CPUDevice().name)
+        row(
+            "cuda",
+            "no GPU backend in this build" + (machine.hasNVIDIADriver ? ", though an NVIDIA driver is here" : ""))
 
         section("Models")
         let store = ModelStore()
         row("folder", store.folder.path)
         for model in CatalogueModel.all {
-            let state = store.contains(model) ? "here" : "not here; \((model.downloadBytes + 500_000) / 1_000_000) MB to fetch"
+            let state =
+                store.contains(model) ? "here" : "not here; \((model.downloadBytes + 500_000) / 1_000_000) MB to fetch"
             row(model.name, "\(state) (\(model.summary))")
         }
         row("python", await machine.pipVersion() ?? "no python3 with pip on the PATH: models cannot be fetched by name")

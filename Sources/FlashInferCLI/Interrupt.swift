@@ -1,3 +1,4 @@
+import ArgumentParser
 import Dispatch
 import Foundation
 import Synchronization
@@ -33,7 +34,8 @@ final class Interrupt: Sendable {
         let interrupt = Interrupt()
         let task = Task { try await body(interrupt) }
         signal(SIGINT, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: SIGINT, queue: DispatchQueue(label: "flashinfer.interrupt"))
+        let source = DispatchSource.makeSignalSource(
+            signal: SIGINT, queue: DispatchQueue(label: "flashinfer.interrupt"))
         source.setEventHandler {
             let (again, action) = interrupt.state.withLock { state in
                 defer { state.isSet = true }
@@ -44,6 +46,11 @@ final class Interrupt: Sendable {
         }
         source.resume()
         defer { source.cancel() }
-        return try await task.value
+        do {
+            return try await task.value
+        } catch  where interrupt.isSet {
+            // Whatever broke off did so because it was told to.
+            throw ExitCode(exitStatus)
+        }
     }
 }

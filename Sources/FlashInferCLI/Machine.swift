@@ -35,11 +35,11 @@ struct Machine {
 
     var architecture: String {
         #if arch(x86_64)
-        "x86_64"
+            "x86_64"
         #elseif arch(arm64)
-        "arm64"
+            "arm64"
         #else
-        "another architecture"
+            "another architecture"
         #endif
     }
 

@@ -44,6 +44,8 @@ extension LanguageModel {
         let engine = try makeEngine(options, contextLength: limit, on: device) { fraction in
             progress.show("Loading \(name)", fraction: fraction)
         }
+        // Packing does not stop halfway; a Ctrl-C meanwhile counts here.
+        try Task.checkCancellation()
         return Served(engine: engine, model: name, device: device.name)
     }
 }

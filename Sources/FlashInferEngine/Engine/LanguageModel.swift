@@ -1,9 +1,10 @@
 public import FlashInfer
+internal import Foundation
 
 /// A model's files, opened: its settings, its tokenizer and its chat template in memory, its weights where they lie.
 ///
 /// ```swift
-/// let model = try LanguageModel(path: "SmolLM2-135M-Instruct.Q4_1.gguf")
+/// let model = try LanguageModel(named: "smollm2")
 /// let engine = try model.makeEngine(on: Devices.makeDefault())
 /// let prompt = try model.tokens(of: [ChatMessage(role: "user", content: "What is the capital of France?")])
 /// for try await event in try await engine.submit(prompt) {
@@ -43,6 +44,13 @@ public struct LanguageModel: Sendable {
         name = last.hasSuffix(".gguf") ? String(last.dropLast(5)) : last
     }
 
+    /// Opens a model that is on this machine: by a name of the catalogue, by path, or by its name in `store`.
+    ///
+    /// - Throws: ``ModelStoreError`` where there is none, and what ``init(path:)`` throws.
+    public init(named name: String, in store: ModelStore = ModelStore()) throws {
+        try self.init(path: store.locate(name).path)
+    }
+
     /// Whether the files say how a conversation is written out.
     public var hasChatTemplate: Bool { chatTemplate != nil }
 
@@ -61,7 +69,9 @@ public struct LanguageModel: Sendable {
     }
 
     /// The bytes of keys and values that a token takes, all layers together.
-    public func cacheByteCount(perTokenOf type: DType) -> Int { 2 * config.layerCount * config.kvWidth * type.byteCount }
+    public func cacheByteCount(perTokenOf type: DType) -> Int {
+        2 * config.layerCount * config.kvWidth * type.byteCount
+    }
 
     /// Packs the weights, allocates a cache and makes an engine over both.
     ///
@@ -84,7 +94,8 @@ public struct LanguageModel: Sendable {
         let runner = try DecoderRunner(weights, options: options, on: device, progress: progress)
         let scheduling = SchedulerConfiguration(
             contextLength: contextLength, maxBatchTokens: options.maximumBatchTokens,
-            maxSequences: options.maximumSequences, prefillChunk: options.maximumBatchTokens,
+            maxSequences: min(options.maximumSequences, options.maximumBatchTokens),
+            prefillChunk: options.maximumBatchTokens,
             reusesPrefixes: reusesPrefixes)
         return try Engine(
             runner: runner,
