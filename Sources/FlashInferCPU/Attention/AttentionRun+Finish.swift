@@ -51,7 +51,9 @@ extension AttentionRun {
             let (head, packed) = (Int(item.headStart) + index / rowCount, rowStart + index % rowCount)
             let (token, queryHead) = (queryStart + packed / group, head * group + packed % group)
             let first = Int(item.partialRow) + index
-            let merged = StateMerge(count: Int(item.partCount), sink: sink(queryHead)) { partialLSE[first + $0 * partRows] }
+            let merged = StateMerge(count: Int(item.partCount), sink: sink(queryHead)) {
+                partialLSE[first + $0 * partRows]
+            }
             scratch.output.update(repeating: 0, count: size.outputStride)
             for part in 0..<Int(item.partCount) {
                 let row = first + part * partRows

@@ -127,7 +127,7 @@ struct AttentionRun {
             let list = (worker + step) % lists
             let (start, end) = (Int(itemIndptr[list]), Int(itemIndptr[list + 1]))
             while true {
-                let index = start + cursor.take(list + 1)
+                let index = start + cursor.take(list)
                 if index >= end { break }
                 execute(items[index], scratch)
             }

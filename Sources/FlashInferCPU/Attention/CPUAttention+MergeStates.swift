@@ -23,7 +23,8 @@ extension CPUAttention {
         try expect(output, "output", nil, [rows, heads, width])
         if let mergedLogSumExp { try expect(mergedLogSumExp, "mergedLogSumExp", .float32, [rows, heads]) }
         guard width % 8 == 0, width > 0, width <= Self.maximumHeadDim else {
-            throw .unsupported("head dim \(width)", device: "cpu", nearest: "a multiple of 8 up to \(Self.maximumHeadDim)")
+            throw .unsupported(
+                "head dim \(width)", device: "cpu", nearest: "a multiple of 8 up to \(Self.maximumHeadDim)")
         }
         if rows == 0 || heads == 0 { return }
         let merge = StatesMerge(kernels.pointee, values, logSumExp, output, mergedLogSumExp)
@@ -56,7 +57,8 @@ extension CPUAttention {
         try expect(otherLogSumExp, "otherLogSumExp", .float32, [rows, heads])
         if let mergedLogSumExp { try expect(mergedLogSumExp, "mergedLogSumExp", .float32, [rows, heads]) }
         guard width % 8 == 0, width > 0, width <= Self.maximumHeadDim else {
-            throw .unsupported("head dim \(width)", device: "cpu", nearest: "a multiple of 8 up to \(Self.maximumHeadDim)")
+            throw .unsupported(
+                "head dim \(width)", device: "cpu", nearest: "a multiple of 8 up to \(Self.maximumHeadDim)")
         }
         if rows == 0 || heads == 0 { return }
         let merge = StatesMerge(
@@ -115,7 +117,8 @@ private struct StatesMerge {
     {
         let view = state > 0 ? second ?? stacked : stacked
         let lead = other == nil ? 1 : 0
-        let element = (lead == 1 ? state * view.strides[0] : 0) + row * view.strides[lead] + head * view.strides[lead + 1]
+        let element =
+            (lead == 1 ? state * view.strides[0] : 0) + row * view.strides[lead] + head * view.strides[lead + 1]
         return view.pointer.map { $0 + element * view.dtype.byteCount }
     }
 

@@ -23,7 +23,8 @@ extension CPUAttention {
     public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
         for dim in [problem.shape.headDimQK, problem.shape.headDimVO] where dim % 8 != 0 || dim > Self.maximumHeadDim {
             throw .unsupported(
-                "head dim \(dim)", device: "cpu", nearest: "\(min((dim + 7) / 8 * 8, Self.maximumHeadDim)), with zero padding")
+                "head dim \(dim)", device: "cpu",
+                nearest: "\(min((dim + 7) / 8 * 8, Self.maximumHeadDim)), with zero padding")
         }
         if problem.geometry.blocks.keyPositions == .columns, problem.variant.positionEncoding == .alibi {
             throw .unsupported("ALiBi over a block-sparse matrix", device: "cpu", nearest: "ALiBi over a paged cache")
@@ -33,7 +34,8 @@ extension CPUAttention {
                 // Decode: all heads of a token together, so that pages are read from end to end. Costs in units of one row
                 // and key: reading a key of one head takes as long as computing about 12 rows.
                 .init(
-                    maximumRows: Self.streamRows, queryRows: Self.streamRows, kvHeads: 65_536, fixedCost: 256, keyCost: 12,
+                    maximumRows: Self.streamRows, queryRows: Self.streamRows, kvHeads: 65_536, fixedCost: 256,
+                    keyCost: 12,
                     pairCost: 1),
                 // Prefill: 256 rows amortise packing to 2 %; queries, scores, weights and output are then 384 KiB of L2.
                 .init(maximumRows: .max, queryRows: 256, kvHeads: 1, fixedCost: 2048, keyCost: 4, pairCost: 1),

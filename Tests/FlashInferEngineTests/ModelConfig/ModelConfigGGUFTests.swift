@@ -49,6 +49,15 @@ struct ModelConfigGGUFTests {
         #expect(gemma.normWeightOffset == 0)
         #expect(gemma.rope == RopeConfig(theta: 10_000, localTheta: 10_000, pairing: .halfSplit))
         #expect((0..<7).map { gemma.window(ofLayer: $0) } == [16, 16, 16, 16, 16, nil, 16])
+        tiny.layerCount = 3
+        var writer = tiny.gguf()
+        writer.set("gemma3.attention.sliding_window_pattern", .uint32(2))
+        #expect(try self.config(writer).slidingWindow?.layers == [true, false, true])
+        let flags: [GGUFWriter.Value] = [.bool(0), .bool(1), .bool(0)]
+        writer.set("gemma3.attention.sliding_window_pattern", .array(type: 7, flags))
+        #expect(try self.config(writer).slidingWindow?.layers == [false, true, false])
+        writer.set("gemma3.attention.sliding_window_pattern", .array(type: 7, flags + flags))
+        #expect(throws: ModelConfigError.self) { _ = try self.config(writer) }
     }
 
     /// What both layouts say of one model differs only where the files themselves do.

@@ -70,6 +70,15 @@ struct JSONParserTests {
         }
     }
 
+    @Test func boundsTheNumberOfValues() throws {
+        let limit = 1 << 20
+        func zeros(_ count: Int) -> String { "[" + String(repeating: "0,", count: count - 1) + "0]" }
+        #expect(try parse(zeros(limit - 1)).array?.count == limit - 1)
+        let problem = ModelFileError.Problem.countTooLarge(
+            what: "values in JSON", value: UInt64(limit + 1), limit: UInt64(limit))
+        #expect(throws: ModelFileError(file: "memory", problem: problem)) { _ = try parse(zeros(limit)) }
+    }
+
     @Test func survivesDamage() {
         let text = Array(#"{"a": [1, -2.5e3, "é\ud83d\ude00\n"], "b": {"c": null, "d": true}}"#.utf8)
         var random = SeededGenerator(seed: 1)

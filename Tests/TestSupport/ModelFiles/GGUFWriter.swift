@@ -14,13 +14,18 @@ public struct GGUFWriter: Sendable {
 
     /// A tensor; `shape` in ggml's order, columns first.
     public struct Tensor: Sendable {
+        /// Its name.
         public var name: String
+        /// The number of its type.
         public var type: UInt32
+        /// Its extents, columns first.
         public var shape: [UInt64]
+        /// Its data, which need not fit the shape.
         public var bytes: [UInt8]
         /// What to write instead of where the data is.
         public var offset: UInt64?
 
+        /// Describes a tensor; of float32 unless told.
         public init(_ name: String, type: UInt32 = 0, shape: [UInt64], bytes: [UInt8], offset: UInt64? = nil) {
             self.name = name
             self.type = type
@@ -30,14 +35,20 @@ public struct GGUFWriter: Sendable {
         }
     }
 
+    /// The version to write.
     public var version: UInt32 = 3
+    /// The alignment of the data; `general.alignment` is the caller's to write.
     public var alignment = 32
+    /// The metadata in order.
     public var values: [(key: String, value: Value)] = []
+    /// The tensors in order.
     public var tensors: [Tensor] = []
-    /// What to write instead of the true counts.
+    /// What to write instead of the true number of tensors.
     public var tensorCount: UInt64?
+    /// What to write instead of the true number of values.
     public var valueCount: UInt64?
 
+    /// An empty file.
     public init() {}
 
     /// The bytes of the file.

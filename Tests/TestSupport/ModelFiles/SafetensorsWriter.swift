@@ -2,11 +2,16 @@
 public struct SafetensorsWriter: Sendable {
     /// A tensor; `shape` row-major.
     public struct Tensor: Sendable {
+        /// Its name.
         public var name: String
+        /// Its dtype, as headers spell it.
         public var type: String
+        /// Its extents, row-major.
         public var shape: [Int]
+        /// Its data, which need not fit the shape.
         public var bytes: [UInt8]
 
+        /// Describes a tensor; of float32 unless told.
         public init(_ name: String, type: String = "F32", shape: [Int], bytes: [UInt8]) {
             self.name = name
             self.type = type
@@ -15,8 +20,10 @@ public struct SafetensorsWriter: Sendable {
         }
     }
 
+    /// The tensors in order.
     public var tensors: [Tensor] = []
 
+    /// A file of these tensors.
     public init(_ tensors: [Tensor] = []) { self.tensors = tensors }
 
     /// The bytes of the file.

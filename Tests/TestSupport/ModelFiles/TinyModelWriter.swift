@@ -13,17 +13,29 @@ public struct TinyModelWriter: Sendable {
         case float32, float16, bfloat16, q40, q41, q80
     }
 
+    /// The family.
     public var architecture = Architecture.llama
+    /// How matrices are stored.
     public var precision = Precision.float32
+    /// What the weights depend on.
     public var seed: UInt64 = 1
+    /// Decoder layers.
     public var layerCount = 2
+    /// The width of the residual stream.
     public var hiddenSize = 32
+    /// The width inside the feed-forward block.
     public var intermediateSize = 64
+    /// Query heads.
     public var headCount = 4
+    /// Key and value heads.
     public var kvHeadCount = 2
+    /// The elements of a head.
     public var headDim = 8
+    /// The longest context.
     public var contextLength = 256
+    /// The base of the rotary embedding.
     public var ropeTheta: Float = 10_000
+    /// Whether the output matrix is the embedding.
     public var tiedEmbeddings = false
     /// Gemma's window; its layers 0 to 4 of each six look through it.
     public var slidingWindow = 16
@@ -31,6 +43,7 @@ public struct TinyModelWriter: Sendable {
     /// The number of tokens.
     public var vocabularySize: Int { TinyVocabulary.tokens.count }
 
+    /// A model of the usual small shape.
     public init(architecture: Architecture = .llama, precision: Precision = .float32, seed: UInt64 = 1) {
         self.architecture = architecture
         self.precision = precision
@@ -39,9 +52,13 @@ public struct TinyModelWriter: Sendable {
 
     /// A weight: its names, its shape row-major, and its values as a Hugging Face folder has them.
     public struct Weight: Sendable {
+        /// Its name in GGUF files.
         public var ggufName: String
+        /// Its name in Hugging Face folders.
         public var huggingFaceName: String
+        /// Its extents, row-major.
         public var shape: [Int]
+        /// Its values, before they are stored.
         public var values: [Float]
         /// The heads of a projection whose rows rotate in pairs; 0 for the rest.
         var rotatedHeads = 0
