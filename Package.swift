@@ -52,6 +52,17 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // Programs that a server author would start from.
+        .executableTarget(
+            name: "AttentionOnTensors", dependencies: ["FlashInfer"], path: "Examples/AttentionOnTensors",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "PagedDecodeLoop", dependencies: ["FlashInfer"], path: "Examples/PagedDecodeLoop",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "BatchGeneration", dependencies: ["FlashInferEngine"], path: "Examples/BatchGeneration",
+            swiftSettings: settings),
+
         // Oracles, poisoned inputs and comparers shared by the tests.
         .target(
             name: "TestSupport", dependencies: ["FlashInferCore"], path: "Tests/TestSupport", swiftSettings: settings),
@@ -62,7 +73,8 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "FlashInferTests", dependencies: ["FlashInfer", "TestSupport"], swiftSettings: settings),
         .testTarget(
-            name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], swiftSettings: settings),
+            name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], exclude: ["Fixtures"],
+            swiftSettings: settings),
     ],
     cLanguageStandard: .gnu17
 )

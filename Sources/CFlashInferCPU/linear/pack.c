@@ -6,7 +6,7 @@ int64_t fi_linear_panel_bytes(fi_weight_format format, int64_t columns) {
     return columns / 32 * fi_block_stride(fi_layout_of(format));
 }
 
-/// The offset, in scale entries, of what the file stores as float16; packed scales of such formats keep those bits.
+/// Stores a scale or min: where the file has a float16 for it, its `bits`, else its `value`.
 static void store_scale(fi_panel_layout layout, uint8_t *set, int lane, float value, uint16_t bits) {
     if (layout.single) {
         __builtin_memcpy(set + 4 * lane, &value, 4);
@@ -15,18 +15,20 @@ static void store_scale(fi_panel_layout layout, uint8_t *set, int lane, float va
     }
 }
 
-static inline uint32_t nibble_word(const int8_t *q, int zero) {
-    uint32_t word = 0;
-    for (int j = 0; j < 4; j++) {
-        word |= (uint32_t)((q[2 * j] + zero) & 15) << (4 * j);
-        word |= (uint32_t)((q[2 * j + 1] + zero) & 15) << (4 * (j + 4));
-    }
-    return word;
+/// The u4 word of 8 columns, one in each byte of `v` (0 ... 15): columns 0, 2, 4, 6 then 1, 3, 5, 7 from the lowest nibble.
+static inline uint32_t nibble_word(uint64_t v) {
+    v |= v >> 12;  // bytes 0 and 1: columns 0, 2 and 1, 3; bytes 4 and 5: columns 4, 6 and 5, 7
+    return (uint32_t)(v & 0xff) | (uint32_t)((v >> 24) & 0xff00) | (uint32_t)((v & 0xff00) << 8) |
+           (uint32_t)((v >> 16) & 0xff000000);
 }
 
-static inline uint32_t byte_word(const int8_t *q) {
-    return (uint32_t)(uint8_t)q[0] | (uint32_t)(uint8_t)q[2] << 8 | (uint32_t)(uint8_t)q[1] << 16 |
-           (uint32_t)(uint8_t)q[3] << 24;
+/// The s8 word of 4 columns: the middle two change places.
+static inline uint32_t byte_word(uint32_t v) {
+    return (v & 0xff0000ff) | ((v >> 8) & 0xff00) | ((v << 8) & 0xff0000);
+}
+
+static inline void store_word(uint8_t *words, int group, uint32_t word) {
+    __builtin_memcpy(words + group * 4 * FI_PANEL_ROWS, &word, 4);
 }
 
 static void pack_quantized(fi_weight_format format, const void *const *rows, int64_t columns, uint8_t *panel) {
@@ -51,9 +53,15 @@ static void pack_quantized(fi_weight_format format, const void *const *rows, int
             if (layout.halves) store_scale(layout, to + fi_scale_set_bytes(layout), lane, b.scale[1], 0);
             if (layout.minimum) store_scale(layout, to + mins, lane, b.min, min_bits);
             uint8_t *words = to + data + 4 * lane;
-            for (int group = 0; group < (layout.nibbles ? 4 : 8); group++) {
-                const uint32_t word = layout.nibbles ? nibble_word(b.q + 8 * group, zero) : byte_word(b.q + 4 * group);
-                __builtin_memcpy(words + group * 4 * FI_PANEL_ROWS, &word, 4);
+            if (layout.nibbles) {
+                for (int k = 0; k < 32; k++) b.q[k] = (int8_t)((b.q[k] + zero) & 15);
+                for (int group = 0; group < 4; group++) {
+                    uint64_t v;
+                    __builtin_memcpy(&v, b.q + 8 * group, 8);
+                    store_word(words, group, nibble_word(v));
+                }
+            } else {
+                for (int group = 0; group < 8; group++) store_word(words, group, byte_word(fi_load_u32(b.q + 4 * group)));
             }
         }
     }

@@ -187,9 +187,11 @@ typedef void (*fi_tile_kernel)(const fi_linear_call *c, const fi_tile *t, int64_
     FI_DEFINE_TILE(name, format, 4) FI_DEFINE_TILE(name, format, 5) FI_DEFINE_TILE(name, format, 6)
 #define FI_TILES(name) {tile_##name##_1, tile_##name##_2, tile_##name##_3, tile_##name##_4, tile_##name##_5, \
                         tile_##name##_6}
-#else
-#define FI_DEFINE_TILES(name, format) FI_DEFINE_TILE(name, format, 1) FI_DEFINE_TILE(name, format, 2)
-#define FI_TILES(name) {tile_##name##_1, tile_##name##_2}
+#elif FI_TILE_ROWS == 4
+#define FI_DEFINE_TILES(name, format) \
+    FI_DEFINE_TILE(name, format, 1) FI_DEFINE_TILE(name, format, 2) FI_DEFINE_TILE(name, format, 3) \
+    FI_DEFINE_TILE(name, format, 4)
+#define FI_TILES(name) {tile_##name##_1, tile_##name##_2, tile_##name##_3, tile_##name##_4}
 #endif
 
 FI_DEFINE_TILES(f32, FI_WEIGHT_F32)

@@ -7,30 +7,25 @@ FI_INLINE void rms_norm_row(
     const fi_rms_norm_args *a, const void *x, void *residual, void *out, fi_dtype tx, fi_dtype tr, fi_dtype tw, fi_dtype to
 ) {
     const int64_t width = a->width;
-    vf s0 = v_set(0), s1 = v_set(0), s2 = v_set(0), s3 = v_set(0);
+    // Sums in double: a float32 sum of a wide row loses digits that the output still shows. Two hide the latency.
+    vsum even = v_sum_zero(), odd = v_sum_zero();
     int64_t start = 0;
-    // Four sums hide the latency of the multiply-add.
-    for (; start + 4 * FI_W <= width; start += 4 * FI_W) {
-        vf v0 = v_load(x, start, tx, FI_W), v1 = v_load(x, start + FI_W, tx, FI_W);
-        vf v2 = v_load(x, start + 2 * FI_W, tx, FI_W), v3 = v_load(x, start + 3 * FI_W, tx, FI_W);
+    for (; start + 2 * FI_W <= width; start += 2 * FI_W) {
+        vf v = v_load(x, start, tx, FI_W), w = v_load(x, start + FI_W, tx, FI_W);
         if (residual) {
-            v0 += v_load(residual, start, tr, FI_W);
-            v1 += v_load(residual, start + FI_W, tr, FI_W);
-            v2 += v_load(residual, start + 2 * FI_W, tr, FI_W);
-            v3 += v_load(residual, start + 3 * FI_W, tr, FI_W);
+            v += v_load(residual, start, tr, FI_W);
+            w += v_load(residual, start + FI_W, tr, FI_W);
         }
-        s0 = v_fma(v0, v0, s0);
-        s1 = v_fma(v1, v1, s1);
-        s2 = v_fma(v2, v2, s2);
-        s3 = v_fma(v3, v3, s3);
+        even = v_sum_add(even, v * v);
+        odd = v_sum_add(odd, w * w);
     }
     FI_FOR_VECTORS(width - start, {
         vf v = v_load(x, start + i, tx, n);
         if (residual) v += v_load(residual, start + i, tr, n);
-        s0 = v_fma(v, v, s0);
+        even = v_sum_add(even, v * v);
     });
-    const float sum = v_reduce_add((s0 + s1) + (s2 + s3));
-    const vf scale = v_set(1.0f / sqrtf(sum / (float)width + a->epsilon));
+    const double sum = v_sum_total(even) + v_sum_total(odd);
+    const vf scale = v_set((float)(1.0 / sqrt(sum / (double)width + (double)a->epsilon)));
     const vf offset = v_set(a->weight_offset);
     FI_FOR_VECTORS(width, {
         vf v = v_load(x, i, tx, n);

@@ -171,6 +171,28 @@ static row_scan sample_scan(const void *x, int64_t width, fi_dtype t, float *cop
         true, t, return sample_scan_of(x, width, T, copy, groups), return sample_scan_of(x, width, t, copy, groups));
 }
 
+/// Keeps, in place, the values above kth and the first `ties` of those equal to it; returns how many.
+static int64_t keep_greatest(float *values, int32_t *places, int64_t count, float kth, int64_t ties) {
+    int64_t kept = 0;
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load_or(values, i, FI_DTYPE_F32, n, -__builtin_inff());
+        const vi place = v_load_int(places + i);  // into the spare entries at the end
+        const vi tied = v == v_set(kth);
+        vi m = v > v_set(kth);
+        if (v_any(tied)) {
+            int32_t lanes[FI_W];
+            __builtin_memcpy(lanes, &tied, sizeof lanes);
+            for (int lane = 0; lane < FI_W; lane++) {
+                if (lanes[lane] != 0 && --ties < 0) lanes[lane] = 0;
+            }
+            m |= v_load_int(lanes);
+        }
+        v_compress_int(places + kept, place, m);
+        kept += v_compress(values + kept, v, m);
+    });
+    return kept;
+}
+
 /// Leaves exactly the k greatest finite entries (ties: lowest index) in values and places; returns how many (<= k).
 static int64_t keep_top_k(const float *x, int64_t width, int64_t k, sample_scratch *s) {
     // The k-th greatest group maximum is a lower bound of the k-th greatest entry: k entries reach it.
@@ -189,16 +211,7 @@ static int64_t keep_top_k(const float *x, int64_t width, int64_t k, sample_scrat
     __builtin_memcpy(s->work, s->values, (size_t)count * sizeof(float));
     int64_t above;
     const float kth = kth_greatest(s->work, count, k, &above);
-    int64_t ties = k - above, kept = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const float v = s->values[i];
-        const bool tied = v == kth && ties > 0;
-        s->values[kept] = v;
-        s->places[kept] = s->places[i];
-        ties -= tied;
-        kept += v > kth || tied;
-    }
-    return kept;
+    return keep_greatest(s->values, s->places, count, kth, k - above);
 }
 
 /// w = exp((x - max) * scale); returns the sum.

@@ -41,15 +41,11 @@ FI_INLINE vf v_fma(vf a, vf b, vf c) {
 }
 
 #if FI_W == 1
-FI_INLINE vf v_to_float(vi x) { return (float)x; }
-FI_INLINE vi v_to_int(vf x) { return (int32_t)x; }
 FI_INLINE int v_any(vi m) { return m != 0; }
 FI_INLINE float v_reduce_add(vf x) { return x; }
 FI_INLINE float v_reduce_max(vf x) { return x; }
 FI_INLINE float v_reduce_min(vf x) { return x; }
 #else
-FI_INLINE vf v_to_float(vi x) { return __builtin_convertvector(x, vf); }
-FI_INLINE vi v_to_int(vf x) { return __builtin_convertvector(x, vi); }
 FI_INLINE int v_any(vi m) { return __builtin_reduce_or(m) != 0; }
 
 typedef float v4f __attribute__((ext_vector_type(4)));
@@ -139,16 +135,38 @@ FI_INLINE int64_t v_compress_int(int32_t *out, vi x, vi m) {
 FI_INLINE int64_t v_compress(float *out, vf x, vi m) { *out = x; return m != 0; }
 FI_INLINE int64_t v_compress_int(int32_t *out, vi x, vi m) { *out = x; return m != 0; }
 #else
-FI_INLINE int64_t v_compress(float *out, vf x, vi m) {
-    int64_t n = 0;
-    for (int i = 0; i < FI_W; i++) { out[n] = x[i]; n -= m[i]; }
-    return n;
+/// Four lanes at a time: byte shuffles that move the lanes of a 4-bit mask to the front.
+#define FI_LANE(i) 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3
+#define FI_LANES(a, b, c, d) {FI_LANE(a), FI_LANE(b), FI_LANE(c), FI_LANE(d)}
+static const uint8_t compress_shuffles[16][16] __attribute__((aligned(16))) = {
+    FI_LANES(0, 1, 2, 3), FI_LANES(0, 1, 2, 3), FI_LANES(1, 0, 2, 3), FI_LANES(0, 1, 2, 3),
+    FI_LANES(2, 0, 1, 3), FI_LANES(0, 2, 1, 3), FI_LANES(1, 2, 0, 3), FI_LANES(0, 1, 2, 3),
+    FI_LANES(3, 0, 1, 2), FI_LANES(0, 3, 1, 2), FI_LANES(1, 3, 0, 2), FI_LANES(0, 1, 3, 2),
+    FI_LANES(2, 3, 0, 1), FI_LANES(0, 2, 3, 1), FI_LANES(1, 2, 3, 0), FI_LANES(0, 1, 2, 3),
+};
+typedef int32_t v4i __attribute__((ext_vector_type(4)));
+
+FI_INLINE int64_t compress_four(int32_t *out, v4i x, v4i m) {
+#if defined(__x86_64__)
+    const int bits = _mm_movemask_ps((__m128)m);
+    _mm_storeu_si128(
+        (__m128i *)out, _mm_shuffle_epi8((__m128i)x, _mm_load_si128((const __m128i *)compress_shuffles[bits])));
+#else
+    const v4i weights = {1, 2, 4, 8};
+    const int bits = __builtin_reduce_add(m & weights);
+    vst1q_u8((uint8_t *)out, vqtbl1q_u8((uint8x16_t)x, vld1q_u8(compress_shuffles[bits])));
+#endif
+    return __builtin_popcount((unsigned)bits);
 }
 FI_INLINE int64_t v_compress_int(int32_t *out, vi x, vi m) {
-    int64_t n = 0;
-    for (int i = 0; i < FI_W; i++) { out[n] = x[i]; n -= m[i]; }
-    return n;
+#if FI_W == 4
+    return compress_four(out, x, m);
+#else
+    const int64_t n = compress_four(out, x.lo, m.lo);
+    return n + compress_four(out + n, x.hi, m.hi);
+#endif
 }
+FI_INLINE int64_t v_compress(float *out, vf x, vi m) { return v_compress_int((int32_t *)out, v_ibits(x), m); }
 #endif
 
 /// Runs the statements for whole vectors (n = FI_W, a constant) and once more for the n < FI_W elements left at i.

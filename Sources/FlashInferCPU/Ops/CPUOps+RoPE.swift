@@ -5,13 +5,15 @@ internal import Synchronization
 extension CPUOps {
     /// Turns queries and keys.
     ///
-    /// All layers of a step have the same positions, so the cosines and sines of the last call are kept.
+    /// All layers of a step have the same positions, so the cosines and sines of the last call are kept, and those of the
+    /// last one with other parameters, as models with local and global layers have two.
     public func execute(_ operation: RoPEOperation) {
         let tokens = operation.queries.shape[0]
         let elements = operation.queries.elementCount + (operation.keys?.elementCount ?? 0)
         if tokens == 0 { return }
         scratch.withLock { scratch in
             let key = RoPETable.Key(parameters: operation.parameters, headDim: operation.queries.shape[2])
+            if scratch.rope.key != key { swap(&scratch.rope, &scratch.otherRope) }
             let table = scratch.rope.table(for: key, operation.positions, self)
             let dim = scratch.rope.rotaryDim
             let queries = Self.arguments(operation.queries, operation.queryOutput, table, dim, operation.parameters)
@@ -47,7 +49,7 @@ struct RoPETable: ~Copyable {
     /// Elements of a head that turn.
     private(set) var rotaryDim = 0
 
-    private var key: Key?
+    private(set) var key: Key?
     private var frequencies: [Double] = []
     private var count = 0
     private var positions = ScratchArray<Int32>()

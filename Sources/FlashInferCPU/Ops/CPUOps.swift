@@ -48,6 +48,8 @@ public final class CPUOps: @unchecked Sendable {
 struct CPUOpsScratch: ~Copyable {
     /// Table of the last rotary embedding, and what it was made for.
     var rope = RoPETable()
+    /// The one before, of other parameters.
+    var otherRope = RoPETable()
     /// Working memory of sampling, one part a thread.
     var sampling = ScratchArray<UInt8>()
     /// Parameters of the rows to sample.

@@ -36,10 +36,14 @@ public struct GenerationStatistics: Sendable, Hashable {
     /// From submission to the end.
     public var total: Duration
 
-    /// The latency that a fraction `rank` of the inter-token latencies do not exceed, by nearest rank: 0.5 for the
-    /// median. Nil with fewer than two tokens.
+    /// The latency that a fraction `rank` of the inter-token latencies do not exceed: 0.5 for the median. Nil with
+    /// fewer than two tokens.
     public func interTokenLatency(rank: Double) -> Duration? {
-        let sorted = interTokenLatencies.sorted()
+        Self.nearestRank(rank, of: interTokenLatencies.sorted())
+    }
+
+    /// The least of `sorted` that a fraction `rank` of them do not exceed; nil when there are none.
+    public static func nearestRank(_ rank: Double, of sorted: [Duration]) -> Duration? {
         guard !sorted.isEmpty else { return nil }
         let position = (rank * Double(sorted.count)).rounded(.up) - 1
         return sorted[Int(min(max(position, 0), Double(sorted.count - 1)))]

@@ -49,8 +49,7 @@ extension ModelConfig {
         case .llama:
             slidingWindow = SlidingWindow(size: size, layers: Array(repeating: true, count: layerCount))
         case .gemma3:
-            let period = try keys.int("attention.sliding_window_pattern") ?? 6
-            slidingWindow = SlidingWindow(size: size, layers: Self.globalEvery(period, layerCount: layerCount))
+            slidingWindow = SlidingWindow(size: size, layers: try keys.slidingLayers(layerCount: layerCount))
         case .qwen2, .qwen3:
             // The converter writes the key for models that do not use it, too; llama.cpp ignores it.
             break
@@ -117,6 +116,15 @@ private struct GGUFSettings {
     func required(_ key: String) throws(ModelConfigError) -> Int {
         guard let value = try int(key) else { throw .missingKey(name(key)) }
         return value
+    }
+
+    /// Which layers look through the window: written as a period, or as a boolean for each layer, or not at all.
+    func slidingLayers(layerCount: Int) throws(ModelConfigError) -> [Bool] {
+        let key = "attention.sliding_window_pattern"
+        if let array = file[name(key)]?.array, array.elementType == .bool {
+            return array.prefix(array.count).map { $0.bool == true }
+        }
+        return ModelConfig.globalEvery(try int(key) ?? 6, layerCount: layerCount)
     }
 
     func float(_ key: String) throws(ModelConfigError) -> Float? {

@@ -59,3 +59,8 @@ extension JSONNode {
         }
     }
 }
+
+extension JSONNode {
+    /// Reads `file` as one JSON value.
+    package init(parsing file: MappedFile) throws(ModelFileError) { self = try JSONParser.parse(file) }
+}

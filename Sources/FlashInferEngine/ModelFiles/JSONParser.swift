@@ -1,13 +1,17 @@
-/// A strict JSON reader (RFC 8259): no duplicate keys, no trailing text, bounded depth. O(bytes).
+/// A strict JSON reader (RFC 8259): no duplicate keys, no trailing text, bounded depth and number of values. O(bytes).
 struct JSONParser {
     /// Deep enough for any model's files, shallow enough for any stack.
     private static let maximumDepth = 64
+    /// Ten times what the largest index in use has. A value can take 250 bytes of memory for 4 of text (an object of one
+    /// member), so the limit is what keeps a hostile file of many small values from filling the memory.
+    private static let maximumValues = 1 << 20
 
     private let bytes: UnsafeRawBufferPointer
     private let file: String
     private let what: String
     private let base: Int
     private var offset = 0
+    private var valueCount = 0
 
     /// Parses `range` of `file` as one JSON value; errors name `what` and count bytes from the start of the file.
     static func parse(
@@ -39,6 +43,12 @@ struct JSONParser {
     private mutating func value(depth: Int) throws(ModelFileError) -> JSONNode {
         guard depth < Self.maximumDepth else {
             throw ModelFileError(file: file, problem: .nestedTooDeep(what: what, limit: Self.maximumDepth))
+        }
+        valueCount += 1
+        guard valueCount <= Self.maximumValues else {
+            let limit = UInt64(Self.maximumValues)
+            throw ModelFileError(
+                file: file, problem: .countTooLarge(what: "values in \(what)", value: limit + 1, limit: limit))
         }
         skipSpace()
         guard let first = peek else { throw invalid("a value is missing") }

@@ -34,41 +34,40 @@ extension Scheduler {
         var nextSample = 0
         for entry in batch.entries {
             if entry.samples { nextSample += 1 }
-            guard sequences[entry.id]?.scheduledCount == entry.tokenCount else { continue }
-            advance(entry)
+            guard let slot = slots[entry.id], sequences[slot].scheduledCount == entry.tokenCount else { continue }
+            advance(slot, to: entry.endPosition)
             guard entry.samples else { continue }
-            updates.append(append(sampled[nextSample - 1], to: entry.id, sampledIndex: nextSample - 1))
+            updates.append(append(sampled[nextSample - 1], to: slot, sampledIndex: nextSample - 1))
         }
         return updates
     }
 
-    private mutating func advance(_ entry: StepBatch.Entry) {
+    private mutating func advance(_ slot: Int, to endPosition: Int) {
         let pageSize = pool.pageSize
-        sequences[entry.id]!.computedCount = entry.endPosition
-        sequences[entry.id]!.scheduledCount = 0
+        sequences[slot].computedCount = endPosition
+        sequences[slot].scheduledCount = 0
         guard configuration.reusesPrefixes else { return }
-        sequences[entry.id]!.extendPageHashes(toTokens: entry.endPosition, pageSize: pageSize)
-        while (sequences[entry.id]!.publishedCount + 1) * pageSize <= entry.endPosition {
-            let sequence = sequences[entry.id]!
-            let index = sequence.publishedCount
-            sequences[entry.id]!.publishedLink = pool.publish(
-                sequence.blockTable[index], tokens: sequence.tokens[index * pageSize..<(index + 1) * pageSize],
-                hash: sequence.pageHashes[index], after: sequence.publishedLink)
-            sequences[entry.id]!.publishedCount = index + 1
+        sequences[slot].extendPageHashes(toTokens: endPosition, pageSize: pageSize)
+        while (sequences[slot].publishedCount + 1) * pageSize <= endPosition {
+            let index = sequences[slot].publishedCount
+            sequences[slot].publishedLink = pool.publish(
+                sequences[slot].blockTable[index],
+                tokens: sequences[slot].tokens[index * pageSize..<(index + 1) * pageSize],
+                hash: sequences[slot].pageHashes[index], after: sequences[slot].publishedLink)
+            sequences[slot].publishedCount = index + 1
         }
     }
 
-    private mutating func append(_ token: Int32, to id: RequestID, sampledIndex: Int) -> SequenceUpdate {
-        sequences[id]!.tokens.append(token)
-        let sequence = sequences[id]!
+    private mutating func append(_ token: Int32, to slot: Int, sampledIndex: Int) -> SequenceUpdate {
+        sequences[slot].tokens.append(token)
+        let (id, counts) = (sequences[slot].request.id, sequences[slot].counts)
         var reason: FinishReason?
-        if sequence.request.stopTokens.contains(token) {
+        if sequences[slot].request.stopTokens.contains(token) {
             reason = .stopToken(token)
-        } else if sequence.generatedCount == sequence.tokenLimit {
-            reason = sequence.tokenLimit < sequence.request.maxTokens ? .contextFull : .maxTokens
+        } else if counts.generated == sequences[slot].tokenLimit {
+            reason = sequences[slot].tokenLimit < sequences[slot].request.maxTokens ? .contextFull : .maxTokens
         }
         if reason != nil { abort(id) }
-        return SequenceUpdate(
-            id: id, token: token, sampledIndex: sampledIndex, finishReason: reason, counts: sequence.counts)
+        return SequenceUpdate(id: id, token: token, sampledIndex: sampledIndex, finishReason: reason, counts: counts)
     }
 }

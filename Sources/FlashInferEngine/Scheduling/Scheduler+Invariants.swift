@@ -6,26 +6,31 @@ extension Scheduler {
     /// - Throws: the first violation found.
     /// - Complexity: O(sequences + pages).
     public func checkInvariants() throws(InvariantViolation) {
-        try pool.checkInvariants(heldBy: sequences.values.map(\.blockTable))
-        guard Set(running).union(waiting) == Set(sequences.keys), running.count + waiting.count == sequences.count
-        else {
+        try pool.checkInvariants(heldBy: sequences.map(\.blockTable))
+        let queued = running + waiting
+        guard Set(queued) == Set(slots.values), queued.count == slots.count else {
             throw .init("the queues do not hold each unfinished sequence once")
+        }
+        for (id, slot) in slots where sequences[slot].request.id != id {
+            throw .init("the slot of sequence \(id) holds another one")
         }
         guard running.count <= configuration.maxSequences else {
             throw .init("\(running.count) sequences run, the limit is \(configuration.maxSequences)")
         }
         var last: UInt64?
-        for id in unfinished {
-            let arrival = sequences[id]!.arrival
-            if let last, arrival <= last { throw .init("sequence \(id) is out of the order of arrival") }
+        for slot in queued {
+            let arrival = sequences[slot].arrival
+            if let last, arrival <= last {
+                throw .init("sequence \(sequences[slot].request.id) is out of the order of arrival")
+            }
             last = arrival
         }
-        for id in running { try checkRunning(sequences[id]!) }
-        for id in waiting {
-            let sequence = sequences[id]!
+        for slot in running { try checkRunning(sequences[slot]) }
+        for slot in waiting {
+            let sequence = sequences[slot]
             guard sequence.status == .waiting || sequence.status == .preempted, sequence.blockTable.isEmpty,
                 sequence.computedCount == 0, sequence.scheduledCount == 0
-            else { throw .init("waiting sequence \(id) is \(sequence.status) or holds pages") }
+            else { throw .init("waiting sequence \(sequence.request.id) is \(sequence.status) or holds pages") }
         }
     }
 

@@ -23,14 +23,18 @@ public struct Scheduler: Sendable {
     /// The pages.
     public internal(set) var pool: BlockPool
 
-    /// Every unfinished sequence.
-    var sequences: [RequestID: SequenceState] = [:]
+    /// Every unfinished sequence, in the slot it got at submission; the other slots are vacant. The queues hold slots and
+    /// not ids, because a step looks at every running sequence several times.
+    var sequences: [SequenceState] = []
+    /// The slot of every unfinished request.
+    var slots: [RequestID: Int] = [:]
     /// The sequences that hold pages, by arrival.
-    var running: [RequestID] = []
+    var running: [Int] = []
     /// The sequences that hold none, by arrival.
-    var waiting: Deque<RequestID> = []
+    var waiting: Deque<Int> = []
     /// Whether a step was handed out and has been neither completed nor abandoned.
     public internal(set) var isStepInFlight = false
+    private var vacantSlots: [Int] = []
     private var arrivals: UInt64 = 0
 
     /// Makes a scheduler with nothing to do.
@@ -47,15 +51,15 @@ public struct Scheduler: Sendable {
     /// The number of sequences waiting for their turn.
     public var waitingCount: Int { waiting.count }
     /// Whether no request is unfinished.
-    public var isIdle: Bool { sequences.isEmpty }
+    public var isIdle: Bool { slots.isEmpty }
     /// The unfinished requests, by arrival.
-    public var unfinished: [RequestID] { running + waiting }
+    public var unfinished: [RequestID] { (running + waiting).map { sequences[$0].request.id } }
     /// The longest prompt that fits: one position is left for a generated token, unless the pool is the limit, since
     /// the last token's keys and values are never stored.
     public var promptLimit: Int { min(configuration.contextLength - 1, pool.pageCount * pool.pageSize) }
 
     /// The state of an unfinished request, or nil.
-    public func sequence(_ id: RequestID) -> SequenceState? { sequences[id] }
+    public func sequence(_ id: RequestID) -> SequenceState? { slots[id].map { sequences[$0] } }
 
     /// Queues a request.
     ///
@@ -64,7 +68,7 @@ public struct Scheduler: Sendable {
     /// - Throws: ``SchedulingError`` when it can never be served; nothing is queued then.
     @discardableResult
     public mutating func submit(_ request: Request) throws(SchedulingError) -> Int {
-        guard sequences[request.id] == nil else { throw .duplicateRequest(request.id) }
+        guard slots[request.id] == nil else { throw .duplicateRequest(request.id) }
         guard request.maxTokens >= 1 else { throw .invalidMaxTokens(request.maxTokens) }
         guard !request.promptTokens.isEmpty else { throw .emptyPrompt }
         guard request.promptTokens.count <= promptLimit else {
@@ -72,9 +76,12 @@ public struct Scheduler: Sendable {
         }
         let longest = min(configuration.contextLength, pool.pageCount * pool.pageSize + 1)
         let tokenLimit = min(request.maxTokens, longest - request.promptTokens.count)
-        sequences[request.id] = SequenceState(request: request, arrival: arrivals, tokenLimit: tokenLimit)
+        let sequence = SequenceState(request: request, arrival: arrivals, tokenLimit: tokenLimit)
+        let slot = vacantSlots.popLast() ?? sequences.endIndex
+        if slot == sequences.endIndex { sequences.append(sequence) } else { sequences[slot] = sequence }
+        slots[request.id] = slot
         arrivals += 1
-        waiting.append(request.id)
+        waiting.append(slot)
         return tokenLimit
     }
 
@@ -103,19 +110,22 @@ public struct Scheduler: Sendable {
     /// - Returns: what it went through, or nil when there is no such unfinished request.
     @discardableResult
     public mutating func abort(_ id: RequestID) -> SequenceCounts? {
-        guard let sequence = sequences.removeValue(forKey: id) else { return nil }
-        if sequence.status == .running {
-            pool.release(sequence.blockTable)
-            running.removeAll { $0 == id }
+        guard let slot = slots.removeValue(forKey: id) else { return nil }
+        let counts = sequences[slot].counts
+        if sequences[slot].status == .running {
+            pool.release(sequences[slot].blockTable)
+            running.removeAll { $0 == slot }
         } else {
-            waiting.removeAll { $0 == id }
+            waiting.removeAll { $0 == slot }
         }
-        return sequence.counts
+        sequences[slot] = .vacant
+        vacantSlots.append(slot)
+        return counts
     }
 
     /// Gives up the step in flight: nothing it computed counts, and its sequences will be scheduled again.
     public mutating func abandonStep() {
-        for id in running { sequences[id]!.scheduledCount = 0 }
+        for slot in running { sequences[slot].scheduledCount = 0 }
         isStepInFlight = false
     }
 

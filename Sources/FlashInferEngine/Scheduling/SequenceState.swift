@@ -11,8 +11,6 @@ public struct SequenceState: Sendable {
         case running
         /// Pushed out to make room; waiting, holding no pages, first in line.
         case preempted
-        /// Done; the scheduler has forgotten it.
-        case finished(FinishReason)
     }
 
     /// What was asked for.
@@ -70,14 +68,30 @@ public struct SequenceState: Sendable {
         }
     }
 
+    /// Begins or resumes with the pages of `table`, of which the first are those of `prefix`.
+    mutating func start(_ table: [Int32], cached prefix: CachedPrefix, pageSize: Int) {
+        blockTable = table
+        computedCount = prefix.pages.count * pageSize
+        publishedCount = prefix.pages.count
+        publishedLink = prefix.link
+        if status == .waiting { cachedPromptCount = computedCount }
+        status = .running
+    }
+
     /// Forgets everything that lives in pages; the tokens stay.
-    mutating func losePages() {
+    mutating func preempt() {
         blockTable = []
         computedCount = 0
         scheduledCount = 0
         publishedCount = 0
         publishedLink = .root
+        status = .preempted
+        preemptionCount += 1
     }
+
+    /// What stands in a slot of the scheduler that holds no sequence.
+    static let vacant = SequenceState(
+        request: Request(id: RequestID(.max), promptTokens: [], maxTokens: 0), arrival: .max, tokenLimit: 0)
 }
 
 /// What a sequence went through, in numbers.

@@ -1,4 +1,5 @@
 import FlashInferCore
+import TestSupport
 
 /// The block formats, decoded by plain loops in float64, written from the format's description and not from the kernels.
 enum BlockOracle {
@@ -39,17 +40,17 @@ enum BlockOracle {
         case .bfloat16:
             let value = Float(bitPattern: (UInt32(b[0]) | UInt32(b[1]) << 8) << 16)
             return [Weight(product: Double(value), minimum: 0)]
-        case .q4_0: return (0..<32).map { Weight(product: half(b, 0) * Double(nibble(b, 2, $0) - 8), minimum: 0) }
-        case .q4_1: return (0..<32).map { Weight(product: half(b, 0) * Double(nibble(b, 4, $0)), minimum: half(b, 2)) }
-        case .q5_0:
+        case .q40: return (0..<32).map { Weight(product: half(b, 0) * Double(nibble(b, 2, $0) - 8), minimum: 0) }
+        case .q41: return (0..<32).map { Weight(product: half(b, 0) * Double(nibble(b, 4, $0)), minimum: half(b, 2)) }
+        case .q50:
             return (0..<32).map {
                 Weight(product: half(b, 0) * Double(nibble(b, 6, $0) + 16 * bit(b, 2, $0) - 16), minimum: 0)
             }
-        case .q5_1:
+        case .q51:
             return (0..<32).map {
                 Weight(product: half(b, 0) * Double(nibble(b, 8, $0) + 16 * bit(b, 4, $0)), minimum: half(b, 2))
             }
-        case .q8_0:
+        case .q80:
             return (0..<32).map { Weight(product: half(b, 0) * Double(Int8(bitPattern: b[2 + $0])), minimum: 0) }
         case .q4K: return kQuant(b, nibbles: 16, fifthBits: nil)
         case .q5K: return kQuant(b, nibbles: 48, fifthBits: 16)
@@ -85,21 +86,8 @@ enum BlockOracle {
     }
 }
 
-/// A small, fast, seeded generator.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
-
 /// Random rows of any format: every bit pattern of the integers, scales of both signs and plausible size.
-func randomWeights(_ format: WeightFormat, elements: Int, using generator: inout SplitMix) -> [UInt8] {
+func randomWeights(_ format: WeightFormat, elements: Int, using generator: inout SeededGenerator) -> [UInt8] {
     let blocks = elements / format.blockSize
     var bytes = (0..<blocks * format.bytesPerBlock).map { _ in UInt8.random(in: 0...255, using: &generator) }
     func put(_ value: Float16, at offset: Int) {
@@ -118,8 +106,8 @@ func randomWeights(_ format: WeightFormat, elements: Int, using generator: inout
         case .bfloat16:
             let bits = BFloat16(Float.random(in: -1...1, using: &generator)).bitPattern
             put(Float16(bitPattern: bits), at: start)
-        case .q4_0, .q5_0, .q8_0: put(scale, at: start)
-        case .q4_1, .q5_1, .q4K, .q5K:
+        case .q40, .q50, .q80: put(scale, at: start)
+        case .q41, .q51, .q4K, .q5K:
             put(scale, at: start)
             put(minimum, at: start + 2)
         case .q6K: put(scale, at: start + 208)

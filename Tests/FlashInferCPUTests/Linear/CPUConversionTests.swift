@@ -1,4 +1,3 @@
-import CFlashInferCPU
 import FlashInferCPU
 import FlashInferCore
 import Testing
@@ -11,10 +10,10 @@ struct CPUConversionTests {
     }
 
     private func narrowed<Element>(
-        _ values: [Float], to dtype: DType, as type: Element.Type, zero: Element, isa: fi_isa,
+        _ values: [Float], to dtype: DType, as type: Element.Type, zero: Element, isa: InstructionSet,
         isSaturating: Bool = false, scale: Float = 1
     ) throws -> [Element] {
-        let conversion = try #require(CPUConversion(isa: isa))
+        let conversion = try #require(CPUConversion(isa: isa.cValue))
         var out = [Element](repeating: zero, count: values.count)
         try values.withUnsafeBufferPointer { values in
             try out.withUnsafeMutableBytes {
@@ -24,10 +23,10 @@ struct CPUConversionTests {
         return out
     }
 
-    private func widened<Element>(_ values: [Element], from dtype: DType, isa: fi_isa, scale: Float = 1) throws
+    private func widened<Element>(_ values: [Element], from dtype: DType, isa: InstructionSet, scale: Float = 1) throws
         -> [Float]
     {
-        let conversion = try #require(CPUConversion(isa: isa))
+        let conversion = try #require(CPUConversion(isa: isa.cValue))
         var out = [Float](repeating: 0, count: values.count)
         try values.withUnsafeBytes { values in
             try out.withUnsafeMutableBufferPointer { try conversion.widen(values, from: dtype, into: $0, scale: scale) }

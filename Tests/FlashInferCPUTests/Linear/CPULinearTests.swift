@@ -1,6 +1,6 @@
-import CFlashInferCPU
 import FlashInferCPU
 import FlashInferCore
+import TestSupport
 import Testing
 
 @Suite("Packed matrix products")
@@ -22,7 +22,7 @@ struct CPULinearTests {
                 let size = Double(x[k].magnitude) + scale
                 magnitude += (weights[k].product.magnitude + weights[k].minimum.magnitude) * size
                 // Zero points are subtracted after the sum: bound what the integer sum held before.
-                if format == .q4_0 { magnitude += 8 * weights[k].product.magnitude * size }
+                if format == .q40 { magnitude += 8 * weights[k].product.magnitude * size }
             }
         }
         let blocks = Double((x.count + 31) / 32)
@@ -55,8 +55,8 @@ struct CPULinearTests {
         let fixture = try LinearFixture(format, rows: 77, columns: format.isQuantized ? 768 : 775)
         let x = fixture.activations(11)
         let bias = (0..<77).map { Float($0) * 0.25 - 9 }
-        let scalar = try fixture.product(x, count: 11, isa: FI_ISA_SCALAR)
-        let scalarBiased = try fixture.product(x, count: 11, isa: FI_ISA_SCALAR, bias: bias, adding: scalar)
+        let scalar = try fixture.product(x, count: 11, isa: .scalar)
+        let scalarBiased = try fixture.product(x, count: 11, isa: .scalar, bias: bias, adding: scalar)
         for isa in instructionSets.dropFirst() {
             #expect(try bits(fixture.product(x, count: 11, isa: isa)) == bits(scalar))
             #expect(
@@ -132,8 +132,42 @@ struct CPULinearTests {
         }
     }
 
+    @Test("Integer sums are exact up to the largest weights and activations")
+    func integerExact() throws {
+        // Scales of 1 on both sides: d is 1.0, and 32767 in each block of x makes its scale 1.
+        var generator = SeededGenerator(seed: 9)
+        for isExtreme in [false, true] {
+            let quants = (0..<33 * 96).map { _ in isExtreme ? -128 : Int8.random(in: -128...127, using: &generator) }
+            var bytes: [UInt8] = []
+            for block in 0..<33 * 3 {
+                bytes += [0x00, 0x3C] + quants[block * 32..<block * 32 + 32].map { UInt8(bitPattern: $0) }
+            }
+            let pool = ThreadPool(threads: 1)
+            let packed = try bytes.withUnsafeBytes {
+                try PackedMatrix(packing: $0, format: .q80, rows: 33, columns: 96, pool: pool)
+            }
+            let integers = (0..<7 * 96).map { index in
+                index % 32 == 5 || isExtreme ? 32_767 : Int.random(in: -32_767...32_767, using: &generator)
+            }
+            let fixture = LinearFixture(format: .q80, rows: 33, columns: 96, bytes: bytes, packed: packed)
+            for isa in instructionSets {
+                let y = try fixture.product(integers.map { Float($0) }, count: 7, isa: isa)
+                for index in y.indices {
+                    let (m, n) = (index / 33, index % 33)
+                    var expected: Float = 0
+                    for block in 0..<3 {
+                        var sum = 0
+                        for k in block * 32..<block * 32 + 32 { sum += integers[m * 96 + k] * Int(quants[n * 96 + k]) }
+                        expected += Float(sum)
+                    }
+                    #expect(y[index] == expected)
+                }
+            }
+        }
+    }
+
     @Test(
-        "Strides: what lies between rows is neither read nor written", arguments: [WeightFormat.q4_1, .q8_0, .bfloat16])
+        "Strides: what lies between rows is neither read nor written", arguments: [WeightFormat.q41, .q80, .bfloat16])
     func strided(format: WeightFormat) throws {
         let fixture = try LinearFixture(format, rows: 37, columns: 64)
         let x = fixture.activations(5)
@@ -150,7 +184,7 @@ struct CPULinearTests {
         #expect(try fixture.product([], count: 0) == [])
     }
 
-    @Test("Fused matrices give the outputs of their parts", arguments: [WeightFormat.q4_1, .q6K, .float32])
+    @Test("Fused matrices give the outputs of their parts", arguments: [WeightFormat.q41, .q6K, .float32])
     func fused(format: WeightFormat) throws {
         let parts = try [48, 5, 70].map { try LinearFixture(format, rows: $0, columns: 256, seed: UInt64($0)) }
         let pool = ThreadPool(threads: 2)

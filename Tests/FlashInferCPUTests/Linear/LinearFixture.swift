@@ -1,10 +1,6 @@
-import CFlashInferCPU
 import FlashInferCPU
 import FlashInferCore
-
-/// The instruction sets that run here, scalar first.
-let instructionSets: [fi_isa] =
-    [FI_ISA_SCALAR, FI_ISA_NEON, FI_ISA_AVX2, FI_ISA_AVX512, FI_ISA_AVX512_BF16].filter { fi_isa_available($0) }
+import TestSupport
 
 /// One matrix, its packing, and activations, with products as arrays.
 struct LinearFixture {
@@ -14,8 +10,16 @@ struct LinearFixture {
     let bytes: [UInt8]
     let packed: PackedMatrix
 
+    init(format: WeightFormat, rows: Int, columns: Int, bytes: [UInt8], packed: PackedMatrix) {
+        self.format = format
+        self.rows = rows
+        self.columns = columns
+        self.bytes = bytes
+        self.packed = packed
+    }
+
     init(_ format: WeightFormat, rows: Int, columns: Int, seed: UInt64 = 1) throws {
-        var generator = SplitMix(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let bytes = randomWeights(format, elements: rows * columns, using: &generator)
         self.format = format
         self.rows = rows
@@ -29,7 +33,7 @@ struct LinearFixture {
 
     /// Activations with a few outliers, as LLMs have.
     func activations(_ count: Int, seed: UInt64 = 2) -> [Float] {
-        var generator = SplitMix(state: seed)
+        var generator = SeededGenerator(seed: seed)
         return (0..<count * columns).map { _ in
             let value = Float.random(in: -1...1, using: &generator)
             return UInt8.random(in: 0..<64, using: &generator) == 0 ? 40 * value : value
@@ -38,10 +42,11 @@ struct LinearFixture {
 
     /// y for `count` rows of x, whose rows may lie `stride` apart, on one instruction set.
     func product(
-        _ x: [Float], count: Int, stride: Int? = nil, isa: fi_isa? = nil, threads: Int = 1, bias: [Float]? = nil,
+        _ x: [Float], count: Int, stride: Int? = nil, isa: InstructionSet? = nil, threads: Int = 1,
+        bias: [Float]? = nil,
         adding old: [Float]? = nil, outputStride: Int? = nil
     ) throws -> [Float] {
-        let linear = isa.flatMap(CPULinear.init(isa:)) ?? .best
+        let linear = isa.flatMap { CPULinear(isa: $0.cValue) } ?? .best
         let outputStride = outputStride ?? rows
         var y = old ?? [Float](repeating: .nan, count: count * outputStride)
         let pool = ThreadPool(threads: threads)

@@ -17,14 +17,14 @@ struct LinearValidationTests {
         #expect(throws: FlashInferError.self) { try view(64, .float32, rows: 0, columns: 4) }
         #expect(throws: FlashInferError.self) { try view(64, .float32, rows: 4, columns: -1) }
         #expect(
-            throws: FlashInferError.invalidArgument("w", found: "48 columns of q4_1", expected: "a multiple of 32")
-        ) { try view(4_096, .q4_1, rows: 1, columns: 48) }
+            throws: FlashInferError.invalidArgument("w", found: "48 columns of Q4_1", expected: "a multiple of 32")
+        ) { try view(4_096, .q41, rows: 1, columns: 48) }
         #expect(
-            throws: FlashInferError.invalidArgument("w", found: "287 bytes", expected: "288 for [2, 256] of q4_K")
+            throws: FlashInferError.invalidArgument("w", found: "287 bytes", expected: "288 for [2, 256] of Q4_K")
         ) { try view(287, .q4K, rows: 2, columns: 256) }
         #expect(throws: FlashInferError.overflow("w")) { try view(64, .float32, rows: 2, columns: .max) }
-        #expect(throws: FlashInferError.overflow("w")) { try view(64, .q8_0, rows: .max, columns: 64) }
-        #expect(WeightFormat.q8_0.byteCount(elements: .max & ~31) == nil)
+        #expect(throws: FlashInferError.overflow("w")) { try view(64, .q80, rows: .max, columns: 64) }
+        #expect(WeightFormat.q80.byteCount(elements: .max & ~31) == nil)
         #expect(WeightFormat.q6K.byteCount(elements: 255) == nil)
         #expect(WeightFormat.q6K.byteCount(elements: -256) == nil)
         #expect(WeightFormat.q5K.byteCount(elements: 512) == 352)
@@ -35,9 +35,9 @@ struct LinearValidationTests {
         let pool = ThreadPool(threads: 1)
         let memory = [UInt8](repeating: 0, count: 4_096)
         try memory.withUnsafeBytes { bytes in
-            let a = try WeightRows(bytes, format: .q8_0, rows: 2, columns: 64)
-            let b = try WeightRows(bytes, format: .q8_0, rows: 2, columns: 32)
-            let c = try WeightRows(bytes, format: .q4_0, rows: 2, columns: 64)
+            let a = try WeightRows(bytes, format: .q80, rows: 2, columns: 64)
+            let b = try WeightRows(bytes, format: .q80, rows: 2, columns: 32)
+            let c = try WeightRows(bytes, format: .q40, rows: 2, columns: 64)
             #expect(throws: FlashInferError.self) { try PackedMatrix(packing: [], pool: pool) }
             #expect(throws: FlashInferError.self) { try PackedMatrix(packing: [a, b], pool: pool) }
             #expect(throws: FlashInferError.self) { try PackedMatrix(packing: [a, c], pool: pool) }
@@ -48,7 +48,7 @@ struct LinearValidationTests {
     func run() throws {
         let pool = ThreadPool(threads: 1)
         let packed = try [UInt8](repeating: 0, count: 34 * 10).withUnsafeBytes { bytes in
-            try PackedMatrix(packing: bytes, format: .q8_0, rows: 5, columns: 64, pool: pool)
+            try PackedMatrix(packing: bytes, format: .q80, rows: 5, columns: 64, pool: pool)
         }
         let scratch = try LinearScratch(rows: 2, columns: 64)
         #expect(throws: FlashInferError.self) { try LinearScratch(rows: 0, columns: 64) }

@@ -1,6 +1,7 @@
 import CFlashInferCPU
 import FlashInferCPU
 import FlashInferCore
+import TestSupport
 import Testing
 
 @Suite("Weight formats")
@@ -17,7 +18,7 @@ struct WeightRowsTests {
 
     @Test("Dequantised random blocks equal the float64 definition, rounded once", arguments: WeightFormat.allCases)
     func random(format: WeightFormat) throws {
-        var generator = SplitMix(state: 5)
+        var generator = SeededGenerator(seed: 5)
         let bytes = randomWeights(format, elements: 2_048, using: &generator)
         let expected = BlockOracle.decode(format, bytes).map { Float($0.value) }
         #expect(try dequantized(format, bytes, columns: 2_048) == expected)
@@ -41,9 +42,9 @@ struct WeightRowsTests {
     @Test("q4_0 and q4_1 by hand")
     func fourBits() throws {
         #expect(
-            try dequantized(.q4_0, [0x00, 0x38] + ramp, columns: 32) == rampValues.map { 0.5 * Float($0 - 8) })
+            try dequantized(.q40, [0x00, 0x38] + ramp, columns: 32) == rampValues.map { 0.5 * Float($0 - 8) })
         #expect(
-            try dequantized(.q4_1, [0x00, 0x38, 0x00, 0xC0] + ramp, columns: 32)
+            try dequantized(.q41, [0x00, 0x38, 0x00, 0xC0] + ramp, columns: 32)
                 == rampValues.map { 0.5 * Float($0) - 2 })
     }
 
@@ -51,9 +52,9 @@ struct WeightRowsTests {
     func fiveBits() throws {
         let top: [UInt8] = [0x01, 0x02, 0x01, 0x80]
         let values = rampValues.enumerated().map { $1 + ([0, 9, 16, 31].contains($0) ? 16 : 0) }
-        #expect(try dequantized(.q5_0, [0x00, 0x3C] + top + ramp, columns: 32) == values.map { Float($0 - 16) })
+        #expect(try dequantized(.q50, [0x00, 0x3C] + top + ramp, columns: 32) == values.map { Float($0 - 16) })
         #expect(
-            try dequantized(.q5_1, [0x00, 0x3C, 0x00, 0x38] + top + ramp, columns: 32)
+            try dequantized(.q51, [0x00, 0x3C, 0x00, 0x38] + top + ramp, columns: 32)
                 == values.map { Float($0) + 0.5 })
     }
 
@@ -61,7 +62,7 @@ struct WeightRowsTests {
     func eightBits() throws {
         let bytes = (0..<32).map { UInt8(bitPattern: Int8($0 * 8 - 128)) }
         #expect(
-            try dequantized(.q8_0, [0x00, 0x38] + bytes, columns: 32) == (0..<32).map { 0.5 * Float($0 * 8 - 128) })
+            try dequantized(.q80, [0x00, 0x38] + bytes, columns: 32) == (0..<32).map { 0.5 * Float($0 * 8 - 128) })
     }
 
     /// Scales 1 … 4 and 33, 18, 49, 2, minima 5 … 8 and 16, 63, 1, 32, packed in the K formats' 12 bytes.

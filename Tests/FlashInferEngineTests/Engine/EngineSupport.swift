@@ -67,24 +67,28 @@ final class FakeRunner: ModelRunner {
     }
 }
 
-/// A runner that blocks its thread in each step until it is let go on.
+/// A runner that blocks its thread from some step on, until it is let go on for good.
 final class GatedRunner: ModelRunner {
     let vocabularySize = FakeLanguage.vocabularySize
-    private let semaphore = DispatchSemaphore(value: 0)
+    private let gate = DispatchSemaphore(value: 0)
     private let blocked = Atomic(false)
+    private let freeSteps: Atomic<Int>
+
+    init(freeSteps: Int = 0) { self.freeSteps = Atomic(freeSteps) }
 
     var isBlocked: Bool { blocked.load(ordering: .acquiring) }
 
-    func open() { semaphore.signal() }
+    func open() { gate.signal() }
 
     func step(_ batch: StepBatch, sampling: [SamplingRow]) async throws -> [SampledToken] {
-        block()
+        if freeSteps.subtract(1, ordering: .relaxed).newValue < 0 { block() }
         return sampling.map { _ in SampledToken(token: 1) }
     }
 
     private func block() {
         blocked.store(true, ordering: .releasing)
-        semaphore.wait()
+        gate.wait()
+        gate.signal()
     }
 }
 

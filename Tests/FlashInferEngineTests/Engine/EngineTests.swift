@@ -103,41 +103,49 @@ import Testing
         #expect(transcript.tokens.count == 30)
     }
 
+    // In the next three, the runner blocks in its third step, so that what happens meanwhile is certain.
+
     @Test func cancellingTheReaderFreesThePages() async throws {
-        let (engine, _) = try Engine.fake(context: 200, pause: .milliseconds(1))
+        let runner = GatedRunner(freeSteps: 2)
+        let engine = try Engine(runner: runner, configuration: .fake, makeDecoder: { FakeDecoder() })
         let reader = Task {
-            var count = 0
-            for try await _ in try await engine.submit(
-                [1, 2, 3], options: GenerationOptions(maxTokens: 190, stopTokens: []))
-            { count += 1 }
-            return count
+            let options = GenerationOptions(maxTokens: 90, stopTokens: [])
+            return try await Transcript(engine.submit([1, 2, 3], options: options))
         }
-        while await engine.status.steps < 3 { await Task.yield() }
+        while !runner.isBlocked { await Task.yield() }
         reader.cancel()
-        #expect(try await reader.value < 191)
+        #expect(try await reader.value.tokens.count <= 2)
         while await engine.status.running > 0 { await Task.yield() }
         #expect(await engine.status.heldPages == 0)
+        runner.open()
     }
 
     @Test func droppingTheStreamFreesThePages() async throws {
-        let (engine, _) = try Engine.fake(pause: .milliseconds(1))
-        do { _ = try await engine.submit([1, 2, 3], options: GenerationOptions(maxTokens: 190, stopTokens: [])) }
+        let runner = GatedRunner(freeSteps: 2)
+        let engine = try Engine(runner: runner, configuration: .fake, makeDecoder: { FakeDecoder() })
+        do { _ = try await engine.submit([1, 2, 3], options: GenerationOptions(maxTokens: 90, stopTokens: [])) }
         while await engine.status.running + engine.status.waiting > 0 { await Task.yield() }
-        #expect(await engine.status.steps < 190)
         #expect(await engine.status.heldPages == 0)
+        #expect(await engine.status.steps <= 2)
+        runner.open()
     }
 
     @Test func cancelAllStillReportsStatistics() async throws {
-        let (engine, _) = try Engine.fake(sequences: 1, pause: .milliseconds(1))
-        let options = GenerationOptions(maxTokens: 190, stopTokens: [])
+        let runner = GatedRunner(freeSteps: 2)
+        var configuration = EngineConfiguration.fake
+        configuration.scheduling.maxSequences = 1
+        let engine = try Engine(runner: runner, configuration: configuration, makeDecoder: { FakeDecoder() })
+        let options = GenerationOptions(maxTokens: 90, stopTokens: [])
         let running = try await engine.submit([1, 2, 3], options: options)
         let waiting = try await engine.submit([3, 2, 1], options: options)
-        while await engine.status.steps < 3 { await Task.yield() }
+        while !runner.isBlocked { await Task.yield() }
         await engine.cancelAll()
         let transcript = try await Transcript(running)
         #expect(transcript.summary?.reason == .cancelled)
-        #expect(transcript.summary?.statistics.counts.generated == transcript.tokens.count)
+        #expect(transcript.tokens.count == 2)
+        #expect(transcript.summary?.statistics.counts.generated == 2)
         #expect(try await Transcript(waiting).summary?.statistics.timeToFirstToken == nil)
+        runner.open()
     }
 
     /// More runners block their threads than the cooperative pool has, until an ordinary task lets them go on: if they

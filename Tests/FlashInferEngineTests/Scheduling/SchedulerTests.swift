@@ -151,6 +151,20 @@ import Testing
         #expect(bench.scheduler.pool.peakHeldCount == 8)
     }
 
+    @Test func aPoolThatHoldsEveryRequestToItsEndServesThemSideBySide() throws {
+        // Two pages for each of four requests of 4 + 5 tokens, whose last token needs no room.
+        var bench = try Bench(pages: 8, pageSize: 4, SchedulerConfiguration(contextLength: 20))
+        for id: Int32 in 0..<4 {
+            let request = Request(
+                id: RequestID(UInt64(id)), promptTokens: Self.prompt(4, seed: id), maxTokens: 5)
+            try bench.scheduler.submit(request)
+        }
+        #expect(try bench.step())
+        #expect(bench.scheduler.runningCount == 4)
+        while try bench.step() {}
+        #expect(bench.counts.values.map(\.preemptions) == [0, 0, 0, 0])
+    }
+
     @Test func wrongNumberOfSampledTokensIsAnError() throws {
         var bench = try Bench(pages: 8, pageSize: 2, SchedulerConfiguration(contextLength: 17))
         try bench.scheduler.submit(Request(id: RequestID(0), promptTokens: [1, 2], maxTokens: 3))

@@ -1,0 +1,56 @@
+import CCeilings
+import FlashInfer
+import Foundation
+
+/// Seconds of `runs` calls of `body`, after one that is not counted.
+func time(runs: Int, _ body: () throws -> Void) rethrows -> [Double] {
+    try body()
+    return try (0 ..< runs).map { _ in
+        let duration = try ContinuousClock().measure(body)
+        return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+    }
+}
+
+extension [Double] {
+    /// The middle value.
+    var median: Double {
+        let ordered = sorted()
+        return count % 2 == 1 ? ordered[count / 2] : (ordered[count / 2 - 1] + ordered[count / 2]) / 2
+    }
+}
+
+/// What this machine can do at most, with all threads at once, measured now.
+struct Ceilings: Codable {
+    /// float32 fused multiply-adds, GFLOP/s.
+    var fma32: Double
+    /// bfloat16 dot products, GFLOP/s; 0 where there are none.
+    var bf16: Double
+    /// Reads from memory, GB/s.
+    var read: Double
+
+    /// The best of several tries: a ceiling is what is possible.
+    static func measure(threads: Int) -> Ceilings {
+        let pool = ThreadPool(threads: threads)
+        let loops: Int64 = 20_000_000
+        let bytesPerThread = (512 << 20) / threads / 512 * 512
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: bytesPerThread * threads, alignment: 4096)
+        defer { memory.deallocate() }
+        memory.initializeMemory(as: UInt8.self, repeating: 1, count: bytesPerThread * threads)
+        nonisolated(unsafe) let base = memory
+        func best(_ tries: Int, _ work: Double, _ body: (Int) -> Void) -> Double {
+            if work == 0 { return 0 }
+            return work / (time(runs: tries) { pool.run(body) }.min() ?? .infinity) / 1e9
+        }
+        let count = Double(threads)
+        return Ceilings(
+            fma32: best(4, count * ceiling_fma32_operations(loops)) { _ in consume(ceiling_fma32(loops)) },
+            bf16: best(4, count * ceiling_bf16_dot_operations(loops)) { _ in consume(ceiling_bf16_dot(loops)) },
+            read: best(12, Double(bytesPerThread * threads)) { worker in
+                consume(ceiling_read(base + worker * bytesPerThread, Int64(bytesPerThread)))
+            })
+    }
+}
+
+/// Keeps a result from being optimised away.
+@inline(never)
+func consume<T>(_ value: T) {}

@@ -1,0 +1,114 @@
+import ArgumentParser
+import FlashInferEngine
+
+/// How tokens are chosen and when a text ends.
+struct SamplingFlags: ParsableArguments {
+    @Option(name: [.customShort("n"), .long], help: "The most tokens to generate for a prompt.")
+    var maxTokens = 256
+
+    @Option(help: "0 takes the most likely token; higher is more varied.")
+    var temperature: Float = 0
+
+    @Option(name: .customLong("top-k"), help: "Keep the K most likely tokens; 0 keeps all.")
+    var topK = 0
+
+    @Option(name: .customLong("top-p"), help: "Keep the most likely tokens that together have this probability.")
+    var topP: Float = 1
+
+    @Option(name: .customLong("min-p"), help: "Drop tokens less likely than this times the most likely one.")
+    var minP: Float = 0
+
+    @Option(help: "Make tokens already in the text less likely; 1 changes nothing.")
+    var repetitionPenalty: Float = 1
+
+    @Option(help: "Repeat a run with temperature exactly; drawn at random if absent.")
+    var seed: UInt64?
+
+    @Option(help: "End the text before this string; \\n and \\t are understood. May be given many times.")
+    var stop: [String] = []
+
+    /// The flags as the engine takes them.
+    var options: GenerationOptions {
+        GenerationOptions(
+            maxTokens: maxTokens,
+            sampling: SamplingParameters(
+                temperature: temperature, topK: topK, topP: topP, minP: minP, repetitionPenalty: repetitionPenalty,
+                seed: seed),
+            stopStrings: stop.map(Self.unescape))
+    }
+
+    func validate() throws {
+        guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1.") }
+        guard !stop.contains("") else { throw ValidationError("--stop needs at least one character.") }
+        do { try options.sampling.validate() } catch { throw ValidationError("\(error).") }
+    }
+
+    private static func unescape(_ text: String) -> String {
+        var result = ""
+        var isEscaped = false
+        for character in text {
+            switch (isEscaped, character) {
+            case (false, "\\"):
+                isEscaped = true
+                continue
+            case (true, "n"): result.append("\n")
+            case (true, "t"): result.append("\t")
+            case (true, "\\"): result.append("\\")
+            case (true, _): result += "\\" + String(character)
+            case (false, _): result.append(character)
+            }
+            isEscaped = false
+        }
+        return isEscaped ? result + "\\" : result
+    }
+}
+
+/// How the model runs.
+struct EngineFlags: ParsableArguments {
+    @Option(help: "Processor threads; all cores if absent.")
+    var threads: Int?
+
+    @Option(
+        name: .customLong("kv-cache-dtype"),
+        help: "The type of cached keys and values: float32, float16, bfloat16, float8-e4m3, float8-e5m2 or int8.",
+        transform: { name in
+            guard let type = DType(name), type.isCacheType else {
+                throw ValidationError("There is no cache of \(name).")
+            }
+            return type
+        })
+    var kvCacheType = DType.float16
+
+    @Option(name: .customLong("kv-cache-scale"), help: "What a cached float8 or int8 number is multiplied by.")
+    var kvCacheScale: Float = 1
+
+    @Option(help: "Tokens of a cache page.")
+    var pageSize = 16
+
+    @Option(help: "Pages of the cache; as many as the prompts can use if absent.")
+    var cachePages: Int?
+
+    @Option(help: "The most tokens of a text, prompt included; at most what the model was made for.")
+    var maxContext: Int?
+
+    @Option(help: "The most tokens computed in one step.")
+    var batchTokens = 512
+
+    func validate() throws {
+        for (name, value) in [
+            ("threads", threads), ("page-size", pageSize), ("cache-pages", cachePages), ("batch-tokens", batchTokens),
+        ] {
+            if let value, value < 1 { throw ValidationError("--\(name) must be at least 1.") }
+        }
+        guard kvCacheScale > 0, kvCacheScale.isFinite else {
+            throw ValidationError("--kv-cache-scale must be above 0.")
+        }
+        if let maxContext, maxContext < 2 { throw ValidationError("--max-context must be at least 2.") }
+    }
+}
+
+/// How much is printed besides the answers.
+struct OutputFlags: ParsableArguments {
+    @Flag(name: [.short, .long], help: "Print answers and errors only: no progress, no statistics.")
+    var quiet = false
+}

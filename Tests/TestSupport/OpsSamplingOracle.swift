@@ -1,0 +1,57 @@
+public import FlashInferCore
+
+/// The definition of sampling in double, by plain loops: which tokens may be drawn, and which one a number picks.
+public struct SamplingOracle {
+    /// Each token's weight where it is certainly or possibly kept, else 0.
+    public let weights: [Double]
+    /// Tokens whose membership depends on rounding: their mass is within 1e-6 of the top-p boundary.
+    public let isBorderline: [Bool]
+    private let total: Double
+
+    /// The distribution of one row of finite logits (or −∞), temperature above 0.
+    public init(_ logits: [Double], _ row: SampleOperation.Row, joint: Bool = false) {
+        let top = logits.max() ?? 0
+        var weights = logits.map { ElementaryFunctions.exp(($0 - top) / Double(row.temperature)) }
+        let whole = weights.reduce(0, +)
+        let order = logits.indices.sorted { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
+        if row.topK > 0 { for token in order.dropFirst(row.topK) { weights[token] = 0 } }
+        let mass = (joint ? whole : weights.reduce(0, +)) * Double(row.topP)
+        var borderline = [Bool](repeating: false, count: logits.count)
+        if row.topP < 1 {
+            var (above, tied) = (0.0, 0.0)
+            var previous = Double.infinity
+            var dropped = [Int]()
+            for token in order where weights[token] > 0 {
+                if logits[token] < previous { (above, tied, previous) = (above + tied, 0, logits[token]) }
+                if above >= mass { dropped.append(token) }
+                if abs(above - mass) < 1e-6 * whole { borderline[token] = true }
+                tied += weights[token]
+            }
+            for token in dropped { weights[token] = 0 }
+        }
+        for token in weights.indices where weights[token] < Double(row.minP) { weights[token] = 0 }
+        self.weights = weights
+        isBorderline = borderline
+        total = weights.reduce(0, +)
+    }
+
+    /// The probability of each token.
+    public var probabilities: [Double] { weights.map { $0 / total } }
+
+    /// Whether `token` is what `uniform` picks, up to rounding of the running sums.
+    public func accepts(_ token: Int, uniform: Double) -> Bool {
+        guard token >= 0, token < weights.count else { return false }
+        if isBorderline.contains(true) { return weights[token] > 0 || isBorderline[token] }
+        guard weights[token] > 0 else { return false }
+        let before = weights[..<token].reduce(0, +)
+        let target = uniform * total
+        return target > before - 1e-5 * total && target <= before + weights[token] + 1e-5 * total
+    }
+}
+
+extension SamplingOracle: CustomStringConvertible {
+    /// Short, whatever the vocabulary: a failed expectation prints it.
+    public var description: String {
+        "\(weights.count) tokens, \(weights.filter { $0 > 0 }.count) kept, of weight \(total)"
+    }
+}
