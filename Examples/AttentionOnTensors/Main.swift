@@ -44,7 +44,7 @@ enum AttentionOnTensors {
 
     /// Some numbers.
     private static func waves(_ count: Int, _ step: Float) -> [Float] {
-        (0 ..< count).map { index in
+        (0..<count).map { index in
             let phase = (Float(index) * step).truncatingRemainder(dividingBy: 2)
             return phase < 1 ? phase : 2 - phase
         }

@@ -9,7 +9,7 @@ import FlashInferEngine
 enum BatchGeneration {
     static func main() async throws {
         let name = CommandLine.arguments.dropFirst().first ?? "smollm2"
-        let model = try LanguageModel(path: ModelStore().locate(name).path)
+        let model = try LanguageModel(named: name)
         let engine = try model.makeEngine(on: Devices.makeDefault())
 
         let questions = [
@@ -32,13 +32,16 @@ enum BatchGeneration {
                     return (index, text, summary)
                 }
             }
-            return try await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }
+            var answers: [(Int, String, GenerationSummary?)] = []
+            for try await answer in group { answers.append(answer) }
+            return answers.sorted { $0.0 < $1.0 }
         }
         for (index, text, summary) in answers {
             print("> \(questions[index])\n\(text)")
             if let summary {
                 let counts = summary.statistics.counts
-                print("  (\(counts.generated) tokens, \(counts.cachedPrompt) of \(counts.prompt) prompt tokens reused)\n")
+                print(
+                    "  (\(counts.generated) tokens, \(counts.cachedPrompt) of \(counts.prompt) prompt tokens reused)\n")
             }
         }
     }

@@ -16,9 +16,9 @@ enum PagedDecodeLoop {
 
         // Three sequences of different lengths; each owns pages of the pool, in any order.
         var lengths = [5, 40, 17]
-        var freePages = Array((0 ..< Int32(64)).reversed())
+        var freePages = Array((0..<Int32(64)).reversed())
         var pages: [[Int32]] = lengths.map { length in
-            (0 ..< (length + pageSize - 1) / pageSize).map { _ in freePages.removeLast() }
+            (0..<(length + pageSize - 1) / pageSize).map { _ in freePages.removeLast() }
         }
 
         let shape = try AttentionShape(queryHeads: heads, kvHeads: kvHeads, headDimQK: headDim)
@@ -27,7 +27,7 @@ enum PagedDecodeLoop {
         let values = try DeviceBuffer(on: device, dtype: .float32, shape: [lengths.count, kvHeads, headDim])
         let output = try DeviceBuffer(on: device, dtype: .float32, shape: [lengths.count, heads, headDim])
 
-        for step in 0 ..< 20 {
+        for step in 0..<20 {
             // One more token each; a page from the pool where the last one is full.
             for index in lengths.indices {
                 if lengths[index] % pageSize == 0 { pages[index].append(freePages.removeLast()) }
@@ -45,7 +45,7 @@ enum PagedDecodeLoop {
             let slots = try KVSlots(geometry)
 
             // One plan and one list of slots serve every layer.
-            for layer in 0 ..< layers {
+            for layer in 0..<layers {
                 let seed = Float(step * layers + layer)
                 try queries.write(numbers(lengths.count * heads * headDim, seed))
                 try keys.write(numbers(lengths.count * kvHeads * headDim, seed + 0.3))
@@ -65,6 +65,6 @@ enum PagedDecodeLoop {
 
     /// What a model's projections would give.
     private static func numbers(_ count: Int, _ seed: Float) -> [Float] {
-        (0 ..< count).map { (Float($0) * 0.37 + seed).truncatingRemainder(dividingBy: 1) - 0.5 }
+        (0..<count).map { (Float($0) * 0.37 + seed).truncatingRemainder(dividingBy: 1) - 0.5 }
     }
 }

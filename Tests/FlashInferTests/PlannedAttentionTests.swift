@@ -41,7 +41,9 @@ import Testing
         let attention = try PlannedAttention(problem([20, 5]), on: device)
         let queries = try DeviceBuffer(on: device, dtype: .float32, shape: [2, 8, 64])
         let (good, wide) = (queries.view, try TensorView(queries.region, dtype: .float32, shape: [4, 4, 64]))
-        #expect(throws: FlashInferError.invalidArgument("queries", found: "of shape [4, 4, 64]", expected: "[2, 8, 64]")) {
+        #expect(
+            throws: FlashInferError.invalidArgument("queries", found: "of shape [4, 4, 64]", expected: "[2, 8, 64]")
+        ) {
             try attention.run(wide, cache.view(ofLayer: 0), into: good)
         }
         #expect(throws: FlashInferError.planMismatch("sinks", planned: "none", found: "some")) {
@@ -52,7 +54,10 @@ import Testing
         }
         let small = try PagedKVCache(
             on: device, layers: 1, pages: 8, pageSize: 16, heads: 2, headDim: 64, dtype: .float16)
-        #expect(throws: FlashInferError.planMismatch("a cache of at least this many pages or tokens", planned: "64", found: "8")) {
+        #expect(
+            throws: FlashInferError.planMismatch(
+                "a cache of at least this many pages or tokens", planned: "64", found: "8")
+        ) {
             try attention.run(good, small.view(ofLayer: 0), into: good)
         }
         let other = try PagedKVCache(
@@ -101,9 +106,8 @@ import Testing
             on: device, (0..<8 * 64).map { _ in random.normal() }, shape: [1, 8, 64])
         let whole = try DeviceBuffer(on: device, dtype: .float32, shape: [1, 8, 64])
         let paged = try DeviceBuffer(on: device, dtype: .float32, shape: [1, 8, 64])
-        let (k, v) = try (
-            DeviceBuffer(on: device, keys, shape: [length, 2, 64]), DeviceBuffer(on: device, values, shape: [length, 2, 64])
-        )
+        let k = try DeviceBuffer(on: device, keys, shape: [length, 2, 64])
+        let v = try DeviceBuffer(on: device, values, shape: [length, 2, 64])
         try PlannedAttention(
             AttentionProblem(
                 geometry: .contiguous(queryLength: 1, kvLength: length),
@@ -116,7 +120,8 @@ import Testing
         let geometry = try BatchGeometry.paged(
             pageIndptr: [0, 8], pageIndices: [8, 1, 7, 2, 6, 0, 5, 3], lastPageLengths: [2], pageSize: 5, pageCount: 9)
         let slots = try KVSlots(
-            table: geometry.blocks, batchIndices: .init(repeating: 0, count: length), positions: (0..<Int32(length)).map { $0 })
+            table: geometry.blocks, batchIndices: .init(repeating: 0, count: length),
+            positions: (0..<Int32(length)).map { $0 })
         try device.run(
             .appendKV(
                 AppendKVOperation(keys: k.view, values: v.view, cache: cache.view(ofLayer: 0), slots: slots)))

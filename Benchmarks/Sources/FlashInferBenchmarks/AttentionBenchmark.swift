@@ -104,9 +104,9 @@ struct AttentionBenchmark: ParsableCommand {
         let output = try DeviceBuffer(on: device, dtype: queryType, shape: [requests, 32, 128])
         // Pages in random order, as a server's pool hands them out after a while.
         var random = SystemRandomNumberGenerator()
-        let order = (0 ..< Int32(pages)).shuffled(using: &random)
+        let order = (0..<Int32(pages)).shuffled(using: &random)
         let geometry = try BatchGeometry.paged(
-            pageIndptr: (0 ... requests).map { Int32($0 * keys / pageSize) }, pageIndices: order,
+            pageIndptr: (0...requests).map { Int32($0 * keys / pageSize) }, pageIndices: order,
             lastPageLengths: .init(repeating: Int32(pageSize), count: requests), pageSize: pageSize, pageCount: pages)
         let attention = try PlannedAttention(
             AttentionProblem(
@@ -132,12 +132,12 @@ func randomTensor(_ shape: Shape, _ dtype: DType, on device: CPUDevice) throws -
     }
     let count = buffer.view.elementCount
     switch dtype {
-    case .float32: try buffer.write((0 ..< count).map { _ in next() })
-    case .float16: try buffer.write((0 ..< count).map { _ in Float16(next()) })
-    case .bfloat16: try buffer.write((0 ..< count).map { _ in BFloat16(next()) })
-    case .float8E4M3: try buffer.write((0 ..< count).map { _ in Float8E4M3(next()) })
-    case .float8E5M2: try buffer.write((0 ..< count).map { _ in Float8E5M2(next()) })
-    case .int8: try buffer.write((0 ..< count).map { _ in Int8(next() * 127) })
+    case .float32: try buffer.write((0..<count).map { _ in next() })
+    case .float16: try buffer.write((0..<count).map { _ in Float16(next()) })
+    case .bfloat16: try buffer.write((0..<count).map { _ in BFloat16(next()) })
+    case .float8E4M3: try buffer.write((0..<count).map { _ in Float8E4M3(next()) })
+    case .float8E5M2: try buffer.write((0..<count).map { _ in Float8E5M2(next()) })
+    case .int8: try buffer.write((0..<count).map { _ in Int8(next() * 127) })
     case .uint8, .int32: throw FlashInferError.invalidArgument("dtype", found: "\(dtype)", expected: "a cache type")
     }
     return buffer

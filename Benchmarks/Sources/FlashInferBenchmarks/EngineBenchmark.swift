@@ -45,7 +45,8 @@ struct EngineBenchmark: ParsableCommand {
 
     func run() throws {
         guard let dtype = DType(cacheType), dtype.isCacheType else {
-            throw ValidationError("--cache-type must be a cache type such as float16, bfloat16 or int8, not \(cacheType)")
+            throw ValidationError(
+                "--cache-type must be a cache type such as float16, bfloat16 or int8, not \(cacheType)")
         }
         var options = DecoderOptions()
         options.cacheType = dtype
@@ -54,14 +55,17 @@ struct EngineBenchmark: ParsableCommand {
         let device = CPUDevice(threads: common.threads)
         let source = try ModelSource.open(ModelStore().locate(model).path)
         let runner = try DecoderRunner(source.weights(source.config()), options: options, on: device)
-        print("device: \(device.name), model: \(model), cache: \(dtype), weights read per token: "
-            + "\((Double(runner.weightByteCount) / 1e6).fixed(1)) MB")
+        print(
+            "device: \(device.name), model: \(model), cache: \(dtype), weights read per token: "
+                + "\((Double(runner.weightByteCount) / 1e6).fixed(1)) MB")
         var rows: [Row] = []
         for length in prompts { rows.append(try prefill(length, runner)) }
         for context in contexts { rows.append(try decode(context: context, sequences: 1, shared: false, runner)) }
         for count in batches { rows.append(try decode(context: 512, sequences: count, shared: true, runner)) }
         var table = Table(headings: ["work", "tokens/s", "ms a step"])
-        for row in rows { table.rows.append([row.work, row.tokensPerSecond.fixed(1), row.millisecondsPerStep.fixed(3)]) }
+        for row in rows {
+            table.rows.append([row.work, row.tokensPerSecond.fixed(1), row.millisecondsPerStep.fixed(3)])
+        }
         table.print()
         try writeJSON(
             Report(
@@ -84,15 +88,15 @@ struct EngineBenchmark: ParsableCommand {
     /// 64 steps of `sequences` sequences after `context` tokens each.
     private func decode(context: Int, sequences: Int, shared: Bool, _ runner: DecoderRunner) throws -> Row {
         let steps = 64
-        let times = try (0 ..< max(3, common.runs / 2)).map { _ in
+        let times = try (0..<max(3, common.runs / 2)).map { _ in
             var bench = try StepBench(runner, batchTokens: max(512, context))
-            for _ in 0 ..< sequences {
+            for _ in 0..<sequences {
                 try bench.submit(length: context, maxTokens: steps + 8)
                 // The first prompt is computed before the others come, so that they find its pages.
                 while bench.hasPrompts { try bench.step() }
             }
             try bench.alignToOneTokenEach(sequences)
-            let duration = try ContinuousClock().measure { for _ in 0 ..< steps { try bench.step() } }
+            let duration = try ContinuousClock().measure { for _ in 0..<steps { try bench.step() } }
             return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
         }
         let perStep = times.median / Double(steps)
@@ -119,7 +123,7 @@ private struct StepBench {
 
     /// Asks for `maxTokens` tokens after `length` fixed prompt tokens. Nothing stops a sequence early.
     mutating func submit(length: Int, maxTokens: Int) throws {
-        let prompt = (0 ..< length).map { Int32(100 + ($0 * 7919) % 40_000) }
+        let prompt = (0..<length).map { Int32(100 + ($0 * 7919) % 40_000) }
         _ = try scheduler.submit(Request(id: RequestID(next), promptTokens: prompt, maxTokens: maxTokens))
         next += 1
         hasPrompts = true

@@ -25,10 +25,10 @@ struct PlannerBenchmark: ParsableCommand {
         var rows: [Row] = []
         for (traits, processors) in [(cpu, 2), (gpu, 132)] {
             for requests in [1, 16, 64, 256] {
-                let lengths = (0 ..< requests).map { 500 + ($0 * 7919) % 3000 }
+                let lengths = (0..<requests).map { 500 + ($0 * 7919) % 3000 }
                 let kvIndptr = lengths.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1)) }
                 let problem = try AttentionProblem(
-                    geometry: .ragged(queryIndptr: (0 ... Int32(requests)).map { $0 }, kvIndptr: kvIndptr),
+                    geometry: .ragged(queryIndptr: (0...Int32(requests)).map { $0 }, kvIndptr: kvIndptr),
                     shape: AttentionShape(queryHeads: 32, kvHeads: 8, headDimQK: 128), variant: .causal,
                     queryType: .bfloat16, kvType: .bfloat16)
                 var items = 0

@@ -5,7 +5,7 @@ import Foundation
 /// Seconds of `runs` calls of `body`, after one that is not counted.
 func time(runs: Int, _ body: () throws -> Void) rethrows -> [Double] {
     try body()
-    return try (0 ..< runs).map { _ in
+    return try (0..<runs).map { _ in
         let duration = try ContinuousClock().measure(body)
         return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
     }

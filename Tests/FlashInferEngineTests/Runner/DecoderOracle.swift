@@ -72,7 +72,8 @@ struct DecoderOracle {
         let activated = zip(gate, up).map { gate, up in
             switch config.activation {
             case .silu: gate / (1 + exp(-gate)) * up
-            case .geluTanh: gate / 2 * (1 + tanh((2 / Double.pi).squareRoot() * (gate + 0.044715 * gate * gate * gate))) * up
+            case .geluTanh:
+                gate / 2 * (1 + tanh((2 / Double.pi).squareRoot() * (gate + 0.044715 * gate * gate * gate))) * up
             }
         }
         return try product(matrix(.down(layer: layer)), activated)

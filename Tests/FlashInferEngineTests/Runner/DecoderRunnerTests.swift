@@ -71,7 +71,9 @@ import Testing
                     let error = zip(result.logits[step], exact).map { abs(Double($0) - $1) }.max()!
                     // Activations are float32, or 16-bit integers in blocks: some 1e-5 of the largest logit, over a few layers.
                     let scale = exact.map(abs).max()!
-                    #expect(error < 2e-4 * scale + 1e-5, "\(architecture) \(precision) prompt \(index) step \(step): \(error)")
+                    #expect(
+                        error < 2e-4 * scale + 1e-5,
+                        "\(architecture) \(precision) prompt \(index) step \(step): \(error)")
                 }
             }
         }
@@ -103,7 +105,8 @@ import Testing
         for id in 0..<2 as Range<UInt64> {
             _ = try scheduler.submit(Request(id: RequestID(id), promptTokens: [5, 6, 7], maxTokens: 4))
         }
-        let batch = try #require(scheduler.schedule())
+        let scheduled = scheduler.schedule()
+        let batch = try #require(scheduled)
         #expect(throws: FlashInferError.lengthMismatch("sampling", found: 0, expected: batch.sampledRows.count)) {
             try runner.run(batch, sampling: [])
         }
@@ -135,10 +138,14 @@ import Testing
             configuration: SchedulerConfiguration(contextLength: 64, maxBatchTokens: 32, maxSequences: 4),
             pool: BlockPool(pageCount: 64, pageSize: 4))
         _ = try scheduler.submit(Request(id: RequestID(0), promptTokens: [5, 6, 7], maxTokens: 4))
-        let batch = try #require(scheduler.schedule())
+        let scheduled = scheduler.schedule()
+        let batch = try #require(scheduled)
         _ = try runner.run(batch, sampling: [.greedy(RequestID(0))])
         let kinds = device.operations.map { "\($0)".prefix { $0 != "(" } }
-        let layer = ["rmsNorm", "linear", "rope", "appendKV", "attention", "linear", "rmsNorm", "linear", "gatedActivation", "linear"]
+        let layer = [
+            "rmsNorm", "linear", "rope", "appendKV", "attention", "linear", "rmsNorm", "linear", "gatedActivation",
+            "linear",
+        ]
         #expect(kinds.map(String.init) == layer + layer + ["embedding", "rmsNorm", "linear", "sample"])
     }
 }
