@@ -65,6 +65,10 @@ import Testing
         #expect(throws: FlashInferError.planMismatch("cache type", planned: "float16", found: "bfloat16")) {
             try attention.run(good, other.view(ofLayer: 0), into: good)
         }
+        let keys = try DeviceBuffer(on: device, dtype: .float16, shape: [64, 2, 64])
+        #expect(throws: FlashInferError.planMismatch("keys and values", planned: "in pages", found: "a ragged tensor")) {
+            try attention.run(good, .ragged(keys: keys.view, values: keys.view), into: good)
+        }
         #expect(device.operations.isEmpty)
         try attention.run(good, cache.view(ofLayer: 1), into: good)
         #expect(device.operations.count == 1)

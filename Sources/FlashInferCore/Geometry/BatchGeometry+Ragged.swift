@@ -15,7 +15,8 @@ extension BatchGeometry {
             blocks: KVBlockTable(
                 // One block a request, as long as the longest, so that every key is in the first.
                 blockSize: Int(max(lengths.max() ?? 1, 1)), indptr: (0...Int32(requests)).map { $0 },
-                indices: Array(kvIndptr.dropLast()), lengths: lengths, blockLimit: Int(kvIndptr[requests])))
+                indices: Array(kvIndptr.dropLast()), lengths: lengths, blockLimit: Int(kvIndptr[requests]),
+                blocksAreRows: true))
     }
 
     /// One request whose queries and keys are whole tensors.

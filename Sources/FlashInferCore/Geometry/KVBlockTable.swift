@@ -31,13 +31,16 @@ public struct KVBlockTable: Sendable, Equatable {
     /// Which position the masks see for a key.
     public let keyPositions: KeyPositions
 
+    /// Whether block ids are rows of a ragged tensor, where a block starts at every row, and not pages.
+    public let blocksAreRows: Bool
+
     /// The number of requests.
     public var requestCount: Int { lengths.count }
 
     /// Known-good parts, as made by the checked geometries.
     internal init(
         blockSize: Int, indptr: [Int32], indices: [Int32], lengths: [Int32], blockLimit: Int,
-        keyPositions: KeyPositions = .sequential
+        keyPositions: KeyPositions = .sequential, blocksAreRows: Bool = false
     ) {
         self.blockSize = blockSize
         self.indptr = indptr
@@ -45,5 +48,6 @@ public struct KVBlockTable: Sendable, Equatable {
         self.lengths = lengths
         self.blockLimit = blockLimit
         self.keyPositions = keyPositions
+        self.blocksAreRows = blocksAreRows
     }
 }

@@ -104,6 +104,12 @@ extension AttentionOperation {
                 "head dims", planned: "\(shape.headDimQK) and \(shape.headDimVO)",
                 found: "\(cache.keys.headDim) and \(cache.values.headDim)")
         }
+        // Pages read as rows, or rows as pages, would reach past the tensor.
+        guard (cache.keys.blockSize == nil) == blocks.blocksAreRows else {
+            throw .planMismatch(
+                "keys and values", planned: blocks.blocksAreRows ? "in a ragged tensor" : "in pages",
+                found: cache.keys.blockSize == nil ? "a ragged tensor" : "pages")
+        }
         if let blockSize = cache.keys.blockSize, blockSize != blocks.blockSize {
             throw .planMismatch("page size", planned: "\(blocks.blockSize)", found: "\(blockSize)")
         }
