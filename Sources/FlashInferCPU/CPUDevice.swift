@@ -1,6 +1,5 @@
 internal import CFlashInferCPU
 public import FlashInferCore
-internal import Synchronization
 
 /// The host's processors as a device: any machine has one.
 ///
@@ -26,7 +25,7 @@ public final class CPUDevice: Device {
     private let linear: CPULinear
     private let arena = WeightArena()
     /// Products take turns at the scratch for quantised activations, which grows to the largest asked for.
-    private let linearScratch = Mutex(ScratchBox())
+    private let linearScratch = Locked(ScratchBox())
 
     /// The CPU with `threads` threads (all processors this process may run on, where `nil`) and the kernels of one
     /// instruction set (the best this machine has, where `nil`).
@@ -91,6 +90,10 @@ public final class CPUDevice: Device {
     public func execute(_ operation: Operation) throws(FlashInferError) {
         switch operation {
         case .attention(let operation): attention.execute(operation)
+        case .mergeStates(let operation):
+            try attention.mergeStates(
+                values: operation.values, logSumExp: operation.logSumExp, into: operation.output,
+                mergedLogSumExp: operation.mergedLogSumExp)
         case .rmsNorm(let operation): ops.execute(operation)
         case .rope(let operation): ops.execute(operation)
         case .gatedActivation(let operation): ops.execute(operation)
@@ -116,19 +119,13 @@ public final class CPUDevice: Device {
                 "weights", found: "of \(operation.weights.device)", expected: "made by this device's makeWeights")
         }
         let (x, y) = (operation.input, operation.output)
-        let failure = linearScratch.withLock { box -> FlashInferError? in
-            do throws(FlashInferError) {
-                let scratch = try box.scratch(rows: x.shape[0], columns: x.shape[1])
-                try linear.run(
-                    x: x.floats, rows: x.shape[0], stride: x.strides[0], weights: weights, into: y.mutableFloats,
-                    outputStride: y.strides[0], bias: operation.bias?.floats, accumulate: operation.accumulates,
-                    pool: pool, scratch: scratch)
-                return nil
-            } catch {
-                return error
-            }
+        try linearScratch.withLock { (box) throws(FlashInferError) in
+            let scratch = try box.scratch(rows: x.shape[0], columns: x.shape[1])
+            try linear.run(
+                x: x.floats, rows: x.shape[0], stride: x.strides[0], weights: weights, into: y.mutableFloats,
+                outputStride: y.strides[0], bias: operation.bias?.floats, accumulate: operation.accumulates,
+                pool: pool, scratch: scratch)
         }
-        if let failure { throw failure }
     }
 }
 

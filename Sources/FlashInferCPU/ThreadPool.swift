@@ -50,7 +50,7 @@ private final class Shared: @unchecked Sendable {
     private let sleepers = Atomic<Int>(0)
     private let isStopping = Atomic<Bool>(false)
     private let workers: Int
-    private let turn = Mutex<Void>(())
+    private let turn = Locked<Void>(())
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let wake: UnsafeMutablePointer<pthread_cond_t>
 

@@ -66,7 +66,8 @@ import Testing
             try attention.run(good, other.view(ofLayer: 0), into: good)
         }
         let keys = try DeviceBuffer(on: device, dtype: .float16, shape: [64, 2, 64])
-        #expect(throws: FlashInferError.planMismatch("keys and values", planned: "in pages", found: "a ragged tensor")) {
+        #expect(throws: FlashInferError.planMismatch("keys and values", planned: "in pages", found: "a ragged tensor"))
+        {
             try attention.run(good, .ragged(keys: keys.view, values: keys.view), into: good)
         }
         #expect(device.operations.isEmpty)
@@ -137,4 +138,48 @@ import Testing
         let (first, second): ([Float], [Float]) = (try whole.read(), try paged.read())
         #expect(first == second)
     }
+
+    /// Attention over all keys equals the merge of attention over two halves of them.
+    @Test func halvesMergeToTheWhole() throws {
+        let device = CPUDevice(threads: 2)
+        var random = SeededGenerator(seed: 5)
+        func tensor(_ shape: Shape) throws -> DeviceBuffer {
+            try DeviceBuffer(on: device, (0..<shape.elementCount!).map { _ in random.normal() }, shape: shape)
+        }
+        let shape = try AttentionShape(queryHeads: 4, kvHeads: 2, headDimQK: 32)
+        let (queries, keys, values) = (
+            try SharedBuffer(tensor([3, 4, 32])), try SharedBuffer(tensor([50, 2, 32])),
+            try SharedBuffer(tensor([50, 2, 32]))
+        )
+        let outputs = try DeviceBuffer(on: device, dtype: .float32, shape: [3, 3, 4, 32])
+        let sums = try DeviceBuffer(on: device, dtype: .float32, shape: [3, 3, 4])
+        for (index, range) in [0..<50, 0..<19, 19..<50].enumerated() {
+            let problem = try AttentionProblem(
+                geometry: .contiguous(queryLength: 3, kvLength: range.count), shape: shape, variant: .full,
+                queryType: .float32, kvType: .float32)
+            try PlannedAttention(problem, on: device).run(
+                queries.view, .ragged(keys: keys.view.slice(range), values: values.view.slice(range)),
+                into: outputs.view.select(index), logSumExp: sums.view.select(index))
+        }
+        let merged = try DeviceBuffer(on: device, dtype: .float32, shape: [3, 4, 32])
+        let mergedSums = try DeviceBuffer(on: device, dtype: .float32, shape: [3, 4])
+        try device.run(
+            .mergeStates(
+                MergeStatesOperation(
+                    values: outputs.view.slice(1..<3), logSumExp: sums.view.slice(1..<3), output: merged.view,
+                    mergedLogSumExp: mergedSums.view)))
+        let whole: [Float] = try device.read(outputs.view.select(0))
+        let parts: [Float] = try merged.read()
+        for (first, second) in zip(whole, parts) { #expect(abs(first - second) < 1e-5) }
+        let (wholeSums, partSums): ([Float], [Float]) = (try device.read(sums.view.select(0)), try mergedSums.read())
+        for (first, second) in zip(wholeSums, partSums) { #expect(abs(first - second) < 1e-5) }
+    }
+}
+
+/// A buffer that a tuple can hold.
+private final class SharedBuffer {
+    private let buffer: DeviceBuffer
+    var view: TensorView { buffer.view }
+
+    init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
 }

@@ -41,7 +41,7 @@ struct AttentionBenchmark: ParsableCommand {
     func run() throws {
         let device = CPUDevice(threads: common.threads)
         print("device: \(device.name)")
-        let ceilings = Ceilings.measure(threads: device.limits.processors)
+        let ceilings = try Ceilings.measure(on: device)
         print(
             "ceilings: \(ceilings.fma32.fixed(0)) GFLOP/s fp32 FMA, \(ceilings.bf16.fixed(0)) GFLOP/s bf16 dot, "
                 + "\(ceilings.read.fixed(1)) GB/s read")

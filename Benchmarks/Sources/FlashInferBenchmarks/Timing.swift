@@ -29,14 +29,15 @@ struct Ceilings: Codable {
     var read: Double
 
     /// The best of several tries: a ceiling is what is possible.
-    static func measure(threads: Int) -> Ceilings {
+    static func measure(on device: CPUDevice) throws -> Ceilings {
+        let threads = device.limits.processors
         let pool = ThreadPool(threads: threads)
         let loops: Int64 = 20_000_000
         let bytesPerThread = (512 << 20) / threads / 512 * 512
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: bytesPerThread * threads, alignment: 4096)
-        defer { memory.deallocate() }
-        memory.initializeMemory(as: UInt8.self, repeating: 1, count: bytesPerThread * threads)
-        nonisolated(unsafe) let base = memory
+        // Memory as tensors have it, on huge pages where the system gives them.
+        let memory = try DeviceBuffer(on: device, dtype: .uint8, shape: [bytesPerThread * threads])
+        try device.fill(memory.region, with: 1)
+        nonisolated(unsafe) let base = UnsafeRawPointer(memory.view.pointer!)
         func best(_ tries: Int, _ work: Double, _ body: (Int) -> Void) -> Double {
             if work == 0 { return 0 }
             return work / (time(runs: tries) { pool.run(body) }.min() ?? .infinity) / 1e9

@@ -1,6 +1,5 @@
 internal import CFlashInferCPU
 public import FlashInferCore
-internal import Synchronization
 
 /// Planned attention on the CPU: flash-style online softmax over tiles (arXiv 2205.14135), on a thread pool.
 ///
@@ -17,7 +16,7 @@ public final class CPUAttention: @unchecked Sendable {
     public let instructionSet: InstructionSet
 
     let kernels: UnsafePointer<fi_attention_kernels>
-    private let memory = Mutex(AttentionMemory())
+    private let memory = Locked(AttentionMemory())
 
     /// Attention on `pool`, with the best kernels that this machine has.
     public convenience init(pool: ThreadPool) { self.init(pool: pool, isa: .detected) }

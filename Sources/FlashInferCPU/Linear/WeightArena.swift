@@ -1,6 +1,5 @@
 internal import CFlashInferCPU
 internal import FlashInferCore
-internal import Synchronization
 
 /// Memory that the packed matrices of one model share, so that even small ones lie on huge pages.
 ///
@@ -13,7 +12,7 @@ public final class WeightArena: Sendable {
     }
 
     private let chunkByteCount: Int
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     /// An arena that grows by `chunkByteCount` bytes at a time; larger pieces get a chunk of their own.
     public init(chunkByteCount: Int = 32 << 20) {
@@ -22,24 +21,19 @@ public final class WeightArena: Sendable {
 
     internal func allocate(byteCount: Int) throws(FlashInferError) -> WeightMemory {
         let chunkByteCount = chunkByteCount
-        let result = state.withLock { (state) -> Result<WeightMemory, FlashInferError> in
-            do throws(FlashInferError) {
-                if byteCount > chunkByteCount { return .success(WeightMemory(try WeightChunk(byteCount), offset: 0)) }
-                let chunk: WeightChunk
-                if let current = state.chunk, byteCount <= current.byteCount - state.used {
-                    chunk = current
-                } else {
-                    chunk = try WeightChunk(chunkByteCount)
-                    state = State(chunk: chunk)
-                }
-                let piece = WeightMemory(chunk, offset: state.used)
-                state.used += (byteCount + 63) & ~63
-                return .success(piece)
-            } catch {
-                return .failure(error)
+        return try state.withLock { (state) throws(FlashInferError) in
+            if byteCount > chunkByteCount { return WeightMemory(try WeightChunk(byteCount), offset: 0) }
+            let chunk: WeightChunk
+            if let current = state.chunk, byteCount <= current.byteCount - state.used {
+                chunk = current
+            } else {
+                chunk = try WeightChunk(chunkByteCount)
+                state = State(chunk: chunk)
             }
+            let piece = WeightMemory(chunk, offset: state.used)
+            state.used += (byteCount + 63) & ~63
+            return piece
         }
-        return try result.get()
     }
 }
 

@@ -1,6 +1,5 @@
 internal import CFlashInferCPU
 internal import FlashInferCore
-internal import Synchronization
 
 /// The small operations of a decoder on the CPU: normalisation, rotary embedding, activations, gathers, conversion, cache
 /// updates and sampling.
@@ -18,7 +17,7 @@ public final class CPUOps: @unchecked Sendable {
     let kernels: fi_ops_kernels
 
     /// Memory kept from call to call. Operations that need some take turns.
-    let scratch = Mutex(CPUOpsScratch())
+    let scratch = Locked(CPUOpsScratch())
 
     /// Operations on `pool`, with the kernels of one instruction set: by default the best that this machine has.
     ///

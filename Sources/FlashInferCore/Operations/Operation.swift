@@ -4,6 +4,8 @@
 public enum Operation: Sendable {
     /// Attention of a planned batch.
     case attention(AttentionOperation)
+    /// A merge of states of attention.
+    case mergeStates(MergeStatesOperation)
     /// Root-mean-square normalisation.
     case rmsNorm(RMSNormOperation)
     /// Rotary position embedding.
@@ -37,6 +39,7 @@ extension Operation {
     public func validate() throws(FlashInferError) {
         switch self {
         case .attention(let operation): try operation.validate()
+        case .mergeStates(let operation): try operation.validate()
         case .rmsNorm(let operation): try operation.validate()
         case .rope(let operation): try operation.validate()
         case .gatedActivation(let operation): try operation.validate()
