@@ -78,9 +78,13 @@ extension AttentionOperation {
         try expect(
             queries, "queries", problem.queryType, [geometry.queryCount, shape.queryHeads, shape.headDimQK])
         try expect(output, "output", problem.outputType, [geometry.queryCount, shape.queryHeads, shape.headDimVO])
+        let checks = TensorChecks(device: queries.device)
+        try checks.writable(output, "output")
+        try checks.distinct(output, "output", from: queries, "queries")
         try validateCache()
         if let logSumExp {
             try expect(logSumExp, "logSumExp", .float32, [geometry.queryCount, shape.queryHeads])
+            try checks.writable(logSumExp, "logSumExp")
         }
         try validateVariantTensors()
         guard workspace.byteCount >= plan.workspaceByteCount else {

@@ -53,10 +53,16 @@ struct TensorChecks {
 
     /// A tensor no two of whose elements share memory, so that writing it in any order gives one result.
     func writable(_ view: TensorView, _ name: String) throws(FlashInferError) {
-        var order = Array(0..<view.rank)
-        order.sort { view.strides[$0] < view.strides[$1] }
+        // Dimensions by increasing stride, picked one at a time: nothing is allocated on the way to a kernel.
+        var picked = 0
         var reach = 0
-        for dimension in order where view.shape[dimension] > 1 {
+        while true {
+            var next: Int?
+            for dimension in 0..<view.rank where view.shape[dimension] > 1 && picked & 1 << dimension == 0 {
+                if next.map({ view.strides[dimension] < view.strides[$0] }) ?? true { next = dimension }
+            }
+            guard let dimension = next else { return }
+            picked |= 1 << dimension
             guard view.strides[dimension] > reach else {
                 throw .invalidArgument(
                     "\(name) strides", found: "\(view.strides) for shape \(view.shape)",

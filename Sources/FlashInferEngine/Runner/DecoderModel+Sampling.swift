@@ -8,7 +8,7 @@ extension DecoderModel {
         let count = rows.count
         let (tokens, status) = (buffers.tokens.view.slice(0..<count), buffers.status.view.slice(0..<count))
         let logProbabilities = try logProbabilitySource(logits, rows)
-        try adjust(logits, rows)
+        try penalize(logits, rows)
         try device.run(
             .sample(
                 SampleOperation(
@@ -41,24 +41,16 @@ extension DecoderModel {
         }
     }
 
-    /// Applies the model's final soft cap and each request's repetition penalty.
-    private func adjust(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws {
-        for (row, index) in zip(rows, 0...) {
-            let penalty = row.parameters.repetitionPenalty
-            if penalty == 1 && config.finalSoftCap == nil { continue }
+    /// Applies each request's repetition penalty.
+    private func penalize(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws {
+        for (row, index) in zip(rows, 0...) where row.parameters.repetitionPenalty != 1 {
             let view = logits.slice(index..<index + 1)
             var values: [Float] = try device.read(view)
-            if let cap = config.finalSoftCap {
-                for index in values.indices {
-                    values[index] = cap * Float(ElementaryFunctions.tanh(Double(values[index] / cap)))
-                }
-            }
-            if penalty != 1 {
-                var seen = [UInt8](repeating: 0, count: values.count)
-                var logits = values.mutableSpan
-                var scratch = seen.mutableSpan
-                RepetitionPenalty.apply(penalty, to: row.penalizedTokens, logits: &logits, seen: &scratch)
-            }
+            var seen = [UInt8](repeating: 0, count: values.count)
+            var span = values.mutableSpan
+            var scratch = seen.mutableSpan
+            RepetitionPenalty.apply(
+                row.parameters.repetitionPenalty, to: row.penalizedTokens, logits: &span, seen: &scratch)
             try device.write(values, to: view)
         }
     }

@@ -74,7 +74,17 @@ final class DecoderModel: Sendable {
         try norm(gathered, outputNorm, into: gathered)
         let logits = buffers.logits.view.slice(0..<count)
         try device.run(.linear(LinearOperation(input: gathered, weights: output, output: logits)))
+        if let cap = config.finalSoftCap { try softCap(logits, cap) }
         return logits
+    }
+
+    /// `cap · tanh(logit / cap)`: of few rows of few models, so done on the host.
+    private func softCap(_ logits: TensorView, _ cap: Float) throws {
+        var values: [Float] = try device.read(logits)
+        for index in values.indices {
+            values[index] = cap * Float(ElementaryFunctions.tanh(Double(values[index] / cap)))
+        }
+        try device.write(values, to: logits)
     }
 
     /// Token embeddings are read from the model file itself: a step touches a few rows of them.

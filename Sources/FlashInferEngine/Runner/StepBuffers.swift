@@ -29,8 +29,6 @@ struct StepBuffers: Sendable {
     let tokens: SharedTensor
     /// `[samples]`, uint8.
     let status: SharedTensor
-    /// `[samples]`, float32.
-    let logProbabilities: SharedTensor
 
     init(_ config: ModelConfig, rows: Int, samples: Int, on device: any Device) throws(FlashInferError) {
         func tensor(_ dtype: DType, _ shape: Shape) throws(FlashInferError) -> SharedTensor {
@@ -49,6 +47,5 @@ struct StepBuffers: Sendable {
         sampledRows = try tensor(.int32, [samples])
         tokens = try tensor(.int32, [samples])
         status = try tensor(.uint8, [samples])
-        logProbabilities = try tensor(.float32, [samples])
     }
 }

@@ -32,6 +32,25 @@ struct LanguageModelTests {
         #expect(transcript.summary?.reason == .stopToken(2))
     }
 
+    /// The ids of the exact reference (weights dequantised, forward in float64), whose closest call is a margin of 0.048 logits.
+    @Test func greedyIDsEqualTheExactReference() async throws {
+        let model = try LanguageModel(named: "smollm2")
+        let engine = try model.makeEngine(on: Devices.makeDefault())
+        let templated = try model.tokens(of: [ChatMessage(role: "user", content: "What is the capital of France?")])
+        #expect(templated.count == 37)
+        #expect(try await Transcript(engine.submit(templated)).tokens == Self.answerIDs)
+        let story = try await Transcript(
+            engine.submit(
+                model.tokenizer.encode("Once upon a time", addSpecialTokens: false), options: .init(maxTokens: 64)))
+        #expect(
+            story.tokens == [
+                28, 260, 2240, 282, 23324, 27108, 436, 253, 15114, 39228, 28, 351, 25854, 41658, 284, 14055, 9018, 30,
+                1249, 347, 260, 929, 3514, 411, 28, 260, 2240, 2585, 288, 5946, 624, 2798, 9615, 30, 378, 2268, 29,
+                16591, 20215, 282, 260, 3925, 2591, 2585, 288, 25858, 28, 284, 260, 2268, 29, 16591, 10959, 282, 260,
+                5065, 2585, 288, 25858, 30, 378, 2268, 29, 16591,
+            ])
+    }
+
     @Test func aCrowdInATinyPoolGetsTheSameAnswer() async throws {
         // Twelve texts of 23 positions in 8 pages of 8: they share their first page, wait, and push each other out.
         var options = DecoderOptions()
