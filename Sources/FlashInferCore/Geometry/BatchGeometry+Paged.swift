@@ -16,41 +16,18 @@ extension BatchGeometry {
         pageCount: Int
     ) throws(FlashInferError) -> BatchGeometry {
         let requests = lastPageLengths.count
-        guard pageSize >= 1, pageSize <= Int(Int32.max) else {
-            throw .invalidArgument("page size", found: "\(pageSize)", expected: "in 1 ... \(Int32.max)")
-        }
-        try Indptr.validate(pageIndptr, "page indptr", requests: requests)
+        let lengths = try KVPositions.sequenceLengths(
+            pageIndptr: pageIndptr, lastPageLengths: lastPageLengths, pageSize: pageSize)
         if let queryIndptr { try Indptr.validate(queryIndptr, "query indptr", requests: requests) }
         guard Int(pageIndptr[requests]) <= pageIndices.count else {
             throw .lengthMismatch("page indices", found: pageIndices.count, expected: Int(pageIndptr[requests]))
         }
-        let lengths = try pagedLengths(pageIndptr: pageIndptr, lastPageLengths: lastPageLengths, pageSize: pageSize)
         try validatePages(pageIndptr: pageIndptr, pageIndices: pageIndices, pageCount: pageCount)
         let decode = queryIndptr ?? (0...Int32(requests)).map { $0 }
         return BatchGeometry(
             queryIndptr: decode,
             blocks: KVBlockTable(
                 blockSize: pageSize, indptr: pageIndptr, indices: pageIndices, lengths: lengths, blockLimit: pageCount))
-    }
-
-    /// The number of keys each request has: `(pages − 1) · pageSize + lastPageLength`, or 0 without pages.
-    private static func pagedLengths(
-        pageIndptr: [Int32], lastPageLengths: [Int32], pageSize: Int
-    ) throws(FlashInferError) -> [Int32] {
-        var lengths: [Int32] = []
-        lengths.reserveCapacity(lastPageLengths.count)
-        for (request, last) in lastPageLengths.enumerated() {
-            let pages = Int(pageIndptr[request + 1]) - Int(pageIndptr[request])
-            guard last >= (pages == 0 ? 0 : 1), Int(last) <= pageSize else {
-                throw .lastPageLengthOutOfRange(request: request, length: Int(last), pageSize: pageSize)
-            }
-            // Both factors fit in 31 bits, so the product fits in 64; whether the sum fits in 31 is what is checked.
-            guard let length = Int32(exactly: pages == 0 ? 0 : (pages - 1) * pageSize + Int(last)) else {
-                throw .overflow("key count of request \(request)")
-            }
-            lengths.append(length)
-        }
-        return lengths
     }
 
     private static func validatePages(

@@ -21,6 +21,7 @@ public enum KVPositions {
             guard last >= (pages == 0 ? 0 : 1), Int(last) <= pageSize else {
                 throw .lastPageLengthOutOfRange(request: request, length: Int(last), pageSize: pageSize)
             }
+            // Both factors fit in 31 bits, so the product fits in 64; whether the sum fits in 31 is what is checked.
             guard let length = Int32(exactly: pages == 0 ? 0 : (pages - 1) * pageSize + Int(last)) else {
                 throw .overflow("key count of request \(request)")
             }
