@@ -25,6 +25,7 @@
 
 #include "bytes_bf16.h"
 #include "rows_bf16.h"
+#include "stream_bytes_bf16.h"
 #include "stream_bf16.h"
 
 static const fi_attn_format bf16_format = {

@@ -9,7 +9,8 @@
     ((b) == 0x7F ? 0x7FC0 : (b) >= 8 ? ((((b) >> 3) + 120) << 7) | (((b) & 7) << 4) : FI_WHOLE(b, 118))
 #define FI_E5M2(b) \
     ((b) >= 0x7C ? 0x7F80 | (((b) & 3) << 5) : (b) >= 4 ? ((((b) >> 2) + 112) << 7) | (((b) & 3) << 5) : FI_WHOLE(b, 111))
-#define FI_INT8(b) FI_WHOLE(b, 127)
+// Entry 0 is 128, for -128, whose magnitude is 0 in seven bits; 0 itself is masked.
+#define FI_INT8(b) ((b) == 0 ? 0x4300 : FI_WHOLE(b, 127))
 
 #define FI_4(F, SHIFT, b) (F(b) >> SHIFT) & 0xFF, (F(b + 1) >> SHIFT) & 0xFF, (F(b + 2) >> SHIFT) & 0xFF, (F(b + 3) >> SHIFT) & 0xFF
 #define FI_16(F, S, b) FI_4(F, S, b), FI_4(F, S, b + 4), FI_4(F, S, b + 8), FI_4(F, S, b + 12)
@@ -33,11 +34,10 @@ FI_INLINE byte_table byte_table_of(fi_attn_type type) {
 FI_INLINE void split_bytes(__m512i x, const byte_table *t, fi_attn_type type, __m512i *low, __m512i *high) {
     const __m512i index = type == FI_ATTN_INT8 ? _mm512_abs_epi8(x) : x;
     *low = _mm512_permutex2var_epi8(t->low0, index, t->low1);
-    *high = _mm512_permutex2var_epi8(t->high0, index, t->high1);
+    *high = type == FI_ATTN_INT8
+        ? _mm512_maskz_permutex2var_epi8(_mm512_test_epi8_mask(x, x), t->high0, index, t->high1)
+        : _mm512_permutex2var_epi8(t->high0, index, t->high1);
     *high = _mm512_ternarylogic_epi64(*high, x, _mm512_set1_epi8((char)0x80), 0xF8);  // high | (x & 0x80)
-    if (type == FI_ATTN_INT8)  // |-128| does not fit the table: -128 is 0xC300
-        *high = _mm512_mask_mov_epi8(*high, _mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(-128)),
-                                     _mm512_set1_epi8((char)0xC3));
 }
 
 /// Sixty-four bytes to two vectors of 32 bfloat16 in order.
