@@ -5,10 +5,7 @@ import Foundation
 /// Seconds of `runs` calls of `body`, after one that is not counted.
 func time(runs: Int, _ body: () throws -> Void) rethrows -> [Double] {
     try body()
-    return try (0..<runs).map { _ in
-        let duration = try ContinuousClock().measure(body)
-        return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
-    }
+    return try (0..<runs).map { _ in try time(once: body) }
 }
 
 extension [Double] {
@@ -50,6 +47,34 @@ struct Ceilings: Codable {
                 consume(ceiling_read(base + worker * bytesPerThread, Int64(bytesPerThread)))
             })
     }
+}
+
+/// Reads all of `region` on all threads, as fast as memory gives it.
+func readAll(_ region: MemoryRegion, _ pool: ThreadPool) {
+    let count = region.byteCount / pool.threads / 512 * 512
+    pool.run { worker in
+        consume(
+            ceiling_read(UnsafeRawPointer(bitPattern: region.address + UInt(worker * count)), Int64(count)))
+    }
+}
+
+/// Seconds of `body` and of `reference`, in turn: `runs` pairs after one that is not counted. On a machine whose memory is
+/// shared with others, only what was measured side by side can be compared.
+func timePairs(
+    runs: Int, _ body: () throws -> Void, reference: () -> Void
+) rethrows -> [(body: Double, reference: Double)] {
+    _ = try time(runs: 1) { try body() }
+    return try (0..<runs).map { _ in
+        let first = time(once: reference)
+        let middle = try time(once: body)
+        return (middle, (first + time(once: reference)) / 2)
+    }
+}
+
+/// Seconds of one call.
+private func time(once body: () throws -> Void) rethrows -> Double {
+    let duration = try ContinuousClock().measure(body)
+    return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
 
 /// Keeps a result from being optimised away.
