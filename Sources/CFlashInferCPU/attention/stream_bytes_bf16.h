@@ -75,16 +75,19 @@ FI_INLINE void dot_bytes(vf *acc, const uint8_t *const *key, const uint16_t *con
     }
 }
 
-/// As stream_block. `fixed`: the width where it is known, else 0; unrolled whole, blocks overlap more.
-FI_INLINE vf stream_block_bytes(const uint16_t *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k,
-                                int head, int token, int width, run_prefetcher *ahead, const byte_table *table,
+/// As stream_block, for the keys at `key[t] + at`. `fixed`: where rows come in whole blocks, their width and stride if
+/// known, else 0. Unrolled whole and with one pointer for all queries, little is left beside the arithmetic.
+FI_INLINE vf stream_block_bytes(const uint16_t *q, int64_t q_stride, int row, int all_rows, const uint8_t *const *keys,
+                                int64_t at, int head, int width, run_prefetcher *ahead, const byte_table *table,
                                 fi_attn_type type, const int rows, const int tokens, const int fixed) {
     vf acc[16];
     const uint8_t *key[16];
     const uint16_t *query[16];
+    const int64_t step = fixed ? fixed : q_stride;
     FI_UNROLL for (int i = 0; i < 16; i++) acc[i] = (vf){0};
-    FI_UNROLL for (int t = 0; t < tokens; t++) key[t] = token_at(k, head, smaller(token + t, k->count - 1));
-    FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + smaller(row + r, all_rows - 1)) * q_stride;
+    FI_UNROLL for (int t = 0; t < tokens; t++) key[t] = keys[t] + at;
+    FI_UNROLL for (int r = 0; r < rows; r++)
+        query[r] = q + (head * all_rows + row) * step + (fixed ? r : smaller(r, all_rows - 1 - row)) * step;
     const char *next = (const char *)key[0];
     if (ahead) next = run_take(ahead, tokens * ((fixed ? fixed : width) / 64), next);
     if (fixed) {
@@ -124,13 +127,16 @@ FI_INLINE void stream_scores_bytes_as(float *s, int64_t stride, const uint16_t *
     run_prefetcher ahead = run_start(k);
     const byte_table table = byte_table_of(type);
     const int tokens = 16 / block;
-    for (int t = 0; t < k->count; t += tokens)
+    for (int t = 0; t < k->count; t += tokens) {
+        const uint8_t *key[16];
+        FI_UNROLL for (int i = 0; i < tokens; i++) key[i] = token_at(k, 0, smaller(t + i, k->count - 1));
         for (int h = 0; h < k->heads; h++)
             for (int r = 0; r < rows; r += block)
                 store_whole_scores(s + (int64_t)h * rows * stride, stride,
-                                   stream_block_bytes(q, q_stride, r, rows, k, h, t, width, r == 0 ? &ahead : 0,
-                                                      &table, type, block, tokens, fixed),
+                                   stream_block_bytes(q, q_stride, r, rows, key, h * k->head_stride, h, width,
+                                                      r == 0 ? &ahead : 0, &table, type, block, tokens, fixed),
                                    r, rows, t, k->count, block, tokens);
+    }
 }
 
 #define FI_FOR_BYTE_TYPES(TYPE, STATEMENT) \
@@ -143,7 +149,7 @@ FI_INLINE void stream_scores_bytes_as(float *s, int64_t stride, const uint16_t *
 #define FI_BYTE_SCORES(BLOCK, FIXED) \
     FI_FOR_BYTE_TYPES(k->type, stream_scores_bytes_as(s, stride, q, q_stride, rows, k, width, type, BLOCK, FIXED))
 #define FI_BYTE_WIDTHS(BLOCK)                    \
-    switch (width) {                             \
+    switch (rows % (BLOCK) == 0 && q_stride == width ? width : 0) { \
     case 64: FI_BYTE_SCORES(BLOCK, 64) break;    \
     case 128: FI_BYTE_SCORES(BLOCK, 128) break;  \
     default: FI_BYTE_SCORES(BLOCK, 0) break;     \
