@@ -124,7 +124,8 @@ struct AttentionBenchmark: ParsableCommand {
         let peerRate = peers["decode/\(dtype)"]
         return Row(
             work: "decode 16 x 4096", dtype: "\(dtype)", milliseconds: seconds * 1e3, rate: rate,
-            fractionOfCeiling: pairs.map { $0.reference / $0.body }.median, peerRate: peerRate, ratio: peerRate.map { rate / $0 })
+            fractionOfCeiling: pairs.map { $0.reference / $0.body }.median, peerRate: peerRate,
+            ratio: peerRate.map { rate / $0 })
     }
 }
 
