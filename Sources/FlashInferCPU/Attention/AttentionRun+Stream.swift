@@ -11,11 +11,9 @@ extension AttentionRun {
         // Two sets of offsets: this block's and the next one's.
         var (now, next) = (0, CPUAttention.tileKeys)
         var known = 0..<0
-        // As many bytes a block as of 16-bit caches: more tokens share a softmax step.
-        let step = elementSize == 1 ? 2 * CPUAttention.blockKeys : CPUAttention.blockKeys
-        forEachBlock(tile.keys, step: step) { block in
+        forEachBlock(tile.keys, step: CPUAttention.blockKeys) { block in
             if known.isEmpty { locate(tile, block, at: now, scratch) }
-            known = block.upperBound..<min(block.upperBound + step, tile.keys.upperBound)
+            known = block.upperBound..<min(block.upperBound + CPUAttention.blockKeys, tile.keys.upperBound)
             locate(tile, known, at: next, scratch)
 
             var k = fi_attn_stream()

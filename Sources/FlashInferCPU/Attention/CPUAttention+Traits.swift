@@ -10,9 +10,8 @@ extension CPUAttention {
     /// Keys of a packed tile. 128 keys of 128 dims are 32 KiB of bfloat16: a group of panels stays in L1, the tile in L2.
     static let tileKeys = 128
 
-    /// Tokens of a streamed block, twice as many of 8-bit caches, which is also the distance of the prefetch. 16 cost more
-    /// instructions a token, 64 push the prefetched block out of L2's reach (measured: 16, 32 and 64 tokens of bfloat16 give
-    /// 21, 24 and 18 GB/s a thread).
+    /// Tokens of a streamed block, which is also the distance of the prefetch. 16 cost more instructions a token, 64 push the
+    /// prefetched block out of L2's reach (measured: 16, 32 and 64 tokens of bfloat16 give 21, 24 and 18 GB/s a thread).
     static let blockKeys = 32
 
     /// Longest head: a row of queries, output and two rows of cache then fit a small part of L1.
