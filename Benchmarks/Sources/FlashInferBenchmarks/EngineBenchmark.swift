@@ -50,7 +50,7 @@ struct EngineBenchmark: ParsableCommand {
         }
         var options = DecoderOptions()
         options.cacheType = dtype
-        options.maximumBatchTokens = max(512, prompts.max() ?? 512)
+        options.maximumBatchTokens = max(512, prompts.max() ?? 0, contexts.max() ?? 0)
         options.pageCount = 1024
         let device = CPUDevice(threads: common.threads)
         let source = try ModelSource.open(ModelStore().locate(model).path)

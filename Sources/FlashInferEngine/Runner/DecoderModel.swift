@@ -38,7 +38,8 @@ final class DecoderModel: Sendable {
             heads: config.kvHeadCount, headDim: config.headDim, dtype: options.cacheType,
             scales: KVScales(key: options.cacheScale, value: options.cacheScale))
         buffers = try StepBuffers(
-            config, rows: options.maximumBatchTokens, samples: options.maximumSequences, on: device)
+            config, rows: options.maximumBatchTokens, samples: options.maximumSequences,
+            hasNarrowQueries: options.cacheType.byteCount == 1, on: device)
         progress(1)
     }
 
@@ -119,9 +120,22 @@ final class DecoderModel: Sendable {
                 AppendKVOperation(keys: keys, values: values, cache: cache.view(ofLayer: index), slots: slots)))
         let output = buffers.attention.view.slice(0..<rows)
         try plans.run(
-            index, queries, cache.view(ofLayer: index), into: output.reshaped([rows, config.headCount, config.headDim]))
+            index, narrowed(queries), cache.view(ofLayer: index),
+            into: output.reshaped([rows, config.headCount, config.headDim]))
         try project(output, layer.attentionOutput, postNorm: layer.postAttentionNorm, rows)
     }
+
+    /// The queries in the type that attention takes: as they are, or for an 8-bit cache, whose numbers are exact in bfloat16
+    /// and meet bfloat16 queries at twice the rate, rounded to that.
+    private func narrowed(_ queries: TensorView) throws -> TensorView {
+        guard queryType == .bfloat16 else { return queries }
+        let narrow = try buffers.narrowQueries.view.slice(0..<queries.shape[0]).reshaped(queries.shape)
+        try device.run(.convert(ConvertOperation(input: queries, output: narrow)))
+        return narrow
+    }
+
+    /// The type of the queries that attention takes.
+    var queryType: DType { cache.view(ofLayer: 0).keys.dtype.byteCount == 1 ? .bfloat16 : .float32 }
 
     private func feedForward(_ layer: DecoderLayer, _ rows: Int) throws {
         let (hidden, normed, gateUp) = (

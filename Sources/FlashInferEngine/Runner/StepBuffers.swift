@@ -13,6 +13,8 @@ struct StepBuffers: Sendable {
     let normed: SharedTensor
     /// `[rows, (heads + 2 · kvHeads) · headDim]`
     let qkv: SharedTensor
+    /// `[rows, heads · headDim]`, bfloat16: queries for an 8-bit cache; empty with others.
+    let narrowQueries: SharedTensor
     /// `[rows, heads · headDim]`
     let attention: SharedTensor
     /// `[rows, 2 · intermediate]`
@@ -30,7 +32,9 @@ struct StepBuffers: Sendable {
     /// `[samples]`, uint8.
     let status: SharedTensor
 
-    init(_ config: ModelConfig, rows: Int, samples: Int, on device: any Device) throws(FlashInferError) {
+    init(
+        _ config: ModelConfig, rows: Int, samples: Int, hasNarrowQueries: Bool, on device: any Device
+    ) throws(FlashInferError) {
         func tensor(_ dtype: DType, _ shape: Shape) throws(FlashInferError) -> SharedTensor {
             try SharedTensor(DeviceBuffer(on: device, dtype: dtype, shape: shape))
         }
@@ -39,6 +43,7 @@ struct StepBuffers: Sendable {
         hidden = try tensor(.float32, [rows, config.hiddenSize])
         normed = try tensor(.float32, [rows, config.hiddenSize])
         qkv = try tensor(.float32, [rows, config.queryWidth + 2 * config.kvWidth])
+        narrowQueries = try tensor(.bfloat16, [hasNarrowQueries ? rows : 0, config.queryWidth])
         attention = try tensor(.float32, [rows, config.queryWidth])
         gateUp = try tensor(.float32, [rows, 2 * config.intermediateSize])
         activated = try tensor(.float32, [rows, config.intermediateSize])

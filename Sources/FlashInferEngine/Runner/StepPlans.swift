@@ -31,7 +31,7 @@ struct StepPlans {
             variant: AttentionVariant(
                 mask: .causal, windowLeft: window, logitsSoftCap: config.attentionSoftCap,
                 scale: config.attentionScale),
-            queryType: .float32, kvType: model.cache.view(ofLayer: 0).keys.dtype)
+            queryType: model.queryType, kvType: model.cache.view(ofLayer: 0).keys.dtype, outputType: .float32)
         return SharedPlan(try PlannedAttention(problem, on: model.device, mode: mode))
     }
 

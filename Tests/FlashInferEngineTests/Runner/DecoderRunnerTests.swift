@@ -79,6 +79,27 @@ import Testing
         }
     }
 
+    /// Each stored number is off by at most half a unit in its last place, 1/16 of it in E4M3; errors of keys and values average out
+    /// over the elements of a head, so the logits still point the oracle's way.
+    @Test(arguments: [DType.float8E4M3, .float8E5M2, .bfloat16, .float16])
+    func narrowCachesStayNearTheOracle(_ cacheType: DType) throws {
+        let folder = try TemporaryFolder()
+        let weights = try weights(.llama, .float32, in: folder)
+        let runner = try DecoderRunner(weights, options: options(cacheType: cacheType), on: CPUDevice(threads: 2))
+        let results = try run(runner, Self.prompts, steps: 3)
+        for (index, prompt) in Self.prompts.enumerated() {
+            let result = try #require(results[RequestID(UInt64(index))])
+            for step in 0..<3 {
+                let exact = try DecoderOracle(weights).logits(prompt + result.tokens[..<step])
+                let pairs = zip(result.logits[step].map(Double.init), exact)
+                let dot = pairs.reduce(0) { $0 + $1.0 * $1.1 }
+                let norms = pairs.reduce((0.0, 0.0)) { ($0.0 + $1.0 * $1.0, $0.1 + $1.1 * $1.1) }
+                let cosine = dot / (norms.0 * norms.1).squareRoot()
+                #expect(cosine > (cacheType.byteCount == 1 ? 0.99 : 0.9999), "\(cacheType): \(cosine)")
+            }
+        }
+    }
+
     @Test func neighboursChangeNothingBitForBit() throws {
         let folder = try TemporaryFolder()
         let weights = try weights(.llama, .q41, in: folder)
