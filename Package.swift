@@ -32,8 +32,20 @@ let package = Package(
         // The operations on a CPU: tiles over micro-kernels, on a persistent thread pool.
         .target(name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU"], swiftSettings: settings),
 
+        // The CUDA driver's, compiler's and library's functions as tables, filled by dlopen.
+        .target(name: "CCUDA"),
+
+        // The kernels' CUDA C++ text, embedded, and the C structs of their parameters.
+        .target(name: "CUDAKernels", exclude: ["primitives", "portable"]),
+
+        // The operations on NVIDIA GPUs: driver, run-time compilation, lowering, launches.
+        .target(
+            name: "FlashInferCUDA", dependencies: ["FlashInferCore", "CCUDA", "CUDAKernels"], swiftSettings: settings),
+
         // The public API.
-        .target(name: "FlashInfer", dependencies: ["FlashInferCore", "FlashInferCPU"], swiftSettings: settings),
+        .target(
+            name: "FlashInfer", dependencies: ["FlashInferCore", "FlashInferCPU", "FlashInferCUDA"],
+            swiftSettings: settings),
 
         // An LLM engine on top: model files, tokenizer, scheduler, block pool, prefix cache, runner.
         .target(
@@ -71,6 +83,10 @@ let package = Package(
             name: "FlashInferCoreTests", dependencies: ["FlashInferCore", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "FlashInferCPUTests", dependencies: ["FlashInferCPU", "CFlashInferCPU", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "FlashInferCUDATests",
+            dependencies: ["FlashInfer", "FlashInferCUDA", "CCUDA", "CUDAKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "FlashInferTests", dependencies: ["FlashInfer", "TestSupport"], swiftSettings: settings),
         .testTarget(

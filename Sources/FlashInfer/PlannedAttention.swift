@@ -17,6 +17,8 @@ public struct PlannedAttention: ~Copyable, Sendable {
     private let mode: Planner.Mode
     private let capacity: PlanSize?
     private var workspace: DeviceBuffer
+    /// What the workspace was allocated for.
+    private var allocated: PlanSize
 
     /// Plans `problem` and allocates its workspace.
     ///
@@ -30,8 +32,11 @@ public struct PlannedAttention: ~Copyable, Sendable {
         let plan = try Planner.plan(
             problem, traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode,
             capacity: capacity)
-        workspace = try DeviceBuffer(
-            on: device, dtype: .uint8, shape: [max(capacity?.workspaceByteCount ?? 0, plan.workspaceByteCount)])
+        let size = capacity ?? plan.size
+        let workspace = try DeviceBuffer(on: device, dtype: .uint8, shape: [device.workspaceByteCount(for: size)])
+        try device.prepare(plan, capacity: size, in: workspace.region)
+        self.workspace = workspace
+        allocated = size
         self.plan = plan
         self.device = device
         self.mode = mode
@@ -45,8 +50,14 @@ public struct PlannedAttention: ~Copyable, Sendable {
         let next = try Planner.plan(
             problem, traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode,
             capacity: capacity)
-        if next.workspaceByteCount > workspace.region.byteCount {
-            workspace = try DeviceBuffer(on: device, dtype: .uint8, shape: [next.workspaceByteCount])
+        let size = next.size
+        if !allocated.covers(size) {
+            let larger = try DeviceBuffer(on: device, dtype: .uint8, shape: [device.workspaceByteCount(for: size)])
+            try device.prepare(next, capacity: size, in: larger.region)
+            workspace = larger
+            allocated = size
+        } else {
+            try device.prepare(next, capacity: allocated, in: workspace.region)
         }
         plan = next
     }
@@ -62,6 +73,7 @@ public struct PlannedAttention: ~Copyable, Sendable {
             .attention(
                 AttentionOperation(
                     queries: queries, cache: cache, output: output, logSumExp: logSumExp, mask: mask,
-                    alibiSlopes: alibiSlopes, sinks: sinks, plan: plan, workspace: workspace.region)))
+                    alibiSlopes: alibiSlopes, sinks: sinks, plan: plan, workspace: workspace.region,
+                    capacity: allocated)))
     }
 }

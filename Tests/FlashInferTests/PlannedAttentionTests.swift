@@ -19,7 +19,7 @@ import Testing
         let device = RecordingDevice(processors: 16)
         let first = try problem([700, 3])
         let capacity = try Planner.capacity(
-            maximumRequests: 8, maximumQueries: 8, maximumKeys: 4096, shape: first.shape,
+            maximumRequests: 8, maximumQueries: 8, maximumKeys: 4096, maximumBlocks: 1024, shape: first.shape,
             traits: device.kernelTraits(for: first), processors: 16)
         var attention = try PlannedAttention(first, on: device, capacity: capacity)
         let live = device.liveByteCount

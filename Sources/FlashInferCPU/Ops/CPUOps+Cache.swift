@@ -5,15 +5,16 @@ internal import Synchronization
 extension CPUOps {
     /// Stores new keys and values.
     public func execute(_ operation: AppendKVOperation) {
-        let (tokens, heads) = (operation.slots.count, operation.cache.keys.headCount)
+        let slots = operation.slots.onHost
+        let (tokens, heads) = (slots.count, operation.cache.keys.headCount)
         scratch.withLock { scratch in
             let offsets = scratch.slots.reserve(2 * tokens)
             let scales = scratch.scales.reserve(2 * heads)
             let cache = operation.cache
             let keys = Self.arguments(
-                operation.keys, cache.keys, operation.slots, offsets, cache.scales.key, cache.scales.keyPerHead, scales)
+                operation.keys, cache.keys, slots, offsets, cache.scales.key, cache.scales.keyPerHead, scales)
             let values = Self.arguments(
-                operation.values, cache.values, operation.slots, offsets + tokens, cache.scales.value,
+                operation.values, cache.values, slots, offsets + tokens, cache.scales.value,
                 cache.scales.valuePerHead, scales + heads)
             spread(
                 rows: tokens, units: 2 * (operation.keys.elementCount + operation.values.elementCount)

@@ -44,9 +44,51 @@ public protocol Device: Sendable {
     /// - Throws: ``FlashInferError`` where sizes disagree, a format is not supported, or memory is short.
     func makeWeights(_ parts: [WeightRows]) throws(FlashInferError) -> any DeviceWeights
 
+    /// Bytes of workspace that any plan within `size` needs on this device: partial states, and the plan itself where a
+    /// kernel reads it from device memory.
+    func workspaceByteCount(for size: PlanSize) -> Int
+
+    /// Puts a plan where this device's kernels read it, in order with the work executed before and after.
+    ///
+    /// A captured graph that runs attention with this `workspace` and `capacity` runs the new plan from its next replay on.
+    /// Executing attention prepares its plan by itself where nobody has, except while a graph is being captured.
+    ///
+    /// - Parameters:
+    ///   - capacity: the size that the workspace was allocated for; it decides where in the workspace things lie.
+    ///   - workspace: `workspaceByteCount(for: capacity)` bytes of this device.
+    /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)`` where the plan is larger than `capacity`.
+    func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError)
+
+    /// Records what `body` executes, without running it; `nil`, with `body` not called, on devices that do not record.
+    ///
+    /// Everything that `body` touches must stay allocated while the graph lives, and `body` must not allocate, copy to or from
+    /// the host, or synchronise.
+    ///
+    /// - Throws: what `body` throws, and ``FlashInferError/deviceFailure(call:message:)``.
+    func capture(_ body: () throws(FlashInferError) -> Void) throws(FlashInferError) -> (any DeviceGraph)?
+
     /// Runs (or enqueues) one validated operation.
     func execute(_ operation: Operation) throws(FlashInferError)
 
     /// Waits for all work executed before.
     func synchronize() throws(FlashInferError)
+}
+
+/// Work of a device recorded once and run many times: made by ``Device/capture(_:)``.
+public protocol DeviceGraph: AnyObject, Sendable {
+    /// Runs (or enqueues) all of the recorded work, on what its tensors hold now.
+    func replay() throws(FlashInferError)
+}
+
+extension Device {
+    /// The partial states' bytes: what devices need that read plans from host memory.
+    public func workspaceByteCount(for size: PlanSize) -> Int { size.workspaceByteCount }
+
+    /// Nothing: devices that read plans from host memory have nothing to prepare.
+    public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {}
+
+    /// `nil`: this device does not record.
+    public func capture(
+        _ body: () throws(FlashInferError) -> Void
+    ) throws(FlashInferError) -> (any DeviceGraph)? { nil }
 }

@@ -42,6 +42,11 @@ public struct AppendKVOperation: Sendable, Equatable {
             try checks.vector(perHead, name, .float32, cache.keys.headCount)
             try validate(perHead, name)
         }
+        if let table = slots.table {
+            try checks.here(table, "slot table")
+            guard table.device == .cpu else { return }
+        }
+        let slots = slots.onHost
         for token in 0..<slots.count where slots.blocks[token] >= 0 {
             try validate(Int(slots.blocks[token]), Int(slots.rows[token]), token)
         }

@@ -30,14 +30,18 @@ public struct AttentionOperation: Sendable {
     /// The plan.
     public var plan: Plan
 
-    /// `plan.workspaceByteCount` bytes on the same device.
+    /// The device's `workspaceByteCount(for:)` bytes for `capacity`, on the same device.
     public var workspace: MemoryRegion
+
+    /// The size that the workspace was allocated for; it decides where in the workspace things lie.
+    public var capacity: PlanSize
 
     /// An operation; call ``validate()`` before it is executed.
     public init(
         queries: TensorView, cache: KVCacheView, output: TensorView, logSumExp: TensorView? = nil,
         mask: TensorView? = nil,
-        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, plan: Plan, workspace: MemoryRegion
+        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, plan: Plan, workspace: MemoryRegion,
+        capacity: PlanSize? = nil
     ) {
         self.queries = queries
         self.cache = cache
@@ -48,6 +52,7 @@ public struct AttentionOperation: Sendable {
         self.sinks = sinks
         self.plan = plan
         self.workspace = workspace
+        self.capacity = capacity ?? plan.size
     }
 }
 
@@ -87,6 +92,9 @@ extension AttentionOperation {
             try checks.writable(logSumExp, "logSumExp")
         }
         try validateVariantTensors()
+        guard capacity.covers(plan.size) else {
+            throw .capacityExceeded("the plan", required: plan.items.count, capacity: capacity.itemCount)
+        }
         guard workspace.byteCount >= plan.workspaceByteCount else {
             throw .lengthMismatch("workspace", found: workspace.byteCount, expected: plan.workspaceByteCount)
         }

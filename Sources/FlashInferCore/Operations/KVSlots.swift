@@ -8,8 +8,40 @@ public struct KVSlots: Sendable, Equatable {
     /// `[tokens]`: the row within the block.
     public let rows: [Int32]
 
+    /// `[2, tokens]`, int32, contiguous: blocks, then rows, in device memory, where `blocks` and `rows` are empty instead.
+    ///
+    /// So that a captured graph appends wherever the tensor says at each replay.
+    public let table: TensorView?
+
     /// The number of tokens, those not stored included.
-    public var count: Int { blocks.count }
+    public var count: Int { table?.shape[1] ?? blocks.count }
+
+    /// Slots that a tensor holds when the append runs.
+    ///
+    /// - Parameter table: `[2, tokens]`, int32, contiguous: each token's block (−1 for a token that is not stored), then each
+    ///   token's row. The host cannot check device memory: tokens whose slot is outside the cache are not stored, and two tokens
+    ///   must not share a slot.
+    /// - Throws: ``FlashInferError/invalidArgument(_:found:expected:)`` for another type, shape or stride.
+    public init(table: TensorView) throws(FlashInferError) {
+        guard table.dtype == .int32, table.rank == 2, table.shape[0] == 2, table.isContiguous else {
+            throw .invalidArgument(
+                "slot table", found: "\(table.dtype) \(table.shape) with strides \(table.strides)",
+                expected: "contiguous int32 [2, tokens]")
+        }
+        self.table = table
+        (blocks, rows) = ([], [])
+    }
+
+    /// The same slots in host arrays: read from `table` where that is host memory.
+    ///
+    /// - Precondition: `table` is `nil` or on the CPU.
+    package var onHost: KVSlots {
+        guard let table else { return self }
+        precondition(table.device == .cpu, "device memory cannot be read from here")
+        let ids = UnsafeBufferPointer(
+            start: table.pointer?.assumingMemoryBound(to: Int32.self), count: table.elementCount)
+        return KVSlots(unchecked: Array(ids.prefix(count)), rows: Array(ids.suffix(count)))
+    }
 
     /// The slots of positions of requests: token `i` is key `positions[i]` of request `batchIndices[i]`.
     ///
@@ -69,9 +101,14 @@ public struct KVSlots: Sendable, Equatable {
         try self.init(blocks: slots.map { $0 < 0 ? -1 : $0 / size }, rows: slots.map { $0 < 0 ? 0 : $0 % size })
     }
 
-    private init(blocks: [Int32], rows: [Int32]) throws(FlashInferError) {
+    private init(unchecked blocks: [Int32], rows: [Int32]) {
         self.blocks = blocks
         self.rows = rows
+        table = nil
+    }
+
+    private init(blocks: [Int32], rows: [Int32]) throws(FlashInferError) {
+        self.init(unchecked: blocks, rows: rows)
         try checkDistinct()
     }
 

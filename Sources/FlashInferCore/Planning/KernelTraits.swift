@@ -6,6 +6,15 @@ public struct KernelTraits: Sendable, Hashable {
     ///
     /// Which tile a request gets depends on its own rows only, never on its neighbours.
     public struct Tile: Sendable, Hashable {
+        /// Who runs the items of a tile.
+        public enum Schedule: Sendable, Hashable {
+            /// Each worker runs a list of its own: equal shares, cut where a share ends. For work that reads memory.
+            case lists
+            /// Items are taken one after another by whoever is free: heads outside, longest rows first, so that neighbours
+            /// in time share keys; cut only where there are too few to go round. For work that computes.
+            case queue
+        }
+
         /// The largest number of packed rows of a request that uses this tile.
         public var maximumRows: Int
 
@@ -24,9 +33,13 @@ public struct KernelTraits: Sendable, Hashable {
         /// Cost of one (packed row, key) pair of one head.
         public var pairCost: Float
 
+        /// Who runs its items.
+        public var schedule: Schedule
+
         /// A tile.
         public init(
-            maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float
+            maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
+            schedule: Schedule = .lists
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
             precondition(
@@ -37,6 +50,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.fixedCost = fixedCost
             self.keyCost = keyCost
             self.pairCost = pairCost
+            self.schedule = schedule
         }
     }
 
@@ -49,12 +63,18 @@ public struct KernelTraits: Sendable, Hashable {
     /// No cut leaves a part of fewer keys than this.
     public var minimumSplit: Int
 
+    /// Workers, each with a list of its own, for each of the device's processors: resident thread blocks on a GPU.
+    public var workersPerProcessor: Int
+
     /// Traits.
-    public init(tiles: [Tile], kvGranularity: Int, minimumSplit: Int) {
-        precondition(!tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0, "traits name at least one tile")
+    public init(tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1) {
+        precondition(
+            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0,
+            "traits name at least one tile")
         self.tiles = tiles
         self.kvGranularity = kvGranularity
         self.minimumSplit = minimumSplit
+        self.workersPerProcessor = workersPerProcessor
     }
 
     /// The tile for a request of `rows` packed rows.

@@ -28,7 +28,8 @@ public struct Plan: Sendable, Equatable {
     public var size: PlanSize {
         PlanSize(
             itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
-            headDimVO: problem.shape.headDimVO)
+            headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
+            blockCount: problem.geometry.blocks.indices.count)
     }
 
     /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.

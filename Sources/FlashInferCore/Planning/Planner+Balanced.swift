@@ -15,7 +15,8 @@ extension Planner {
                 sink.add(
                     tile.item(
                         keys: start..<start + count,
-                        partialRow: isWhole ? -1 : firstRow + parts * tile.rowCount * tile.headCount),
+                        partialRow: isWhole ? -1 : firstRow + parts * tile.rowCount * tile.headCount,
+                        merge: isWhole ? -1 : sink.mergeCount),
                     processor: processor)
                 if !isWhole { sink.reserve(partialRows: tile.rowCount * tile.headCount) }
                 parts += 1

@@ -5,13 +5,16 @@ extension Planner {
     ///   - maximumRequests: requests of a batch.
     ///   - maximumQueries: query rows of a batch, all requests together.
     ///   - maximumKeys: keys of one request; matters to ``Mode/batchInvariant(splitSize:)`` only.
+    ///   - maximumBlocks: block ids (pages) of a batch's table, all requests together.
     /// - Throws: ``FlashInferError/overflow(_:)`` where the bound does not fit in 32 bits.
     public static func capacity(
-        maximumRequests: Int, maximumQueries: Int, maximumKeys: Int, shape: AttentionShape, traits: KernelTraits,
+        maximumRequests: Int, maximumQueries: Int, maximumKeys: Int, maximumBlocks: Int, shape: AttentionShape,
+        traits: KernelTraits,
         processors: Int, mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
         for (name, value) in [
             ("maximumRequests", maximumRequests), ("maximumQueries", maximumQueries), ("maximumKeys", maximumKeys),
+            ("maximumBlocks", maximumBlocks),
         ] where value < 0 || value > Int(Int32.max) {
             throw .invalidArgument(name, found: "\(value)", expected: "in 0 ... \(Int32.max)")
         }
@@ -41,6 +44,7 @@ extension Planner {
             throw .overflow("the plan's capacity")
         }
         return PlanSize(
-            itemCount: tileCount + parts, mergeCount: parts / 2, partialRowCount: rows, headDimVO: shape.headDimVO)
+            itemCount: tileCount + parts, mergeCount: parts / 2, partialRowCount: rows, headDimVO: shape.headDimVO,
+            requestCount: maximumRequests, blockCount: maximumBlocks)
     }
 }

@@ -16,7 +16,8 @@ extension Planner {
                 sink.add(
                     tile.item(
                         keys: start..<end,
-                        partialRow: isWhole ? -1 : firstRow + parts * tile.rowCount * tile.headCount),
+                        partialRow: isWhole ? -1 : firstRow + parts * tile.rowCount * tile.headCount,
+                        merge: isWhole ? -1 : sink.mergeCount),
                     processor: loads.takeLeast(adding: tile.fixedCost + Float(end - start) * tile.keyCost))
                 if !isWhole { sink.reserve(partialRows: tile.rowCount * tile.headCount) }
                 parts += 1

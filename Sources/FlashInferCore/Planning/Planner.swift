@@ -48,7 +48,8 @@ public enum Planner {
         return try checked(
             PlanSize(
                 itemCount: count.items, mergeCount: count.merges, partialRowCount: count.partialRows,
-                headDimVO: problem.shape.headDimVO))
+                headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
+                blockCount: problem.geometry.blocks.indices.count))
     }
 
     /// Work items are numbered, and partial rows addressed, in 32 bits.
@@ -83,6 +84,12 @@ public enum Planner {
         }
         guard size.partialRowCount <= capacity.partialRowCount else {
             throw .capacityExceeded("partial rows", required: size.partialRowCount, capacity: capacity.partialRowCount)
+        }
+        guard size.requestCount <= capacity.requestCount else {
+            throw .capacityExceeded("requests", required: size.requestCount, capacity: capacity.requestCount)
+        }
+        guard size.blockCount <= capacity.blockCount else {
+            throw .capacityExceeded("block ids", required: size.blockCount, capacity: capacity.blockCount)
         }
         guard size.headDimVO == capacity.headDimVO else {
             throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")

@@ -17,11 +17,12 @@ struct TileWork {
     var cost: Float { fixedCost + Float(keyCount) * keyCost }
 
     /// The item for part of the keys.
-    func item(keys: Range<Int>, partialRow: Int) -> WorkItem {
+    func item(keys: Range<Int>, partialRow: Int, merge: Int) -> WorkItem {
         WorkItem(
             request: Int32(request), tile: Int32(tile), headStart: Int32(headStart), headCount: Int32(headCount),
             rowStart: Int32(rowStart), rowCount: Int32(rowCount), keyStart: Int32(keys.lowerBound),
-            keyCount: Int32(keys.count), partialRow: Int32(truncatingIfNeeded: partialRow))
+            keyCount: Int32(keys.count), partialRow: Int32(truncatingIfNeeded: partialRow),
+            merge: Int32(truncatingIfNeeded: merge))
     }
 
     /// The merge of `parts` partial states.

@@ -23,6 +23,8 @@ public struct WorkItem: Sendable, Hashable, BitwiseCopyable {
     /// Where the partial state goes, as a row of the workspace: row `partialRow + head · rowCount + row`, with `head` and `row`
     /// counted from the item's first. −1 where the item has all of its tile's keys and writes the output itself.
     public var partialRow: Int32
+    /// The merge item that this item is a part of, or −1 where the result goes straight to the output.
+    public var merge: Int32
 }
 
 /// One tile whose keys were shared out: its partial states are merged, in order, into the output.

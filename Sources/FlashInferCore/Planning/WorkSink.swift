@@ -3,6 +3,9 @@ protocol WorkSink {
     /// The number of partial rows reserved so far.
     var partialRows: Int { get }
 
+    /// The number of merges so far: the index of the next.
+    var mergeCount: Int { get }
+
     /// Adds work for `processor`. Items come processor by processor in the balanced mode, in any order else.
     mutating func add(_ item: WorkItem, processor: Int)
 
@@ -19,6 +22,8 @@ struct WorkCount: WorkSink {
     var merges = 0
     var partialRows = 0
 
+    var mergeCount: Int { merges }
+
     mutating func add(_ item: WorkItem, processor: Int) { items += 1 }
     mutating func add(_ merge: MergeItem) { merges += 1 }
     mutating func reserve(partialRows count: Int) { partialRows += count }
@@ -33,6 +38,7 @@ struct WorkList: WorkSink {
     /// The processor of the last item while items came in processors' order, or `.max` once they did not.
     private var last: Int32 = 0
     private(set) var partialRows = 0
+    var mergeCount: Int { merges.count }
 
     init(processors: Int, items capacity: Int) {
         items.reserveCapacity(capacity)

@@ -70,7 +70,7 @@ import Testing
                 using: &random)!
             let traits = Bool.random(using: &random) ? gpuTraits : cpuTraits
             let capacity = try Planner.capacity(
-                maximumRequests: requests, maximumQueries: queries, maximumKeys: keys,
+                maximumRequests: requests, maximumQueries: queries, maximumKeys: keys, maximumBlocks: .init(Int32.max),
                 shape: AttentionShape(queryHeads: 32, kvHeads: 8, headDimQK: 128), traits: traits,
                 processors: processors, mode: mode)
             var left = queries
@@ -89,7 +89,8 @@ import Testing
     }
 
     @Test func aPlanPastItsCapacitySaysWhatIsMissing() throws {
-        let capacity = PlanSize(itemCount: 3, mergeCount: 9, partialRowCount: 900, headDimVO: 128)
+        let capacity = PlanSize(
+            itemCount: 3, mergeCount: 9, partialRowCount: 900, headDimVO: 128, requestCount: 64, blockCount: 4096)
         #expect(throws: FlashInferError.capacityExceeded("work items", required: 512, capacity: 3)) {
             try Planner.plan(PlanCase.uniform.problem(), traits: gpuTraits, processors: 1, capacity: capacity)
         }

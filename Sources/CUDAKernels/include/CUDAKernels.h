@@ -1,0 +1,21 @@
+// The kernels' texts, embedded, and the structs that they take as their one parameter.
+//
+// The params headers are plain C that both this module and the kernels include, so a launch cannot disagree with its kernel
+// about where a field lies. Device pointers are 64-bit integers: TensorView addresses, as they are.
+#ifndef FLASHINFER_CUDA_KERNELS_H
+#define FLASHINFER_CUDA_KERNELS_H
+
+#include "fi_attention_params.h"
+
+/// One embedded text.
+typedef struct {
+    /// Its path below the module, as `#include` names it: "portable/attention.cuh".
+    const char *name;
+    /// NUL-terminated.
+    const char *text;
+} fi_kernel_text;
+
+/// All texts, in order of their names; ends with a null name.
+extern const fi_kernel_text fi_kernel_texts[];
+
+#endif

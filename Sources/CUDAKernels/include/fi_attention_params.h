@@ -1,0 +1,62 @@
+// The parameter of the attention kernels.
+#ifndef FLASHINFER_ATTENTION_PARAMS_H
+#define FLASHINFER_ATTENTION_PARAMS_H
+
+/// A tensor of keys or values: element d of head h at row t of block b lies at b * block + t * token + h * head + d.
+typedef struct {
+    unsigned long long address;
+    /// Strides in elements.
+    long long block, token, head;
+} fi_kv_tensor;
+
+/// One launch of attention over a plan's items.
+typedef struct {
+    /// [queries, query_heads, head_dim_qk]; strides in elements.
+    unsigned long long queries;
+    long long query_token, query_head;
+    /// [queries, query_heads, head_dim_vo]; strides in elements.
+    unsigned long long output;
+    long long output_token, output_head;
+    /// [queries, query_heads], float32, base 2; 0 where not wanted. Strides in elements.
+    unsigned long long lse;
+    long long lse_token, lse_head;
+
+    fi_kv_tensor keys, values;
+
+    /// [items] of WorkItem, [workers + 1], [merges] of MergeItem.
+    unsigned long long items, item_indptr, merges;
+    /// [merges], uint32: how many parts of each merge have arrived; zero before and after each launch.
+    unsigned long long arrivals;
+    /// [requests + 1]
+    unsigned long long query_indptr, block_indptr;
+    /// [blocks]; [requests]: keys of each request.
+    unsigned long long block_indices, key_lengths;
+    /// [partial rows, head_dim_vo] and [partial rows], float32.
+    unsigned long long partial_output, partial_lse;
+
+    /// Mask bytes or bits, and [requests + 1] int64: where each request's start, in bytes.
+    unsigned long long mask, mask_indptr;
+    /// [query_heads], float32, or 0.
+    unsigned long long alibi_slopes, sinks;
+    /// [kv_heads], float32, or 0: on top of the scales below.
+    unsigned long long key_scales, value_scales;
+    /// [rotary_dim / 2, 2], float32: turns (not radians) a position, high part and low part.
+    unsigned long long rope_turns;
+
+    /// Keys of a block, and the multiplier and shift by which a key is divided by it.
+    unsigned int block_size, block_size_multiplier, block_size_shift;
+    /// Which of the plan's tiles this launch runs, and how many workers have lists.
+    int tile, workers;
+    int query_heads, kv_heads;
+    /// Window to the left; negative for none.
+    long long window_left;
+    /// Scale of the scores times log2(e), key scale included (before the soft cap: natural, see the kernel).
+    float score_scale;
+    /// 1 / cap and cap, where there is a cap.
+    float inverse_cap, cap;
+    /// Multiplies the output: value scale.
+    float value_scale;
+    int rotary_dim;
+} fi_attention_params;
+
+#endif
