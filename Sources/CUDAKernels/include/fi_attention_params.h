@@ -25,6 +25,8 @@ typedef struct {
 
     /// [items] of WorkItem, [workers + 1], [merges] of MergeItem.
     unsigned long long items, item_indptr, merges;
+    /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items.
+    unsigned long long queue_indptr;
     /// [merges], uint32: how many parts of each merge have arrived; zero before and after each launch.
     unsigned long long arrivals;
     /// [requests + 1]
@@ -48,9 +50,16 @@ typedef struct {
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile, workers;
     int query_heads, kv_heads;
+    /// Query rows of the batch; columns of a block-sparse matrix.
+    int query_count;
+    long long column_count;
+    int is_causal;
+    /// Whether query rows are 16-byte aligned, and whether all of the output's rows start where four elements
+    /// can be stored at once.
+    int query_is_aligned, output_is_aligned;
     /// Window to the left; negative for none.
     long long window_left;
-    /// Scale of the scores times log2(e), key scale included (before the soft cap: natural, see the kernel).
+    /// Scale of the scores, natural, key scale included.
     float score_scale;
     /// 1 / cap and cap, where there is a cap.
     float inverse_cap, cap;
