@@ -4,7 +4,7 @@ extension CUDADevice {
     /// Enqueues an operation.
     public func execute(_ operation: Operation) throws(FlashInferError) {
         switch operation {
-        case .attention: throw noKernel("attention")
+        case .attention(let operation): try execute(operation)
         case .mergeStates: throw noKernel("merging states")
         case .rmsNorm: throw noKernel("RMS normalisation")
         case .rope: throw noKernel("RoPE")

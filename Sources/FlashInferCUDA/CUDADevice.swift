@@ -23,6 +23,8 @@ public final class CUDADevice: Device {
     package let kernels: KernelCache
     /// The stream, its memory and its graphs.
     package let queue: CUDAQueue
+    /// Plans in workspaces, and what attention needs beside.
+    let attention: AttentionState
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }
@@ -50,6 +52,7 @@ public final class CUDADevice: Device {
         let context = try CUDAContext(driver: driver, ordinal: ordinal)
         queue = try CUDAQueue(context: context, stream: stream)
         kernels = KernelCache(context: context, source: source ?? CubinSource(driverVersion: driver.version))
+        attention = AttentionState(context.properties)
         id = .cuda(ordinal)
         name = "cuda:\(ordinal) (\(context.properties.name))"
         limits = DeviceLimits(
@@ -62,7 +65,10 @@ public final class CUDADevice: Device {
     }
 
     /// Frees memory once the work enqueued before has ended. While a graph is captured, after the capture.
-    public func deallocate(_ region: MemoryRegion) { queue.free(region.address) }
+    public func deallocate(_ region: MemoryRegion) {
+        attention.plans.forget(region)
+        queue.free(region.address)
+    }
 
     /// Copies through pinned memory, in order with the work enqueued; `source` may be changed at once.
     public func upload(_ source: UnsafeRawBufferPointer, to destination: MemoryRegion) throws(FlashInferError) {

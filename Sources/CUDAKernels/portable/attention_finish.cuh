@@ -64,7 +64,7 @@ FI_DEVICE void store_partial(const fi_attention_params &p, int64 at, float4 v, i
 constexpr int row_fours = ceil_div(slice_vo, 4);
 
 /// How many of the four elements from `d` of this block's slice on there are.
-FI_DEVICE int count_of_four(int d) { return min(min(slice_vo, dim_vo - static_cast<int>(blockIdx.y) * slice_vo) - d, 4); }
+FI_DEVICE int count_of_four(int d) { return min(slice_vo - d, 4); }
 
 /// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
 FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {

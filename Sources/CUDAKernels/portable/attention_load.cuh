@@ -41,10 +41,12 @@ FI_DEVICE void load_rows(uint32 stage, const uint64 (&places)[keys], int there) 
     constexpr int per_row = elements * element_bytes / chunk;
     static_assert(per_row * chunk == elements * element_bytes, "rows are whole chunks");
     constexpr int count = keys * per_row, turns = ceil_div(count, threads), group = 4;
+    // Elements one at a time are slow however they are compiled: then compile fast.
+    constexpr int unrolled = FI_CHUNK >= 4 ? turns : 1;
     // Where threads divide evenly into rows, a thread keeps its column, and its swizzle, for all rows.
     constexpr bool is_even = threads % per_row == 0;
     // Addresses are read some at a time before the copies, which the compiler does not move reads across.
-#pragma unroll
+#pragma unroll unrolled
     for (int first = 0; first < turns; first += group) {
         uint64 from[group];
 #pragma unroll
