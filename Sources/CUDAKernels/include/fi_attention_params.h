@@ -9,6 +9,19 @@ typedef struct {
     long long block, token, head;
 } fi_kv_tensor;
 
+/// A work item of the plan with what its request says of it, so that a block reads one thing, and at once.
+typedef struct {
+    int request, tile, head;
+    /// Packed query rows, and keys.
+    int row, row_count, key, key_count;
+    /// The item's first row of the workspace; its merge, or -1; the merge's parts, and their first row of the workspace.
+    int partial_row, merge, parts, merge_row;
+    /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
+    int first_query, query_count, key_total, first_block;
+    /// The first block itself where the request has one only, as in ragged tensors; -1 where the table says.
+    int only_block;
+} fi_attention_item;
+
 /// One launch of attention over a plan's items.
 typedef struct {
     /// [queries, query_heads, head_dim_qk]; strides in elements.
@@ -23,16 +36,16 @@ typedef struct {
 
     fi_kv_tensor keys, values;
 
-    /// [items] of WorkItem, [workers + 1], [merges] of MergeItem.
-    unsigned long long items, item_indptr, merges;
-    /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items.
+    /// [items] of fi_attention_item; [workers + 1].
+    unsigned long long items, item_indptr;
+    /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items: for captured launches, whose plan changes.
+    /// Others have 0 here, and exactly as many blocks as items, from `queue_start` on.
     unsigned long long queue_indptr;
+    int queue_start;
     /// [merges], uint32: how many parts of each merge have arrived; zero before and after each launch.
     unsigned long long arrivals;
-    /// [requests + 1]
-    unsigned long long query_indptr, block_indptr;
-    /// [blocks]; [requests]: keys of each request.
-    unsigned long long block_indices, key_lengths;
+    /// [blocks]
+    unsigned long long block_indices;
     /// [partial rows, head_dim_vo] and [partial rows], float32.
     unsigned long long partial_output, partial_lse;
 
@@ -47,6 +60,8 @@ typedef struct {
 
     /// Keys of a block, and the multiplier and shift by which a key is divided by it.
     unsigned int block_size, block_size_multiplier, block_size_shift;
+    /// Query heads of a key/value head, and the same for dividing by it.
+    unsigned int group, group_multiplier, group_shift;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile, workers;
     int query_heads, kv_heads;
@@ -54,8 +69,7 @@ typedef struct {
     int query_count;
     long long column_count;
     int is_causal;
-    /// Whether query rows are 16-byte aligned, and whether all of the output's rows start where four elements
-    /// can be stored at once.
+    /// Whether all rows of the queries, and of the output, start at multiples of 16 bytes.
     int query_is_aligned, output_is_aligned;
     /// Window to the left; negative for none.
     long long window_left;

@@ -9,62 +9,69 @@
 static_assert(keys <= threads, "every key of a stage has a thread that finds it");
 
 FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
-    __shared__ Item item;
+    // Aligned for loads of 16 bytes.
+    __shared__ __align__(16) Item item;
     // The item before may still be read from.
     __syncthreads();
-    if (threadIdx.x == 0) item.load(p, index);
+    if (threadIdx.x < sizeof(fi_attention_item) / 16)
+        reinterpret_cast<uint4 *>(&item)[threadIdx.x] =
+            reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
     __syncthreads();
-    if (item.work.tile != p.tile) return;
+    if (item.tile != p.tile) return;
     const uint32 base = shared_address(shared);
     Places *places = reinterpret_cast<Places *>(shared + Shared::places);
     const int warp = threadIdx.x / warp_size, warp_n = warp % warps_n, warp_row = warp / warps_n * warp_rows;
     const KeyFinder finder{p, item};
-    const int tiles = ceil_div(item.work.key_count, keys);
+    const int tiles = ceil_div(item.key_count, keys);
 
+    // Everything that is needed first is asked for at once: where the first keys lie, the queries, and then the keys.
+    int first_blocks[stages];
+#pragma unroll
+    for (int stage = 0; stage < stages; ++stage)
+        first_blocks[stage] = threadIdx.x < keys ? finder.block(item.key + stage * keys + threadIdx.x) : 0;
+    load_queries(p, item, base + Shared::queries);
     // Where the warps met there may be something in the padding.
     clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
     clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
     if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
     if (threadIdx.x < keys) {
 #pragma unroll
-        for (int stage = 0; stage < stages; ++stage) {
-            const int key = item.work.key + stage * keys + threadIdx.x;
-            finder.place(places[stage], threadIdx.x, key, finder.block(key));
-        }
+        for (int stage = 0; stage < stages; ++stage)
+            finder.place(places[stage], threadIdx.x, item.key + stage * keys + threadIdx.x, first_blocks[stage]);
     }
-    load_queries(p, item, base + Shared::queries);
     __syncthreads();
-    const auto load = [&](int stage, int tile) {
-        load_stage(item, places[stage], base + Shared::key_stages + stage * keys * KeyRows::stride,
-                   base + Shared::value_stages + stage * keys * ValueRows::stride, item.work.key + tile * keys);
+    const auto copies = [&](int stage, int tile) {
+        return StageCopies{places[stage], base + Shared::key_stages + stage * keys * KeyRows::stride,
+                           base + Shared::value_stages + stage * keys * ValueRows::stride, item.key_count - tile * keys};
     };
 #pragma unroll
-    for (int stage = 0; stage < stages - 1; ++stage) load(stage, stage);
-    if constexpr (rope != Rope::none) {
-        turn_queries(p, item, base + Shared::queries);
-        __syncthreads();
-    }
+    for (int stage = 0; stage < stages - 1; ++stage) copies(stage, stage).copy_all();
 
-    const Queries queries(base + Shared::queries, warp_row);
     const CommonlyVisible common(p, item, warp_row);
     float scale = p.score_scale;
-    if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.work.head];
+    if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
     if constexpr (logits != Logits::capped) scale *= log2_e;
     // What the softmax multiplies scores by, where nothing has done so before.
     const float softmax_scale = logits == Logits::plain ? scale : 1;
     State state;
     state.clear();
 
+    copy_wait<stages - 2>();
+    __syncthreads();
+    if constexpr (rope != Rope::none) {
+        turn_queries(p, item, base + Shared::queries);
+        __syncthreads();
+    }
+    Queries queries(base + Shared::queries, warp_row);
+    queries.keep();
     int stage = 0;
     for (int tile = 0; tile < tiles; ++tile) {
-        copy_wait<stages - 2>();
-        // The stage has arrived for all threads, and all have left the one before, which is loaded next.
-        __syncthreads();
-        load(stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
-        // Where the keys lie that are copied next: asked for now, noted after the products.
-        const int next_block = threadIdx.x < keys ? finder.block(item.work.key + (tile + stages) * keys + threadIdx.x) : 0;
+        // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
+        const StageCopies next = copies(stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
+        // Where the keys lie that are copied after that: asked for now, noted after the products.
+        const int next_block = threadIdx.x < keys ? finder.block(item.key + (tile + stages) * keys + threadIdx.x) : 0;
 
-        const int first_key = item.work.key + tile * keys;
+        const int first_key = item.key + tile * keys;
         uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
         if constexpr (rope != Rope::none) {
             turn_keys(p, item, finder, first_key, key_stage, base + Shared::turned_keys);
@@ -72,28 +79,39 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
             key_stage = base + Shared::turned_keys;
         }
         float s[row_tiles][key_tiles][4];
-        multiply_keys(s, queries, key_stage, warp_n * warp_keys);
+        multiply_keys(s, queries, key_stage, warp_n * warp_keys, next);
+        copy_commit();
         finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale);
-        softmax(state, s, softmax_scale);
-        multiply_values(state, s, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
+        multiply_values(state, s, softmax_scale, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
 
         // The place of this stage is free: its copies were issued stages - 1 tiles ago.
         if (threadIdx.x < keys)
-            finder.place(places[stage], threadIdx.x, item.work.key + (tile + stages) * keys + threadIdx.x, next_block);
+            finder.place(places[stage], threadIdx.x, item.key + (tile + stages) * keys + threadIdx.x, next_block);
         stage = stage + 1 == stages ? 0 : stage + 1;
+        copy_wait<stages - 2>();
+        __syncthreads();
+    }
+    if constexpr (can_finish_alone) {
+        if (item.merge < 0 && p.output_is_aligned) {
+            finish_alone(p, item, state, base + Shared::queries, warp_row, softmax_scale);
+            return;
+        }
     }
     copy_wait<0>();
-
     finish(p, item, state, shared, softmax_scale);
-    if (item.work.merge >= 0) merge_if_last(p, item, shared);
+    if (item.merge >= 0) merge_if_last(p, item, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attention(const __grid_constant__ fi_attention_params p) {
     extern __shared__ __align__(128) char shared[];
     if constexpr (FI_QUEUE) {
-        const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
-        const int index = queue[0] + blockIdx.x;
-        if (index < queue[1]) run_item(p, index, shared);
+        int index = p.queue_start + blockIdx.x;
+        if (p.queue_indptr != 0) {
+            const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
+            index = queue[0] + blockIdx.x;
+            if (index >= queue[1]) return;
+        }
+        run_item(p, index, shared);
     } else {
         const int *list = pointer<const int>(p.item_indptr) + blockIdx.x;
         for (int index = list[0]; index < list[1]; ++index) run_item(p, index, shared);

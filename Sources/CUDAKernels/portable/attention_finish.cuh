@@ -66,14 +66,65 @@ constexpr int row_fours = ceil_div(slice_vo, 4);
 /// How many of the four elements from `d` of this block's slice on there are.
 FI_DEVICE int count_of_four(int d) { return min(slice_vo - d, 4); }
 
+/// What a quantised cache's values are multiplied by.
+FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
+    return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
+}
+
 /// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
 FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
-    const int64 token = item.first_query + item.query(row);
-    const int head = item.head(row);
+    const int query = item.query(p, row), head = item.query_head(p, row, query);
+    const int64 token = item.first_query + query;
     end = with_sink(end, p, head);
     if (p.lse != 0 && blockIdx.y == 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
     target = token * p.output_token + head * p.output_head + blockIdx.y * slice_vo;
-    return end.factor * p.value_scale * (p.value_scales == 0 ? 1 : pointer<const float>(p.value_scales)[item.work.head]);
+    return end.factor * value_factor(p, item);
+}
+
+/// Whether a warp's outputs fit where its queries were.
+constexpr bool can_finish_alone = warps_n == 1 && FI_OUTPUT != 0 && padded_vo <= padded_qk && slice_vo % 16 == 0;
+
+/// Ends the rows of a warp that had their keys to itself, without waiting for other warps: only it read its queries, and its
+/// outputs take their place on the way out.
+FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 queries, int warp_row, float scale) {
+    constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int row = warp_row + m * 16 + h * 8 + lane / 4;
+            RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
+            if (row >= item.row_count) continue;
+            const int query = item.query(p, row), head = item.query_head(p, row, query);
+            end = with_sink(end, p, head);
+            if (lane % 4 == 0 && p.lse != 0 && blockIdx.y == 0)
+                pointer<float>(p.lse)[(item.first_query + query) * p.lse_token + head * p.lse_head] = end.lse;
+            const float factor = end.factor * value_factor(p, item);
+#pragma unroll
+            for (int n = 0; n < value_tiles; n += 2) {
+                const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
+                if constexpr (is_narrow) {
+                    // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
+                    store_shared(queries + QueryRows::offset(row, n + lane % 4 / 2) + lane % 2 * 8,
+                                 make_uint2(pack<type>(x[2 * h] * factor, y[2 * h] * factor),
+                                            pack<type>(x[2 * h + 1] * factor, y[2 * h + 1] * factor)));
+                } else {
+                    store_shared(queries + QueryRows::offset(row, n) + lane % 4 * 4, pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
+                    store_shared(queries + QueryRows::offset(row, n + 1) + lane % 4 * 4, pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
+                }
+            }
+        }
+    __syncwarp();
+    constexpr int chunks = slice_vo / 8;
+    for (int id = lane; id < warp_rows * chunks; id += warp_size) {
+        const int row = warp_row + id / chunks, chunk = id % chunks;
+        if (row >= item.row_count) break;
+        const int query = item.query(p, row);
+        uint16 *to = pointer<uint16>(p.output) + (item.first_query + query) * p.output_token
+                     + item.query_head(p, row, query) * p.output_head + blockIdx.y * slice_vo + chunk * 8;
+        *reinterpret_cast<uint4 *>(to) = load_shared128(queries + QueryRows::offset(row, chunk));
+    }
 }
 
 /// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
@@ -106,8 +157,8 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             }
         }
     __syncthreads();
-    const bool is_part = item.work.merge >= 0;
-    for (int row = threadIdx.x; row < item.work.row_count; row += threads) {
+    const bool is_part = item.merge >= 0;
+    for (int row = threadIdx.x; row < item.row_count; row += threads) {
         float maximum = negative_infinity(), sum = 0;
 #pragma unroll
         for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, ends[w * rows + row].x);
@@ -121,7 +172,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
         const RowEnd end = end_row(maximum, sum);
         float factor = end.factor;
         if (is_part) {
-            const int partial = item.work.partial_row + row;
+            const int partial = item.partial_row + row;
             if (blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
             targets[row] = static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo;
         } else {
@@ -131,7 +182,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
         for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
     }
     __syncthreads();
-    for (int id = threadIdx.x; id < item.work.row_count * row_fours; id += threads) {
+    for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
         float4 v = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -148,10 +199,9 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
 /// Merges a tile's parts from the workspace, if this block's was the last to arrive.
 FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     __shared__ uint32 arrived;
-    const MergeItem *merges = pointer<const MergeItem>(p.merges);
-    const uint32 parts = merges[item.work.merge].parts;
-    const int first = merges[item.work.merge].partial_row, count = item.work.row_count;
-    uint32 *arrivals = pointer<uint32>(p.arrivals) + item.work.merge * gridDim.y + blockIdx.y;
+    const uint32 parts = item.parts;
+    const int first = item.merge_row, count = item.row_count;
+    uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge * gridDim.y + blockIdx.y;
     // This block's part is visible to all before its arrival is.
     __threadfence();
     __syncthreads();
@@ -165,20 +215,27 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const float *lses = pointer<const float>(p.partial_lse) + first;
-    for (int row = threadIdx.x; row < count; row += threads) {
+    const int lane = threadIdx.x % warp_size;
+    for (int row = threadIdx.x / warp_size; row < count; row += warps) {
         float maximum = negative_infinity(), sum = 0;
-        for (int part = 0; part < parts; ++part) maximum = fmaxf(maximum, __ldcg(lses + part * count + row));
+        for (int part = lane; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * count + row));
+#pragma unroll
+        for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
         const float base = reference(maximum, 1);
-        for (int part = 0; part < parts; ++part) sum += exp2f(__ldcg(lses + part * count + row) - base);
-        const float factor = finish_row(p, item, row, end_row(maximum, sum), targets[row]);
-        ends[row] = make_float2(base, factor);
+        for (int part = lane; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * count + row) - base);
+#pragma unroll
+        for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
+        if (lane == 0) {
+            const float factor = finish_row(p, item, row, end_row(maximum, sum), targets[row]);
+            ends[row] = make_float2(base, factor);
+        }
     }
     __syncthreads();
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
     for (int id = threadIdx.x; id < count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4, elements = count_of_four(d);
         float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll 4
+#pragma unroll 8
         for (int part = 0; part < parts; ++part) {
             const float weight = exp2f(__ldcg(lses + part * count + row) - ends[row].x);
             const float *from = outputs + static_cast<int64>(part * count + row) * dim_vo + d;

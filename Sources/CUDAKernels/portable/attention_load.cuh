@@ -5,11 +5,6 @@
 /// Where the keys of a stage lie, and where their values: addresses of this block's head. Past the last key, any valid address.
 struct Places { uint64 addresses[2][keys]; };
 
-/// n / d by a multiplication: see FastDivision in the launch.
-FI_DEVICE uint32 divide(uint32 n, uint32 multiplier, uint32 shift) {
-    return multiplier == 0 ? n : __umulhi(n, multiplier) >> shift;
-}
-
 /// Finds keys through the block table. Made where it is used, so that it takes no registers elsewhere.
 struct KeyFinder {
     const fi_attention_params &p;
@@ -21,73 +16,70 @@ struct KeyFinder {
     __device__ __forceinline__ int row(int key) const { return key - in_block(key) * static_cast<int>(p.block_size); }
     /// The block id of a key; the item's first key's past the end, where no table entry may be read.
     __device__ __forceinline__ int block(int key) const {
-        return item.work.key_count > 0 ? item.blocks[in_block(min(key, item.key_end - 1))] : 0;
+        if (item.only_block >= 0) return item.only_block;
+        return item.key_count > 0 ? item.blocks(p)[in_block(min(key, item.key_end() - 1))] : 0;
     }
     /// The key's column in a block-sparse matrix.
-    __device__ __forceinline__ int column(int key) const { return item.blocks[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
+    __device__ __forceinline__ int column(int key) const { return item.blocks(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
 
     __device__ __forceinline__ void place(Places &places, int at, int key, int block) const {
-        const int64 r = key < item.key_end ? row(key) : 0, b = block;
-        places.addresses[0][at] = item.keys + (b * p.keys.block + r * p.keys.token) * element_bytes;
-        places.addresses[1][at] = item.values + (b * p.values.block + r * p.values.token) * element_bytes;
+        const int64 r = key < item.key_end() ? row(key) : 0, b = block;
+        places.addresses[0][at] = item.keys_address(p) + (b * p.keys.block + r * p.keys.token) * element_bytes;
+        places.addresses[1][at] = item.values_address(p) + (b * p.values.block + r * p.values.token) * element_bytes;
     }
 };
 
-/// One stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros from row
-/// `there` on.
-template <class Layout, int elements, bool are_all_there>
-FI_DEVICE void load_rows(uint32 stage, const uint64 (&places)[keys], int there) {
-    constexpr int chunk = FI_CHUNK >= 4 ? FI_CHUNK : element_bytes;
-    constexpr int per_row = elements * element_bytes / chunk;
+/// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
+/// for rows that are not there. A thread has `turns` of them, to be made a part at a time between other work.
+template <class Layout, int elements> struct RowCopies {
+    static constexpr int chunk = FI_CHUNK >= 4 ? FI_CHUNK : element_bytes;
+    static constexpr int per_row = elements * element_bytes / chunk;
     static_assert(per_row * chunk == elements * element_bytes, "rows are whole chunks");
-    constexpr int count = keys * per_row, turns = ceil_div(count, threads), group = 4;
-    // Elements one at a time are slow however they are compiled: then compile fast.
-    constexpr int unrolled = FI_CHUNK >= 4 ? turns : 1;
+    static constexpr int count = keys * per_row, turns = ceil_div(count, threads);
     // Where threads divide evenly into rows, a thread keeps its column, and its swizzle, for all rows.
-    constexpr bool is_even = threads % per_row == 0;
-    // Addresses are read some at a time before the copies, which the compiler does not move reads across.
-#pragma unroll unrolled
-    for (int first = 0; first < turns; first += group) {
-        uint64 from[group];
-#pragma unroll
-        for (int i = 0; i < group; ++i) {
-            const int id = (first + i) * threads + threadIdx.x;
-            const int row = is_even ? (first + i) * (threads / per_row) + threadIdx.x / per_row : id / per_row;
-            const int column = is_even ? threadIdx.x % per_row : id - row * per_row;
-            if (first + i < turns && (count % threads == 0 || id < count)) from[i] = places[row] + column * chunk;
-        }
-#pragma unroll
-        for (int i = 0; i < group; ++i) {
-            if (first + i >= turns) break;
-            const int id = (first + i) * threads + threadIdx.x;
-            const int row = is_even ? (first + i) * (threads / per_row) + threadIdx.x / per_row : id / per_row;
-            const int byte = (is_even ? threadIdx.x % per_row : id - row * per_row) * chunk;
+    static constexpr bool is_even = threads % per_row == 0;
+
+    /// Turns first ..< end.
+    FI_DEVICE void copy(uint32 stage, const uint64 (&places)[keys], int there, int first, int end) {
+#pragma unroll(FI_CHUNK >= 4 ? turns : 1)
+        for (int turn = first; turn < end; ++turn) {
+            const int id = turn * threads + threadIdx.x;
             if (count % threads != 0 && id >= count) break;
+            const int row = is_even ? turn * (threads / per_row) + threadIdx.x / per_row : id / per_row;
+            const int byte = (is_even ? threadIdx.x % per_row : id - row * per_row) * chunk;
+            const uint64 from = places[row] + byte;
             const uint32 to = stage + Layout::offset(row, byte / 16) + byte % 16;
-            const bool is_there = are_all_there || row < there;
+            const bool is_there = row < there;
             if constexpr (FI_CHUNK >= 4) {
-                copy_async<chunk>(to, pointer<const char>(from[i]), is_there);
+                copy_async<chunk>(to, pointer<const char>(from), is_there);
             } else if constexpr (element_bytes == 2) {
-                store_shared(to, is_there ? *pointer<const uint16>(from[i]) : static_cast<uint16>(0));
+                store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));
             } else {
-                store_shared_byte(to, is_there ? *pointer<const uint8>(from[i]) : 0);
+                store_shared_byte(to, is_there ? *pointer<const uint8>(from) : 0);
             }
         }
     }
-}
+};
+using KeyCopies = RowCopies<KeyRows, dim_qk>;
+using ValueCopies = RowCopies<ValueRows, slice_vo>;
 
-/// A stage of keys and values, whose first key is `first_key`.
-FI_DEVICE void load_stage(const Item &item, const Places &places, uint32 key_stage, uint32 value_stage, int first_key) {
-    const int there = item.key_end - first_key;
-    if (there >= keys) {
-        load_rows<KeyRows, dim_qk, true>(key_stage, places.addresses[0], there);
-        load_rows<ValueRows, slice_vo, true>(value_stage, places.addresses[1], there);
-    } else {
-        load_rows<KeyRows, dim_qk, false>(key_stage, places.addresses[0], there);
-        load_rows<ValueRows, slice_vo, false>(value_stage, places.addresses[1], there);
+/// The copies of one stage: where from, where to, how many keys there are.
+struct StageCopies {
+    const Places &places;
+    uint32 keys_stage, values_stage;
+    int there;
+
+    /// Part `part` of `parts`, which are constants once loops are unrolled.
+    __device__ __forceinline__ void copy(int part, int parts) const {
+        KeyCopies::copy(keys_stage, places.addresses[0], there, KeyCopies::turns * part / parts, KeyCopies::turns * (part + 1) / parts);
+        ValueCopies::copy(values_stage, places.addresses[1], there, ValueCopies::turns * part / parts,
+                          ValueCopies::turns * (part + 1) / parts);
     }
-    copy_commit();
-}
+    __device__ __forceinline__ void copy_all() const {
+        copy(0, 1);
+        copy_commit();
+    }
+};
 
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.
 template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {
@@ -112,15 +104,31 @@ FI_DEVICE uint4 load_query(const uint16 *row, int first, bool is_aligned) {
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-/// The tile's queries. For narrow keys each 16 elements come evens first, then odds: the order `widen` gives keys in.
+FI_DEVICE const uint16 *query_row(const fi_attention_params &p, const Item &item, int row) {
+    const int query = item.query(p, row);
+    return pointer<const uint16>(p.queries) + (item.first_query + query) * p.query_token
+           + item.query_head(p, row, query) * p.query_head;
+}
+
+/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
 FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
+    if (!has_narrow_keys && dim_qk % 16 == 0 && p.query_is_aligned) {
+        constexpr int chunks = padded_qk / 8;
+        for (int id = threadIdx.x; id < rows * chunks; id += threads) {
+            const int row = id / chunks, chunk = id % chunks;
+            // Rows past the tile's get zeros, from an address that is there.
+            const bool is_there = row < item.row_count;
+            copy_async<16>(to + QueryRows::offset(row, chunk), query_row(p, item, is_there ? row : 0) + chunk * 8, is_there);
+        }
+        return;
+    }
+    // For narrow keys each 16 elements come evens first, then odds: the order `widen` gives keys in.
     constexpr int units = padded_qk / 16;
     for (int id = threadIdx.x; id < rows * units; id += threads) {
         const int row = id / units, unit = id % units;
         uint4 low = make_uint4(0, 0, 0, 0), high = low;
-        if (row < item.work.row_count) {
-            const uint16 *from = pointer<const uint16>(p.queries) + (item.first_query + item.query(row)) * p.query_token
-                                 + item.head(row) * p.query_head;
+        if (row < item.row_count) {
+            const uint16 *from = query_row(p, item, row);
             low = load_query(from, unit * 16, p.query_is_aligned);
             high = load_query(from, unit * 16 + 8, p.query_is_aligned);
         }

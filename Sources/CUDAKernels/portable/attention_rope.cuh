@@ -29,12 +29,12 @@ template <class Layout> FI_DEVICE uint32 half_address(uint32 base, int row, int 
 FI_DEVICE void turn_queries(const fi_attention_params &p, const Item &item, uint32 queries) {
     const int pairs = p.rotary_dim / 2;
     const float2 *turns = pointer<const float2>(p.rope_turns);
-    for (int id = threadIdx.x; id < item.work.row_count * pairs; id += threads) {
+    for (int id = threadIdx.x; id < item.row_count * pairs; id += threads) {
         const int row = id / pairs, i = id % pairs;
         const uint32 at = half_address<QueryRows>(queries, row, first_of_pair(i));
         const uint32 other = half_address<QueryRows>(queries, row, second_of_pair(i, pairs));
         float a = unpack<half_type>(load_shared16(at)), b = unpack<half_type>(load_shared16(other));
-        turn(a, b, item.position + item.query(row), turns[i]);
+        turn(a, b, item.position(p, item.query(p, row)), turns[i]);
         const uint32 both = pack<half_type>(a, b);
         store_shared(at, static_cast<uint16>(both));
         store_shared(other, static_cast<uint16>(both >> 16));
@@ -64,7 +64,7 @@ FI_DEVICE void turn_keys(const fi_attention_params &p, const Item &item, const K
         }
         const int d = first_of_pair(i), e = second_of_pair(i, pairs);
         float a = key_element(stage, row, d), b = key_element(stage, row, e);
-        if (key < item.key_end) turn(a, b, FI_COLUMNS ? finder.column(key) : key, turns[i]);
+        if (key < item.key_end()) turn(a, b, FI_COLUMNS ? finder.column(key) : key, turns[i]);
         const uint32 both = pack<half_type>(a, b);
         store_shared(half_address<TurnedRows>(turned, row, d), static_cast<uint16>(both));
         store_shared(half_address<TurnedRows>(turned, row, e), static_cast<uint16>(both >> 16));

@@ -14,6 +14,9 @@ struct Queries {
     __device__ __forceinline__ Queries(uint32 base, int first_row) {
         const int lane = threadIdx.x % warp_size;
         start = base + QueryRows::offset(first_row + lane % 16, lane / 16);
+    }
+    /// Reads what is kept, once the queries have arrived.
+    __device__ __forceinline__ void keep() {
         if constexpr (keeps_queries) {
 #pragma unroll
             for (int step = 0; step < padded_qk / 16; ++step) load(kept[step], step);
@@ -25,8 +28,9 @@ struct Queries {
     }
 };
 
-/// s[m][n] = rows · keys, of the warp's part of the stage.
-FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key) {
+/// s[m][n] = rows · keys, of the warp's part of the stage; the copies of a later stage are made between the products.
+FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key,
+                             const StageCopies &copies) {
     const int lane = threadIdx.x % warp_size;
     // Turned keys have rows of their own; others lie as they were loaded.
     using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
@@ -40,6 +44,7 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries 
             for (int i = 0; i < 4; ++i) s[m][n][i] = 0;
 #pragma unroll
     for (int step = 0; step < padded_qk / 16; ++step) {
+        copies.copy(step, padded_qk / 16);
         uint32 loaded[row_tiles][4];
         if constexpr (!keeps_queries) queries.load(loaded, step);
         const auto &a = keeps_queries ? queries.kept[keeps_queries ? step : 0] : loaded;
@@ -78,11 +83,11 @@ FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * l
 
 /// The first and the last key, or column, that query `query` of a request may see.
 FI_DEVICE int first_visible(const fi_attention_params &p, const Item &item, int query) {
-    const int64 first = item.position + query - p.window_left;
+    const int64 first = static_cast<int64>(item.position(p, query)) - p.window_left;
     return p.window_left >= 0 && first > 0 ? static_cast<int>(first) : -0x7fffffff - 1;
 }
 FI_DEVICE int last_visible(const fi_attention_params &p, const Item &item, int query) {
-    return p.is_causal ? item.position + query : 0x7fffffff;
+    return p.is_causal ? item.position(p, query) : 0x7fffffff;
 }
 
 /// The keys that all of a warp's rows see: stages within need no mask.
@@ -90,8 +95,8 @@ struct CommonlyVisible {
     int first, last;
 
     __device__ __forceinline__ CommonlyVisible(const fi_attention_params &p, const Item &item, int warp_row)
-        : first(first_visible(p, item, item.query(min(warp_row + warp_rows, item.work.row_count) - 1))),
-          last(min(last_visible(p, item, item.query(min(warp_row, item.work.row_count - 1))), item.key_end - 1)) {}
+        : first(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1))),
+          last(min(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1))), item.key_end() - 1)) {}
 };
 
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
@@ -105,11 +110,19 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const int row = min(warp_row + m * 16 + h * 8 + lane_row, item.work.row_count - 1);
+            const int row = min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1);
+            const int query = item.query(p, row);
             float slope = 0;
-            if constexpr (logits == Logits::alibi) slope = pointer<const float>(p.alibi_slopes)[item.head(row)] * log2_e;
-            const int query = item.query(row);
-            const int first = first_visible(p, item, query), last = last_visible(p, item, query);
+            if constexpr (logits == Logits::alibi)
+                slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
+            int first = first_visible(p, item, query), last = last_visible(p, item, query);
+            if constexpr (!FI_COLUMNS) {
+                first = max(first, 0);
+                last = min(last, item.key_end() - 1);
+                // A row that sees nothing sees one key that there is not.
+                if (last < first) first = last = 0x7fffffff;
+            }
+            const uint32 span = last - first;
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
@@ -118,15 +131,16 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                     const int key = first_key + n * 8 + 2 * quad + i;
                     if constexpr (logits == Logits::scaled) score *= scale;
                     if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
-                    bool is_visible = key < item.key_end;
                     int position = key;
-                    if constexpr (FI_COLUMNS) position = is_visible ? finder.column(key) : 0;
+                    if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
-                    is_visible = is_visible && position >= first && position <= last;
+                    bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
+                                                 // One comparison for both ends.
+                                                 : static_cast<uint32>(key - first) <= span;
                     if constexpr (custom_mask != Mask::none) {
                         if (is_visible) {
-                            const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[item.work.request];
+                            const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[item.request];
                             const int64 element = static_cast<int64>(query) * item.key_total + key;
                             is_visible = custom_mask == Mask::bytes ? mask[element] != 0 : (mask[element / 8] >> (element % 8) & 1) != 0;
                         }

@@ -92,39 +92,34 @@ struct Shared {
 };
 static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
 
-/// A work item or a merge item of the plan, as the planner wrote it.
-struct WorkItem { int request, tile, head, heads, row, row_count, key, key_count, partial_row, merge; };
-struct MergeItem { int request, head, heads, row, row_count, partial_row, parts; };
+/// n / d by a multiplication: see FastDivision.
+FI_DEVICE uint32 divide(uint32 n, uint32 multiplier, uint32 shift) {
+    return multiplier == 0 ? n : __umulhi(n, multiplier) >> shift;
+}
 
-/// What all threads of a block know of the item at hand; in shared memory, where it costs no registers.
-struct Item {
-    WorkItem work;
-    /// Query rows of the batch before the request's; the request's own; its keys.
-    int first_query, query_count, key_total;
-    /// Query heads of a key/value head.
-    int group;
-    /// One past the last key of the item.
-    int key_end;
-    /// Position of the request's first query, as masks see it.
-    int position;
-    /// The request's part of the block table, and this block's head of the first key and value.
-    const int *blocks;
-    uint64 keys, values;
-
-    __device__ __forceinline__ void load(const fi_attention_params &p, int index) {
-        work = pointer<const WorkItem>(p.items)[index];
-        const int *indptr = pointer<const int>(p.query_indptr) + work.request;
-        first_query = indptr[0];
-        query_count = indptr[1] - indptr[0];
-        key_total = pointer<const int>(p.key_lengths)[work.request];
-        group = p.query_heads / p.kv_heads;
-        key_end = work.key + work.key_count;
-        position = FI_COLUMNS ? static_cast<int>(p.column_count) - p.query_count + first_query : key_total - query_count;
-        blocks = pointer<const int>(p.block_indices) + pointer<const int>(p.block_indptr)[work.request];
-        keys = p.keys.address + work.head * p.keys.head * element_bytes;
-        values = p.values.address + (work.head * p.values.head + blockIdx.y * slice_vo) * element_bytes;
+/// The item at hand, in shared memory, where it costs no registers.
+struct Item : fi_attention_item {
+    __device__ __forceinline__ int key_end() const { return key + key_count; }
+    /// The query row, within the request, of packed row `row` of the tile.
+    __device__ __forceinline__ int query(const fi_attention_params &p, int row) const {
+        return divide(this->row + row, p.group_multiplier, p.group_shift);
     }
-    /// The query row, within the request, and the query head of packed row `row` of the tile.
-    __device__ __forceinline__ int query(int row) const { return (work.row + row) / group; }
-    __device__ __forceinline__ int head(int row) const { return work.head * group + (work.row + row) % group; }
+    /// The query head of a packed row whose query row is `query`.
+    __device__ __forceinline__ int query_head(const fi_attention_params &p, int row, int query) const {
+        return head * static_cast<int>(p.group) + this->row + row - query * static_cast<int>(p.group);
+    }
+    /// The position of query row `query`, as masks see it.
+    __device__ __forceinline__ int position(const fi_attention_params &p, int query) const {
+        return query + (FI_COLUMNS ? static_cast<int>(p.column_count) - p.query_count + first_query : key_total - query_count);
+    }
+    /// The request's part of the block table, and this block's part of the first key and value.
+    __device__ __forceinline__ const int *blocks(const fi_attention_params &p) const {
+        return pointer<const int>(p.block_indices) + first_block;
+    }
+    __device__ __forceinline__ uint64 keys_address(const fi_attention_params &p) const {
+        return p.keys.address + head * p.keys.head * element_bytes;
+    }
+    __device__ __forceinline__ uint64 values_address(const fi_attention_params &p) const {
+        return p.values.address + (head * p.values.head + blockIdx.y * slice_vo) * element_bytes;
+    }
 };

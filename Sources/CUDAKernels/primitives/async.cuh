@@ -25,6 +25,10 @@ template <int pending> FI_DEVICE void copy_wait() { asm volatile("cp.async.wait_
 FI_DEVICE void store_shared(uint32 to, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+FI_DEVICE void store_shared(uint32 to, uint2 v) {
+    asm volatile("st.shared.v2.u32 [%0], {%1,%2};" ::"r"(to), "r"(v.x), "r"(v.y) : "memory");
+}
+FI_DEVICE void store_shared(uint32 to, uint32 v) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
 FI_DEVICE void store_shared(uint32 to, uint16 v) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory"); }
 FI_DEVICE void store_shared_byte(uint32 to, uint32 v) { asm volatile("st.shared.u8 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
 FI_DEVICE uint16 load_shared16(uint32 from) {
