@@ -6,8 +6,6 @@
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_finish.cuh"
 
-static_assert(keys <= threads, "every key of a stage has a thread that finds it");
-
 FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
     // Aligned for loads of 16 bytes.
     __shared__ __align__(16) Item item;
@@ -25,27 +23,23 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
     const int tiles = ceil_div(item.key_count, keys);
 
     // Everything that is needed first is asked for at once: where the first keys lie, the queries, and then the keys.
-    int first_blocks[stages];
-#pragma unroll
-    for (int stage = 0; stage < stages; ++stage)
-        first_blocks[stage] = threadIdx.x < keys ? finder.block(item.key + stage * keys + threadIdx.x) : 0;
+    PlaceFinder places_ahead;
+    if constexpr (!FI_RAGGED) places_ahead.find(finder, item.key);
     load_queries(p, item, base + Shared::queries);
     // Where the warps met there may be something in the padding.
     clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
     clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
     if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
-    if (threadIdx.x < keys) {
-#pragma unroll
-        for (int stage = 0; stage < stages; ++stage)
-            finder.place(places[stage], threadIdx.x, item.key + stage * keys + threadIdx.x, first_blocks[stage]);
+    if constexpr (!FI_RAGGED) {
+        places_ahead.note(finder, item.key, places[0]);
+        __syncthreads();
     }
-    __syncthreads();
-    const auto copies = [&](int stage, int tile) {
-        return StageCopies{places[stage], base + Shared::key_stages + stage * keys * KeyRows::stride,
-                           base + Shared::value_stages + stage * keys * ValueRows::stride, item.key_count - tile * keys};
+    const auto load = [&](int stage, int tile) {
+        load_stage(p, item, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
+                   base + Shared::value_stages + stage * keys * ValueRows::stride, tile);
     };
 #pragma unroll
-    for (int stage = 0; stage < stages - 1; ++stage) copies(stage, stage).copy_all();
+    for (int stage = 0; stage < stages - 1; ++stage) load(stage, stage);
 
     const CommonlyVisible common(p, item, warp_row);
     float scale = p.score_scale;
@@ -67,9 +61,11 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
     int stage = 0;
     for (int tile = 0; tile < tiles; ++tile) {
         // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
-        const StageCopies next = copies(stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
-        // Where the keys lie that are copied after that: asked for now, noted after the products.
-        const int next_block = threadIdx.x < keys ? finder.block(item.key + (tile + stages) * keys + threadIdx.x) : 0;
+        load(stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
+        // Where the keys of the next stages lie: asked for now, noted after the products.
+        const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
+        const int next_places = (tile + place_stages) * keys;
+        if (finds_places) places_ahead.find(finder, item.key + next_places);
 
         const int first_key = item.key + tile * keys;
         uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
@@ -79,14 +75,11 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
             key_stage = base + Shared::turned_keys;
         }
         float s[row_tiles][key_tiles][4];
-        multiply_keys(s, queries, key_stage, warp_n * warp_keys, next);
-        copy_commit();
+        multiply_keys(s, queries, key_stage, warp_n * warp_keys);
         finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale);
         multiply_values(state, s, softmax_scale, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
 
-        // The place of this stage is free: its copies were issued stages - 1 tiles ago.
-        if (threadIdx.x < keys)
-            finder.place(places[stage], threadIdx.x, item.key + (tile + stages) * keys + threadIdx.x, next_block);
+        if (finds_places) places_ahead.note(finder, item.key + next_places, places[(tile / place_stages + 1) % 2]);
         stage = stage + 1 == stages ? 0 : stage + 1;
         copy_wait<stages - 2>();
         __syncthreads();

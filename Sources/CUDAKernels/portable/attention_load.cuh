@@ -2,8 +2,8 @@
 #pragma once
 #include "portable/attention_tile.cuh"
 
-/// Where the keys of a stage lie, and where their values: addresses of this block's head. Past the last key, any valid address.
-struct Places { uint64 addresses[2][keys]; };
+/// Where the keys of some stages lie, and their values: addresses of this block's head. Past the last key, any valid address.
+struct Places { uint64 keys_at[place_stages * keys], values_at[place_stages * keys]; };
 
 /// Finds keys through the block table. Made where it is used, so that it takes no registers elsewhere.
 struct KeyFinder {
@@ -16,7 +16,6 @@ struct KeyFinder {
     __device__ __forceinline__ int row(int key) const { return key - in_block(key) * static_cast<int>(p.block_size); }
     /// The block id of a key; the item's first key's past the end, where no table entry may be read.
     __device__ __forceinline__ int block(int key) const {
-        if (item.only_block >= 0) return item.only_block;
         return item.key_count > 0 ? item.blocks(p)[in_block(min(key, item.key_end() - 1))] : 0;
     }
     /// The key's column in a block-sparse matrix.
@@ -24,13 +23,31 @@ struct KeyFinder {
 
     __device__ __forceinline__ void place(Places &places, int at, int key, int block) const {
         const int64 r = key < item.key_end() ? row(key) : 0, b = block;
-        places.addresses[0][at] = item.keys_address(p) + (b * p.keys.block + r * p.keys.token) * element_bytes;
-        places.addresses[1][at] = item.values_address(p) + (b * p.values.block + r * p.values.token) * element_bytes;
+        places.keys_at[at] = item.keys_address(p) + (b * p.keys.block + r * p.keys.token) * element_bytes;
+        places.values_at[at] = item.values_address(p) + (b * p.values.block + r * p.values.token) * element_bytes;
+    }
+};
+
+/// This thread's share of finding the places of `place_stages` stages: block ids asked for at one time, places noted later.
+struct PlaceFinder {
+    static constexpr int count = place_stages * keys, turns = FI_RAGGED ? 1 : ceil_div(count, threads);
+    int blocks[turns];
+
+    __device__ __forceinline__ void find(const KeyFinder &finder, int first_key) {
+#pragma unroll
+        for (int turn = 0; turn < turns; ++turn) blocks[turn] = finder.block(first_key + turn * threads + threadIdx.x);
+    }
+    __device__ __forceinline__ void note(const KeyFinder &finder, int first_key, Places &places) const {
+#pragma unroll
+        for (int turn = 0; turn < turns; ++turn) {
+            const int at = turn * threads + threadIdx.x;
+            if (count % threads == 0 || at < count) finder.place(places, at, first_key + at, blocks[turn]);
+        }
     }
 };
 
 /// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
-/// for rows that are not there. A thread has `turns` of them, to be made a part at a time between other work.
+/// for rows that are not there. A thread has `turns` of them.
 template <class Layout, int elements> struct RowCopies {
     static constexpr int chunk = FI_CHUNK >= 4 ? FI_CHUNK : element_bytes;
     static constexpr int per_row = elements * element_bytes / chunk;
@@ -39,47 +56,66 @@ template <class Layout, int elements> struct RowCopies {
     // Where threads divide evenly into rows, a thread keeps its column, and its swizzle, for all rows.
     static constexpr bool is_even = threads % per_row == 0;
 
-    /// Turns first ..< end.
-    FI_DEVICE void copy(uint32 stage, const uint64 (&places)[keys], int there, int first, int end) {
-#pragma unroll(FI_CHUNK >= 4 ? turns : 1)
-        for (int turn = first; turn < end; ++turn) {
-            const int id = turn * threads + threadIdx.x;
-            if (count % threads != 0 && id >= count) break;
-            const int row = is_even ? turn * (threads / per_row) + threadIdx.x / per_row : id / per_row;
-            const int byte = (is_even ? threadIdx.x % per_row : id - row * per_row) * chunk;
-            const uint64 from = places[row] + byte;
-            const uint32 to = stage + Layout::offset(row, byte / 16) + byte % 16;
-            const bool is_there = row < there;
-            if constexpr (FI_CHUNK >= 4) {
-                copy_async<chunk>(to, pointer<const char>(from), is_there);
-            } else if constexpr (element_bytes == 2) {
-                store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));
-            } else {
-                store_shared_byte(to, is_there ? *pointer<const uint8>(from) : 0);
-            }
+    FI_DEVICE int row(int turn) {
+        return is_even ? turn * (threads / per_row) + threadIdx.x / per_row : (turn * threads + threadIdx.x) / per_row;
+    }
+    FI_DEVICE int byte(int turn) {
+        return (is_even ? threadIdx.x % per_row : turn * threads + threadIdx.x - row(turn) * per_row) * chunk;
+    }
+    FI_DEVICE bool has(int turn) { return turn < turns && (count % threads == 0 || turn * threads + threadIdx.x < count); }
+    /// Where a turn copies from, by the table.
+    FI_DEVICE uint64 source(const uint64 *places, int turn) { return has(turn) ? places[row(turn)] + byte(turn) : 0; }
+    /// Where a turn copies from, of rows one after another; past the last row nothing is read there.
+    FI_DEVICE uint64 source(uint64 first, int64 stride, int turn) { return first + row(turn) * stride + byte(turn); }
+    FI_DEVICE void copy(uint32 stage, uint64 from, int there, int turn) {
+        if (!has(turn)) return;
+        const uint32 to = stage + Layout::offset(row(turn), byte(turn) / 16) + byte(turn) % 16;
+        const bool is_there = row(turn) < there;
+        if constexpr (FI_CHUNK >= 4) {
+            copy_async<chunk>(to, pointer<const char>(from), is_there);
+        } else if constexpr (element_bytes == 2) {
+            store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));
+        } else {
+            store_shared_byte(to, is_there ? *pointer<const uint8>(from) : 0);
+        }
+    }
+    /// All turns. The sources are read before the first copy, which reads do not move across, and copies stay together: between
+    /// other accesses to shared memory each costs several no-ops.
+    template <class Source> FI_DEVICE void copy_all(uint32 stage, int there, Source source) {
+        if constexpr (FI_CHUNK >= 4) {
+            uint64 from[turns];
+#pragma unroll
+            for (int turn = 0; turn < turns; ++turn) from[turn] = source(turn);
+#pragma unroll
+            for (int turn = 0; turn < turns; ++turn) copy(stage, from[turn], there, turn);
+        } else {
+            // Elements one at a time are slow however they are compiled: then compile fast.
+#pragma unroll 1
+            for (int turn = 0; turn < turns; ++turn) copy(stage, source(turn), there, turn);
         }
     }
 };
 using KeyCopies = RowCopies<KeyRows, dim_qk>;
 using ValueCopies = RowCopies<ValueRows, slice_vo>;
 
-/// The copies of one stage: where from, where to, how many keys there are.
-struct StageCopies {
-    const Places &places;
-    uint32 keys_stage, values_stage;
-    int there;
-
-    /// Part `part` of `parts`, which are constants once loops are unrolled.
-    __device__ __forceinline__ void copy(int part, int parts) const {
-        KeyCopies::copy(keys_stage, places.addresses[0], there, KeyCopies::turns * part / parts, KeyCopies::turns * (part + 1) / parts);
-        ValueCopies::copy(values_stage, places.addresses[1], there, ValueCopies::turns * part / parts,
-                          ValueCopies::turns * (part + 1) / parts);
+/// Stage `tile` of an item into stage memory; `places` are those of the stages that `tile` is one of.
+FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Places *places, uint32 key_stage, uint32 value_stage,
+                          int tile) {
+    const int there = item.key_count - tile * keys;
+    if constexpr (FI_RAGGED) {
+        const int64 first = item.only_block + item.key + tile * keys;
+        const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
+        const uint64 key_source = item.keys_address(p) + first * key_stride, value_source = item.values_address(p) + first * value_stride;
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(key_source, key_stride, turn); });
+        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(value_source, value_stride, turn); });
+    } else {
+        const Places &those = places[tile / place_stages % 2];
+        const int first = tile % place_stages * keys;
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(those.keys_at + first, turn); });
+        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(those.values_at + first, turn); });
     }
-    __device__ __forceinline__ void copy_all() const {
-        copy(0, 1);
-        copy_commit();
-    }
-};
+    copy_commit();
+}
 
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.
 template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {

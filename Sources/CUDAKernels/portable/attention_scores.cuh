@@ -19,18 +19,26 @@ struct Queries {
     __device__ __forceinline__ void keep() {
         if constexpr (keeps_queries) {
 #pragma unroll
-            for (int step = 0; step < padded_qk / 16; ++step) load(kept[step], step);
+            for (int step = 0; step < padded_qk / 16; ++step)
+#pragma unroll
+                for (int m = 0; m < row_tiles; ++m) load_matrices(kept[step][m], QueryRows::advance(start, m * 16, 2 * step));
         }
     }
     __device__ __forceinline__ void load(uint32 (&a)[row_tiles][4], int step) const {
 #pragma unroll
-        for (int m = 0; m < row_tiles; ++m) load_matrices(a[m], QueryRows::advance(start, m * 16, 2 * step));
+        for (int m = 0; m < row_tiles; ++m) {
+            if constexpr (keeps_queries) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) a[m][i] = kept[keeps_queries ? step : 0][m][i];
+            } else {
+                load_matrices(a[m], QueryRows::advance(start, m * 16, 2 * step));
+            }
+        }
     }
 };
 
-/// s[m][n] = rows · keys, of the warp's part of the stage; the copies of a later stage are made between the products.
-FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key,
-                             const StageCopies &copies) {
+/// s[m][n] = rows · keys, of the warp's part of the stage.
+FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key) {
     const int lane = threadIdx.x % warp_size;
     // Turned keys have rows of their own; others lie as they were loaded.
     using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
@@ -42,34 +50,33 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries 
         for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) s[m][n][i] = 0;
+    // Fragments are loaded one group of keys ahead of the products that need them.
+    constexpr int steps = padded_qk / 16, group = has_narrow_keys ? 4 : 2, groups = key_tiles / group;
+    uint32 a[2][row_tiles][4], b[2][4];
+    queries.load(a[0], 0);
+    load_matrices(b[0], start);
 #pragma unroll
-    for (int step = 0; step < padded_qk / 16; ++step) {
-        copies.copy(step, padded_qk / 16);
-        uint32 loaded[row_tiles][4];
-        if constexpr (!keeps_queries) queries.load(loaded, step);
-        const auto &a = keeps_queries ? queries.kept[keeps_queries ? step : 0] : loaded;
-        if constexpr (has_narrow_keys) {
+    for (int step = 0; step < steps; ++step) {
 #pragma unroll
-            for (int n = 0; n < key_tiles; n += 4) {
-                uint32 narrow_b[4];
-                load_matrices(narrow_b, Layout::advance(start, n * 8, step));
+        for (int g = 0; g < groups; ++g) {
+            const int now = (step * groups + g) % 2, next_step = g + 1 < groups ? step : step + 1, next_group = g + 1 < groups ? g + 1 : 0;
+            if (next_step < steps)
+                load_matrices(b[1 - now], Layout::advance(start, next_group * group * 8, has_narrow_keys ? next_step : 2 * next_step));
+            if (g == groups - 1 && step + 1 < steps) queries.load(a[(step + 1) % 2], step + 1);
+            const auto &rows_a = a[step % 2];
+            if constexpr (has_narrow_keys) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     uint32 even, odd;
-                    widen<half_type, narrow>(narrow_b[i], even, odd);
+                    widen<half_type, narrow>(b[now][i], even, odd);
 #pragma unroll
-                    for (int m = 0; m < row_tiles; ++m) mma<half_type>(s[m][n + i], a[m], even, odd);
+                    for (int m = 0; m < row_tiles; ++m) mma<half_type>(s[m][4 * g + i], rows_a[m], even, odd);
                 }
-            }
-        } else {
-#pragma unroll
-            for (int n = 0; n < key_tiles; n += 2) {
-                uint32 b[4];
-                load_matrices(b, Layout::advance(start, n * 8, 2 * step));
+            } else {
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
-                    mma<half_type>(s[m][n], a[m], b[0], b[1]);
-                    mma<half_type>(s[m][n + 1], a[m], b[2], b[3]);
+                    mma<half_type>(s[m][2 * g], rows_a[m], b[now][0], b[now][1]);
+                    mma<half_type>(s[m][2 * g + 1], rows_a[m], b[now][2], b[now][3]);
                 }
             }
         }

@@ -110,6 +110,9 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
     const References references = raise_references(state, s, scale);
     weigh(state, s, references, scale, 0, 0, weights);
+    // Fragments are loaded one pair of tiles ahead of the products that need them.
+    uint32 b[2][4];
+    load_matrices_transposed(b[0], start);
 #pragma unroll
     for (int unit = 0; unit < units; ++unit) {
         uint32 a[unit_tiles / 2][row_tiles][4];
@@ -119,14 +122,15 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
             for (int m = 0; m < row_tiles; ++m) pack_weights(a[step][m], s[m], unit * (unit_tiles / 2) + step);
 #pragma unroll
         for (int pair = 0; pair < pairs; ++pair) {
-            uint32 b[4];
+            const int now = (unit * pairs + pair) % 2, next_unit = pair + 1 < pairs ? unit : unit + 1, next_pair = pair + 1 < pairs ? pair + 1 : 0;
+            if (next_unit < units)
+                load_matrices_transposed(b[1 - now], ValueRows::advance(start, next_unit * unit_tiles * 8, is_narrow ? next_pair : 2 * next_pair));
             if constexpr (is_narrow) {
                 // A transposed load moves pairs of bytes: a thread gets elements 2c and 2c + 1 of two keys, so the product of the
                 // even bytes is elements 0, 2, … of the 16, and that of the odd ones 1, 3, …
-                load_matrices_transposed(b, ValueRows::advance(start, unit * 32, pair));
                 uint32 even[4], odd[4];
 #pragma unroll
-                for (int i = 0; i < 4; ++i) widen<half_type, narrow>(b[i], even[i], odd[i]);
+                for (int i = 0; i < 4; ++i) widen<half_type, narrow>(b[now][i], even[i], odd[i]);
 #pragma unroll
                 for (int step = 0; step < 2; ++step)
 #pragma unroll
@@ -135,11 +139,10 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                         mma<half_type>(state.output[m][2 * pair + 1], a[step][m], odd[2 * step], odd[2 * step + 1]);
                     }
             } else {
-                load_matrices_transposed(b, ValueRows::advance(start, unit * 16, 2 * pair));
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
-                    mma<half_type>(state.output[m][2 * pair], a[0][m], b[0], b[1]);
-                    mma<half_type>(state.output[m][2 * pair + 1], a[0][m], b[2], b[3]);
+                    mma<half_type>(state.output[m][2 * pair], a[0][m], b[now][0], b[now][1]);
+                    mma<half_type>(state.output[m][2 * pair + 1], a[0][m], b[now][2], b[now][3]);
                 }
             }
             if (unit + 1 < units)

@@ -14,6 +14,7 @@
 // FI_LOGITS          Logits::plain, scaled, capped, alibi
 // FI_MASK            Mask::none, bytes, bits: a mask of the run's own
 // FI_ROPE            Rope::none, half_split, interleaved
+// FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
 // FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
 #pragma once
@@ -72,6 +73,10 @@ using KeyRows = Rows<padded_qk, element_bytes>;
 using TurnedRows = Rows<padded_qk, 2>;
 using ValueRows = Rows<padded_vo, element_bytes>;
 
+/// Where keys lie is found for this many stages at a time.
+constexpr int place_stages = 4;
+static_assert(stages < place_stages, "places are found before they are needed");
+
 /// Byte offsets into shared memory.
 struct Shared {
     // Stages start at multiples of 128 bytes, as `Rows::advance` needs.
@@ -79,9 +84,9 @@ struct Shared {
     static constexpr int key_stages = queries + rows * QueryRows::stride;
     static constexpr int value_stages = key_stages + stages * keys * KeyRows::stride;
     static constexpr int turned_keys = value_stages + stages * keys * ValueRows::stride;
-    /// [stages] of Places.
+    /// [2] of Places.
     static constexpr int places = turned_keys + (rope == Rope::none ? 0 : keys * TurnedRows::stride);
-    static constexpr int places_end = places + stages * keys * 16;
+    static constexpr int places_end = places + (FI_RAGGED ? 0 : 2 * place_stages * keys * 16);
     /// At the end of an item the warps' states meet where all of that was: outputs [warps_n][rows][padded_vo + 4], then maxima
     /// and sums [warps_n][rows][2], then where the rows go [rows].
     static constexpr int meeting_stride = padded_vo + 4;
