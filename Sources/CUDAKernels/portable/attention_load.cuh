@@ -65,8 +65,12 @@ template <class Layout, int elements> struct RowCopies {
     FI_DEVICE bool has(int turn) { return turn < turns && (count % threads == 0 || turn * threads + threadIdx.x < count); }
     /// Where a turn copies from, by the table.
     FI_DEVICE uint64 source(const uint64 *places, int turn) { return has(turn) ? places[row(turn)] + byte(turn) : 0; }
-    /// Where a turn copies from, of rows one after another; past the last row nothing is read there.
-    FI_DEVICE uint64 source(uint64 first, int64 stride, int turn) { return first + row(turn) * stride + byte(turn); }
+    /// Where this thread's first turn copies from, of rows one after another, and how much further on the next one does.
+    FI_DEVICE uint64 first_source(uint64 first, int64 stride) { return first + row(0) * stride + byte(0); }
+    FI_DEVICE uint64 source(uint64 first, uint64 first_source, int64 stride, int turn) {
+        // Past the last row nothing is read.
+        return is_even ? first_source + turn * (threads / per_row) * stride : first + row(turn) * stride + byte(turn);
+    }
     FI_DEVICE void copy(uint32 stage, uint64 from, int there, int turn) {
         if (!has(turn)) return;
         const uint32 to = stage + Layout::offset(row(turn), byte(turn) / 16) + byte(turn) % 16;
@@ -106,8 +110,11 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
         const int64 first = item.only_block + item.key + tile * keys;
         const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
         const uint64 key_source = item.keys_address(p) + first * key_stride, value_source = item.values_address(p) + first * value_stride;
-        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(key_source, key_stride, turn); });
-        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(value_source, value_stride, turn); });
+        const uint64 key_first = KeyCopies::first_source(key_source, key_stride);
+        const uint64 value_first = ValueCopies::first_source(value_source, value_stride);
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(key_source, key_first, key_stride, turn); });
+        ValueCopies::copy_all(value_stage, there,
+                              [&](int turn) { return ValueCopies::source(value_source, value_first, value_stride, turn); });
     } else {
         const Places &those = places[tile / place_stages % 2];
         const int first = tile % place_stages * keys;
