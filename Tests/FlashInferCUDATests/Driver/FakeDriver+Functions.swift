@@ -165,7 +165,6 @@ extension FakeDriver {
                 return state.requireContext()
             }
         }
-        table.cuStreamWaitEvent = { _, _, _ in fakeCall("cuStreamWaitEvent") }
         table.cuStreamIsCapturing = { _, status in
             fakeCall("cuStreamIsCapturing") { state in
                 status.pointee = state.capture == nil ? 0 : 1

@@ -202,6 +202,17 @@ struct GPUDriverTests {
         }
     }
 
+    @Test func shippedKernelsFitAsManyTimesAsTheirSpecsSay() throws {
+        let device = try #require(TestMachine.gpu)
+        let architecture = Architecture(of: device.properties)
+        let specs = KernelCatalogue.shipped.filter { KernelCatalogue.isShipped($0, for: architecture) }
+        try device.preload(specs)
+        for spec in specs {
+            let blocks = try device.residentBlocks(of: device.kernel(spec))
+            #expect(blocks >= spec.blocksPerProcessor, "\(spec.label)")
+        }
+    }
+
     @Test func launchesCostLittle() throws {
         let device = try makeDevice()
         let spec = TestKernels.add()
