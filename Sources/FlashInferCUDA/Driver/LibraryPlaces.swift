@@ -44,17 +44,27 @@ package enum LibraryPlaces {
             }
         }
         for prefix in environment.prefixes { add(prefix + "/lib") }
+        // The Pythons that a shell would find.
+        for folder in environment.path where folder.hasSuffix("/bin") && FileSystem.exists(folder + "/python3") {
+            add(folder.dropLast(4) + "/lib")
+        }
         if let home = environment.home {
             add(home + "/.local/lib")
             for prefix in [".venv", "venv", "miniconda3", "miniforge3", "anaconda3"] { add("\(home)/\(prefix)/lib") }
         }
         if let folder = workingFolder { add(folder + "/.venv/lib") }
+        if let home = environment.home {
+            for version in children(of: home + "/.pyenv/versions", startingWith: "3") {
+                add("\(home)/.pyenv/versions/\(version)/lib")
+            }
+        }
         for prefix in ["/usr/local/lib", "/usr/lib"] {
             add(prefix)
             add(prefix, packages: "dist-packages")
         }
         for name in children(of: "/opt", startingWith: "") { add("/opt/\(name)/lib") }
-        return sites
+        var seen: Set<String> = []
+        return sites.filter { seen.insert($0).inserted }
     }
 
     private static var workingFolder: String? {
@@ -65,15 +75,6 @@ package enum LibraryPlaces {
 
     /// Names in a folder, in reverse order: later versions first.
     private static func children(of folder: String, startingWith prefix: String) -> [String] {
-        guard let directory = opendir(folder) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name.hasPrefix(prefix), !name.hasPrefix(".") { names.append(name) }
-        }
-        return names.sorted(by: >)
+        FileSystem.names(in: folder).filter { $0.hasPrefix(prefix) }.sorted(by: >)
     }
 }
