@@ -33,24 +33,75 @@ import Testing
     }
 
     @Test func uniformDecode() throws {
-        #expect(try text([1, 1, 1, 1], [512, 512, 512, 512]) == "?")
+        let plan = try text([1, 1, 1, 1], [512, 512, 512, 512])
+        #expect(
+            plan == """
+                worker 0: 0.0[0..<2]0..<512 0.1[0..<2]0..<512
+                worker 1: 1.0[0..<2]0..<512 1.1[0..<2]0..<512
+                worker 2: 2.0[0..<2]0..<512 2.1[0..<2]0..<512
+                worker 3: 3.0[0..<2]0..<512 3.1[0..<2]0..<512
+                """)
     }
 
     @Test func skewedDecode() throws {
-        #expect(try text([1, 1, 1], [4000, 300, 700]) == "?")
+        let plan = try text([1, 1, 1], [4000, 300, 700])
+        #expect(
+            plan == """
+                worker 0: 0.0[0..<2]0..<2752>0/0
+                worker 1: 0.0[0..<2]2752..<4000>2/0 0.1[0..<2]0..<1280>4/1
+                worker 2: 0.1[0..<2]1280..<3840>6/1
+                worker 3: 0.1[0..<2]3840..<4000>8/1 1.0[0..<2]0..<300 1.1[0..<2]0..<300 2.0[0..<2]0..<700 2.1[0..<2]0..<700
+                merge 0: row 0, 2 parts
+                merge 1: row 4, 3 parts
+                """)
     }
 
     @Test func oneRequest() throws {
-        #expect(try text([1], [1000], traits: gpuTraits, processors: 8) == "?")
+        let plan = try text([1], [1000], processors: 8)
+        #expect(
+            plan == """
+                worker 0: 0.0[0..<2]0..<256>0/0
+                worker 1: 0.0[0..<2]256..<512>2/0
+                worker 2: 0.0[0..<2]512..<768>4/0
+                worker 3: 0.0[0..<2]768..<1000>6/0
+                worker 4: 0.1[0..<2]0..<256>8/1
+                worker 5: 0.1[0..<2]256..<512>10/1
+                worker 6: 0.1[0..<2]512..<768>12/1
+                worker 7: 0.1[0..<2]768..<1000>14/1
+                merge 0: row 0, 4 parts
+                merge 1: row 8, 4 parts
+                """)
     }
 
     @Test func prefillBesideDecode() throws {
-        #expect(try text([1, 200, 20], [900, 200, 640], traits: queueTraits, processors: 2) == "?")
+        let plan = try text([1, 200, 20], [900, 200, 640], traits: queueTraits, processors: 2)
+        #expect(
+            plan == """
+                worker 0: 0.0[0..<2]0..<512>0/0
+                worker 1: 0.0[0..<2]512..<900>2/0
+                worker 2: 0.1[0..<2]0..<512>4/1
+                worker 3: 0.1[0..<2]512..<900>6/1
+                queue 1: 2.0[0..<40]0..<320>8/2 2.0[0..<40]320..<640>48/2 2.1[0..<40]0..<320>88/3 2.1[0..<40]320..<640>128/3
+                queue 2: 1.0[256..<384]0..<192 1.1[256..<384]0..<192 1.0[128..<256]0..<128 1.1[128..<256]0..<128 1.0[384..<400]0..<200 1.1[384..<400]0..<200 1.0[0..<128]0..<64 1.1[0..<128]0..<64
+                merge 0: row 0, 2 parts
+                merge 1: row 4, 2 parts
+                merge 2: row 8, 2 parts
+                merge 3: row 88, 2 parts
+                """)
     }
 
     @Test func fixedCuts() throws {
+        let mode = Planner.Mode.batchInvariant(splitSize: 512)
+        let plan = try text([1, 20], [900, 640], traits: queueTraits, processors: 1, mode: mode)
         #expect(
-            try text([1, 20], [900, 640], traits: queueTraits, processors: 1, mode: .batchInvariant(splitSize: 512))
-                == "?")
+            plan == """
+                worker 0: 0.0[0..<2]0..<512>0/0 0.0[0..<2]512..<900>2/0
+                worker 1: 0.1[0..<2]0..<512>4/1 0.1[0..<2]512..<900>6/1
+                queue 1: 1.0[0..<40]0..<512>8/2 1.0[0..<40]512..<640>48/2 1.1[0..<40]0..<512>88/3 1.1[0..<40]512..<640>128/3
+                merge 0: row 0, 2 parts
+                merge 1: row 4, 2 parts
+                merge 2: row 8, 2 parts
+                merge 3: row 88, 2 parts
+                """)
     }
 }
