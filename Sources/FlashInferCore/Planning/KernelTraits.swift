@@ -36,12 +36,17 @@ public struct KernelTraits: Sendable, Hashable {
         /// Who runs its items.
         public var schedule: Schedule
 
+        /// Thread blocks of the tile's queue that a processor runs at the same time; the traits'
+        /// ``KernelTraits/workersPerProcessor`` where not given. Lists have the traits' number.
+        public var blocksPerProcessor: Int?
+
         /// A tile.
         public init(
             maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
-            schedule: Schedule = .lists
+            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
+            precondition(blocksPerProcessor ?? 1 > 0, "a processor runs at least one block")
             precondition(
                 fixedCost >= 0 && keyCost >= 0 && pairCost >= 0 && keyCost + pairCost > 0, "work costs something")
             precondition(max(fixedCost, keyCost, pairCost) < 1e12, "sums of costs are finite")
@@ -52,6 +57,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.keyCost = keyCost
             self.pairCost = pairCost
             self.schedule = schedule
+            self.blocksPerProcessor = blocksPerProcessor
         }
     }
 
@@ -89,8 +95,10 @@ public struct KernelTraits: Sendable, Hashable {
         self.cachedKeys = cachedKeys
     }
 
-    /// How many of the tiles take their items from a queue.
-    var queueCount: Int { tiles.count { $0.schedule == .queue } }
+    /// Thread blocks of a tile's queue that run at the same time.
+    func queueWorkers(tile: Int, _ processors: Int) -> Int {
+        processors * (tiles[tile].blocksPerProcessor ?? workersPerProcessor)
+    }
 
     /// The tile for a request of `rows` packed rows.
     func tileIndex(rows: Int) -> Int {

@@ -33,48 +33,45 @@ struct LevelCutter {
 
     /// Where the items go, or `nil` where that is not balanced.
     func placement(_ survey: Survey, _ workers: Int) -> Placement? {
-        var (parts, partials) = (0, 0)
-        var cost: Float64 = 0
-        for tile in survey.lists {
-            let steps = survey.heads[Int(tile.tile)]
-            // All steps have the same heads, but for the last.
-            for (count, heads) in [(steps.count - 1, steps.step), (1, steps.heads(steps.count - 1).count)] {
-                if count == 0 { continue }
-                let cuts = cuts(tile, heads: heads)
-                parts += count * cuts.count
-                if cuts.count > 1 { partials += count * cuts.count }
-                cost += Float64(count * cuts.count) * Float64(Placement.partCost(tile, heads: heads, cuts))
-            }
+        var parts = Placement.Parts()
+        var partials = 0
+        var runs = ListedRuns(survey)
+        while let run = runs.next() {
+            let tile = run.tile
+            let cuts = cuts(tile, heads: run.heads)
+            let count = run.count * cuts.count
+            if cuts.count > 1 { partials += count }
+            parts.add(Placement.Row(tile, heads: run.heads, cuts), count: count)
         }
         // What the capacity of plans promises.
-        if partials > 2 * (workers - 1) { return nil }
-        let placement = Placement(parts: parts, cost: cost, workers: workers)
-        return parts <= workers || isLevel(survey, placement) ? placement : nil
+        if partials > Planner.cutPartsOfLists(workers) { return nil }
+        let placement = Placement(parts, workers: workers)
+        let isLevel =
+            if let most = placement.mostItems {
+                most <= 1 || Float64(most) * parts.most <= allowed
+            } else {
+                isLevel(survey, placement)
+            }
+        return isLevel ? placement : nil
     }
 
     private func isLevel(_ survey: Survey, _ placement: Placement) -> Bool {
         var placement = placement
         var (worker, load) = (-1, Float64(0))
-        let tiles = survey.lists.span
-        var first = 0
-        while first < tiles.count {
-            var end = first + 1
-            while end < tiles.count, tiles[end].request == tiles[first].request { end += 1 }
-            let steps = survey.heads[Int(tiles[first].tile)]
-            for step in 0..<steps.count {
-                let heads = steps.heads(step).count
-                for index in first..<end {
-                    let cuts = cuts(tiles[index], heads: heads)
-                    let cost = Placement.partCost(tiles[index], heads: heads, cuts)
-                    for _ in 0..<cuts.count {
-                        let next = placement.next(cost)
-                        load = next == worker ? load + Float64(cost) : Float64(cost)
-                        worker = next
-                        if load > allowed, load > Float64(cost) { return false }
-                    }
-                }
+        var runs = ListedRuns(survey)
+        while let run = runs.next() {
+            let cuts = cuts(run.tile, heads: run.heads)
+            let row = Placement.Row(run.tile, heads: run.heads, cuts)
+            var left = run.count * cuts.count
+            while left > 0 {
+                let (next, count) = placement.next(row, upTo: left)
+                let added = Float64(count) * row.cost
+                load = next == worker ? load + added : added
+                worker = next
+                left -= count
+                // A single item that cannot be cut is no reason against.
+                if load > allowed, load > row.cost { return false }
             }
-            first = end
         }
         return true
     }

@@ -30,7 +30,8 @@ extension Planner {
             if isReached {
                 let longest = min(requestQueries * shape.group, isLast ? .max : tile.maximumRows)
                 bound.add(
-                    tile, HeadSteps(tile, shape), rows: maximumQueries * shape.group, longest: longest,
+                    tile, HeadSteps(tile, shape), queueWorkers: traits.queueWorkers(tile: index, processors),
+                    rows: maximumQueries * shape.group, longest: longest,
                     requests: maximumRequests)
             }
             shorter = max(shorter, tile.maximumRows)
@@ -49,16 +50,18 @@ private struct CapacityBound {
     private var fullTiles = 0
     /// Rows of partial state of an item on a list.
     private var listRows = 0
-    /// Rows of partial state of an item of each queue.
-    private var queueRows: [Int] = []
+    /// Blocks at a time, and rows of partial state of an item, of each queue.
+    private var queues: [(workers: Int, rows: Int)] = []
 
-    mutating func add(_ tile: KernelTraits.Tile, _ heads: HeadSteps, rows: Int, longest: Int, requests: Int) {
+    mutating func add(
+        _ tile: KernelTraits.Tile, _ heads: HeadSteps, queueWorkers: Int, rows: Int, longest: Int, requests: Int
+    ) {
         shortTiles = max(shortTiles, heads.count * requests)
-        fullTiles = max(fullTiles, heads.count * (rows / tile.queryRows))
+        fullTiles = max(fullTiles, (heads.count * rows + tile.queryRows - 1) / tile.queryRows)
         let rowsPerItem = min(tile.queryRows, longest) * heads.step
         switch tile.schedule {
         case .lists: listRows = max(listRows, rowsPerItem)
-        case .queue: queueRows.append(rowsPerItem)
+        case .queue: queues.append((queueWorkers, rowsPerItem))
         }
     }
 
@@ -72,11 +75,11 @@ private struct CapacityBound {
         case .unsplit: break
         case .balanced:
             if listRows > 0 { groups.append((Planner.cutPartsOfLists(workers), listRows)) }
-            groups += queueRows.map { (Planner.cutPartsOfQueue(workers), $0) }
+            groups += queues.map { (Planner.cutPartsOfQueue($0.workers), $0.rows) }
         case .batchInvariant(let splitSize):
             let (parts, overflow) = tiles.multipliedReportingOverflow(by: (max(maximumKeys, 1) - 1) / splitSize + 1)
             guard !overflow else { throw .overflow("the plan's capacity") }
-            if maximumKeys > splitSize { groups.append((parts, max(listRows, queueRows.max() ?? 0))) }
+            if maximumKeys > splitSize { groups.append((parts, queues.reduce(listRows) { max($0, $1.rows) })) }
         }
         var (parts, rows) = (0, 0)
         let limit = Int(Int32.max)

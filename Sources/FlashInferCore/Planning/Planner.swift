@@ -31,7 +31,7 @@ public enum Planner {
     ) throws(FlashInferError) -> Plan {
         let workers = try workers(mode, traits, processors)
         let survey = try Survey(problem, traits)
-        let bound = try bound(survey, problem, traits, workers, mode)
+        let bound = try bound(survey, traits, processors, mode)
         var itemIndptr = [Int32](repeating: 0, count: workers + 1)
         var queueIndptr: [Int32] = []
         queueIndptr.reserveCapacity(traits.tiles.count + 1)
@@ -43,7 +43,7 @@ public enum Planner {
                     var writer = WorkWriter(items: items, merges: merges, itemIndptr: itemIndptr)
                     emitLists(survey, traits, workers, mode, into: &writer)
                     queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
-                    emitQueues(survey, traits, workers, mode, into: &writer) { _, writer in
+                    emitQueues(survey, traits, processors, mode, into: &writer) { _, writer in
                         queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
                     }
                     (itemCount, mergeCount) = (writer.count, writer.mergeCount)
@@ -67,7 +67,7 @@ public enum Planner {
         let survey = try Survey(problem, traits)
         var count = WorkCount()
         emitLists(survey, traits, workers, mode, into: &count)
-        emitQueues(survey, traits, workers, mode, into: &count) { _, _ in }
+        emitQueues(survey, traits, processors, mode, into: &count) { _, _ in }
         return try checked(
             PlanSize(
                 itemCount: count.items, mergeCount: count.mergeCount, partialRowCount: count.partialRows,
@@ -77,7 +77,7 @@ public enum Planner {
 
     /// Items and merges that a plan has at most, from the survey alone: what to allocate.
     private static func bound(
-        _ survey: Survey, _ problem: AttentionProblem, _ traits: KernelTraits, _ workers: Int, _ mode: Mode
+        _ survey: Survey, _ traits: KernelTraits, _ processors: Int, _ mode: Mode
     ) throws(FlashInferError) -> (itemCount: Int, mergeCount: Int) {
         let uncut = survey.listItems + survey.queuedItems
         switch mode {
@@ -93,9 +93,14 @@ public enum Planner {
             guard items <= Int(Int32.max) else { throw .overflow("the plan's items") }
             return (items, merges)
         case .balanced:
-            let lists = survey.lists.isEmpty ? 0 : cutPartsOfLists(workers)
-            let queues = survey.queued.isEmpty ? 0 : traits.queueCount * cutPartsOfQueue(workers)
-            return (uncut + lists + queues, lists / 2 + queues / 2)
+            var parts = survey.lists.isEmpty ? 0 : cutPartsOfLists(processors * traits.workersPerProcessor)
+            if !survey.queued.isEmpty {
+                for tile in traits.tiles.indices where traits.tiles[tile].schedule == .queue {
+                    parts += cutPartsOfQueue(traits.queueWorkers(tile: tile, processors))
+                }
+            }
+            // A tile of two parts or more is one merge, and was one item before.
+            return (uncut + parts, parts / 2)
         }
     }
 
@@ -118,17 +123,17 @@ public enum Planner {
         guard processors >= 1 else {
             throw .invalidArgument("processors", found: "\(processors)", expected: "1 or more")
         }
-        let (workers, overflow) = processors.multipliedReportingOverflow(by: traits.workersPerProcessor)
-        guard !overflow, workers <= maximumWorkers else {
+        let each = max(traits.workersPerProcessor, traits.tiles.reduce(1) { max($0, $1.blocksPerProcessor ?? 1) })
+        guard processors <= maximumWorkers / each else {
             throw .invalidArgument(
-                "processors", found: "\(processors) of \(traits.workersPerProcessor) workers each",
+                "processors", found: "\(processors) of \(each) workers each",
                 expected: "\(maximumWorkers) workers at most")
         }
         if case .batchInvariant(let size) = mode, size < 1 || size % traits.kvGranularity != 0 {
             throw .invalidArgument(
                 "splitSize", found: "\(size)", expected: "a positive multiple of \(traits.kvGranularity)")
         }
-        return workers
+        return processors * traits.workersPerProcessor
     }
 
     /// More workers than any device has; a plan's fixed tables are sized by them.

@@ -29,6 +29,12 @@ struct RowTile: BitwiseCopyable {
             partialRow: Int32(truncatingIfNeeded: partialRow), merge: Int32(truncatingIfNeeded: merge))
     }
 
+    /// The item for all keys.
+    @inline(__always)
+    func item(heads: Range<Int>) -> WorkItem {
+        item(heads: heads, keys: Range(uncheckedBounds: (Int(keyStart), Int(keyEnd))), partialRow: -1, merge: -1)
+    }
+
     /// The merge of `parts` partial states.
     @inline(__always)
     func merge(heads: Range<Int>, partialRow: Int, parts: Int) -> MergeItem {
@@ -43,18 +49,22 @@ struct RowTile: BitwiseCopyable {
 struct HeadSteps {
     let step: Int
     let total: Int
-    /// Items that the heads of one row tile make.
+    /// Steps: items that the heads of one row tile make.
     let count: Int
+    /// Steps that have all of `step` heads: all, or all but the last.
+    let full: Int
 
     init(_ tile: KernelTraits.Tile, _ shape: AttentionShape) {
+        // Heads fit in 16 bits, so nothing below overflows.
         step = min(tile.kvHeads, shape.kvHeads)
         total = shape.kvHeads
         count = (total + step - 1) / step
+        full = total / step
     }
 
     /// The heads of step `index`.
     @inline(__always)
     func heads(_ index: Int) -> Range<Int> {
-        Range(uncheckedBounds: (index * step, min(index * step + step, total)))
+        Range(uncheckedBounds: (index &* step, min(index &* step &+ step, total)))
     }
 }

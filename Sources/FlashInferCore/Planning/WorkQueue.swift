@@ -30,14 +30,18 @@ struct WorkQueue {
         entries.reserveCapacity(count / heads.count + requests.count)
         // Pairs are numbered request by request, and step by step within a request.
         let pairs = requests.count * heads.count
-        let lastSection = firstPair(ofLast: 2 * workers, requests)
+        let lastSection = firstPair(ofLast: Self.lastRounds * workers, requests)
         var start = 0
         while start < pairs {
-            let end = start >= lastSection ? pairs : min(sectionEnd(start, requests, traits.cachedKeys), lastSection)
+            let fitting = sectionEnd(start, requests, traits.cachedKeys)
+            let end = fitting >= pairs || start >= lastSection ? pairs : min(fitting, lastSection)
             appendSection(start..<end, requests, survey)
             start = end
         }
     }
+
+    /// Items for each worker that the last section has at least.
+    private static let lastRounds = 3
 
     private struct Request {
         /// Its row tiles in the survey.

@@ -9,6 +9,9 @@ protocol WorkSink {
     /// Adds an item to the list of the current worker, or to the queue.
     mutating func add(_ item: WorkItem)
 
+    /// Adds `count` items that are as `item` but for their heads: each takes the `item.headCount` after the one before.
+    mutating func add(_ item: WorkItem, count: Int)
+
     /// Adds a merge.
     mutating func add(_ merge: MergeItem)
 
@@ -20,18 +23,13 @@ protocol WorkSink {
 }
 
 extension WorkSink {
-    /// Adds the items of one tile: whole, or cut and merged after.
+    /// Adds the items of one tile that is cut, and what merges them.
     @inline(__always)
-    mutating func add(_ tile: RowTile, heads: Range<Int>, _ cuts: KeyCuts, at worker: (Int) -> Int?) {
-        if cuts.count == 1 {
-            if let worker = worker(0) { advance(to: worker) }
-            add(tile.item(heads: heads, keys: cuts.keys(0), partialRow: -1, merge: -1))
-            return
-        }
+    mutating func add(_ tile: RowTile, heads: Range<Int>, _ cuts: KeyCuts, at worker: () -> Int?) {
         let (first, merge) = (partialRows, mergeCount)
         let rows = Int(tile.rowCount) * heads.count
         for part in 0..<cuts.count {
-            if let worker = worker(part) { advance(to: worker) }
+            if let worker = worker() { advance(to: worker) }
             add(tile.item(heads: heads, keys: cuts.keys(part), partialRow: first + part * rows, merge: merge))
         }
         reserve(partialRows: cuts.count * rows)
@@ -46,6 +44,7 @@ struct WorkCount: WorkSink {
     var partialRows = 0
 
     mutating func add(_ item: WorkItem) { items += 1 }
+    mutating func add(_ item: WorkItem, count: Int) { items += count }
     mutating func add(_ merge: MergeItem) { mergeCount += 1 }
     mutating func reserve(partialRows count: Int) { partialRows += count }
     mutating func advance(to worker: Int) {}
@@ -76,6 +75,18 @@ struct WorkWriter: WorkSink {
         precondition(count < items.count, "more items than were counted")
         (items.baseAddress! + count).initialize(to: item)
         count += 1
+    }
+
+    @inline(__always)
+    mutating func add(_ item: WorkItem, count added: Int) {
+        precondition(added <= items.count - count, "more items than were counted")
+        var item = item
+        let base = items.baseAddress! + count
+        for index in 0..<added {
+            (base + index).initialize(to: item)
+            item.headStart &+= item.headCount
+        }
+        count += added
     }
 
     @inline(__always)
