@@ -23,6 +23,8 @@ public final class CUDADevice: Device {
     package let kernels: KernelCache
     /// The stream, its memory and its graphs.
     package let queue: CUDAQueue
+    /// What the small operations keep from call to call.
+    package let operations: OperationState
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }
@@ -49,6 +51,7 @@ public final class CUDADevice: Device {
     ) throws(FlashInferError) {
         let context = try CUDAContext(driver: driver, ordinal: ordinal)
         queue = try CUDAQueue(context: context, stream: stream)
+        operations = OperationState(queue: queue)
         kernels = KernelCache(context: context, source: source ?? CubinSource(driverVersion: driver.version))
         id = .cuda(ordinal)
         name = "cuda:\(ordinal) (\(context.properties.name))"

@@ -112,8 +112,6 @@ typedef struct {
     unsigned long long temperatures;
     long long width;
     unsigned int inner_rows;
-    /// A DType.
-    int logits_type;
     float temperature;
 } fi_log_probability_params;
 

@@ -26,8 +26,6 @@ typedef struct {
     unsigned int width;
     /// Masses are integers: a weight of 1 is 2^mass_bits.
     int mass_bits;
-    /// A DType.
-    int logits_type;
     /// Top-p is a share of the whole distribution rather than of what top-k left.
     int joint;
 } fi_sample_params;

@@ -11,6 +11,8 @@
 #include "primitives/rows.cuh"
 
 #define FI_ROWS_PER_BLOCK (FI_THREADS / FI_GROUP)
+/// Whether the weights arrive with the row, or after the sum where registers are short.
+#define FI_HOLDS_WEIGHT (FI_CHUNKS <= 2)
 
 static __device__ __forceinline__ float row_sum(float value) {
     if constexpr (FI_GROUP <= 32) {
@@ -80,7 +82,7 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
         if (chunk < chunks) {
             input[c] = fi_load<FI_INPUT, V>(row.input, chunk * V);
             if (has_residual) residual[c] = fi_load<FI_RESIDUAL, V>(row.residual, chunk * V);
-            weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
+            if constexpr (FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
         }
     }
     float sum = 0;
@@ -99,6 +101,7 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
         if (chunk < chunks) {
             float x[V];
             add<V>(input[c], residual[c], has_residual, x);
+            if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
             finish<V>(p, row, chunk * V, x, weight[c], scale);
         }
     }

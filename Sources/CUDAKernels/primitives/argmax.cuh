@@ -3,57 +3,58 @@
 
 #include "primitives/distribution.cuh"
 
-/// A candidate for the greatest entry: the greater value wins, then the lower place. A place of -1 is none.
+/// A candidate for the greatest entry: the greater value wins, then the lower place. -inf is none.
 struct fi_candidate {
     float value;
-    long long place;
-};
+    unsigned int place;
 
-struct fi_greater_candidate {
-    __device__ __forceinline__ bool operator()(const fi_candidate &a, const fi_candidate &b) const {
-        if (b.place < 0) return a.place >= 0;
-        if (a.place < 0) return false;
-        return a.value > b.value || (a.value == b.value && a.place < b.place);
+    __device__ __forceinline__ void take(float other, unsigned int at) {
+        if (other > value || (other == value && at < place)) {
+            value = other;
+            place = at;
+        }
     }
 };
 
-/// The place of the greatest entry, the lowest of several, or -1 with the reason in `status`. +inf is an entry; zeros of both
-/// signs are equal.
+/// Over groups of `lanes` neighbouring threads.
+template <int lanes>
+static __device__ __forceinline__ void fi_warp_greatest(fi_candidate &best) {
+#pragma unroll
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
+        const unsigned int place = __shfl_xor_sync(0xffffffffu, best.place, distance);
+        best.take(value, place);
+    }
+}
+
+/// The greatest entry of a row, at the lowest of its places, and whether the row holds a NaN. +inf is an entry; zeros of both
+/// signs are equal. `width` is below 2^31.
 template <int type, int threads>
-static __device__ __forceinline__ int fi_argmax_row(unsigned long long address, long long width, int *status) {
-    __shared__ float values[32];
-    __shared__ long long places[32];
-    const fi_greater_candidate greater;
-    fi_candidate best = {-fi_infinity(), -1};
-    bool has_nan = false;
-    fi_for_row<type, threads>(address, width, [&](float x, long long index, bool valid) {
+static __device__ __forceinline__ fi_candidate fi_greatest(unsigned long long address, unsigned int width, bool *has_nan) {
+    constexpr int warps = threads / 32;
+    __shared__ float values[warps];
+    __shared__ unsigned int places[warps];
+    fi_candidate best = {-fi_infinity(), 0xffffffffu};
+    bool is_nan = false;
+    fi_for_row<type, threads>(address, width, [&](float x, unsigned int index, bool valid) {
         if (!valid) return;
-        has_nan |= x != x;
-        if (x == -fi_infinity()) return;
-        const fi_candidate here = {x, index};
-        if (greater(here, best)) best = here;
+        is_nan |= x != x;
+        best.take(x, index);
     });
-    const bool any_nan = __syncthreads_or(has_nan) != 0;
-    const auto reduce = [&](int lanes) {
-        for (int distance = lanes / 2; distance > 0; distance /= 2) {
-            fi_candidate other;
-            other.value = __shfl_xor_sync(0xffffffffu, best.value, distance);
-            other.place = __shfl_xor_sync(0xffffffffu, best.place, distance);
-            if (greater(other, best)) best = other;
-        }
-    };
-    reduce(32);
-    if (threads > 32) {
-        __syncthreads();
-        if (threadIdx.x % 32 == 0) {
-            values[threadIdx.x / 32] = best.value;
-            places[threadIdx.x / 32] = best.place;
-        }
-        __syncthreads();
-        best.value = values[threadIdx.x % (threads / 32)];
-        best.place = places[threadIdx.x % (threads / 32)];
-        reduce(threads / 32);
+    *has_nan = __syncthreads_or(is_nan) != 0;
+    fi_warp_greatest<32>(best);
+    if (threadIdx.x % 32 == 0) {
+        values[threadIdx.x / 32] = best.value;
+        places[threadIdx.x / 32] = best.place;
     }
-    *status = any_nan ? FI_ROW_NAN : best.place < 0 ? FI_ROW_EMPTY : FI_ROW_OK;
-    return *status == FI_ROW_OK ? (int)best.place : -1;
+    __syncthreads();
+    best.value = values[threadIdx.x % warps];
+    best.place = places[threadIdx.x % warps];
+    fi_warp_greatest<warps>(best);
+    return best;
+}
+
+/// The status of a greedy choice, for which +inf is as good as any number.
+static __device__ __forceinline__ int fi_greedy_status(float greatest, bool has_nan) {
+    return has_nan ? FI_ROW_NAN : greatest == -fi_infinity() ? FI_ROW_EMPTY : FI_ROW_OK;
 }

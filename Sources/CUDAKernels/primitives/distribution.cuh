@@ -36,14 +36,14 @@ static __device__ __forceinline__ float fi_reciprocal_temperature(
 }
 
 /// Each thread sums relative to the greatest entry that it has met, and the block joins the sums.
-template <int type, int threads>
-static __device__ __forceinline__ fi_row_scan fi_scan_row(unsigned long long address, long long width, float scale) {
+template <int type, int threads, class Index>
+static __device__ __forceinline__ fi_row_scan fi_scan_row(unsigned long long address, Index width, float scale) {
     __shared__ float maxima[32];
     __shared__ double sums[32];
     float maximum = -fi_infinity();
     double sum = 0;
     bool has_nan = false;
-    fi_for_row<type, threads>(address, width, [&](float x, long long, bool valid) {
+    fi_for_row<type, threads>(address, width, [&](float x, Index, bool valid) {
         if (!valid) return;
         has_nan |= x != x;
         if (x > maximum) {
