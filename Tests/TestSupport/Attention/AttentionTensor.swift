@@ -22,9 +22,13 @@ package final class AttentionTensor {
 
     deinit { memory.deallocate() }
 
+    /// All of the memory, as bytes.
+    package var bytes: UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(start: memory, count: view.region.byteCount)
+    }
+
     /// NaN in every element (127 in those of integers).
     package func poison() {
-        let bytes = UnsafeMutableRawBufferPointer(start: memory, count: view.region.byteCount)
         switch view.dtype {
         case .float8E4M3, .float8E5M2, .int8, .uint8: for index in bytes.indices { bytes[index] = 0x7F }
         default: for index in bytes.indices { bytes[index] = 0xFF }

@@ -31,47 +31,75 @@ package struct AttentionOracle {
         package var output: [Double]
         /// Σ weight · |value| of each output element: an error of relative size e in each weight moves it by at most e times this.
         package var magnitude: [Double]
+        /// Σ |value| of the keys seen over the sum of the weights (the largest is 1): an error of absolute size e in each weight
+        /// moves an output element by at most e times this.
+        package var spread: [Double]
         /// `[tokens, heads]`, base 2.
         package var logSumExp: [Double]
+        /// `[tokens, heads]`: the largest |score|, natural scale, of the keys seen.
+        package var largestScore: [Double]
     }
 
     /// The whole batch.
     package func evaluate() -> Result {
         let (geometry, shape) = (problem.geometry, problem.shape)
-        let count = geometry.queryCount * shape.queryHeads
+        let rows = geometry.queryCount * shape.queryHeads
+        let elements = [Double](repeating: 0, count: rows * shape.headDimVO)
         var result = Result(
-            output: [Double](repeating: 0, count: count * shape.headDimVO),
-            magnitude: [Double](repeating: 0, count: count * shape.headDimVO),
-            logSumExp: [Double](repeating: -.infinity, count: count))
-        for request in 0..<geometry.requestCount {
-            for i in 0..<geometry.queryLength(request) {
-                for head in 0..<shape.queryHeads { row(request, i, head, &result) }
+            output: elements, magnitude: elements, spread: elements,
+            logSumExp: [Double](repeating: -.infinity, count: rows), largestScore: [Double](repeating: 0, count: rows))
+        for request in 0..<geometry.requestCount where geometry.queryLength(request) > 0 {
+            for kvHead in 0..<shape.kvHeads {
+                let memory = Memory(self, request, kvHead)
+                for i in 0..<geometry.queryLength(request) {
+                    for head in kvHead * shape.group..<(kvHead + 1) * shape.group {
+                        row(request, i, head, memory, &result)
+                    }
+                }
             }
         }
         return result
     }
 
-    private func row(_ request: Int, _ i: Int, _ head: Int, _ result: inout Result) {
+    /// The keys and values of one request and key/value head, as every one of its rows sees them.
+    private struct Memory {
+        var positions: [Int]
+        var keys: [[Double]]
+        var values: [[Double]]
+
+        init(_ oracle: AttentionOracle, _ request: Int, _ head: Int) {
+            let (geometry, shape) = (oracle.problem.geometry, oracle.problem.shape)
+            let count = geometry.kvLength(request)
+            let columns = geometry.blocks.keyPositions == .columns
+            let positions = (0..<count).map { columns ? oracle.column(request, $0) : $0 }
+            self.positions = positions
+            keys = (0..<count).map { j in
+                oracle.rotated((0..<shape.headDimQK).map { oracle.key(request, j, head, $0) }, positions[j])
+            }
+            values = (0..<count).map { j in (0..<shape.headDimVO).map { oracle.value(request, j, head, $0) } }
+        }
+    }
+
+    private func row(_ request: Int, _ i: Int, _ head: Int, _ memory: Memory, _ result: inout Result) {
         let (geometry, shape, variant) = (problem.geometry, problem.shape, problem.variant)
-        let (token, kvHead) = (Int(geometry.queryIndptr[request]) + i, head / shape.group)
-        let columns = geometry.blocks.keyPositions == .columns
+        let token = Int(geometry.queryIndptr[request]) + i
         let position =
-            columns
+            geometry.blocks.keyPositions == .columns
             ? geometry.blocks.blockLimit * geometry.blocks.blockSize - geometry.queryCount + token
             : geometry.kvLength(request) - geometry.queryLength(request) + i
         let q = rotated((0..<shape.headDimQK).map { query(token, head, $0) }, position)
-        var scores = [Double](repeating: -.infinity, count: geometry.kvLength(request))
-        for j in scores.indices {
-            let keyPosition = columns ? column(request, j) : j
+        let scale = variant.scale.map { Double($0) } ?? 1 / Double(shape.headDimQK).squareRoot()
+        var scores = [Double](repeating: -.infinity, count: memory.keys.count)
+        var largest = 0.0
+        for (j, keyPosition) in memory.positions.enumerated() {
             if variant.mask == .causal, keyPosition > position { continue }
             if let window = variant.windowLeft, window < position - keyPosition { continue }
             if !mask(request, i, j) { continue }
-            let k = rotated((0..<shape.headDimQK).map { key(request, j, kvHead, $0) }, keyPosition)
-            var score = zip(q, k).reduce(0) { $0 + $1.0 * $1.1 }
-            score *= variant.scale.map { Double($0) } ?? 1 / Double(shape.headDimQK).squareRoot()
+            var score = scale * Self.dot(q, memory.keys[j])
             if let cap = variant.logitsSoftCap { score = Double(cap) * ElementaryFunctions.tanh(score / Double(cap)) }
             if variant.positionEncoding == .alibi { score += Double(slopes[head]) * Double(keyPosition - i) }
             scores[j] = score
+            largest = max(largest, abs(score))
         }
         let sink = sinks.isEmpty ? -Double.infinity : Double(sinks[head])
         let top = scores.reduce(sink, max)
@@ -80,16 +108,24 @@ package struct AttentionOracle {
         let sum = weights.reduce(ElementaryFunctions.exp(sink - top), +)
         let index = token * shape.queryHeads + head
         result.logSumExp[index] = (top + ElementaryFunctions.log(sum)) * 1.442695040888963407
-        for d in 0..<shape.headDimVO {
-            var (total, magnitude) = (0.0, 0.0)
-            for j in weights.indices where weights[j] > 0 {
-                let v = value(request, j, kvHead, d)
-                total += weights[j] * v
-                magnitude += weights[j] * abs(v)
+        result.largestScore[index] = largest
+        let first = index * shape.headDimVO
+        for j in weights.indices where scores[j] > -.infinity {
+            for (d, v) in memory.values[j].enumerated() {
+                // A weight of 0 hides a value, whatever it is.
+                if weights[j] > 0 {
+                    result.output[first + d] += weights[j] * v / sum
+                    result.magnitude[first + d] += weights[j] * abs(v) / sum
+                }
+                result.spread[first + d] += abs(v) / sum
             }
-            result.output[index * shape.headDimVO + d] = total / sum
-            result.magnitude[index * shape.headDimVO + d] = magnitude / sum
         }
+    }
+
+    private static func dot(_ a: [Double], _ b: [Double]) -> Double {
+        var sum = 0.0
+        for d in a.indices { sum += a[d] * b[d] }
+        return sum
     }
 
     private func column(_ request: Int, _ j: Int) -> Int {

@@ -1,78 +1,15 @@
-import FlashInferCore
-import TestSupport
-import Testing
+package import FlashInferCore
 
-/// One point of the conformance matrix.
-struct AttentionCase: Sendable, CustomTestStringConvertible {
-    enum Layout: CaseIterable, Sendable {
-        case combinedNHD, combinedHND, splitNHD, splitHND, raggedNHD, raggedHND, strided
-    }
-    enum Feature: CaseIterable, Sendable {
-        case full, causal, window, causalWindow, custom, packed, cap, alibi, ropeHalf, ropeInterleaved, ropeLlama3,
-            sinks
-        case everything, packedWindow
-    }
-
-    var queryType = DType.float32
-    var cacheType = DType.float32
-    var outputType: DType?
-    var layout = Layout.combinedNHD
-    var feature = Feature.causal
-    var dimQK = 64
-    var dimVO: Int?
-    var kvHeads = 2
-    var group = 2
-    var pageSize = 16
-    /// (queries, keys) of each request.
-    var lengths = [(1, 37), (5, 80), (0, 9), (17, 100)]
-    var hasHeadScales = false
-    var seed: UInt64 = 1
-
-    var testDescription: String {
-        "q \(queryType) kv \(cacheType) \(layout) \(feature) D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
-            + "page \(pageSize) lengths \(lengths) seed \(seed)"
-    }
-
-    var variant: AttentionVariant {
-        switch feature {
-        case .full: AttentionVariant()
-        case .causal: .causal
-        case .window: AttentionVariant(windowLeft: 20)
-        case .causalWindow: AttentionVariant(mask: .causal, windowLeft: 7, scale: 0.2)
-        case .custom: AttentionVariant(mask: .custom)
-        case .packed: AttentionVariant(mask: .customPacked)
-        case .packedWindow: AttentionVariant(mask: .customPacked, windowLeft: 30)
-        case .cap: AttentionVariant(mask: .causal, logitsSoftCap: 1.5)
-        case .alibi: AttentionVariant(mask: .causal, positionEncoding: .alibi)
-        case .ropeHalf: AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters()))
-        case .ropeInterleaved:
-            AttentionVariant(
-                positionEncoding: .rope(
-                    RoPEParameters(theta: 500, rotaryDim: 8, pairing: .interleaved, scaling: .linear(factor: 2))))
-        case .ropeLlama3:
-            AttentionVariant(
-                mask: .causal,
-                positionEncoding: .rope(
-                    RoPEParameters(
-                        theta: 500_000,
-                        scaling: .llama3(
-                            factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192))))
-        case .sinks: AttentionVariant(mask: .causal, hasSinks: true)
-        case .everything:
-            AttentionVariant(
-                mask: .customPacked, windowLeft: 40, logitsSoftCap: 3, scale: 0.3,
-                positionEncoding: .rope(RoPEParameters(theta: 1000)), hasSinks: true)
-        }
-    }
-
-    static let types: [(DType, DType)] = [
+extension AttentionCase {
+    /// (queries, cache), as the CPU has them.
+    package static let types: [(DType, DType)] = [
         (.float32, .float32), (.float16, .float16), (.bfloat16, .bfloat16), (.bfloat16, .float8E4M3),
         (.bfloat16, .float8E5M2), (.bfloat16, .int8), (.float32, .int8), (.float16, .float8E4M3), (.float32, .bfloat16),
         (.bfloat16, .float32), (.float16, .float8E5M2),
     ]
 
     /// Every type with every feature and every layout, and pseudo-random points of the whole product.
-    static let matrix: [AttentionCase] = {
+    package static let matrix: [AttentionCase] = {
         var cases: [AttentionCase] = []
         for (index, (q, kv)) in types.enumerated() {
             for (number, feature) in Feature.allCases.enumerated() {
@@ -115,7 +52,7 @@ struct AttentionCase: Sendable, CustomTestStringConvertible {
     }
 
     /// The largest head dim, the largest groups, and lengths past a tile of keys and a tile of rows.
-    static let large: [AttentionCase] = [
+    package static let large: [AttentionCase] = [
         AttentionCase(dimQK: 512, kvHeads: 1, group: 1, lengths: [(3, 140), (20, 20)]),
         AttentionCase(
             queryType: .bfloat16, cacheType: .float8E4M3, dimQK: 512, dimVO: 8, kvHeads: 1, group: 16,
