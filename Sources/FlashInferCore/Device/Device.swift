@@ -13,6 +13,10 @@ public protocol Device: Sendable {
     /// What planning needs to know.
     var limits: DeviceLimits { get }
 
+    /// Whether operations run where the host's memory is: then what the host knows (slots, rows of a mapped table) is read in
+    /// place, and on other devices it goes by way of tensors.
+    var readsHostMemory: Bool { get }
+
     /// The tiles and costs of the attention kernels that this device would use for `problem`.
     ///
     /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` where it has none: here, at plan time, and not when run.
@@ -81,6 +85,9 @@ public protocol DeviceGraph: AnyObject, Sendable {
 }
 
 extension Device {
+    /// Whether this is the CPU.
+    public var readsHostMemory: Bool { id == .cpu }
+
     /// The partial states' bytes: what devices need that read plans from host memory.
     public func workspaceByteCount(for size: PlanSize) -> Int { size.workspaceByteCount }
 
