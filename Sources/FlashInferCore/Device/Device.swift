@@ -63,6 +63,9 @@ public protocol Device: Sendable {
     /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)`` where the plan is larger than `capacity`.
     func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError)
 
+    /// Whether ``capture(_:)`` records.
+    var recordsGraphs: Bool { get }
+
     /// Records what `body` executes, without running it; `nil`, with `body` not called, on devices that do not record.
     ///
     /// Everything that `body` touches must stay allocated while the graph lives, and `body` must not allocate, copy to or from
@@ -93,6 +96,9 @@ extension Device {
 
     /// Nothing: devices that read plans from host memory have nothing to prepare.
     public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {}
+
+    /// Whether work is recorded: `false`, it runs as it comes.
+    public var recordsGraphs: Bool { false }
 
     /// `nil`: this device does not record.
     public func capture(

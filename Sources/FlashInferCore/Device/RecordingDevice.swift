@@ -26,7 +26,6 @@ public final class RecordingDevice: Device {
 
     private let state = Mutex(State())
     private let traits: KernelTraits
-    private let recordsGraphs: Bool
     private let queryTypes: Set<DType>?
     private let weightType: DType
 
@@ -36,6 +35,8 @@ public final class RecordingDevice: Device {
     public let name = "recording"
     /// The limits it was made with.
     public let limits: DeviceLimits
+    /// As it was made.
+    public let recordsGraphs: Bool
 
     /// A recorder that plans as a device with these processors and kernels would.
     ///
