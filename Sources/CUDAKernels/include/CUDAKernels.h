@@ -10,12 +10,15 @@
 /// One embedded text.
 typedef struct {
     /// Its path below the module, as `#include` names it: "portable/attention.cuh".
-    const char *name;
+    const char *_Null_unspecified name;
     /// NUL-terminated.
-    const char *text;
+    const char *_Null_unspecified text;
 } fi_kernel_text;
 
 /// All texts, in order of their names; ends with a null name.
 extern const fi_kernel_text fi_kernel_texts[];
+
+/// The list, for Swift, which imports no array of unknown length.
+static inline const fi_kernel_text *_Nonnull fi_kernel_text_list(void) { return fi_kernel_texts; }
 
 #endif

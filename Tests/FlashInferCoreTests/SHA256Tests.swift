@@ -1,4 +1,4 @@
-import FlashInferEngine
+import FlashInferCore
 import TestSupport
 import Testing
 

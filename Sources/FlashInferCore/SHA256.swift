@@ -1,6 +1,7 @@
 /// The SHA-256 hash (FIPS 180-4) of a text that comes in pieces.
 ///
-/// Here for checking downloads only; it needs no secrets kept and so no constant time. One pass over the bytes.
+/// For checking downloads and naming compiled kernels by their content; it keeps no secrets and so needs no constant time. One pass
+/// over the bytes.
 package struct SHA256 {
     private var state: InlineArray<8, UInt32> = [
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
@@ -28,6 +29,12 @@ package struct SHA256 {
         let whole = rest.count / Self.blockSize * Self.blockSize
         compress(UnsafeRawBufferPointer(rebasing: rest.prefix(whole)))
         pending.append(contentsOf: rest.dropFirst(whole))
+    }
+
+    /// Takes in the bytes of a text in UTF-8.
+    package mutating func update(_ text: String) {
+        var text = text
+        text.withUTF8 { update(UnsafeRawBufferPointer($0)) }
     }
 
     /// The hash as 64 lowercase hexadecimal digits.
