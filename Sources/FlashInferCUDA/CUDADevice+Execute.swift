@@ -18,7 +18,7 @@ extension CUDADevice {
         case .sample: throw noKernel("sampling")
         case .appendKV: throw noKernel("cache append")
         case .copyPages: throw noKernel("page copies")
-        case .linear: throw noKernel("matrix products")
+        case .linear(let operation): try execute(operation)
         }
     }
 

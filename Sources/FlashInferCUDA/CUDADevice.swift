@@ -23,6 +23,8 @@ public final class CUDADevice: Device {
     package let kernels: KernelCache
     /// The stream, its memory and its graphs.
     package let queue: CUDAQueue
+    /// Matrix products.
+    package let linear = LinearState()
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }

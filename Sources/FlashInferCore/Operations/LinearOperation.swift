@@ -47,6 +47,7 @@ public struct LinearOperation: Sendable {
             throw .invalidArgument(
                 "linear strides", found: "\(input.strides) and \(output.strides)", expected: "1 within a row")
         }
+        try TensorChecks(device: output.device).writable(output, "linear output")
         if let bias {
             guard bias.dtype == .float32, bias.shape == [weights.rows], bias.isContiguous else {
                 throw .invalidArgument(
