@@ -5,7 +5,7 @@ internal import Synchronization
 /// A device's matrix products: the library's handle and workspace, plans made so far, and memory for converted inputs.
 package final class CUDALinear: Sendable {
     private struct State: ~Copyable {
-        var plans: [ProductKey: PlanBox] = [:]
+        var plans: [ProductKey: ProductPlan] = [:]
         /// Converted inputs; the last is in use. The smaller ones before it stay, as graphs captured earlier write to them.
         var scratch: [CUDAScratch] = []
     }
@@ -102,18 +102,17 @@ package final class CUDALinear: Sendable {
         _ key: ProductKey, _ rows: Int, _ input: TensorView, _ weights: CUDAWeights, _ output: TensorView,
         _ bias: TensorView?, _ accumulates: Bool, _ state: inout State
     ) throws(FlashInferError) -> fi_cublas_status {
-        let box: PlanBox
+        let plan: ProductPlan
         if let known = state.plans[key] {
-            box = known
+            plan = known
         } else {
-            let plan = try ProductPlan(
+            plan = try ProductPlan(
                 key, library: library, handle: handle, context: queue.context,
                 workspaceByteCount: Self.workspaceByteCount)
-            box = PlanBox(plan)
-            state.plans[key] = box
+            state.plans[key] = plan
         }
         // Kept as well, so that it is not asked again: the library has no algorithm for this.
-        guard box.plan.isSupported else {
+        guard plan.isSupported else {
             if bias != nil { return Int32(FI_CUBLAS_NOT_SUPPORTED) }
             throw .unsupported(
                 "a product of [\(rows), \(key.inputs)] and [\(key.outputs), \(key.inputs)] of \(key.type)", device: name,
@@ -122,7 +121,7 @@ package final class CUDALinear: Sendable {
         }
         var status: fi_cublas_status = 0
         try queue.context.call("cublasLtMatmul") { _ in
-            status = box.plan.run(
+            status = plan.run(
                 rows: rows, weights: weights.matrix.address, input: input.address, output: output.address,
                 bias: bias?.address, accumulates: accumulates, handle: handle, workspace: workspace.address,
                 stream: queue.stream.handle)
@@ -130,13 +129,6 @@ package final class CUDALinear: Sendable {
         }
         return status
     }
-}
-
-/// A plan that a dictionary can hold.
-private final class PlanBox {
-    var plan: ProductPlan
-
-    init(_ plan: consuming ProductPlan) { self.plan = plan }
 }
 
 /// A buffer that an array can hold.

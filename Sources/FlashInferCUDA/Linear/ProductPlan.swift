@@ -32,7 +32,7 @@ struct ProductKey: Hashable, Sendable {
 ///
 /// The library counts by columns: what is row-major `[m, n]` here is a matrix of `n` rows and `m` columns there, and the product is
 /// `outputᵀ = weights · inputᵀ`.
-struct ProductPlan: ~Copyable {
+final class ProductPlan {
     private let library: CUBLASLt
     private let product: fi_cublas_product
     private let weights: fi_cublas_layout
@@ -134,7 +134,7 @@ struct ProductPlan: ~Copyable {
     ///   - rows: rows of activations, at most what was planned for.
     ///   - bias: its address, where it was planned with one.
     /// - Returns: the library's status.
-    mutating func run(
+    func run(
         rows: Int, weights weightAddress: UInt, input inputAddress: UInt, output outputAddress: UInt, bias: UInt?,
         accumulates: Bool, handle: fi_cublas_handle, workspace: UInt, stream: UInt
     ) -> fi_cublas_status {
