@@ -20,3 +20,9 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/types.cuh", primitives_types},
     {0, 0},
 };
+
+static const char resources[] = {
+#embed "resources.txt"
+    , 0};
+
+const char *fi_resource_table(void) { return resources; }

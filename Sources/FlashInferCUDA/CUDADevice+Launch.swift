@@ -5,6 +5,12 @@ extension CUDADevice {
     /// The kernel of a spec: from memory in well under a microsecond once it was used.
     package func kernel(_ spec: KernelSpec) throws(FlashInferError) -> CUDAFunction { try kernels.function(spec) }
 
+    /// Loads kernels side by side, so that a start does not compile them one after the other.
+    package func preload(_ specs: [KernelSpec]) throws(FlashInferError) { try kernels.preload(specs) }
+
+    /// Finds out whether kernels can be had at all, from a bundle or a compiler; compiles nothing.
+    package func requireKernels() throws(FlashInferError) { try kernels.requireSource() }
+
     /// Enqueues a kernel with its one parameter; a grid with a zero in it enqueues nothing.
     ///
     /// - Throws: ``FlashInferError`` where the grid is larger than a GPU takes, the parameter is not of the kernel's size, or the

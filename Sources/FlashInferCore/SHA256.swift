@@ -54,6 +54,13 @@ package struct SHA256 {
         return text
     }
 
+    /// The hash of some bytes, as 64 lowercase hexadecimal digits.
+    package static func digest(of bytes: [UInt8]) -> String {
+        var hash = SHA256()
+        bytes.withUnsafeBytes { hash.update($0) }
+        return hash.finish()
+    }
+
     /// Mixes in whole blocks.
     private mutating func compress(_ blocks: UnsafeRawBufferPointer) {
         var schedule = InlineArray<64, UInt32>(repeating: 0)

@@ -21,4 +21,7 @@ extern const fi_kernel_text fi_kernel_texts[];
 /// The list, for Swift, which imports no array of unknown length.
 static inline const fi_kernel_text *_Nonnull fi_kernel_text_list(void) { return fi_kernel_texts; }
 
+/// What every shipped kernel takes, as text: resources.txt.
+const char *_Nonnull fi_resource_table(void);
+
 #endif

@@ -37,6 +37,12 @@ struct DynamicLibrary {
                 + "; looked for \(Self.summary(candidates)). \(help)")
     }
 
+    /// Opens a file that the library will look for by its plain name, and would not find where it lies.
+    func preload(_ name: String) {
+        guard let slash = path.lastIndex(of: "/") else { return }
+        _ = dlopen(path[...slash] + name, RTLD_NOW | RTLD_LOCAL)
+    }
+
     /// Fills a table with the library's functions.
     ///
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` naming the first required function that it lacks.

@@ -65,15 +65,6 @@ package enum LibraryPlaces {
 
     /// Names in a folder, in reverse order: later versions first.
     private static func children(of folder: String, startingWith prefix: String) -> [String] {
-        guard let directory = opendir(folder) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name.hasPrefix(prefix), !name.hasPrefix(".") { names.append(name) }
-        }
-        return names.sorted(by: >)
+        FileSystem.names(in: folder).filter { $0.hasPrefix(prefix) }.sorted(by: >)
     }
 }

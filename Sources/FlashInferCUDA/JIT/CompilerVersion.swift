@@ -8,6 +8,13 @@ package struct CompilerVersion: Hashable, Sendable, Comparable, CustomStringConv
         self.minor = minor
     }
 
+    /// Reads "13.0", or gives nil.
+    package init?(_ text: String) {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false).map { Int($0) }
+        guard parts.count == 2, let major = parts[0], let minor = parts[1], major >= 0, minor >= 0 else { return nil }
+        self.init(major: major, minor: minor)
+    }
+
     /// "13.0"
     package var description: String { "\(major).\(minor)" }
 

@@ -39,6 +39,29 @@ package final class KernelCache: Sendable {
         return keep(module, function, for: spec)
     }
 
+    /// Loads kernels side by side: for a start that would else compile them one after the other.
+    ///
+    /// - Throws: the first error; the kernels that could be loaded stay loaded.
+    package func preload(_ specs: [KernelSpec]) throws(FlashInferError) {
+        let missing = loaded.withLock { loaded in specs.filter { loaded.functions[$0] == nil } }
+        let failures = Failures()
+        ParallelWork.forEach(missing.count) { [self] index in
+            do throws(FlashInferError) {
+                _ = try function(missing[index])
+            } catch {
+                failures.first.withLock { $0 = $0 ?? error }
+            }
+        }
+        if let failure = failures.first.withLock({ $0 }) { throw failure }
+    }
+
+    private final class Failures: Sendable {
+        let first = Mutex<FlashInferError?>(nil)
+    }
+
+    /// Finds out whether kernels can be had at all.
+    package func requireSource() throws(FlashInferError) { try source.requireAvailable() }
+
     /// Keeps what was loaded; where another thread was faster, its function is taken and this module goes.
     private func keep(
         _ module: consuming CUDAModule, _ function: CUDAFunction, for spec: KernelSpec

@@ -5,4 +5,12 @@ package enum KernelCatalogue {
 
     /// Those of every family, each in its order.
     package static var shipped: [KernelSpec] { families.flatMap { $0() } }
+
+    /// The architectures that every shipped kernel is checked for: one of each generation.
+    package static let architectures = ["sm_80", "sm_90a", "sm_100", "sm_120"].compactMap { Architecture($0) }
+
+    /// Whether there is code of a kernel for an architecture: Hopper's kernels use instructions that only 9.0 has.
+    package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
+        !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
+    }
 }

@@ -58,6 +58,9 @@ package final class NVRTC: @unchecked Sendable {
             throw .deviceFailure(
                 call: "loading \(library.path)", message: "NVRTC \(major).\(minor) is too old; 12.0 is needed. \(help)")
         }
+        // NVRTC opens its built-in headers by name only, and so finds them only where the system's loader looks: in a wheel's folder
+        // it does not, unless they are open already.
+        library.preload("libnvrtc-builtins.so.\(major).\(minor)")
         self.functions = functions
         path = library.path
         version = CompilerVersion(major: Int(major), minor: Int(minor))
