@@ -32,6 +32,11 @@ extension CUDADevice {
         }
     }
 
+    /// Finds out now whether matrix products can be had, which the first weights find out else.
+    ///
+    /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` that says what to install where cuBLASLt is absent.
+    public func requireProducts() throws(FlashInferError) { _ = try products() }
+
     /// Dequantises weights to float16 (bfloat16 where the file has that, or a weight is past 65,504) and puts them on the GPU.
     ///
     /// - Throws: ``FlashInferError`` where parts disagree, cuBLASLt is absent, or memory is short.
@@ -60,7 +65,9 @@ extension CUDADevice {
             input = converted
         }
         let (output, bias) = (operation.output, operation.bias)
-        if try products.multiply(input, weights, into: output, bias: bias, accumulates: operation.accumulates) { return }
+        if try products.multiply(input, weights, into: output, bias: bias, accumulates: operation.accumulates) {
+            return
+        }
         _ = try products.multiply(input, weights, into: output, bias: nil, accumulates: operation.accumulates)
         guard let bias else { return }
         let everyRow = try TensorView(

@@ -5,7 +5,7 @@ internal import FlashInfer
 ///
 /// A step of one token for each of `n` requests runs in the smallest bucket that holds `n` rows; the rows over have no keys and
 /// store nothing. What differs from step to step (ids, positions, slots, plans) is read from memory that stays in place.
-struct DecodeGraphs {
+package struct DecodeGraphs {
     /// A bucket's recorded step.
     private final class Bucket {
         let capacity: StepPlans.Capacity
@@ -23,19 +23,19 @@ struct DecodeGraphs {
     private var buckets: [Int: Bucket] = [:]
 
     /// Beyond this many rows a step computes for longer than the host takes to launch it.
-    static let maximumRows = 256
+    package static let maximumRows = 256
 
     /// Rows of the smallest bucket for a step of `rows` rows where the largest may have `limit`; `nil` where that has none.
     ///
     /// Padding costs at most the half of the rows up to 4, then a third, and less the larger the batch.
-    static func bucket(for rows: Int, limit: Int) -> Int? {
+    package static func bucket(for rows: Int, limit: Int) -> Int? {
         guard rows >= 1, rows <= min(limit, maximumRows) else { return nil }
         let step =
             switch rows {
             case ...2: 1
             case ...4: 4
             case ...32: 8
-            case ...64: 16
+            case ...128: 16
             default: 32
             }
         return min((rows + step - 1) / step * step, limit)
