@@ -25,6 +25,8 @@ public final class CUDADevice: Device {
     package let queue: CUDAQueue
     /// Matrix products.
     package let linear = LinearState()
+    /// What the small operations keep from call to call.
+    package let operations: OperationState
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }
@@ -51,6 +53,7 @@ public final class CUDADevice: Device {
     ) throws(FlashInferError) {
         let context = try CUDAContext(driver: driver, ordinal: ordinal)
         queue = try CUDAQueue(context: context, stream: stream)
+        operations = OperationState(queue: queue)
         kernels = KernelCache(context: context, source: source ?? CubinSource(driverVersion: driver.version))
         id = .cuda(ordinal)
         name = "cuda:\(ordinal) (\(context.properties.name))"

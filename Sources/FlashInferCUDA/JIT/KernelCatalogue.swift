@@ -1,7 +1,21 @@
 /// The specialisations that ship: those that `flashinfer compile` makes.
 package enum KernelCatalogue {
     /// Each family of kernels' `shipped()`, one a line.
-    private static let families: [@Sendable () -> [KernelSpec]] = []
+    private static let families: [@Sendable () -> [KernelSpec]] = [
+        RMSNormKernel.shipped,
+        RoPEKernel.shipped,
+        GatedActivationKernel.shipped,
+        AddKernel.shipped,
+        ConvertKernel.shipped,
+        EmbeddingKernel.shipped,
+        SoftmaxKernel.shipped,
+        ArgmaxKernel.shipped,
+        LogProbabilityKernel.shipped,
+        SampleKernel.shipped,
+        AppendKVKernel.shipped,
+        CopyPagesKernel.shipped,
+        MergeStatesKernel.shipped,
+    ]
 
     /// Those of every family, each in its order.
     package static var shipped: [KernelSpec] { families.flatMap { $0() } }
