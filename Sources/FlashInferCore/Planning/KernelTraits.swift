@@ -44,6 +44,7 @@ public struct KernelTraits: Sendable, Hashable {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
             precondition(
                 fixedCost >= 0 && keyCost >= 0 && pairCost >= 0 && keyCost + pairCost > 0, "work costs something")
+            precondition(max(fixedCost, keyCost, pairCost) < 1e12, "sums of costs are finite")
             self.maximumRows = maximumRows
             self.queryRows = queryRows
             self.kvHeads = kvHeads
@@ -66,16 +67,30 @@ public struct KernelTraits: Sendable, Hashable {
     /// Workers, each with a list of its own, for each of the device's processors: resident thread blocks on a GPU.
     public var workersPerProcessor: Int
 
-    /// Traits.
-    public init(tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1) {
+    /// Keys of one head, with their values, that the processors' common cache can be counted on to hold: queued items that run
+    /// at the same time share about so many where they can.
+    public var cachedKeys: Int
+
+    /// Traits. `cachedKeys` is by default 16 MiB of keys and values of 128 dims and 2 bytes: a third of an H100's L2, each half of
+    /// which keeps a copy of what its processors read.
+    public init(
+        tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, cachedKeys: Int = 32_768
+    ) {
         precondition(
-            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0,
+            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0 && cachedKeys >= 0,
             "traits name at least one tile")
+        // The planner adds these without overflow checks.
+        precondition(
+            max(kvGranularity, minimumSplit, workersPerProcessor) <= Int(Int32.max), "traits fit in 32 bits")
         self.tiles = tiles
         self.kvGranularity = kvGranularity
         self.minimumSplit = minimumSplit
         self.workersPerProcessor = workersPerProcessor
+        self.cachedKeys = cachedKeys
     }
+
+    /// How many of the tiles take their items from a queue.
+    var queueCount: Int { tiles.count { $0.schedule == .queue } }
 
     /// The tile for a request of `rows` packed rows.
     func tileIndex(rows: Int) -> Int {

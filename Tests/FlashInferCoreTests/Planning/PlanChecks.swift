@@ -100,7 +100,7 @@ func checkCoverage(_ plan: Plan) {
         #expect(covered[request, default: 0] == geometry.queryLength(request) * shape.queryHeads)
     }
     #expect(partialRows == plan.partialRowCount)
-    #expect(plan.itemIndptr.last == Int32(plan.items.count))
+    #expect(plan.queueIndptr.last == Int32(plan.items.count))
 }
 
 /// The smallest and largest key that any of `queries` sees, by the variant's definition.
