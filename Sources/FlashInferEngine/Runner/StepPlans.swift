@@ -49,7 +49,7 @@ final class StepPlans {
         let (device, mode) = (model.device, model.planning)
         let size = try capacity.map { (capacity) throws(FlashInferError) in
             try Planner.capacity(
-                maximumRequests: capacity.requests, maximumQueries: capacity.requests,
+                maximumRequests: capacity.requests, maximumQueries: capacity.requests, maximumRequestQueries: 1,
                 maximumKeys: capacity.pagesPerRequest * model.cache.pageSize,
                 maximumBlocks: capacity.requests * capacity.pagesPerRequest, shape: problem.shape,
                 traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode)
