@@ -8,7 +8,7 @@ package final class LinearState: Sendable {
     package init() {}
 
     /// The device's products, opened with `open` the first time.
-    func get(_ open: () throws(FlashInferError) -> CUDALinear) throws(FlashInferError) -> CUDALinear {
+    package func get(_ open: () throws(FlashInferError) -> CUDALinear) throws(FlashInferError) -> CUDALinear {
         try linear.withLock { (linear) throws(FlashInferError) in
             if let linear { return linear }
             let opened = try open()

@@ -50,7 +50,7 @@ package final class CUDALinear: Sendable {
     /// A tensor of `[rows, columns]`, its rows at multiples of 16 bytes, for an input to be converted into.
     ///
     /// - Throws: ``FlashInferError`` where it must grow while a graph is captured, and where memory is short.
-    func scratch(_ type: DType, _ rows: Int, _ columns: Int) throws(FlashInferError) -> TensorView {
+    package func scratch(_ type: DType, _ rows: Int, _ columns: Int) throws(FlashInferError) -> TensorView {
         let stride = (columns + 7) / 8 * 8
         let (elements, overflow) = rows.multipliedReportingOverflow(by: stride)
         guard !overflow, elements <= Int.max / 4 else { throw .overflow("linear input") }
@@ -63,14 +63,15 @@ package final class CUDALinear: Sendable {
             state.scratch.append(fresh)
             return fresh.region(queue)
         }
-        return try TensorView(region, dtype: type, shape: [rows, columns], strides: [stride, 1], name: "linear scratch")
+        return try TensorView(
+            region, dtype: type, shape: [rows, columns], strides: [stride, 1], name: "linear scratch")
     }
 
     /// Enqueues `output (+)= input · weightsᵀ (+ bias)`.
     ///
     /// - Parameter input: `[rows, columns]` of the weights' type, its rows at multiples of 16 bytes.
     /// - Returns: `false`, with nothing enqueued, where the library cannot add the bias on its way.
-    func multiply(
+    package func multiply(
         _ input: TensorView, _ weights: CUDAWeights, into output: TensorView, bias: TensorView?, accumulates: Bool
     ) throws(FlashInferError) -> Bool {
         let rows = input.shape[0]
@@ -115,7 +116,8 @@ package final class CUDALinear: Sendable {
         guard plan.isSupported else {
             if bias != nil { return Int32(FI_CUBLAS_NOT_SUPPORTED) }
             throw .unsupported(
-                "a product of [\(rows), \(key.inputs)] and [\(key.outputs), \(key.inputs)] of \(key.type)", device: name,
+                "a product of [\(rows), \(key.inputs)] and [\(key.outputs), \(key.inputs)] of \(key.type)",
+                device: name,
                 nearest: "one whose output rows start at multiples of 16 bytes (these start at multiples of "
                     + "\(key.outputAlignment))")
         }

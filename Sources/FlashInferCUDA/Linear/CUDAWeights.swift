@@ -25,7 +25,7 @@ package final class CUDAWeights: DeviceWeights {
     var matrix: TensorView { buffer.view.slice(0..<columns, along: 1) }
 
     /// Dequantises matrices of one format and number of columns, one under the other, into device memory.
-    init(_ parts: [WeightRows], on device: CUDADevice) throws(FlashInferError) {
+    package init(_ parts: [WeightRows], on device: CUDADevice) throws(FlashInferError) {
         (rows, columns) = try WeightRows.stackedSize(parts)
         stride = (columns + Self.alignment - 1) / Self.alignment * Self.alignment
         self.device = device.id
