@@ -18,7 +18,7 @@ extension CUDADevice {
         case .sample(let operation): try execute(operation)
         case .appendKV(let operation): try execute(operation)
         case .copyPages(let operation): try execute(operation)
-        case .linear: throw noKernel("matrix products")
+        case .linear(let operation): try execute(operation)
         }
     }
 

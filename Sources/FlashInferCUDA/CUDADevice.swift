@@ -25,6 +25,8 @@ public final class CUDADevice: Device {
     package let queue: CUDAQueue
     /// Plans in workspaces, and what attention needs beside.
     let attention: AttentionState
+    /// Matrix products.
+    package let linear = LinearState()
     /// What the small operations keep from call to call.
     package let operations: OperationState
 
