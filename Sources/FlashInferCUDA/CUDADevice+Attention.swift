@@ -37,6 +37,9 @@ extension CUDADevice {
         for tile in plan.tiles.indices where isCapturing || plan.uses(tile: tile) {
             let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
             parameters.tile = Int32(tile)
+            parameters.queue_start = plan.plan.queueIndptr[tile]
+            // A captured launch reads where its queue starts, which the next plan may change.
+            parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
             let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing)
             try launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
         }
@@ -79,7 +82,8 @@ extension CUDADevice {
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles,
             parameters: fi_attention_params(
-                plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns))
+                plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
+            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr))
         if let older {
             next.adopt(older)
             next.isCaptured = older.isCaptured
@@ -106,13 +110,9 @@ extension CUDADevice {
                     (to + (offset - start)).copyMemory(from: from, byteCount: source.count)
                 }
             }
-            put(plan.items, at: layout.items)
+            if let base = bytes.baseAddress { plan.writeItems(to: base + (layout.items - start)) }
             put(plan.itemIndptr, at: layout.itemIndptr)
             put(plan.queueIndptr, at: layout.queueIndptr)
-            put(plan.merges, at: layout.merges)
-            put(geometry.queryIndptr, at: layout.queryIndptr)
-            put(geometry.blocks.indptr, at: layout.blockIndptr)
-            put(geometry.blocks.lengths, at: layout.keyLengths)
             put(mask, at: layout.maskIndptr)
             put(geometry.blocks.indices, at: layout.blockIndices)
         }

@@ -37,6 +37,12 @@ struct Queries {
     }
 };
 
+/// c = a · b at first, c += a · b from then on.
+FI_DEVICE void multiply(float (&c)[4], const uint32 (&a)[4], uint32 b0, uint32 b1, bool is_first) {
+    if (is_first) mma_first<half_type>(c, a, b0, b1);
+    else mma<half_type>(c, a, b0, b1);
+}
+
 /// s[m][n] = rows · keys, of the warp's part of the stage.
 FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key) {
     const int lane = threadIdx.x % warp_size;
@@ -44,12 +50,6 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries 
     using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
     const uint32 start = stage + (has_narrow_keys ? Layout::offset(first_key + lane, 0)
                                                   : Layout::offset(first_key + lane / 16 * 8 + lane % 8, lane / 8 % 2));
-#pragma unroll
-    for (int m = 0; m < row_tiles; ++m)
-#pragma unroll
-        for (int n = 0; n < key_tiles; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) s[m][n][i] = 0;
     // Fragments are loaded one group of keys ahead of the products that need them.
     constexpr int steps = padded_qk / 16, group = has_narrow_keys ? 4 : 2, groups = key_tiles / group;
     uint32 a[2][row_tiles][4], b[2][4];
@@ -70,13 +70,13 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries 
                     uint32 even, odd;
                     widen<half_type, narrow>(b[now][i], even, odd);
 #pragma unroll
-                    for (int m = 0; m < row_tiles; ++m) mma<half_type>(s[m][4 * g + i], rows_a[m], even, odd);
+                    for (int m = 0; m < row_tiles; ++m) multiply(s[m][4 * g + i], rows_a[m], even, odd, step == 0);
                 }
             } else {
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
-                    mma<half_type>(s[m][2 * g], rows_a[m], b[now][0], b[now][1]);
-                    mma<half_type>(s[m][2 * g + 1], rows_a[m], b[now][2], b[now][3]);
+                    multiply(s[m][2 * g], rows_a[m], b[now][0], b[now][1], step == 0);
+                    multiply(s[m][2 * g + 1], rows_a[m], b[now][2], b[now][3], step == 0);
                 }
             }
         }

@@ -1,7 +1,7 @@
 internal import FlashInferCore
 
 /// One specialisation of the attention kernel: all that its text is compiled for.
-struct AttentionKernel: Hashable {
+package struct AttentionKernel: Hashable {
     /// What becomes of scores: `Logits` of `portable/attention_tile.cuh`.
     enum Logits: String {
         /// Scaled by the softmax.
@@ -65,7 +65,8 @@ struct AttentionKernel: Hashable {
                 .init("FI_WARPS_M", tile.warpsM), .init("FI_WARPS_N", tile.warpsN), .init("FI_STAGES", tile.stages),
                 .init("FI_QUERY_REGISTERS", tile.queryRegisters), .init("FI_CHUNK", chunk),
                 .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
-                .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
+                .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
+                .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
             ], threads: tile.threads, sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label)
@@ -99,6 +100,7 @@ struct AttentionKernel: Hashable {
     private var label: String {
         var label = "attention \(tile.rows)x\(tile.keys) q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
+        if heads.isRagged { label += " ragged" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }

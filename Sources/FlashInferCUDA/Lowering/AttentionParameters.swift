@@ -13,25 +13,21 @@ extension fi_attention_params {
         let (shape, variant, blocks) = (problem.shape, problem.variant, problem.geometry.blocks)
         items = base + UInt64(layout.items)
         item_indptr = base + UInt64(layout.itemIndptr)
-        queue_indptr = base + UInt64(layout.queueIndptr)
-        merges = base + UInt64(layout.merges)
         arrivals = base + UInt64(layout.arrivals)
-        query_indptr = base + UInt64(layout.queryIndptr)
-        block_indptr = base + UInt64(layout.blockIndptr)
         block_indices = base + UInt64(layout.blockIndices)
-        key_lengths = base + UInt64(layout.keyLengths)
         partial_output = base + UInt64(layout.partialOutput)
         partial_lse = base + UInt64(layout.partialLSE)
         mask_indptr = base + UInt64(layout.maskIndptr)
         alibi_slopes = UInt64(slopes)
         rope_turns = UInt64(turns)
-        // The block of a ragged tensor is as long as the longest request, which changes from plan to plan; every key is in the
-        // first one, so any block that is long enough will do, for captured graphs too.
-        let blockSize = blocks.blocksAreRows ? Int(Int32.max) : blocks.blockSize
-        let division = FastDivision(by: blockSize)
-        block_size = UInt32(blockSize)
+        let division = FastDivision(by: blocks.blockSize)
+        block_size = UInt32(blocks.blockSize)
         block_size_multiplier = division.multiplier
         block_size_shift = division.shift
+        let groupDivision = FastDivision(by: shape.group)
+        group = UInt32(shape.group)
+        group_multiplier = groupDivision.multiplier
+        group_shift = groupDivision.shift
         workers = Int32(plan.workerCount)
         query_heads = Int32(shape.queryHeads)
         kv_heads = Int32(shape.kvHeads)
@@ -70,7 +66,7 @@ extension fi_attention_params {
         score_scale = operation.scoreScale * deficit
         value_scale = cache.scales.value * deficit
         query_is_aligned = Self.alignment(queries) & 15 == 0 ? 1 : 0
-        output_is_aligned = Self.alignment(output) & (4 * output.dtype.byteCount - 1) == 0 ? 1 : 0
+        output_is_aligned = Self.alignment(output) & 15 == 0 ? 1 : 0
     }
 
     /// An address and the strides of a row, in bytes, ORed.

@@ -29,7 +29,9 @@ struct AttentionTile: Hashable {
             * (heads.rowStride(heads.paddedQK, bytes: heads.elementBytes)
                 + heads.rowStride(heads.paddedVO, bytes: heads.elementBytes))
         let turned = heads.hasRoPE ? keys * heads.rowStride(heads.paddedQK, bytes: 2) : 0
-        let staged = queries + stages * stage + turned + stages * keys * 16
+        // Addresses of the keys and values of two times four stages.
+        let places = heads.isRagged ? 0 : 2 * 4 * keys * 16
+        let staged = queries + stages * stage + turned + places
         let meeting = warpsN * rows * ((heads.paddedVO + 4) * 4 + 8) + rows * 8
         return max(staged, meeting)
     }
@@ -45,6 +47,8 @@ struct AttentionHeads: Hashable {
     var isNarrow: Bool
     /// Whether keys are turned on their way.
     var hasRoPE: Bool
+    /// Whether a request's keys are one after another.
+    var isRagged: Bool
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -77,5 +81,6 @@ extension AttentionHeads {
         dimVO = problem.shape.headDimVO
         isNarrow = problem.kvType.byteCount == 1
         if case .rope = problem.variant.positionEncoding { hasRoPE = true } else { hasRoPE = false }
+        isRagged = problem.geometry.blocks.blocksAreRows && problem.geometry.blocks.keyPositions == .sequential
     }
 }

@@ -54,7 +54,7 @@ enum AttentionTuning {
         let keys = heads.isNarrow || width <= 64 ? 128 : 64
         // Above 192 elements the output alone takes a hundred registers.
         let queryRegisters = width <= 192 ? 64 : 0
-        let roomy = [(2, 4), (2, 3), (2, 2), (1, 3), (1, 2)].map { blocks, stages in
+        let roomy = [(2, 3), (2, 2), (1, 3), (1, 2)].map { blocks, stages in
             AttentionTile(
                 rows: 16, keys: keys, warpsM: 1, warpsN: 4, stages: stages, blocksPerProcessor: blocks,
                 queryRegisters: queryRegisters)

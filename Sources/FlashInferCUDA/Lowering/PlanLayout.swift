@@ -1,3 +1,4 @@
+internal import CUDAKernels
 internal import FlashInferCore
 
 /// Where the parts of a plan lie in its workspace, by the size that the workspace was allocated for.
@@ -11,10 +12,6 @@ struct PlanLayout: Hashable {
     let items: Int
     let itemIndptr: Int
     let queueIndptr: Int
-    let merges: Int
-    let queryIndptr: Int
-    let blockIndptr: Int
-    let keyLengths: Int
     let maskIndptr: Int
     let blockIndices: Int
     /// Bytes of the whole workspace.
@@ -33,13 +30,9 @@ struct PlanLayout: Hashable {
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
         arrivals = take(size.mergeCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
-        items = take(size.itemCount * MemoryLayout<WorkItem>.stride)
+        items = take(size.itemCount * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)
-        merges = take(size.mergeCount * MemoryLayout<MergeItem>.stride)
-        queryIndptr = take((size.requestCount + 1) * 4)
-        blockIndptr = take((size.requestCount + 1) * 4)
-        keyLengths = take(size.requestCount * 4)
         maskIndptr = take((size.requestCount + 1) * 8)
         blockIndices = take(size.blockCount * 4)
         byteCount = end

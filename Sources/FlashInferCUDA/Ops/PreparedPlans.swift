@@ -11,6 +11,8 @@ final class PreparedPlan: Sendable {
     let tiles: [AttentionTile]
     /// Addresses, sizes and settings; no tensors.
     let parameters: fi_attention_params
+    /// Where captured launches find their queues.
+    let queueIndptrAddress: UInt64
     /// Kernels in use, by tile, chunk and scaling.
     private let functions = Mutex<[Choice: CUDAFunction]>([:])
     private let hasCapture = Atomic(false)
@@ -23,13 +25,14 @@ final class PreparedPlan: Sendable {
 
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile],
-        parameters: fi_attention_params
+        parameters: fi_attention_params, queueIndptrAddress: UInt64
     ) {
         self.plan = plan
         self.capacity = capacity
         self.heads = heads
         self.tiles = tiles
         self.parameters = parameters
+        self.queueIndptrAddress = queueIndptrAddress
     }
 
     /// Whether a captured graph reads this workspace.
