@@ -48,9 +48,13 @@ package struct AttentionOracle {
         var result = Result(
             output: elements, magnitude: elements, spread: elements,
             logSumExp: [Double](repeating: -.infinity, count: rows), largestScore: [Double](repeating: 0, count: rows))
+        var frequencies: [Double] = []
+        if case .rope(let rope) = problem.variant.positionEncoding {
+            frequencies = rope.frequencies(headDim: shape.headDimQK)
+        }
         for request in 0..<geometry.requestCount where geometry.queryLength(request) > 0 {
             for kvHead in 0..<shape.kvHeads {
-                let memory = Memory(self, request, kvHead)
+                let memory = Memory(self, request, kvHead, frequencies)
                 for i in 0..<geometry.queryLength(request) {
                     for head in kvHead * shape.group..<(kvHead + 1) * shape.group {
                         row(request, i, head, memory, &result)
@@ -64,19 +68,25 @@ package struct AttentionOracle {
     /// The keys and values of one request and key/value head, as every one of its rows sees them.
     private struct Memory {
         var positions: [Int]
-        var keys: [[Double]]
-        var values: [[Double]]
+        /// `[keys, headDimQK]`, rotated, and `[keys, headDimVO]`.
+        var keys: [Double]
+        var values: [Double]
+        var frequencies: [Double]
 
-        init(_ oracle: AttentionOracle, _ request: Int, _ head: Int) {
+        init(_ oracle: AttentionOracle, _ request: Int, _ head: Int, _ frequencies: [Double]) {
             let (geometry, shape) = (oracle.problem.geometry, oracle.problem.shape)
             let count = geometry.kvLength(request)
             let columns = geometry.blocks.keyPositions == .columns
-            let positions = (0..<count).map { columns ? oracle.column(request, $0) : $0 }
-            self.positions = positions
-            keys = (0..<count).map { j in
-                oracle.rotated((0..<shape.headDimQK).map { oracle.key(request, j, head, $0) }, positions[j])
+            self.frequencies = frequencies
+            positions = (0..<count).map { columns ? oracle.column(request, $0) : $0 }
+            keys = []
+            values = []
+            for j in 0..<count {
+                var key = (0..<shape.headDimQK).map { oracle.key(request, j, head, $0) }
+                oracle.rotate(&key, positions[j], frequencies)
+                keys += key
+                for d in 0..<shape.headDimVO { values.append(oracle.value(request, j, head, d)) }
             }
-            values = (0..<count).map { j in (0..<shape.headDimVO).map { oracle.value(request, j, head, $0) } }
         }
     }
 
@@ -87,15 +97,16 @@ package struct AttentionOracle {
             geometry.blocks.keyPositions == .columns
             ? geometry.blocks.blockLimit * geometry.blocks.blockSize - geometry.queryCount + token
             : geometry.kvLength(request) - geometry.queryLength(request) + i
-        let q = rotated((0..<shape.headDimQK).map { query(token, head, $0) }, position)
+        var q = (0..<shape.headDimQK).map { query(token, head, $0) }
+        rotate(&q, position, memory.frequencies)
         let scale = variant.scale.map { Double($0) } ?? 1 / Double(shape.headDimQK).squareRoot()
-        var scores = [Double](repeating: -.infinity, count: memory.keys.count)
+        var scores = [Double](repeating: -.infinity, count: memory.positions.count)
         var largest = 0.0
         for (j, keyPosition) in memory.positions.enumerated() {
             if variant.mask == .causal, keyPosition > position { continue }
             if let window = variant.windowLeft, window < position - keyPosition { continue }
             if !mask(request, i, j) { continue }
-            var score = scale * Self.dot(q, memory.keys[j])
+            var score = scale * Self.dot(q, memory.keys, row: j)
             if let cap = variant.logitsSoftCap { score = Double(cap) * ElementaryFunctions.tanh(score / Double(cap)) }
             if variant.positionEncoding == .alibi { score += Double(slopes[head]) * Double(keyPosition - i) }
             scores[j] = score
@@ -109,22 +120,32 @@ package struct AttentionOracle {
         let index = token * shape.queryHeads + head
         result.logSumExp[index] = (top + ElementaryFunctions.log(sum)) * 1.442695040888963407
         result.largestScore[index] = largest
-        let first = index * shape.headDimVO
+        let width = shape.headDimVO
+        let zeros = [Double](repeating: 0, count: width)
+        var (total, magnitude, spread) = (zeros, zeros, zeros)
         for j in weights.indices where scores[j] > -.infinity {
-            for (d, v) in memory.values[j].enumerated() {
+            let (weight, start) = (weights[j] / sum, j * width)
+            for d in 0..<width {
+                let v = memory.values[start + d]
+                spread[d] += abs(v) / sum
                 // A weight of 0 hides a value, whatever it is.
-                if weights[j] > 0 {
-                    result.output[first + d] += weights[j] * v / sum
-                    result.magnitude[first + d] += weights[j] * abs(v) / sum
+                if weight > 0 {
+                    total[d] += weight * v
+                    magnitude[d] += weight * abs(v)
                 }
-                result.spread[first + d] += abs(v) / sum
             }
+        }
+        for d in 0..<width {
+            result.output[index * width + d] = total[d]
+            result.magnitude[index * width + d] = magnitude[d]
+            result.spread[index * width + d] = spread[d]
         }
     }
 
-    private static func dot(_ a: [Double], _ b: [Double]) -> Double {
+    private static func dot(_ q: [Double], _ keys: [Double], row: Int) -> Double {
+        let first = row * q.count
         var sum = 0.0
-        for d in a.indices { sum += a[d] * b[d] }
+        for d in q.indices { sum += q[d] * keys[first + d] }
         return sum
     }
 
@@ -134,18 +155,14 @@ package struct AttentionOracle {
             + j % blocks.blockSize
     }
 
-    private func rotated(_ x: [Double], _ position: Int) -> [Double] {
-        guard case .rope(let rope) = problem.variant.positionEncoding else { return x }
-        var y = x
-        let frequencies = rope.frequencies(headDim: x.count)
+    private func rotate(_ x: inout [Double], _ position: Int, _ frequencies: [Double]) {
+        guard case .rope(let rope) = problem.variant.positionEncoding else { return }
         for (pair, frequency) in frequencies.enumerated() {
-            let (a, b) =
+            let (i, j) =
                 rope.pairing == .interleaved ? (2 * pair, 2 * pair + 1) : (pair, pair + frequencies.count)
             let angle = Double(position) * frequency
             let (cosine, sine) = (ElementaryFunctions.cos(angle), ElementaryFunctions.sin(angle))
-            y[a] = x[a] * cosine - x[b] * sine
-            y[b] = x[b] * cosine + x[a] * sine
+            (x[i], x[j]) = (x[i] * cosine - x[j] * sine, x[j] * cosine + x[i] * sine)
         }
-        return y
     }
 }
