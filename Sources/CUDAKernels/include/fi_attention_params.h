@@ -11,13 +11,15 @@ typedef struct {
 
 /// A work item of the plan with what its request says of it, so that a block reads one thing, and at once.
 typedef struct {
+    /// `head` is the first of `heads`, which are those that lists are run for side by side, or 1.
     int request, tile, head;
     /// Packed query rows, and keys.
     int row, row_count, key, key_count;
-    /// The item's first row of the workspace; its merge, or -1; the merge's parts, and their first row of the workspace.
-    int partial_row, merge, parts, merge_row;
+    /// The item's first row of the workspace, or -1; its merge's parts, and their first row of the workspace.
+    int partial_row, parts, merge_row;
     /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
     int first_query, query_count, key_total, first_block;
+    int heads;
     /// The first block itself where the request has one only, as in ragged tensors; -1 where the table says.
     int only_block;
 } fi_attention_item;
@@ -42,7 +44,8 @@ typedef struct {
     /// Others have 0 here, and exactly as many blocks as items, from `queue_start` on.
     unsigned long long queue_indptr;
     int queue_start;
-    /// [merges], uint32: how many parts of each merge have arrived; zero before and after each launch.
+    /// [partial rows, slices], uint32, at each merge's first row (of each head): how many of its parts have arrived; zero before
+    /// and after each launch.
     unsigned long long arrivals;
     /// [blocks]
     unsigned long long block_indices;
@@ -63,7 +66,9 @@ typedef struct {
     /// Query heads of a key/value head, and the same for dividing by it.
     unsigned int group, group_multiplier, group_shift;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
-    int tile, workers;
+    int tile;
+    /// How many blocks run a list side by side, each a head of its items.
+    unsigned int list_heads;
     int query_heads, kv_heads;
     /// Query rows of the batch; columns of a block-sparse matrix.
     int query_count;

@@ -6,7 +6,7 @@
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_finish.cuh"
 
-FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
+FI_DEVICE void run_item(const fi_attention_params &p, int index, int head, char *shared) {
     // Aligned for loads of 16 bytes.
     __shared__ __align__(16) Item item;
     // The item before may still be read from.
@@ -16,6 +16,16 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
             reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
     __syncthreads();
     if (item.tile != p.tile) return;
+    if (head != 0) {
+        // This block's head of the item's; states of one item lie head after head.
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            item.head += head;
+            item.partial_row += item.partial_row < 0 ? 0 : head * item.row_count;
+            item.merge_row += head * item.row_count;
+        }
+        __syncthreads();
+    }
     const uint32 base = shared_address(shared);
     Places *places = reinterpret_cast<Places *>(shared + Shared::places);
     const int warp = threadIdx.x / warp_size, warp_n = warp % warps_n, warp_row = warp / warps_n * warp_rows;
@@ -85,14 +95,14 @@ FI_DEVICE void run_item(const fi_attention_params &p, int index, char *shared) {
         __syncthreads();
     }
     if constexpr (can_finish_alone) {
-        if (item.merge < 0 && p.output_is_aligned) {
+        if (item.partial_row < 0 && p.output_is_aligned) {
             finish_alone(p, item, state, base + Shared::queries, warp_row, softmax_scale);
             return;
         }
     }
     copy_wait<0>();
     finish(p, item, state, shared, softmax_scale);
-    if (item.merge >= 0) merge_if_last(p, item, shared);
+    if (item.partial_row >= 0) merge_if_last(p, item, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attention(const __grid_constant__ fi_attention_params p) {
@@ -104,9 +114,9 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
             index = queue[0] + blockIdx.x;
             if (index >= queue[1]) return;
         }
-        run_item(p, index, shared);
+        run_item(p, index, 0, shared);
     } else {
-        const int *list = pointer<const int>(p.item_indptr) + blockIdx.x;
-        for (int index = list[0]; index < list[1]; ++index) run_item(p, index, shared);
+        const int *list = pointer<const int>(p.item_indptr) + blockIdx.x / p.list_heads;
+        for (int index = list[0]; index < list[1]; ++index) run_item(p, index, blockIdx.x % p.list_heads, shared);
     }
 }

@@ -157,7 +157,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             }
         }
     __syncthreads();
-    const bool is_part = item.merge >= 0;
+    const bool is_part = item.partial_row >= 0;
     for (int row = threadIdx.x; row < item.row_count; row += threads) {
         float maximum = negative_infinity(), sum = 0;
 #pragma unroll
@@ -200,8 +200,9 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
 FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
-    const int first = item.merge_row, count = item.row_count;
-    uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge * gridDim.y + blockIdx.y;
+    // Parts have the rows of all their heads.
+    const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
+    uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
     // This block's part is visible to all before its arrival is.
     __threadfence();
     __syncthreads();
@@ -218,11 +219,11 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
     const int lane = threadIdx.x % warp_size;
     for (int row = threadIdx.x / warp_size; row < count; row += warps) {
         float maximum = negative_infinity(), sum = 0;
-        for (int part = lane; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * count + row));
+        for (int part = lane; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
         const float base = reference(maximum, 1);
-        for (int part = lane; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * count + row) - base);
+        for (int part = lane; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         if (lane == 0) {
@@ -237,8 +238,8 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
         float4 v = make_float4(0, 0, 0, 0);
 #pragma unroll 8
         for (int part = 0; part < parts; ++part) {
-            const float weight = exp2f(__ldcg(lses + part * count + row) - ends[row].x);
-            const float *from = outputs + static_cast<int64>(part * count + row) * dim_vo + d;
+            const float weight = exp2f(__ldcg(lses + part * stride + row) - ends[row].x);
+            const float *from = outputs + static_cast<int64>(part * stride + row) * dim_vo + d;
             float4 x = make_float4(0, 0, 0, 0);
             if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
                 x = __ldcg(reinterpret_cast<const float4 *>(from));

@@ -18,18 +18,25 @@ extension Plan {
                                     let item = items[index]
                                     let request = Int(item.request)
                                     let firstBlock = blockIndptr[request]
-                                    var entry = fi_attention_item(
-                                        request: item.request, tile: item.tile, head: item.headStart,
-                                        row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
-                                        key_count: item.keyCount, partial_row: item.partialRow, merge: item.merge,
-                                        parts: 1, merge_row: 0, first_query: queryIndptr[request],
-                                        query_count: queryIndptr[request + 1] - queryIndptr[request],
-                                        key_total: lengths[request], first_block: firstBlock, only_block: -1)
+                                    var entry = fi_attention_item()
+                                    entry.request = item.request
+                                    entry.tile = item.tile
+                                    entry.head = item.headStart
+                                    entry.heads = item.headCount
+                                    entry.row = item.rowStart
+                                    entry.row_count = item.rowCount
+                                    entry.key = item.keyStart
+                                    entry.key_count = item.keyCount
+                                    entry.partial_row = item.partialRow
+                                    entry.first_query = queryIndptr[request]
+                                    entry.query_count = queryIndptr[request + 1] - queryIndptr[request]
+                                    entry.key_total = lengths[request]
+                                    entry.first_block = firstBlock
                                     if item.merge >= 0 {
                                         entry.parts = merges[Int(item.merge)].partCount
                                         entry.merge_row = merges[Int(item.merge)].partialRow
                                     }
-                                    if geometry.blocks.blocksAreRows { entry.only_block = indices[Int(firstBlock)] }
+                                    entry.only_block = geometry.blocks.blocksAreRows ? indices[Int(firstBlock)] : -1
                                     out[index] = entry
                                 }
                             }

@@ -29,7 +29,7 @@ struct PlanLayout: Hashable {
         }
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
-        arrivals = take(size.mergeCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
+        arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
         items = take(size.itemCount * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)

@@ -15,10 +15,19 @@ final class AttentionState: Sendable {
 
     let plans = PreparedPlans()
     private let limits: AttentionTuning.Limits
-    private let tunings = Mutex<[AttentionHeads: Tuning]>([:])
+    private let processors: Int
+    private let tunings = Mutex<[TuningKey: Tuning]>([:])
     private let kept = Mutex<[ConstantKey: UInt]>([:])
 
-    init(_ properties: CUDAProperties) { limits = AttentionTuning.Limits(properties) }
+    private struct TuningKey: Hashable {
+        var heads: AttentionHeads
+        var kvHeads: Int
+    }
+
+    init(_ properties: CUDAProperties) {
+        limits = AttentionTuning.Limits(properties)
+        processors = properties.processors
+    }
 
     /// The tiles for a problem, or why there are none.
     func tuning(for problem: AttentionProblem, deviceName: String) throws(FlashInferError) -> Tuning {
@@ -33,14 +42,17 @@ final class AttentionState: Sendable {
                 nearest: "a cache of \(problem.queryType), float8-e4m3, float8-e5m2 or int8")
         }
         let heads = AttentionHeads(problem)
-        if let known = tunings.withLock({ $0[heads] }) { return known }
+        let key = TuningKey(heads: heads, kvHeads: problem.shape.kvHeads)
+        if let known = tunings.withLock({ $0[key] }) { return known }
         guard let tiles = AttentionTuning.tiles(heads, limits) else {
             throw .unsupported(
                 "heads of \(heads.dimQK) and \(heads.dimVO) elements", device: deviceName,
                 nearest: "heads of at most 256 elements")
         }
-        let tuning = Tuning(heads: heads, tiles: tiles.map(\.tile), traits: AttentionTuning.traits(tiles))
-        tunings.withLock { $0[heads] = tuning }
+        let tuning = Tuning(
+            heads: heads, tiles: tiles.map(\.tile),
+            traits: AttentionTuning.traits(tiles, kvHeads: key.kvHeads, processors: processors))
+        tunings.withLock { $0[key] = tuning }
         return tuning
     }
 

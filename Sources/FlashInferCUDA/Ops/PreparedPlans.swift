@@ -56,7 +56,7 @@ final class PreparedPlan: Sendable {
 
     /// Thread blocks of a launch of a tile: all that the capacity can need where the launch is captured.
     func blockCount(ofTile tile: Int, isCapturing: Bool) -> Int {
-        if plan.traits.tiles[tile].schedule == .lists { return plan.workerCount }
+        if plan.traits.tiles[tile].schedule == .lists { return plan.workerCount * plan.traits.concurrentHeads }
         return isCapturing ? capacity.itemCount : plan.queue(ofTile: tile).count
     }
 

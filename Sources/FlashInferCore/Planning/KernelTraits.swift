@@ -73,6 +73,10 @@ public struct KernelTraits: Sendable, Hashable {
     /// Workers, each with a list of its own, for each of the device's processors: resident thread blocks on a GPU.
     public var workersPerProcessor: Int
 
+    /// Workers that run one list side by side, each a key/value head of its items, which have this many heads: neighbours then
+    /// read the same keys' heads at the same time, which lie side by side in memory.
+    public var concurrentHeads: Int
+
     /// Keys of one head, with their values, that the processors' common cache can be counted on to hold: queued items that run
     /// at the same time share about so many where they can.
     public var cachedKeys: Int
@@ -80,10 +84,12 @@ public struct KernelTraits: Sendable, Hashable {
     /// Traits. `cachedKeys` is by default 16 MiB of keys and values of 128 dims and 2 bytes: a third of an H100's L2, each half of
     /// which keeps a copy of what its processors read.
     public init(
-        tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, cachedKeys: Int = 32_768
+        tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
+        cachedKeys: Int = 32_768
     ) {
         precondition(
-            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0 && cachedKeys >= 0,
+            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0 && concurrentHeads > 0
+                && cachedKeys >= 0,
             "traits name at least one tile")
         // The planner adds these without overflow checks.
         precondition(
@@ -92,6 +98,7 @@ public struct KernelTraits: Sendable, Hashable {
         self.kvGranularity = kvGranularity
         self.minimumSplit = minimumSplit
         self.workersPerProcessor = workersPerProcessor
+        self.concurrentHeads = concurrentHeads
         self.cachedKeys = cachedKeys
     }
 
@@ -99,6 +106,9 @@ public struct KernelTraits: Sendable, Hashable {
     func queueWorkers(tile: Int, _ processors: Int) -> Int {
         processors * (tiles[tile].blocksPerProcessor ?? workersPerProcessor)
     }
+
+    /// How many lists there are.
+    func listCount(_ processors: Int) -> Int { max(processors * workersPerProcessor / concurrentHeads, 1) }
 
     /// The tile for a request of `rows` packed rows.
     func tileIndex(rows: Int) -> Int {

@@ -25,11 +25,11 @@ public struct Plan: Sendable, Equatable {
     /// The number of rows of partial state.
     public let partialRowCount: Int
 
-    /// The number of workers that have lists: processors × ``KernelTraits/workersPerProcessor``.
+    /// The number of lists: processors × ``KernelTraits/workersPerProcessor`` / ``KernelTraits/concurrentHeads``, rounded down.
     public var workerCount: Int { itemIndptr.count - 1 }
 
     /// The number of processors planned for.
-    public var processorCount: Int { workerCount / traits.workersPerProcessor }
+    public var processorCount: Int { workerCount * traits.concurrentHeads / traits.workersPerProcessor }
 
     /// The number of items on the workers' lists, which come first.
     public var listItemCount: Int { Int(itemIndptr[itemIndptr.count - 1]) }

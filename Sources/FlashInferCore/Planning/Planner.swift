@@ -93,7 +93,7 @@ public enum Planner {
             guard items <= Int(Int32.max) else { throw .overflow("the plan's items") }
             return (items, merges)
         case .balanced:
-            var parts = survey.lists.isEmpty ? 0 : cutPartsOfLists(processors * traits.workersPerProcessor)
+            var parts = survey.lists.isEmpty ? 0 : cutPartsOfLists(traits.listCount(processors))
             if !survey.queued.isEmpty {
                 for tile in traits.tiles.indices where traits.tiles[tile].schedule == .queue {
                     parts += cutPartsOfQueue(traits.queueWorkers(tile: tile, processors))
@@ -133,7 +133,7 @@ public enum Planner {
             throw .invalidArgument(
                 "splitSize", found: "\(size)", expected: "a positive multiple of \(traits.kvGranularity)")
         }
-        return processors * traits.workersPerProcessor
+        return traits.listCount(processors)
     }
 
     /// More workers than any device has; a plan's fixed tables are sized by them.
