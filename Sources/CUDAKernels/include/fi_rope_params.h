@@ -2,6 +2,9 @@
 #ifndef FLASHINFER_ROPE_PARAMS_H
 #define FLASHINFER_ROPE_PARAMS_H
 
+/// Pairs whose cosines and sines a block keeps. Longer heads are not vectorised: each thread computes its own.
+enum { FI_ROPE_TABLE_PAIRS = 512 };
+
 /// [tokens, heads, head_dim]; strides in elements, 1 within a head.
 typedef struct {
     unsigned long long address;
@@ -25,7 +28,7 @@ typedef struct {
     /// Blocks that a token takes.
     unsigned int token_blocks;
     int interleaved;
-    /// Whether every tensor allows 16-byte accesses. Else one pair or element a thread.
+    /// Whether every tensor allows 16-byte accesses and the table holds all pairs. Else one pair or element a thread.
     int vectorised;
 } fi_rope_params;
 

@@ -9,9 +9,6 @@
 #include "fi_rope_params.h"
 #include "primitives/element.cuh"
 
-/// Pairs whose cosines and sines a block keeps; longer heads compute them where they are needed.
-#define FI_TABLE_PAIRS 512
-
 static __device__ __forceinline__ float2 cosine_sine(const fi_rope_params &p, unsigned int pair, int position) {
     const unsigned long long turn = ((const unsigned long long *)p.turns)[pair] * (unsigned long long)(long long)position;
     // The nearest multiple of a quarter turn goes in the quadrant; what is left, at most an eighth either way, keeps all the
@@ -123,8 +120,8 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope(const __grid_constant__ fi_rope_params p) {
-    __shared__ float2 table[FI_TABLE_PAIRS];
-    if (p.vectorised && p.rotary_dim / 2 <= FI_TABLE_PAIRS) {
+    __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
+    if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT), true>(p, table);
     } else {
         run<1, false>(p, table);

@@ -74,7 +74,8 @@ package enum RoPEKernel {
         if tokens == 0 || heads == 0 || rotaryDim + rest == 0 { return }
         let vector = vectorWidth(input.dtype, queries.output.dtype)
         let isAligned =
-            rotaryDim / 2 % vector == 0 && rest % vector == 0 && queries.hasAlignedRows && keys?.hasAlignedRows ?? true
+            rotaryDim / 2 <= FI_ROPE_TABLE_PAIRS && rotaryDim / 2 % vector == 0 && rest % vector == 0
+            && queries.hasAlignedRows && keys?.hasAlignedRows ?? true
         let width = isAligned ? vector : 1
         let lanes = (rotaryDim / 2 + rest) / width
         guard headDim <= Int(Int32.max) / 2, let items = Int32(exactly: heads * lanes) else {
