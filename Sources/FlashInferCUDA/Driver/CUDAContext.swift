@@ -55,9 +55,15 @@ package final class CUDAContext: Sendable {
     package func call(
         _ name: StaticString, _ body: (borrowing fi_driver_table) -> fi_cu_status
     ) throws(FlashInferError) {
-        if isPoisoned.load(ordering: .relaxed) { throw poisoned() }
+        try requireUsable()
         let status = status(of: body)
         if status != 0 { throw failure(status, name) }
+    }
+
+    /// Throws what lost the context, if it is lost: before calls whose status the caller deals with.
+    @inline(__always)
+    package func requireUsable() throws(FlashInferError) {
+        if isPoisoned.load(ordering: .relaxed) { throw poisoned() }
     }
 
     /// Calls the driver in this context and gives the status, which the caller deals with.
@@ -79,9 +85,6 @@ package final class CUDAContext: Sendable {
         let status = status(of: body)
         if isSticky(status) { _ = failure(status, "a release") }
     }
-
-    /// Whether a status that loses the context was seen.
-    package var isLost: Bool { isPoisoned.load(ordering: .relaxed) }
 
     /// The error of a failed call; a sticky one is kept for all later calls.
     @inline(never)

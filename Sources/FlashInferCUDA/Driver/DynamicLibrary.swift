@@ -55,9 +55,21 @@ struct DynamicLibrary {
             call: "loading \(path)", message: "it has no function \(String(cString: missing)): it is too old. \(help)")
     }
 
-    /// All candidates where they are few, else the first ones and how many more.
+    /// "libx.so.2 and libx.so.1 where the system's loader looks, and in /a, /b": names and folders once each.
     private static func summary(_ candidates: [String]) -> String {
-        let shown = candidates.prefix(12).joined(separator: ", ")
-        return candidates.count > 12 ? "\(shown) and \(candidates.count - 12) places more" : shown
+        var names: [String] = []
+        var folders: [String] = []
+        for path in candidates {
+            guard let slash = path.lastIndex(of: "/") else {
+                names.append(path)
+                continue
+            }
+            let folder = String(path[..<slash])
+            if names.isEmpty { return path }
+            if !folders.contains(folder) { folders.append(folder) }
+        }
+        if names.isEmpty { return "nothing" }
+        return names.joined(separator: " and ") + " where the system's loader looks"
+            + (folders.isEmpty ? "" : ", and in " + folders.joined(separator: ", "))
     }
 }
