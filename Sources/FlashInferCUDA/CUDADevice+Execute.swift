@@ -4,21 +4,21 @@ extension CUDADevice {
     /// Enqueues an operation.
     public func execute(_ operation: Operation) throws(FlashInferError) {
         switch operation {
-        case .attention: throw noKernel("attention")
-        case .mergeStates: throw noKernel("merging states")
-        case .rmsNorm: throw noKernel("RMS normalisation")
-        case .rope: throw noKernel("RoPE")
-        case .gatedActivation: throw noKernel("gated activations")
-        case .add: throw noKernel("addition")
-        case .convert: throw noKernel("conversion")
-        case .embedding: throw noKernel("embedding")
-        case .softmax: throw noKernel("softmax")
-        case .argmax: throw noKernel("argmax")
-        case .logProbability: throw noKernel("log-probabilities")
-        case .sample: throw noKernel("sampling")
-        case .appendKV: throw noKernel("cache append")
-        case .copyPages: throw noKernel("page copies")
-        case .linear: throw noKernel("matrix products")
+        case .attention(let operation): try execute(operation)
+        case .mergeStates(let operation): try execute(operation)
+        case .rmsNorm(let operation): try execute(operation)
+        case .rope(let operation): try execute(operation)
+        case .gatedActivation(let operation): try execute(operation)
+        case .add(let operation): try execute(operation)
+        case .convert(let operation): try execute(operation)
+        case .embedding(let operation): try execute(operation)
+        case .softmax(let operation): try execute(operation)
+        case .argmax(let operation): try execute(operation)
+        case .logProbability(let operation): try execute(operation)
+        case .sample(let operation): try execute(operation)
+        case .appendKV(let operation): try execute(operation)
+        case .copyPages(let operation): try execute(operation)
+        case .linear(let operation): try execute(operation)
         }
     }
 

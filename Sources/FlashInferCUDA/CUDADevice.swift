@@ -23,6 +23,12 @@ public final class CUDADevice: Device {
     package let kernels: KernelCache
     /// The stream, its memory and its graphs.
     package let queue: CUDAQueue
+    /// Plans in workspaces, and what attention needs beside.
+    let attention: AttentionState
+    /// Matrix products.
+    package let linear = LinearState()
+    /// What the small operations keep from call to call.
+    package let operations: OperationState
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }
@@ -49,7 +55,9 @@ public final class CUDADevice: Device {
     ) throws(FlashInferError) {
         let context = try CUDAContext(driver: driver, ordinal: ordinal)
         queue = try CUDAQueue(context: context, stream: stream)
+        operations = OperationState(queue: queue)
         kernels = KernelCache(context: context, source: source ?? CubinSource(driverVersion: driver.version))
+        attention = AttentionState(context.properties)
         id = .cuda(ordinal)
         name = "cuda:\(ordinal) (\(context.properties.name))"
         limits = DeviceLimits(
@@ -62,7 +70,10 @@ public final class CUDADevice: Device {
     }
 
     /// Frees memory once the work enqueued before has ended. While a graph is captured, after the capture.
-    public func deallocate(_ region: MemoryRegion) { queue.free(region.address) }
+    public func deallocate(_ region: MemoryRegion) {
+        attention.plans.forget(region)
+        queue.free(region.address)
+    }
 
     /// Copies through pinned memory, in order with the work enqueued; `source` may be changed at once.
     public func upload(_ source: UnsafeRawBufferPointer, to destination: MemoryRegion) throws(FlashInferError) {

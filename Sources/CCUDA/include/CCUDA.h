@@ -6,6 +6,7 @@
 #ifndef FLASHINFER_CCUDA_H
 #define FLASHINFER_CCUDA_H
 
+#include "fi_cublaslt.h"
 #include "fi_driver.h"
 #include "fi_nvrtc.h"
 #include "fi_symbols.h"

@@ -6,6 +6,11 @@
 #define FLASHINFER_CUDA_KERNELS_H
 
 #include "fi_attention_params.h"
+#include "fi_cache_params.h"
+#include "fi_merge_params.h"
+#include "fi_rope_params.h"
+#include "fi_rows_params.h"
+#include "fi_sample_params.h"
 
 /// One embedded text.
 typedef struct {

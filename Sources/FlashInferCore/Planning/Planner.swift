@@ -29,10 +29,31 @@ public enum Planner {
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, mode: Mode = .balanced,
         capacity: PlanSize? = nil
     ) throws(FlashInferError) -> Plan {
-        try check(mode, traits, processors)
-        var list = WorkList(processors: processors, items: geometryBound(problem, processors))
-        emit(problem, traits, processors, mode, into: &list)
-        let plan = list.plan(problem, traits)
+        let workers = try workers(mode, traits, processors)
+        let survey = try Survey(problem, traits)
+        let bound = try bound(survey, traits, processors, mode)
+        var itemIndptr = [Int32](repeating: 0, count: workers + 1)
+        var queueIndptr: [Int32] = []
+        queueIndptr.reserveCapacity(traits.tiles.count + 1)
+        var merges: [MergeItem] = []
+        var partialRows = 0
+        let items = [WorkItem](unsafeUninitializedCapacity: bound.itemCount) { items, itemCount in
+            merges = [MergeItem](unsafeUninitializedCapacity: bound.mergeCount) { merges, mergeCount in
+                itemIndptr.withUnsafeMutableBufferPointer { itemIndptr in
+                    var writer = WorkWriter(items: items, merges: merges, itemIndptr: itemIndptr)
+                    emitLists(survey, traits, workers, mode, into: &writer)
+                    queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
+                    emitQueues(survey, traits, processors, mode, into: &writer) { _, writer in
+                        queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
+                    }
+                    (itemCount, mergeCount) = (writer.count, writer.mergeCount)
+                    partialRows = writer.partialRows
+                }
+            }
+        }
+        let plan = Plan(
+            problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
+            merges: merges, partialRowCount: partialRows)
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan
@@ -42,15 +63,52 @@ public enum Planner {
     public static func measure(
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
-        try check(mode, traits, processors)
+        let workers = try workers(mode, traits, processors)
+        let survey = try Survey(problem, traits)
         var count = WorkCount()
-        emit(problem, traits, processors, mode, into: &count)
+        emitLists(survey, traits, workers, mode, into: &count)
+        emitQueues(survey, traits, processors, mode, into: &count) { _, _ in }
         return try checked(
             PlanSize(
-                itemCount: count.items, mergeCount: count.merges, partialRowCount: count.partialRows,
+                itemCount: count.items, mergeCount: count.mergeCount, partialRowCount: count.partialRows,
                 headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
                 blockCount: problem.geometry.blocks.indices.count))
     }
+
+    /// Items and merges that a plan has at most, from the survey alone: what to allocate.
+    private static func bound(
+        _ survey: Survey, _ traits: KernelTraits, _ processors: Int, _ mode: Mode
+    ) throws(FlashInferError) -> (itemCount: Int, mergeCount: Int) {
+        let uncut = survey.listItems + survey.queuedItems
+        switch mode {
+        case .unsplit: return (uncut, 0)
+        case .batchInvariant(let size):
+            var (items, merges) = (0, 0)
+            for tile in survey.lists + survey.queued {
+                let parts = KeyCuts(tile, every: size).count
+                let count = survey.heads[Int(tile.tile)].count
+                items += count * parts
+                if parts > 1 { merges += count }
+            }
+            guard items <= Int(Int32.max) else { throw .overflow("the plan's items") }
+            return (items, merges)
+        case .balanced:
+            var parts = survey.lists.isEmpty ? 0 : cutPartsOfLists(traits.listCount(processors))
+            if !survey.queued.isEmpty {
+                for tile in traits.tiles.indices where traits.tiles[tile].schedule == .queue {
+                    parts += cutPartsOfQueue(traits.queueWorkers(tile: tile, processors))
+                }
+            }
+            // A tile of two parts or more is one merge, and was one item before.
+            return (uncut + parts, parts / 2)
+        }
+    }
+
+    /// Parts of cut tiles that the workers' lists have in the balanced mode, at most: two for each worker but one.
+    static func cutPartsOfLists(_ workers: Int) -> Int { 2 * (workers - 1) }
+
+    /// Parts of cut tiles that a tile's queue has in the balanced mode, at most.
+    static func cutPartsOfQueue(_ workers: Int) -> Int { TailCuts.partsPerWorker * workers }
 
     /// Work items are numbered, and partial rows addressed, in 32 bits.
     private static func checked(_ size: PlanSize) throws(FlashInferError) -> PlanSize {
@@ -60,20 +118,26 @@ public enum Planner {
         return size
     }
 
-    /// About how many items a decode batch has; a hint for the first allocation.
-    private static func geometryBound(_ problem: AttentionProblem, _ processors: Int) -> Int {
-        problem.geometry.requestCount * problem.shape.kvHeads + processors
-    }
-
-    private static func check(_ mode: Mode, _ traits: KernelTraits, _ processors: Int) throws(FlashInferError) {
+    /// The number of workers; checks what they are made of.
+    static func workers(_ mode: Mode, _ traits: KernelTraits, _ processors: Int) throws(FlashInferError) -> Int {
         guard processors >= 1 else {
             throw .invalidArgument("processors", found: "\(processors)", expected: "1 or more")
+        }
+        let each = max(traits.workersPerProcessor, traits.tiles.reduce(1) { max($0, $1.blocksPerProcessor ?? 1) })
+        guard processors <= maximumWorkers / each else {
+            throw .invalidArgument(
+                "processors", found: "\(processors) of \(each) workers each",
+                expected: "\(maximumWorkers) workers at most")
         }
         if case .batchInvariant(let size) = mode, size < 1 || size % traits.kvGranularity != 0 {
             throw .invalidArgument(
                 "splitSize", found: "\(size)", expected: "a positive multiple of \(traits.kvGranularity)")
         }
+        return traits.listCount(processors)
     }
+
+    /// More workers than any device has; a plan's fixed tables are sized by them.
+    private static let maximumWorkers = 1 << 20
 
     private static func check(_ size: PlanSize, fits capacity: PlanSize) throws(FlashInferError) {
         guard size.itemCount <= capacity.itemCount else {
@@ -93,19 +157,6 @@ public enum Planner {
         }
         guard size.headDimVO == capacity.headDimVO else {
             throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")
-        }
-    }
-
-    private static func emit<Sink: WorkSink>(
-        _ problem: AttentionProblem, _ traits: KernelTraits, _ processors: Int, _ mode: Mode, into sink: inout Sink
-    ) {
-        switch mode {
-        case .balanced:
-            emitBalanced(problem, traits, processors, into: &sink)
-        case .batchInvariant(let splitSize):
-            emitFixed(problem, traits, processors, splitSize: splitSize, into: &sink)
-        case .unsplit:
-            emitFixed(problem, traits, processors, splitSize: .max, into: &sink)
         }
     }
 }

@@ -1,6 +1,3 @@
-internal import CFlashInferCPU
-public import FlashInferCore
-
 extension WeightRows {
     /// Writes row `row` as float32 to the first `columns` places of `out`.
     ///
@@ -12,7 +9,7 @@ extension WeightRows {
         guard out.count >= columns, let to = out.baseAddress, let from = pointer(to: row) else {
             throw .lengthMismatch("out", found: out.count, expected: columns)
         }
-        fi_weight_dequantize(format.kernelFormat, from, Int64(columns), to)
+        format.dequantize(from, count: columns, into: to)
     }
 
     /// Writes row `ids[i]` as float32 to `out[i * stride ..< i * stride + columns]`: an embedding look-up.
@@ -30,7 +27,7 @@ extension WeightRows {
         guard let to = out.baseAddress else { return }
         for (position, id) in ids.enumerated() {
             guard let from = pointer(to: Int(id)) else { return }
-            fi_weight_dequantize(format.kernelFormat, from, Int64(columns), to + position * stride)
+            format.dequantize(from, count: columns, into: to + position * stride)
         }
     }
 
@@ -63,27 +60,5 @@ extension WeightRows {
             Result { () throws(FlashInferError) in try body(buffer) }
         }
         try result.get()
-    }
-}
-
-extension WeightFormat {
-    /// The C name of the same format; raw values agree.
-    internal var kernelFormat: fi_weight_format { fi_weight_format(rawValue: UInt32(rawValue)) }
-}
-
-/// Checks of strided row-major matrices.
-internal enum Extent {
-    /// Throws unless `count` elements hold `rows` rows of `columns` at distance `stride`.
-    static func check(
-        _ name: String, count: Int, rows: Int, columns: Int, stride: Int
-    ) throws(FlashInferError) {
-        guard rows > 0 else { return }
-        guard stride >= columns || rows == 1 else {
-            throw .invalidArgument("\(name) stride", found: "\(stride)", expected: "at least \(columns), the columns")
-        }
-        let (reach, overflow) = (rows - 1).multipliedReportingOverflow(by: stride)
-        let (needed, carry) = reach.addingReportingOverflow(columns)
-        guard !overflow, !carry else { throw .overflow("\(name) stride") }
-        guard count >= needed else { throw .lengthMismatch(name, found: count, expected: needed) }
     }
 }

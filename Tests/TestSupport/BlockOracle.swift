@@ -1,17 +1,19 @@
-import FlashInferCore
-import TestSupport
+public import FlashInferCore
 
 /// The block formats, decoded by plain loops in float64, written from the format's description and not from the kernels.
-enum BlockOracle {
+public enum BlockOracle {
     /// One weight as the file means it: `product + minimum`, each exact.
-    struct Weight {
-        var product: Double
-        var minimum: Double
-        var value: Double { product + minimum }
+    public struct Weight {
+        /// The scaled integer, or the number.
+        public var product: Double
+        /// What is added to it.
+        public var minimum: Double
+        /// The weight.
+        public var value: Double { product + minimum }
     }
 
     /// All weights of `bytes`.
-    static func decode(_ format: WeightFormat, _ bytes: [UInt8]) -> [Weight] {
+    public static func decode(_ format: WeightFormat, _ bytes: [UInt8]) -> [Weight] {
         var weights: [Weight] = []
         for start in stride(from: 0, to: bytes.count, by: format.bytesPerBlock) {
             weights += block(format, Array(bytes[start..<start + format.bytesPerBlock]))
@@ -87,7 +89,7 @@ enum BlockOracle {
 }
 
 /// Random rows of any format: every bit pattern of the integers, scales of both signs and plausible size.
-func randomWeights(_ format: WeightFormat, elements: Int, using generator: inout SeededGenerator) -> [UInt8] {
+public func randomWeights(_ format: WeightFormat, elements: Int, using generator: inout SeededGenerator) -> [UInt8] {
     let blocks = elements / format.blockSize
     var bytes = (0..<blocks * format.bytesPerBlock).map { _ in UInt8.random(in: 0...255, using: &generator) }
     func put(_ value: Float16, at offset: Int) {
