@@ -55,8 +55,8 @@ struct EngineBenchmark: ParsableCommand {
         options.cacheType = dtype
         options.maximumBatchTokens = max(512, prompts.max() ?? 0, contexts.max() ?? 0)
         options.pageCount = 1024
-        guard let choice = DeviceChoice(device) else {
-            throw ValidationError("--device must be auto, cpu, cuda or cuda:N, not \(device)")
+        guard let choice = DeviceChoice(self.device) else {
+            throw ValidationError("--device must be auto, cpu, cuda or cuda:N, not \(self.device)")
         }
         let device = try choice.makeDevice(threads: common.threads)
         let source = try ModelSource.open(ModelStore().locate(model).path)
