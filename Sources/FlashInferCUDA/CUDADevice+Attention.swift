@@ -38,9 +38,10 @@ extension CUDADevice {
             let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
             parameters.tile = Int32(tile)
             parameters.queue_start = plan.queueStarts[tile]
+            parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
-            let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing)
+            let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing, processors: limits.processors)
             try launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
         }
     }

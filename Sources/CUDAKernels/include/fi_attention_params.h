@@ -42,9 +42,12 @@ typedef struct {
     /// the lists, then the queues; [lists + 1]: where each list's other items are.
     unsigned long long items, item_indptr;
     /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items: for captured launches, whose plan changes.
-    /// Others have 0 here, and exactly as many blocks as items, from `queue_start` on.
+    /// Others have 0 here, and the queue's items are the `queue_count` from `queue_start` on.
     unsigned long long queue_indptr;
-    int queue_start;
+    int queue_start, queue_count;
+    /// [tiles, slices, 2], uint32: items taken beyond each block's first, and blocks that have ended; zero before and after each
+    /// launch.
+    unsigned long long queue_cursors;
     /// [partial rows, slices], uint32, at each merge's first row (of each head): how many of its parts have arrived; zero before
     /// and after each launch.
     unsigned long long arrivals;

@@ -81,12 +81,31 @@ FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int r
     return end.factor * value_factor(p, item);
 }
 
-/// Whether a warp's outputs fit where its queries were.
-constexpr bool can_finish_alone = warps_n == 1 && FI_OUTPUT != 0 && padded_vo <= padded_qk && slice_vo % 16 == 0;
+/// Whether warps can end their rows alone: 16-bit outputs of rows that no other warp has keys of.
+constexpr bool can_finish_alone = warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0;
 
-/// Ends the rows of a warp that had their keys to itself, without waiting for other warps: only it read its queries, and its
-/// outputs take their place on the way out.
-FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 queries, int warp_row, float scale) {
+using OutputRows = Rows<padded_vo, 2>;
+
+/// Whether outputs can leave through the last stage, half of the warps' through its keys and half through its values, while the
+/// queries and the first stages of the next item arrive.
+constexpr bool has_room_beside =
+    can_finish_alone && warps_m % 2 == 0 && dim_qk % 16 == 0
+    && rows / 2 * OutputRows::stride <= keys * (KeyRows::stride < ValueRows::stride ? KeyRows::stride : ValueRows::stride);
+
+/// Whether outputs can leave through the queries' memory.
+constexpr bool has_room_in_queries = can_finish_alone && OutputRows::stride <= QueryRows::stride;
+
+/// Where a warp's outputs are staged: the address of its first row.
+FI_DEVICE uint32 staging(uint32 base, int warp_row, bool is_beside) {
+    if (!is_beside) return base + Shared::queries + warp_row * QueryRows::stride;
+    const int half = warp_row / (rows / 2), row = warp_row % (rows / 2);
+    const uint32 stage = half == 0 ? Shared::key_stages + (stages - 1) * keys * KeyRows::stride
+                                   : Shared::value_stages + (stages - 1) * keys * ValueRows::stride;
+    return base + stage + row * OutputRows::stride;
+}
+
+/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is memory of its own.
+FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, float scale) {
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
 #pragma unroll
@@ -106,12 +125,12 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
                 const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
                 if constexpr (is_narrow) {
                     // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
-                    store_shared(queries + QueryRows::offset(row, n + lane % 4 / 2) + lane % 2 * 8,
+                    store_shared(staged + OutputRows::offset(row - warp_row, n + lane % 4 / 2) + lane % 2 * 8,
                                  make_uint2(pack<type>(x[2 * h] * factor, y[2 * h] * factor),
                                             pack<type>(x[2 * h + 1] * factor, y[2 * h + 1] * factor)));
                 } else {
-                    store_shared(queries + QueryRows::offset(row, n) + lane % 4 * 4, pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
-                    store_shared(queries + QueryRows::offset(row, n + 1) + lane % 4 * 4, pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
+                    store_shared(staged + OutputRows::offset(row - warp_row, n) + lane % 4 * 4, pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
+                    store_shared(staged + OutputRows::offset(row - warp_row, n + 1) + lane % 4 * 4, pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
                 }
             }
         }
@@ -125,7 +144,7 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     for (int turn = 0; turn < warp_rows * chunks / warp_size; ++turn) {
         const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
         const uint64 to = of_row(address, row);
-        const uint4 v = load_shared128(queries + QueryRows::offset(warp_row + row, chunk));
+        const uint4 v = load_shared128(staged + OutputRows::offset(row, chunk));
         if (warp_row + row < item.row_count) pointer<uint4>(to)[chunk] = v;
     }
 }

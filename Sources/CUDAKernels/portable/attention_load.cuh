@@ -121,7 +121,6 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
         KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(those.keys_at + first, turn); });
         ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(those.values_at + first, turn); });
     }
-    copy_commit();
 }
 
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.

@@ -14,6 +14,7 @@ extension fi_attention_params {
         items = base + UInt64(layout.items)
         item_indptr = base + UInt64(layout.itemIndptr)
         arrivals = base + UInt64(layout.arrivals)
+        queue_cursors = base + UInt64(layout.queueCursors)
         block_indices = base + UInt64(layout.blockIndices)
         partial_output = base + UInt64(layout.partialOutput)
         partial_lse = base + UInt64(layout.partialLSE)

@@ -9,6 +9,7 @@ struct PlanLayout: Hashable {
     let partialOutput: Int
     let partialLSE: Int
     let arrivals: Int
+    let queueCursors: Int
     let items: Int
     let itemIndptr: Int
     let queueIndptr: Int
@@ -30,6 +31,7 @@ struct PlanLayout: Hashable {
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
         arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
+        queueCursors = take(Self.maximumTiles * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 8)
         items = take((size.itemCount + maximumWorkers) * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)

@@ -57,10 +57,11 @@ final class PreparedPlan: Sendable {
         plan.traits.tiles[tile].schedule == .lists ? plan.listItemCount > 0 : !plan.queue(ofTile: tile).isEmpty
     }
 
-    /// Thread blocks of a launch of a tile: all that the capacity can need where the launch is captured.
-    func blockCount(ofTile tile: Int, isCapturing: Bool) -> Int {
+    /// Thread blocks of a launch of a tile: one for each head of each list, or as many as a queue keeps busy at a time.
+    func blockCount(ofTile tile: Int, isCapturing: Bool, processors: Int) -> Int {
         if plan.traits.tiles[tile].schedule == .lists { return plan.workerCount * plan.traits.concurrentHeads }
-        return isCapturing ? capacity.itemCount : plan.queue(ofTile: tile).count
+        let resident = processors * tiles[tile].blocksPerProcessor
+        return isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident)
     }
 
     /// The loaded kernel of a tile.
