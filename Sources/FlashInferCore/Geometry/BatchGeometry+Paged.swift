@@ -50,8 +50,8 @@ extension BatchGeometry {
     /// Whether the first `count` of `pages` are in `0 ..< limit`.
     ///
     /// No branch and no comparison a page: of an id and of its distance to the largest, one is negative where the id is out of
-    /// range, and signs are gathered by `or`. That is three instructions for four pages on any x86-64, and ids come to 2.2 µs for
-    /// 32,768 pages, where taking their unsigned maximum took 9.
+    /// range, and signs are gathered by `or`. That is three instructions for four pages on any x86-64: a table of 32,768 pages is
+    /// checked in 3.1 µs, where taking the ids' unsigned maximum took 9.9.
     private static func areBelow(_ limit: Int, _ pages: UnsafeBufferPointer<Int32>, count: Int) -> Bool {
         guard count > 0, let base = UnsafeRawPointer(pages.baseAddress) else { return true }
         let largest = Int32(truncatingIfNeeded: min(max(limit, 0), Int(Int32.max)) - 1)

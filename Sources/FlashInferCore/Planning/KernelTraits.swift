@@ -11,11 +11,11 @@ public struct KernelTraits: Sendable, Hashable {
             /// Each worker runs a list of its own: equal shares, cut where a share ends. For work that reads memory.
             case lists
             /// Items are taken one after another by whoever is free: heads outside, longest rows first, so that neighbours
-            /// in time share keys; cut only where there are too few to go round. For work that computes.
+            /// in time share keys; cut only where the end would be uneven. For work that computes.
             case queue
         }
 
-        /// The largest number of packed rows of a request that uses this tile.
+        /// The largest number of packed rows of a request that uses this tile; of no account for the last tile.
         public var maximumRows: Int
 
         /// Packed rows per work item.

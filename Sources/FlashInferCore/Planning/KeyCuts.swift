@@ -31,7 +31,7 @@ struct KeyCuts {
         let units = max((end - 1) / unit - first + 1, 1)
         let least = (traits.minimumSplit + unit - 1) / unit
         var parts = max(min(wanted, units / least), 1)
-        // As many parts as the longest one asks for: three parts of 2, 2 and 1 units are no better than 2, 2, 1 by two more.
+        // No more parts than the longest one asks for: five units in four parts, of 2, 1, 1 and 1, are no better than 2, 2, 1.
         func trimmed(_ parts: Int) -> Int {
             let longest = (units + parts - 1) / parts
             return (units + longest - 1) / longest

@@ -34,17 +34,18 @@ struct LevelCutter {
     /// Where the items go, or `nil` where that is not balanced.
     func placement(_ survey: Survey, _ workers: Int) -> Placement? {
         var parts = Placement.Parts()
-        var partials = 0
+        var (partials, added) = (0, 0)
         var runs = ListedRuns(survey)
         while let run = runs.next() {
             let tile = run.tile
             let cuts = cuts(tile, heads: run.heads)
             let count = run.count * cuts.count
             if cuts.count > 1 { partials += count }
+            added += count - run.count
             parts.add(Placement.Row(tile, heads: run.heads, cuts), count: count)
         }
-        // What the capacity of plans promises.
-        if partials > Planner.cutPartsOfLists(workers) { return nil }
+        // What the capacity of plans promises, and what is allocated for one.
+        if partials > Planner.cutPartsOfLists(workers) || added > workers - 1 { return nil }
         let placement = Placement(parts, workers: workers)
         let isLevel =
             if let most = placement.mostItems {

@@ -1,8 +1,15 @@
-/// Shares a batch of attention out over processors: pure functions, no device.
+/// Shares a batch of attention out over workers: pure functions, no device.
 ///
-/// The balanced mode walks all tiles in order and gives each processor an equal share of the cost, cutting a tile's keys where
-/// a share ends, as Stream-K does for matrix products (arXiv 2301.03598). So there are at most `processors − 1` cuts however
-/// skewed the lengths, and the workspace is bounded by the processors, not by the batch.
+/// There are ``KernelTraits/workersPerProcessor`` workers a processor. Tiles whose ``KernelTraits/Tile/schedule`` is `.lists` are
+/// laid end to end, request by request, and each worker gets neighbours. In the balanced mode nothing is cut where whole tiles,
+/// or equal parts of those that are longer than a share, are level to within 1/32 of a share and the start of an item. Else the
+/// line is cut in equal shares, as Stream-K does for matrix products (arXiv 2301.03598). Either way a worker has at most two
+/// parts of cut tiles however skewed the lengths, and the workspace is bounded by the workers, not by the batch. Where there is too
+/// little work to give each worker ``KernelTraits/minimumSplit`` keys, the last workers get none.
+///
+/// Tiles whose schedule is `.queue` follow, tile kind by tile kind, in the order in which thread blocks take them: sections of
+/// (request, head) pairs whose keys the processors' common cache holds together, longest items first within a section. They are
+/// cut only in the balanced mode, and only those that would end after all others.
 public enum Planner {
     /// How work may be cut.
     public enum Mode: Sendable, Hashable {
@@ -19,12 +26,12 @@ public enum Planner {
     ///
     /// - Parameters:
     ///   - traits: the device's kernels, from its `kernelTraits(for:)`.
-    ///   - processors: how many workers to balance over, from ``DeviceLimits/processors``.
+    ///   - processors: the device's, from ``DeviceLimits/processors``; each has the traits' number of workers.
     ///   - capacity: where the plan is to be replayed in fixed buffers, their size, from
-    ///     ``capacity(maximumRequests:maximumQueries:maximumKeys:shape:traits:processors:mode:)``.
+    ///     ``capacity(maximumRequests:maximumQueries:maximumRequestQueries:maximumKeys:maximumBlocks:shape:traits:processors:mode:)``.
     /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)``, ``FlashInferError/overflow(_:)``, or
     ///   ``FlashInferError/invalidArgument(_:found:expected:)`` for a split size that is not a multiple of the granularity.
-    /// - Complexity: O(tiles + processors), and a logarithm of the processors for the modes other than balanced.
+    /// - Complexity: O(tiles + workers), and a logarithm of the rows of tiles where requests of different lengths share a queue.
     public static func plan(
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, mode: Mode = .balanced,
         capacity: PlanSize? = nil
@@ -93,14 +100,18 @@ public enum Planner {
             guard items <= Int(Int32.max) else { throw .overflow("the plan's items") }
             return (items, merges)
         case .balanced:
-            var parts = survey.lists.isEmpty ? 0 : cutPartsOfLists(traits.listCount(processors))
+            // Lists have a cut less than workers, each of which makes one item more and at most one merge. A queue's cut tile has
+            // two parts or more.
+            var items = survey.lists.isEmpty ? 0 : traits.listCount(processors) - 1
+            var merges = items
             if !survey.queued.isEmpty {
                 for tile in traits.tiles.indices where traits.tiles[tile].schedule == .queue {
-                    parts += cutPartsOfQueue(traits.queueWorkers(tile: tile, processors))
+                    let parts = cutPartsOfQueue(traits.queueWorkers(tile: tile, processors))
+                    items += parts
+                    merges += parts / 2
                 }
             }
-            // A tile of two parts or more is one merge, and was one item before.
-            return (uncut + parts, parts / 2)
+            return (uncut + items, merges)
         }
     }
 
