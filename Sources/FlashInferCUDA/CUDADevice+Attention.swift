@@ -37,7 +37,7 @@ extension CUDADevice {
         for tile in plan.tiles.indices where isCapturing || plan.uses(tile: tile) {
             let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
             parameters.tile = Int32(tile)
-            parameters.queue_start = plan.plan.queueIndptr[tile]
+            parameters.queue_start = plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
             let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing)
@@ -77,12 +77,14 @@ extension CUDADevice {
             try queue.fill(
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
-        try stage(plan, layout, in: workspace)
+        let items = DeviceItems(plan)
+        try stage(plan, items, layout, in: workspace)
         let constants = try attention.constants(for: plan.problem, queue: queue)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles,
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
+            queueStarts: items.queueIndptr,
             queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr))
         if let older {
             next.adopt(older)
@@ -93,7 +95,9 @@ extension CUDADevice {
     }
 
     /// One copy of everything that kernels read of a plan.
-    private func stage(_ plan: Plan, _ layout: PlanLayout, in workspace: MemoryRegion) throws(FlashInferError) {
+    private func stage(
+        _ plan: Plan, _ items: DeviceItems, _ layout: PlanLayout, in workspace: MemoryRegion
+    ) throws(FlashInferError) {
         let geometry = plan.problem.geometry
         let mask: [Int]
         switch plan.problem.variant.mask {
@@ -110,9 +114,9 @@ extension CUDADevice {
                     (to + (offset - start)).copyMemory(from: from, byteCount: source.count)
                 }
             }
-            if let base = bytes.baseAddress { plan.writeItems(to: base + (layout.items - start)) }
-            put(plan.itemIndptr, at: layout.itemIndptr)
-            put(plan.queueIndptr, at: layout.queueIndptr)
+            if let base = bytes.baseAddress { items.write(to: base + (layout.items - start)) }
+            put(items.restIndptr, at: layout.itemIndptr)
+            put(items.queueIndptr, at: layout.queueIndptr)
             put(mask, at: layout.maskIndptr)
             put(geometry.blocks.indices, at: layout.blockIndices)
         }

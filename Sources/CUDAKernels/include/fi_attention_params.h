@@ -38,7 +38,8 @@ typedef struct {
 
     fi_kv_tensor keys, values;
 
-    /// [items] of fi_attention_item; [workers + 1].
+    /// [items] of fi_attention_item: first the first item of each list (of tile -1 where a list has none), then the other items of
+    /// the lists, then the queues; [lists + 1]: where each list's other items are.
     unsigned long long items, item_indptr;
     /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items: for captured launches, whose plan changes.
     /// Others have 0 here, and exactly as many blocks as items, from `queue_start` on.

@@ -116,7 +116,10 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
         }
         run_item(p, index, 0, shared);
     } else {
-        const int *list = pointer<const int>(p.item_indptr) + blockIdx.x / p.list_heads;
-        for (int index = list[0]; index < list[1]; ++index) run_item(p, index, blockIdx.x % p.list_heads, shared);
+        // A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
+        const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
+        run_item(p, list, head, shared);
+        const int *rest = pointer<const int>(p.item_indptr) + list;
+        for (int index = rest[0]; index < rest[1]; ++index) run_item(p, index, head, shared);
     }
 }

@@ -117,13 +117,16 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
         }
     __syncwarp();
     constexpr int chunks = slice_vo / 8;
-    for (int id = lane; id < warp_rows * chunks; id += warp_size) {
-        const int row = warp_row + id / chunks, chunk = id % chunks;
-        if (row >= item.row_count) break;
-        const int query = item.query(p, row);
-        uint16 *to = pointer<uint16>(p.output) + (item.first_query + query) * p.output_token
-                     + item.query_head(p, row, query) * p.output_head + blockIdx.y * slice_vo + chunk * 8;
-        *reinterpret_cast<uint4 *>(to) = load_shared128(queries + QueryRows::offset(row, chunk));
+    // A lane for each of the warp's rows knows where it goes.
+    const int own = warp_row + min(lane, warp_rows - 1), query = item.query(p, own);
+    const uint64 address = p.output + 2 * ((item.first_query + query) * p.output_token
+                                           + item.query_head(p, own, query) * p.output_head + blockIdx.y * slice_vo);
+#pragma unroll
+    for (int turn = 0; turn < warp_rows * chunks / warp_size; ++turn) {
+        const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
+        const uint64 to = of_row(address, row);
+        const uint4 v = load_shared128(queries + QueryRows::offset(warp_row + row, chunk));
+        if (warp_row + row < item.row_count) pointer<uint4>(to)[chunk] = v;
     }
 }
 
@@ -203,14 +206,15 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
     // Parts have the rows of all their heads.
     const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
-    // This block's part is visible to all before its arrival is.
-    __threadfence();
+    // What the block wrote before the barrier is visible, through the one thread's release, before its arrival is; and what
+    // others wrote before theirs, through its acquisition, is to the block after the next barrier (PTX ISA, causality order).
     __syncthreads();
-    if (threadIdx.x == 0) arrived = atomicAdd(arrivals, 1);
+    if (threadIdx.x == 0) {
+        arrived = add_acquire_release(arrivals, 1);
+        if (arrived == parts - 1) *arrivals = 0;
+    }
     __syncthreads();
     if (arrived != parts - 1) return;
-    if (threadIdx.x == 0) *arrivals = 0;
-    __threadfence();
 
     // Parts are added in the order of their keys, so the result does not depend on who came last.
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
@@ -218,12 +222,15 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
     const float *lses = pointer<const float>(p.partial_lse) + first;
     const int lane = threadIdx.x % warp_size;
     for (int row = threadIdx.x / warp_size; row < count; row += warps) {
-        float maximum = negative_infinity(), sum = 0;
-        for (int part = lane; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
+        // A lane has every 32nd part; the first of them stays in a register.
+        const float first_lse = lane < parts ? __ldcg(lses + lane * stride + row) : negative_infinity();
+        float maximum = first_lse;
+        for (int part = lane + warp_size; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
         const float base = reference(maximum, 1);
-        for (int part = lane; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
+        float sum = exp2f(first_lse - base);
+        for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         if (lane == 0) {

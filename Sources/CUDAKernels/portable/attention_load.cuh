@@ -153,15 +153,25 @@ FI_DEVICE const uint16 *query_row(const fi_attention_params &p, const Item &item
            + item.query_head(p, row, query) * p.query_head;
 }
 
+/// A value that each lane computed for one of a warp's rows, for any lane: addresses of rows take tens of instructions.
+FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, own, row); }
+
 /// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
 FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
     if (!has_narrow_keys && dim_qk % 16 == 0 && p.query_is_aligned) {
-        constexpr int chunks = padded_qk / 8;
-        for (int id = threadIdx.x; id < rows * chunks; id += threads) {
-            const int row = id / chunks, chunk = id % chunks;
-            // Rows past the tile's get zeros, from an address that is there.
-            const bool is_there = row < item.row_count;
-            copy_async<16>(to + QueryRows::offset(row, chunk), query_row(p, item, is_there ? row : 0) + chunk * 8, is_there);
+        // Each warp copies rows of its own.
+        constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
+        const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
+        // Rows past the tile's get zeros, from an address that is there.
+        const int own = first + lane % own_rows;
+        const uint64 address = reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
+#pragma unroll
+        for (int turn = 0; turn < ceil_div(own_rows * chunks, warp_size); ++turn) {
+            const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
+            const uint64 from = of_row(address, row % warp_size);
+            if (own_rows * chunks % warp_size == 0 || row < own_rows)
+                copy_async<16>(to + QueryRows::offset(first + row, chunk), pointer<const uint16>(from) + chunk * 8,
+                               first + row < item.row_count);
         }
         return;
     }

@@ -48,7 +48,7 @@ constexpr int padded_qk = round_up(dim_qk, 16), padded_vo = round_up(slice_vo, 1
 constexpr int row_tiles = warp_rows / 16, key_tiles = warp_keys / 8, value_tiles = padded_vo / 8;
 
 static_assert(dim_vo % slice_vo == 0, "slices of a head are equal");
-static_assert(rows % (16 * warps_m) == 0, "a warp has whole row tiles");
+static_assert(rows % (16 * warps_m) == 0 && rows / warps <= warp_size, "a warp has whole row tiles, and a lane for each row");
 static_assert(keys % (16 * warps_n) == 0, "a warp has whole products' worth of keys");
 static_assert(!is_narrow || keys % (32 * warps_n) == 0, "8-bit elements are loaded for 32 keys at a time");
 static_assert(stages >= 2, "one stage is computed on while the next arrives");

@@ -46,3 +46,10 @@ FI_DEVICE uint4 load_shared128(uint32 from) {
     asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
     return v;
 }
+
+/// Adds, and returns what was there: everything before is visible to whoever sees the sum, and the other way round.
+FI_DEVICE uint32 add_acquire_release(uint32 *to, uint32 v) {
+    uint32 old;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(to), "r"(v) : "memory");
+    return old;
+}

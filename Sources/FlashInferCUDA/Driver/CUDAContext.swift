@@ -79,6 +79,16 @@ package final class CUDAContext: Sendable {
         return body(driver.functions)
     }
 
+    /// Runs what a thread that captures may not do, unless it says that it knows: loading code, which is no work of a stream.
+    package func whileCaptureIsRelaxed<Result: ~Copyable>(
+        _ body: () throws(FlashInferError) -> Result
+    ) throws(FlashInferError) -> Result {
+        var mode = Int32(FI_CU_CAPTURE_RELAXED)
+        try call("cuThreadExchangeStreamCaptureMode") { $0.cuThreadExchangeStreamCaptureMode(&mode) }
+        defer { release { $0.cuThreadExchangeStreamCaptureMode(&mode) } }
+        return try body()
+    }
+
     /// Frees something: errors have nowhere to go, and a lost context has freed it already.
     package func release(_ body: (borrowing fi_driver_table) -> fi_cu_status) {
         if isPoisoned.load(ordering: .relaxed) { return }

@@ -55,7 +55,8 @@ struct DynamicLibrary {
             call: "loading \(path)", message: "it has no function \(String(cString: missing)): it is too old. \(help)")
     }
 
-    /// "libx.so.2 and libx.so.1 where the system's loader looks, and in /a, /b": names and folders once each.
+    /// "libx.so.2 and libx.so.1 where the system's loader looks, in /a, /b, and in 3 folders of Python's packages": names and folders
+    /// once each, and Python's, of which there may be dozens, only counted.
     private static func summary(_ candidates: [String]) -> String {
         var names: [String] = []
         var folders: [String] = []
@@ -69,7 +70,11 @@ struct DynamicLibrary {
             if !folders.contains(folder) { folders.append(folder) }
         }
         if names.isEmpty { return "nothing" }
-        return names.joined(separator: " and ") + " where the system's loader looks"
-            + (folders.isEmpty ? "" : ", and in " + folders.joined(separator: ", "))
+        let python = folders.filter { $0.contains("-packages/") }
+        let others = folders.filter { !$0.contains("-packages/") }
+        var text = names.joined(separator: " and ") + " where the system's loader looks"
+        if !others.isEmpty { text += ", in " + others.joined(separator: ", ") }
+        if let first = python.first { text += ", and in \(python.count) folders of Python's packages such as \(first)" }
+        return text
     }
 }

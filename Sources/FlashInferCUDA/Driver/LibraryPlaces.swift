@@ -64,7 +64,7 @@ package enum LibraryPlaces {
         }
         for name in children(of: "/opt", startingWith: "") { add("/opt/\(name)/lib") }
         var seen: Set<String> = []
-        return sites.filter { seen.insert($0).inserted }
+        return sites.filter { seen.insert($0).inserted && FileSystem.exists($0) }
     }
 
     private static var workingFolder: String? {

@@ -30,7 +30,7 @@ struct PlanLayout: Hashable {
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
         arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
-        items = take(size.itemCount * MemoryLayout<fi_attention_item>.stride)
+        items = take((size.itemCount + maximumWorkers) * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)
         maskIndptr = take((size.requestCount + 1) * 8)

@@ -11,6 +11,8 @@ final class PreparedPlan: Sendable {
     let tiles: [AttentionTile]
     /// Addresses, sizes and settings; no tensors.
     let parameters: fi_attention_params
+    /// The item that each tile's queue starts with.
+    let queueStarts: [Int32]
     /// Where captured launches find their queues.
     let queueIndptrAddress: UInt64
     /// Kernels in use, by tile, chunk and scaling.
@@ -25,13 +27,14 @@ final class PreparedPlan: Sendable {
 
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile],
-        parameters: fi_attention_params, queueIndptrAddress: UInt64
+        parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64
     ) {
         self.plan = plan
         self.capacity = capacity
         self.heads = heads
         self.tiles = tiles
         self.parameters = parameters
+        self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
     }
 

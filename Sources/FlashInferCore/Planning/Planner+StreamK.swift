@@ -1,177 +1,168 @@
 extension Planner {
-    /// Gives each worker in turn an equal share of what is left, cutting a tile's keys where a share ends.
+    /// Lays all tiles end to end, cuts that line in equal shares, one a worker, and a tile's keys where a share ends (Stream-K,
+    /// arXiv 2301.03598).
+    ///
+    /// A share's end does not depend on how those before were rounded. So roundings do not add up, and a processor computes many
+    /// ends at a time: one after another, each waited 100 cycles for the last.
     static func emitStreamK<Sink: WorkSink>(
         _ survey: Survey, _ traits: KernelTraits, _ workers: Int, into sink: inout Sink
     ) {
-        var share = Share(survey, traits, workers: workers)
+        let shares = Shares(survey, traits, workers)
+        let cutter = ShareCutter(traits, shares)
+        var worker = 0
+        var shareEnd = shares.end(of: 0)
+        var position: Float64 = 0
         var runs = ListedRuns(survey)
         while let run = runs.next() {
-            let tile = run.tile
-            let cost = Float64(tile.cost(heads: run.heads))
+            var tile = CutTile(run)
+            let price = ShareCutter.Price(run)
+            let cost = Float64(run.tile.cost(heads: run.heads))
             let perCost = cost > 0 ? 1 / cost : 0
-            let keyCost = Float64(Float(run.heads) * tile.keyCost)
-            let price = Share.Price(fixed: Float64(tile.fixedCost), key: keyCost, perKey: 1 / keyCost)
-            var index = 0
-            while index < run.count {
-                // First the items that the worker has room for whole, then the one that it may have room for a part of.
-                let whole = share.takeWhole(upTo: run.count - index, cost: cost, perCost: perCost)
-                if whole > 0 {
-                    sink.advance(to: share.worker)
-                    sink.add(tile.item(heads: run.heads(index)), count: whole)
-                    index += whole
-                    if index == run.count { break }
+            let end = position + Float64(run.count) * cost
+            while worker < workers - 1, shareEnd < end {
+                let offset = shareEnd - position
+                let step = min(Int(offset * perCost), run.count - 1)
+                if step >= tile.step {
+                    tile.emitAll(before: step, into: &sink)
+                    let affordable = offset - Float64(step) * cost - price.fixed
+                    let key = cutter.place(affordable, in: tile.start, tile.end, from: tile.firstKey, price)
+                    tile.emit(before: key, into: &sink)
                 }
-                emit(tile, run.heads(index), price, &share, into: &sink)
-                index += 1
+                worker &+= 1
+                sink.advance(to: worker)
+                shareEnd = shares.end(of: worker)
             }
+            tile.emitAll(before: run.count, into: &sink)
+            position = end
         }
-    }
-
-    /// Emits one item, cut where the share ends.
-    @inline(__always)
-    private static func emit<Sink: WorkSink>(
-        _ tile: RowTile, _ heads: Range<Int>, _ price: Share.Price, _ share: inout Share, into sink: inout Sink
-    ) {
-        let (first, merge, rows) = (sink.partialRows, sink.mergeCount, Int(tile.rowCount) * heads.count)
-        let end = Int(tile.keyEnd)
-        var (start, parts) = (Int(tile.keyStart), 0)
-        while true {
-            let count = share.take(end - start, from: start, price)
-            sink.advance(to: share.worker)
-            if parts == 0, count == end - start {
-                sink.add(tile.item(heads: heads))
-                return
-            }
-            let keys = Range(uncheckedBounds: (start, start + count))
-            sink.add(tile.item(heads: heads, keys: keys, partialRow: first + parts * rows, merge: merge))
-            parts += 1
-            start += count
-            if start == end { break }
-            share.next(startCost: price.fixed)
-        }
-        sink.reserve(partialRows: parts * rows)
-        sink.add(tile.merge(heads: heads, partialRow: first, parts: parts))
     }
 }
 
-/// What is left to be given out, and to whom.
-private struct Share {
-    /// The worker whose turn it is.
-    private(set) var worker = 0
-    /// What it can still take.
-    private var budget: Float64
-    /// What it was given in the first place.
-    private var full: Float64
-    /// The cost that was left when its turn came.
-    private var left: Float64
-    /// Whether it has taken nothing yet.
-    private var isFresh = true
-    /// Set aside for each worker but the first: the cost of starting the rest of what was cut before it. Were it added to what is
-    /// left only when a cut is made, the last workers would pay for the cuts of all: with 400 cuts, 15 % of a share.
-    private let reserve: Float64
-    /// What it may take beyond its budget: cutting costs more than 1/64 of a share evens out.
-    private var slack: Float64
-    private let workers: Int
-    /// `1 / n` for `n` workers: a division in every share waits for the one before.
-    private let perWorkers: [Float64]
+/// The items of a run as they are emitted: those before `step` are, and of `step` the keys before `start`.
+private struct CutTile {
+    private let run: ListedRun
+    private(set) var step = 0
+    private(set) var start: Int
+    private var parts = 0
+    private var merge = 0
+    private var firstRow = 0
+    let firstKey: Int
+    let end: Int
+
+    @inline(__always)
+    init(_ run: ListedRun) {
+        self.run = run
+        (firstKey, end) = (Int(run.tile.keyStart), Int(run.tile.keyEnd))
+        start = firstKey
+    }
+
+    /// Emits all that is left of the items before `other`.
+    @inline(__always)
+    mutating func emitAll<Sink: WorkSink>(before other: Int, into sink: inout Sink) {
+        if other <= step { return }
+        if parts > 0 { emit(before: end, into: &sink) }
+        if other > step {
+            sink.add(run.tile.item(heads: run.heads(step)), count: other &- step)
+            step = other
+        }
+    }
+
+    /// Emits the keys before `key` of the current item, which is next then if that is all of them.
+    @inline(__always)
+    mutating func emit<Sink: WorkSink>(before key: Int, into sink: inout Sink) {
+        let heads = run.heads(step)
+        if parts == 0 {
+            if key == end {
+                sink.add(run.tile.item(heads: heads))
+                step &+= 1
+                return
+            }
+            (merge, firstRow) = (sink.mergeCount, sink.partialRows)
+        }
+        if key == start { return }
+        let rows = Int(run.tile.rowCount) &* heads.count
+        let keys = Range(uncheckedBounds: (start, key))
+        sink.add(run.tile.item(heads: heads, keys: keys, partialRow: firstRow &+ parts &* rows, merge: merge))
+        parts &+= 1
+        start = key
+        if key == end {
+            sink.reserve(partialRows: parts &* rows)
+            sink.add(run.tile.merge(heads: heads, partialRow: firstRow, parts: parts))
+            step &+= 1
+            (parts, start) = (0, firstKey)
+        }
+    }
+}
+
+/// Where each worker's share of the line of all tiles ends.
+private struct Shares {
+    /// What each worker does.
+    let size: Float64
+    /// Set aside for each worker but the first: the cost of starting the rest of what was cut before it.
+    private let restart: Float64
+
+    init(_ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
+        restart = Float64(traits.tiles.reduce(0) { $1.schedule == .lists ? max($0, $1.fixedCost) : $0 })
+        size = (survey.listCost + Float64(workers - 1) * restart) / Float64(workers)
+    }
+
+    @inline(__always)
+    func end(of worker: Int) -> Float64 { Float64(worker + 1) * size - Float64(worker) * restart }
+}
+
+/// Where a tile is cut whose keys a share's end falls among.
+private struct ShareCutter {
     private let granularity: Int
     private let perGranule: Float64
     private let minimumSplit: Int
+    /// A share may be off by this: a cut costs more than it evens out.
+    private let slack: Float64
 
-    init(_ survey: Survey, _ traits: KernelTraits, workers: Int) {
-        self.workers = workers
-        perWorkers = (0...workers).map { 1 / Float64($0) }
-        reserve = Float64(traits.tiles.reduce(0) { $1.schedule == .lists ? max($0, $1.fixedCost) : $0 })
-        left = survey.listCost + Float64(workers - 1) * reserve
+    init(_ traits: KernelTraits, _ shares: Shares) {
         granularity = traits.kvGranularity
         perGranule = 1 / Float64(traits.kvGranularity)
         minimumSplit = traits.minimumSplit
-        full = left / Float64(workers)
-        budget = full
-        slack = full * (1 / 64)
-    }
-
-    /// Takes an item of this cost for the current worker if it has room for all of it.
-    @inline(__always)
-    mutating func takeWhole(_ cost: Float64) -> Bool {
-        guard cost <= budget + slack || worker == workers - 1 else { return false }
-        budget -= cost
-        isFresh = false
-        return true
-    }
-
-    /// Takes as many of `count` items of this cost as the current worker has room for.
-    @inline(__always)
-    mutating func takeWhole(upTo count: Int, cost: Float64, perCost: Float64) -> Int {
-        if worker == workers - 1 { return count }
-        let room = max((budget + slack) * perCost, 0)
-        let taken = room < Float64(count) ? Int(room) : count
-        budget -= Float64(taken) * cost
-        if taken > 0 { isFresh = false }
-        return taken
+        slack = shares.size / 64
     }
 
     /// What an item costs: its start, and each key; and how many keys a unit of cost buys.
     struct Price {
-        var fixed: Float64
-        var key: Float64
-        var perKey: Float64
-    }
+        let fixed: Float64
+        let key: Float64
+        let perKey: Float64
 
-    /// How many of `rest` keys from `start` on the current worker takes; moves on to the next worker first where the current has
-    /// too little room to be worth a cut. Where this is not all, ``next(startCost:)`` is to be called after.
-    @inline(__always)
-    mutating func take(_ rest: Int, from start: Int, _ price: Price) -> Int {
-        if takeWhole(price.fixed + Float64(rest) * price.key) { return rest }
-        let affordable = max((budget - price.fixed) * price.perKey, 0)
-        let count = multiple(near: start, plus: affordable, rest) - start
-        if count >= minimumSplit, rest - count >= minimumSplit {
-            budget -= price.fixed + Float64(count) * price.key
-            return count
+        @inline(__always)
+        init(_ run: ListedRun) {
+            fixed = Float64(run.tile.fixedCost)
+            key = Float64(Float(run.heads) * run.tile.keyCost)
+            perKey = 1 / key
         }
-        return takeNearest(rest, from: start, price)
     }
 
-    /// As `take`, where the place to cut at leaves a part too short: cuts at the nearest place that does not, or takes nothing,
-    /// or all, whichever comes nearest to the share.
+    /// The key before which to cut when the share has `affordable` left for keys from `first` on, of which those before `start`
+    /// are gone: `start` where the share gets none of the rest, `end` where it gets all.
+    @inline(__always)
+    func place(
+        _ affordable: Float64, in start: Int, _ end: Int, from first: Int, _ price: Price
+    ) -> Int {
+        let wanted = Float64(first) + min(max(affordable * price.perKey, 0), Float64(end &- first))
+        let key = Int(wanted * perGranule + 0.5) &* granularity
+        let (before, after) = (key &- start, end &- key)
+        if min(before, after) >= minimumSplit, Float64(min(before, after)) * price.key > slack { return key }
+        return nearest(wanted, start, end, price)
+    }
+
+    /// The nearest place to `wanted` that leaves both parts long enough, or either end of the rest, if that is nearer or a cut is
+    /// not worth its cost.
     @inline(never)
-    private mutating func takeNearest(_ rest: Int, from start: Int, _ price: Price) -> Int {
-        while true {
-            let cost = price.fixed + Float64(rest) * price.key
-            if takeWhole(cost) { return rest }
-            let affordable = max((budget - price.fixed) * price.perKey, 0)
-            let low = (start + minimumSplit + granularity - 1) / granularity * granularity
-            let high = max(start + rest - minimumSplit, 0) / granularity * granularity
-            let count = min(max(multiple(near: start, plus: affordable, rest), low), high) - start
-            let off = high >= low ? abs(Float64(count) - affordable) * price.key : .infinity
-            let over = cost - budget
-            if !isFresh, budget <= min(off, over) {
-                next(startCost: 0)
-            } else if over <= off {
-                budget -= cost
-                return rest
-            } else {
-                budget -= price.fixed + Float64(count) * price.key
-                return count
-            }
-        }
-    }
-
-    /// The multiple of the granularity nearest to `affordable` of `rest` keys after `start`.
-    @inline(__always)
-    private func multiple(near start: Int, plus affordable: Float64, _ rest: Int) -> Int {
-        Int((Float64(start) + min(affordable, Float64(rest))) * perGranule + 0.5) &* granularity
-    }
-
-    /// The next worker's share is an equal part of what is left, so that no over- or underrun adds up. `startCost` is the cost of
-    /// starting the rest of a cut item, which comes on top of the item's own, or 0 where nothing was cut.
-    @inline(__always)
-    mutating func next(startCost: Float64) {
-        left -= full - budget
-        worker += 1
-        full = max(left, 0) * perWorkers[workers - worker]
-        budget = full - (reserve - startCost)
-        slack = full * (1 / 64)
-        isFresh = true
+    private func nearest(_ wanted: Float64, _ start: Int, _ end: Int, _ price: Price) -> Int {
+        func off(_ key: Int) -> Float64 { abs(Float64(key) - wanted) * price.key }
+        let side = off(start) < off(end) ? start : end
+        if off(side) <= slack { return side }
+        let low = (start + minimumSplit + granularity - 1) / granularity * granularity
+        let high = max(end - minimumSplit, 0) / granularity * granularity
+        if high < low { return side }
+        let key = min(max(Int(wanted * perGranule + 0.5) * granularity, low), high)
+        return off(key) < off(side) ? key : side
     }
 }

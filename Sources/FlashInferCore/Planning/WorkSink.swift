@@ -56,8 +56,10 @@ struct WorkWriter: WorkSink {
     private(set) var mergeCount = 0
     private(set) var partialRows = 0
     private var worker = 0
-    private let items: UnsafeMutableBufferPointer<WorkItem>
-    private let merges: UnsafeMutableBufferPointer<MergeItem>
+    private let items: UnsafeMutablePointer<WorkItem>
+    private let itemLimit: Int
+    private let merges: UnsafeMutablePointer<MergeItem>
+    private let mergeLimit: Int
     /// `[workers + 1]`; the entries up to the current worker's are written.
     private let itemIndptr: UnsafeMutableBufferPointer<Int32>
 
@@ -65,35 +67,40 @@ struct WorkWriter: WorkSink {
         items: UnsafeMutableBufferPointer<WorkItem>, merges: UnsafeMutableBufferPointer<MergeItem>,
         itemIndptr: UnsafeMutableBufferPointer<Int32>
     ) {
-        (self.items, self.merges, self.itemIndptr) = (items, merges, itemIndptr)
+        // An empty buffer may have no address, and is never written to.
+        self.items = items.baseAddress ?? UnsafeMutablePointer(bitPattern: 64)!
+        self.merges = merges.baseAddress ?? UnsafeMutablePointer(bitPattern: 64)!
+        (itemLimit, mergeLimit) = (items.count, merges.count)
+        self.itemIndptr = itemIndptr
         itemIndptr[0] = 0
     }
 
+    // A wrong count would write past the end, so limits are checked in release builds too.
+
     @inline(__always)
     mutating func add(_ item: WorkItem) {
-        // A wrong count would write past the end, so this is checked in release builds too.
-        precondition(count < items.count, "more items than were counted")
-        (items.baseAddress! + count).initialize(to: item)
-        count += 1
+        precondition(count < itemLimit, "more items than were counted")
+        (items + count).initialize(to: item)
+        count &+= 1
     }
 
     @inline(__always)
     mutating func add(_ item: WorkItem, count added: Int) {
-        precondition(added <= items.count - count, "more items than were counted")
+        precondition(added <= itemLimit &- count, "more items than were counted")
         var item = item
-        let base = items.baseAddress! + count
+        let base = items + count
         for index in 0..<added {
             (base + index).initialize(to: item)
             item.headStart &+= item.headCount
         }
-        count += added
+        count &+= added
     }
 
     @inline(__always)
     mutating func add(_ merge: MergeItem) {
-        precondition(mergeCount < merges.count, "more merges than were counted")
-        (merges.baseAddress! + mergeCount).initialize(to: merge)
-        mergeCount += 1
+        precondition(mergeCount < mergeLimit, "more merges than were counted")
+        (merges + mergeCount).initialize(to: merge)
+        mergeCount &+= 1
     }
 
     @inline(__always)
@@ -102,7 +109,7 @@ struct WorkWriter: WorkSink {
     @inline(__always)
     mutating func advance(to worker: Int) {
         while self.worker < worker {
-            self.worker += 1
+            self.worker &+= 1
             itemIndptr[self.worker] = Int32(truncatingIfNeeded: count)
         }
     }

@@ -6,7 +6,8 @@ extension WeightFormat {
     package func dequantize(_ row: UnsafeRawPointer, count: Int, into out: UnsafeMutablePointer<Float>) {
         switch self {
         case .float32: UnsafeMutableRawPointer(out).copyMemory(from: row, byteCount: 4 * count)
-        case .float16: for index in 0..<count { out[index] = HalfPrecision.float(halfBits: Self.bits16(row, 2 * index)) }
+        case .float16:
+            for index in 0..<count { out[index] = HalfPrecision.float(halfBits: Self.bits16(row, 2 * index)) }
         case .bfloat16:
             for index in 0..<count { out[index] = Float(bitPattern: UInt32(Self.bits16(row, 2 * index)) << 16) }
         case .q40, .q41, .q50, .q51, .q80, .q4K, .q5K, .q6K:

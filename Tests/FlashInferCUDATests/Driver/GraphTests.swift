@@ -31,6 +31,25 @@ struct GraphTests {
         }
     }
 
+    @Test func aGraphKeepsItsDevice() throws {
+        let folder = try TemporaryFolder()
+        try FakeDriver.with { fake in
+            var graph: (any DeviceGraph)?
+            do {
+                let device = try fake.device(source: TestKernels.source(in: folder))
+                let kernel = try device.kernel(TestKernels.add())
+                graph = try device.capture { () throws(FlashInferError) in
+                    try device.launch(kernel, grid: (1, 1, 1), TestKernels.Params(address: 0, count: 1, value: 2))
+                }
+            }
+            #expect(fake.live("module") == 1 && fake.live("stream") == 1)
+            try graph?.replay()
+            graph = nil
+            #expect(fake.live("module") == 0 && fake.live("stream") == 0 && fake.live("context") == 0)
+            #expect(fake.read { $0.launches.count } == 1)
+        }
+    }
+
     @Test func whatCannotBeRecordedIsRefused() throws {
         try FakeDriver.with { fake in
             let device = try fake.device()

@@ -1,4 +1,5 @@
 import FlashInferCUDA
+import Foundation
 import TestSupport
 import Testing
 
@@ -75,6 +76,23 @@ struct KernelKeyTests {
         for (name, text) in KernelTexts.shipped.texts {
             #expect(throws: Never.self) { try KernelTexts.shipped.closure(of: name) }
             #expect(!text.contains("#include <"), "\(name)")
+        }
+    }
+
+    /// A file that is not in the list would be found missing only by the kernel that includes it.
+    @Test func theListOfShippedTextsIsComplete() throws {
+        let module = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("../../../Sources/CUDAKernels").standardizedFileURL.path
+        guard let files = FileManager.default.enumerator(atPath: module) else { return }
+        var expected: [String] = []
+        for case let file as String in files {
+            if file.hasSuffix(".cuh") { expected.append(file) }
+            if file.hasPrefix("include/fi_"), file.hasSuffix(".h") { expected.append(String(file.dropFirst(8))) }
+        }
+        #expect(KernelTexts.shipped.texts.map(\.name) == expected.sorted())
+        for (name, text) in KernelTexts.shipped.texts {
+            let path = module + (name.contains("/") ? "/" : "/include/") + name
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == text, "\(name) was changed after the build")
         }
     }
 

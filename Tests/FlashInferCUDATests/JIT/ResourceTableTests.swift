@@ -32,11 +32,12 @@ struct ResourceTableTests {
 
     @Test func comesBackAsItWent() throws {
         var table = ResourceTable(version: v13)
-        table.rows[key("b/k")] = .init(resources: KernelResources(registers: 10, sharedByteCount: 20))
+        table.rows[key("b of two words")] = .init(resources: KernelResources(registers: 10, sharedByteCount: 20))
         table.rows[key("a/k")] = .init(
             resources: KernelResources(registers: 255, stackByteCount: 8, spillByteCount: 16), reason: "once a tile")
         #expect(try ResourceTable(text: table.text) == table)
-        #expect(table.text.hasSuffix("nvrtc 13.0\nsm_90a 255 0 8 16 a/k  # once a tile\nsm_90a 10 20 0 0 b/k\n"))
+        #expect(
+            table.text.hasSuffix("nvrtc 13.0\nsm_90a 255 0 8 16 a/k  # once a tile\nsm_90a 10 20 0 0 b of two words\n"))
     }
 
     @Test(arguments: ["", "sm_90a 1 2 3 4 k", "nvrtc 13.0\nsm_90a 1 2 3 k", "nvrtc 13.0\nsm_x 1 2 3 4 k"])

@@ -3,6 +3,11 @@ import FlashInferCUDA
 import Foundation
 import Synchronization
 
+/// A C function has no object to belong to: it finds the fake that runs.
+private func withFakeLibrary(_ body: (inout FakeCUBLASLt.State) -> Int32) -> Int32 {
+    FakeCUBLASLt.current.state.withLock { body(&$0) }
+}
+
 /// A matrix-product library in plain loops over a ``FakeDriver``'s memory, written from cuBLASLt's description: matrices by
 /// columns, leading dimensions, `D = A · B + beta · C + bias`.
 ///
@@ -40,7 +45,7 @@ final class FakeCUBLASLt: Sendable {
 
     let state = Mutex(State())
 
-    nonisolated(unsafe) private static var current = FakeCUBLASLt()
+    nonisolated(unsafe) fileprivate static var current = FakeCUBLASLt()
 
     /// A fresh library.
     static func start() -> (fake: FakeCUBLASLt, library: CUBLASLt) {
@@ -52,29 +57,27 @@ final class FakeCUBLASLt: Sendable {
 
     func change(_ body: (inout State) -> Void) { state.withLock { body(&$0) } }
 
-    private static func with(_ body: (inout State) -> Int32) -> Int32 { current.state.withLock { body(&$0) } }
-
     private static func table() -> fi_cublaslt_table {
         var table = fi_cublaslt_table()
         table.cublasLtGetVersion = { 130_000 }
-        table.cublasLtGetStatusName = { _ in UnsafePointer(fakeName) }
+        table.cublasLtGetStatusName = { _ in UnsafePointer(FakeCUBLASLt.fakeName) }
         table.cublasLtCreate = { handle in
             // As the real library: nothing works without a context.
             guard FakeDriver.current.read({ $0.requireContext() }) == 0 else { return 1 }
-            return with { $0.make(handle) }
+            return withFakeLibrary { $0.make(handle) }
         }
-        table.cublasLtDestroy = { handle in with { $0.destroy(handle) } }
+        table.cublasLtDestroy = { handle in withFakeLibrary { $0.destroy(handle) } }
         table.cublasLtMatmulDescCreate = { product, compute, scale in
-            with { state in
+            withFakeLibrary { state in
                 guard compute == 68, scale == 0 else { return 15 }
                 let status = state.make(product)
-                state.products[product.pointee] = Product()
+                state.products[product.pointee] = FakeCUBLASLt.Product()
                 return status
             }
         }
-        table.cublasLtMatmulDescDestroy = { product in with { $0.destroy(product) } }
+        table.cublasLtMatmulDescDestroy = { product in withFakeLibrary { $0.destroy(product) } }
         table.cublasLtMatmulDescSetAttribute = { product, attribute, value, bytes in
-            with { state in
+            withFakeLibrary { state in
                 switch (Int(attribute), bytes) {
                 case (FI_CUBLAS_PRODUCT_TRANSPOSE_A, 4):
                     state.products[product]?.isATransposed = value.loadUnaligned(as: Int32.self) == 1
@@ -88,25 +91,26 @@ final class FakeCUBLASLt: Sendable {
             }
         }
         table.cublasLtMatrixLayoutCreate = { layout, type, rows, columns, stride in
-            with { state in
+            withFakeLibrary { state in
                 guard stride >= Int64(rows) else { return 7 }
                 let status = state.make(layout)
-                state.layouts[layout.pointee] = Layout(type: type, rows: rows, columns: columns, stride: stride)
+                state.layouts[layout.pointee] = FakeCUBLASLt.Layout(
+                    type: type, rows: rows, columns: columns, stride: stride)
                 return status
             }
         }
-        table.cublasLtMatrixLayoutDestroy = { layout in with { $0.destroy(layout) } }
+        table.cublasLtMatrixLayoutDestroy = { layout in withFakeLibrary { $0.destroy(layout) } }
         table.cublasLtMatrixLayoutSetAttribute = { layout, attribute, value, bytes in
-            with { state in
+            withFakeLibrary { state in
                 guard attribute == Int32(FI_CUBLAS_LAYOUT_COLUMNS), bytes == 8 else { return 7 }
                 state.layouts[layout]?.columns = value.loadUnaligned(as: UInt64.self)
                 return 0
             }
         }
-        table.cublasLtMatmulPreferenceCreate = { preference in with { $0.make(preference) } }
-        table.cublasLtMatmulPreferenceDestroy = { preference in with { $0.destroy(preference) } }
+        table.cublasLtMatmulPreferenceCreate = { preference in withFakeLibrary { $0.make(preference) } }
+        table.cublasLtMatmulPreferenceDestroy = { preference in withFakeLibrary { $0.destroy(preference) } }
         table.cublasLtMatmulPreferenceSetAttribute = { preference, attribute, value, bytes in
-            with { state in
+            withFakeLibrary { state in
                 let number =
                     bytes == 8 ? value.loadUnaligned(as: UInt64.self) : UInt64(value.loadUnaligned(as: UInt32.self))
                 state.preferences[preference, default: [:]][attribute] = number
@@ -114,7 +118,7 @@ final class FakeCUBLASLt: Sendable {
             }
         }
         table.cublasLtMatmulAlgoGetHeuristic = { _, product, _, b, _, _, preference, _, results, found in
-            with { state in
+            withFakeLibrary { state in
                 state.questions.append(state.preferences[preference] ?? [:])
                 if state.refusesBias, state.products[product]?.hasBias ?? false { return 15 }
                 results.pointee = fi_cublas_heuristic()
@@ -131,22 +135,22 @@ final class FakeCUBLASLt: Sendable {
             let asked = algorithm.pointee.data.0
             let scales = (alpha.loadUnaligned(as: Float.self), beta.loadUnaligned(as: Float.self))
             guard size == 1024, c == d else { return 7 }
-            return with { state in
+            return withFakeLibrary { state in
                 state.runs += 1
                 state.workspaces.insert(workspace)
                 guard let product = state.products[product], let weights = state.layouts[aLayout],
                     let input = state.layouts[bLayout], let output = state.layouts[dLayout]
                 else { return 7 }
                 if state.isExact, asked != input.columns { return 15 }
-                return multiply(product, (weights, a), (input, b), (output, d), scales)
+                return FakeCUBLASLt.multiply(product, (weights, a), (input, b), (output, d), scales)
             }
         }
         return table
     }
 
-    nonisolated(unsafe) private static let fakeName = "CUBLAS_STATUS_FAKE".withCString { strdup($0)! }
+    nonisolated(unsafe) fileprivate static let fakeName = "CUBLAS_STATUS_FAKE".withCString { strdup($0)! }
 
-    private static func multiply(
+    fileprivate static func multiply(
         _ product: Product, _ a: (Layout, UInt), _ b: (Layout, UInt), _ d: (Layout, UInt), _ scales: (Float, Float)
     ) -> Int32 {
         let (weights, input, output) = (a.0, b.0, d.0)

@@ -6,6 +6,8 @@ import Testing
 
 /// Appends to a cache and copies of pages on the GPU.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct CacheGPUTests {
+    private let gpu = GPUScope()
+
     @Test(arguments: [KVLayout.nhd, .hnd], DType.allCases.filter(\.isCacheType))
     func appendIsTheCPUs(layout: KVLayout, cacheType: DType) throws {
         var random = OpsRandom(41)
@@ -20,19 +22,19 @@ import Testing
                         layout == .nhd ? [pages, pageSize, heads, dim] : [pages, heads, pageSize, dim]
                     }
                     let padding = dimK == 32 ? 0 : 5
-                    let keyCache = try GPUTensor(cacheType, shape(dimK), padding: padding)
-                    let valueCache = try GPUTensor(cacheType, shape(dimV), padding: padding)
-                    let keys = try GPUTensor(
+                    let keyCache = try gpu.tensor(cacheType, shape(dimK), padding: padding)
+                    let valueCache = try gpu.tensor(cacheType, shape(dimV), padding: padding)
+                    let keys = try gpu.tensor(
                         sources.first, [tokens, heads, dimK], padding: padding,
                         values: random.normals(tokens * heads * dimK, scale: 40))
-                    let values = try GPUTensor(
+                    let values = try gpu.tensor(
                         sources.second, [tokens, heads, dimV], values: random.normals(tokens * heads * dimV, scale: 40))
-                    let perHead = try GPUTensor(.float32, [heads], values: [0.5, 1, 4])
+                    let perHead = try gpu.tensor(.float32, [heads], values: [0.5, 1, 4])
                     let scales = { (view: TensorView?) in
                         dimK == 32 ? KVScales() : KVScales(key: 0.25, value: 2, keyPerHead: view)
                     }
                     let hostSlots = try KVSlots(slots: slots, pageSize: pageSize)
-                    let table = try GPUTensor(
+                    let table = try gpu.tensor(
                         .int32, [2, tokens], values: (hostSlots.blocks + hostSlots.rows).map(Double.init))
                     try runOnGPU(
                         .appendKV(
@@ -66,9 +68,9 @@ import Testing
     @Test func slotsOutsideOfTheCacheAreNotStored() throws {
         let wild: [Int32] = [0, .max, 3, -1, 2, .min, 1, 0]
         let rows: [Int32] = [4, 0, -1, 0, .max, 0, 2, .min]
-        let table = try GPUTensor(.int32, [2, 8], values: (wild + rows).map(Double.init))
-        let source = try GPUTensor(.float32, [8, 1, 8], values: [Double](repeating: 5, count: 64))
-        let (keys, values) = (try GPUTensor(.float32, [3, 4, 1, 8]), try GPUTensor(.float32, [3, 4, 1, 8]))
+        let table = try gpu.tensor(.int32, [2, 8], values: (wild + rows).map(Double.init))
+        let source = try gpu.tensor(.float32, [8, 1, 8], values: [Double](repeating: 5, count: 64))
+        let (keys, values) = (try gpu.tensor(.float32, [3, 4, 1, 8]), try gpu.tensor(.float32, [3, 4, 1, 8]))
         try runOnGPU(
             .appendKV(
                 AppendKVOperation(
@@ -82,20 +84,20 @@ import Testing
             #expect(tensor.host.paddingIsIntact)
         }
         // A ragged cache of six rows: block and row together say where.
-        let ragged = try GPUTensor(.float32, [6, 1, 8])
-        let places = try GPUTensor(.int32, [2, 3], values: [4, 4, 5, 1, 2, Double(Int32.max)])
+        let ragged = try gpu.tensor(.float32, [6, 1, 8])
+        let places = try gpu.tensor(.int32, [2, 3], values: [4, 4, 5, 1, 2, Double(Int32.max)])
         try runOnGPU(
             .appendKV(
                 AppendKVOperation(
                     keys: source.view.slice(0..<3), values: source.view.slice(0..<3),
-                    cache: try .ragged(keys: ragged.view, values: try GPUTensor(.float32, [6, 1, 8]).view),
+                    cache: try .ragged(keys: ragged.view, values: try gpu.tensor(.float32, [6, 1, 8]).view),
                     slots: try KVSlots(table: places.view))))
         #expect(try ragged.fetch().enumerated().allSatisfy { $0.offset >= 40 ? $0.element == 5 : $0.element.isNaN })
     }
 
     @Test func slotsOfALaterStepReplaceThoseKept() throws {
-        let source = try GPUTensor(.float32, [2, 1, 4], values: [1, 1, 1, 1, 2, 2, 2, 2])
-        let (keys, values) = (try GPUTensor(.float32, [4, 2, 1, 4]), try GPUTensor(.float32, [4, 2, 1, 4]))
+        let source = try gpu.tensor(.float32, [2, 1, 4], values: [1, 1, 1, 1, 2, 2, 2, 2])
+        let (keys, values) = (try gpu.tensor(.float32, [4, 2, 1, 4]), try gpu.tensor(.float32, [4, 2, 1, 4]))
         let cache = try KVCacheView.paged(keys: keys.view, values: values.view)
         for slots in [[Int32(0), 7], [0, 7], [3, 5], [0, 7]] {
             try runOnGPU(
@@ -119,7 +121,7 @@ import Testing
             let shape = layout == .nhd ? [pages, 2, 3, 5, dim] : [pages, 2, 5, 3, dim]
             let page = 2 * 15 * dim
             let type: DType = trial % 3 == 0 ? .bfloat16 : trial % 3 == 1 ? .float32 : .int8
-            let memory = try GPUTensor(type, shape, padding: padding, values: random.normals(pages * page, scale: 20))
+            let memory = try gpu.tensor(type, shape, padding: padding, values: random.normals(pages * page, scale: 20))
             let old = memory.host.values
             let destinations = (0..<Int32(pages)).filter { _ in random.uniform() < 0.8 }.sorted { _, _ in
                 random.uniform() < 0.5

@@ -5,16 +5,18 @@ import Testing
 
 /// What the operations do while a graph is captured.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device"), .serialized) struct CaptureGPUTests {
+    private let gpu = GPUScope()
+
     @Test func aReplayReadsWhatTensorsHoldThen() throws {
         let device = try OpsGPU.require()
         let (heads, dim) = (2, 64)
-        let hidden = try GPUTensor(.bfloat16, [1, heads * dim], values: [Double](repeating: 2, count: heads * dim))
-        let weight = try GPUTensor(.bfloat16, [heads * dim], values: [Double](repeating: 1, count: heads * dim))
-        let normed = try GPUTensor(.bfloat16, [1, heads * dim])
-        let table = try GPUTensor(.int32, [2, 1], values: [1, 3])
-        let positions = try GPUTensor(.int32, [1], values: [0])
+        let hidden = try gpu.tensor(.bfloat16, [1, heads * dim], values: [Double](repeating: 2, count: heads * dim))
+        let weight = try gpu.tensor(.bfloat16, [heads * dim], values: [Double](repeating: 1, count: heads * dim))
+        let normed = try gpu.tensor(.bfloat16, [1, heads * dim])
+        let table = try gpu.tensor(.int32, [2, 1], values: [1, 3])
+        let positions = try gpu.tensor(.int32, [1], values: [0])
         let (keys, values) = (
-            try GPUTensor(.bfloat16, [3, 4, heads, dim]), try GPUTensor(.bfloat16, [3, 4, heads, dim])
+            try gpu.tensor(.bfloat16, [3, 4, heads, dim]), try gpu.tensor(.bfloat16, [3, 4, heads, dim])
         )
         let cache = try KVCacheView.paged(keys: keys.view, values: values.view)
         let split = try normed.view.reshaped([1, heads, dim])
@@ -43,15 +45,15 @@ import Testing
 
     @Test func hostArraysAreRefusedWithWhatToDo() throws {
         let device = try OpsGPU.require()
-        let logits = try GPUTensor(.float32, [2, 8], values: [Double](repeating: 0, count: 16))
-        let (tokens, status) = (try GPUTensor(.int32, [2]), try GPUTensor(.uint8, [2]))
+        let logits = try gpu.tensor(.float32, [2, 8], values: [Double](repeating: 0, count: 16))
+        let (tokens, status) = (try gpu.tensor(.int32, [2]), try gpu.tensor(.uint8, [2]))
         let sample = SampleOperation(
             logits: logits.view, tokens: tokens.view, status: status.view,
             rows: [.init(seed: 0, step: 0), .init(seed: 1, step: 0)])
         let softmax = SoftmaxOperation(
             input: logits.view, output: logits.view, status: status.view, temperatures: [1, 2])
-        let source = try GPUTensor(.float32, [1, 1, 8])
-        let cache = try GPUTensor(.float32, [2, 2, 2, 1, 8])
+        let source = try gpu.tensor(.float32, [1, 1, 8])
+        let cache = try gpu.tensor(.float32, [2, 2, 2, 1, 8])
         let append = AppendKVOperation(
             keys: source.view, values: source.view, cache: try .paged(combined: cache.view),
             slots: try KVSlots(slots: [1], pageSize: 2))

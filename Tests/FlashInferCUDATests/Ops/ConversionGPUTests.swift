@@ -6,6 +6,8 @@ import Testing
 
 /// Conversions on the GPU are the CPU's, bit for bit; NaNs are NaNs.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct ConversionGPUTests {
+    private let gpu = GPUScope()
+
     /// Numbers around every rounding and range boundary of the narrow types.
     static let edges: [Double] = {
         var edges: [Double] = [0, -0.0, .nan, .infinity, -.infinity, 0.5, 1.5, 2.5, 126.5, 127.5, -128.5, 1e30, -1e30]
@@ -30,9 +32,9 @@ import Testing
                 // Rows of a whole number of vectors, and one element more.
                 for width in [count & ~15, count & ~15 - 15] {
                     let values = Array(Self.edges.prefix(width) + Self.edges.suffix(width))
-                    let input = try GPUTensor(
+                    let input = try gpu.tensor(
                         from, [2, width], padding: layout.padding, lead: layout.lead, values: values)
-                    let output = try GPUTensor(to, [2, width], padding: layout.padding)
+                    let output = try gpu.tensor(to, [2, width], padding: layout.padding)
                     let expected = try OpsTensor(to, [2, width], padding: layout.padding)
                     let operation = ConvertOperation(input: input.host.view, output: expected.view, scale: scale)
                     try operation.validate()
@@ -62,8 +64,8 @@ import Testing
                 input.bytes.storeBytes(of: UInt16(pattern), toByteOffset: place, as: UInt16.self)
             }
         }
-        let output = try GPUTensor(.float32, [1, patterns])
-        let source = try GPUTensor(input)
+        let output = try gpu.tensor(.float32, [1, patterns])
+        let source = try gpu.tensor(input)
         try runOnGPU(.convert(ConvertOperation(input: source.view, output: output.view)))
         try output.fetch()
         var wrong = 0
@@ -74,7 +76,7 @@ import Testing
         }
         #expect(wrong == 0)
         // The same type and no scale: a copy of bits, NaNs' payloads included.
-        let copy = try GPUTensor(dtype, [1, patterns])
+        let copy = try gpu.tensor(dtype, [1, patterns])
         try runOnGPU(.convert(ConvertOperation(input: source.view, output: copy.view)))
         try copy.fetch()
         #expect(copy.bits == (0..<patterns).map(UInt32.init))

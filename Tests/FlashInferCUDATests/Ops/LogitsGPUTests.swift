@@ -6,6 +6,8 @@ import Testing
 
 /// Softmax, argmax and log-probabilities on the GPU.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct LogitsGPUTests {
+    private let gpu = GPUScope()
+
     /// Rows shorter and longer than a block, with every kind of start and end.
     static let widths = [1, 7, 64, 111, 1_024, 4_099, 20_000]
 
@@ -16,10 +18,10 @@ import Testing
             for temperatures in [[Float(0.5), 1, 3], [2], []] {
                 var values = random.normals(3 * width, scale: 4)
                 if width > 1 { values[width + 1] = -.infinity }
-                let input = try GPUTensor(
+                let input = try gpu.tensor(
                     types.first, [3, width], padding: layout.padding, lead: layout.lead, values: values)
-                let output = try GPUTensor(types.output, [3, width], padding: layout.padding)
-                let status = try GPUTensor(.uint8, [3])
+                let output = try gpu.tensor(types.output, [3, width], padding: layout.padding)
+                let status = try gpu.tensor(.uint8, [3])
                 try runOnGPU(
                     .softmax(
                         SoftmaxOperation(
@@ -50,21 +52,21 @@ import Testing
                 image[place] = .nan
                 for index in 0..<width { image[width + index] = -.infinity }
                 image[2 * width + place] = .infinity
-                let input = try GPUTensor(image)
-                let output = try GPUTensor(.float32, [4, width])
-                let status = try GPUTensor(.uint8, [4])
+                let input = try gpu.tensor(image)
+                let output = try gpu.tensor(.float32, [4, width])
+                let status = try gpu.tensor(.uint8, [4])
                 try runOnGPU(
                     .softmax(SoftmaxOperation(input: input.view, output: output.view, status: status.view)))
                 #expect(try status.fetch() == [1, 2, 3, 0])
                 #expect(try output.fetch()[..<(3 * width)].allSatisfy { $0 == 0 })
 
-                let tokens = try GPUTensor(.int32, [4])
+                let tokens = try gpu.tensor(.int32, [4])
                 try runOnGPU(.argmax(ArgmaxOperation(input: input.view, output: tokens.view, status: status.view)))
                 #expect(try status.fetch() == [1, 2, 0, 0])
                 #expect(try tokens.fetch() == [-1, -1, Double(place), 0])
 
-                let ids = try GPUTensor(.int32, [4], values: [0, 0, 0, 0])
-                let logs = try GPUTensor(.float32, [4])
+                let ids = try gpu.tensor(.int32, [4], values: [0, 0, 0, 0])
+                let logs = try gpu.tensor(.float32, [4])
                 try runOnGPU(
                     .logProbability(
                         LogProbabilityOperation(
@@ -87,9 +89,9 @@ import Testing
                 index >= 3 * width
                     ? (random.uniform() < 0.5 ? 0.0 : -0.0) : (random.uniform() * 5).rounded(.down) - 4
             }
-            let input = try GPUTensor(
+            let input = try gpu.tensor(
                 types.first, [2, 2, width], padding: layout.padding, lead: layout.lead, values: values)
-            let (output, status) = (try GPUTensor(.int32, [4]), try GPUTensor(.uint8, [4]))
+            let (output, status) = (try gpu.tensor(.int32, [4]), try gpu.tensor(.uint8, [4]))
             let (expected, expectedStatus) = (try OpsTensor(.int32, [4]), try OpsTensor(.uint8, [4]))
             try cpu.execute(
                 .argmax(
@@ -105,13 +107,13 @@ import Testing
     func logProbability(types: GPUTypes) throws {
         var random = OpsRandom(23)
         for width in Self.widths {
-            let logits = try GPUTensor(
+            let logits = try gpu.tensor(
                 types.first, [5, width], padding: 1, values: random.normals(5 * width, scale: 4))
             // The last two ids are outside: in device memory nobody but the kernel can see that.
             let wanted = [0, width / 2, width - 1, width, -1]
-            let ids = try GPUTensor(.int32, [5], values: wanted.map(Double.init))
-            let output = try GPUTensor(.float32, [5])
-            let status = try GPUTensor(.uint8, [5])
+            let ids = try gpu.tensor(.int32, [5], values: wanted.map(Double.init))
+            let output = try gpu.tensor(.float32, [5])
+            let status = try gpu.tensor(.uint8, [5])
             for temperatures in [[Float(2)], [1, 2, 3, 4, 5]] {
                 try runOnGPU(
                     .logProbability(

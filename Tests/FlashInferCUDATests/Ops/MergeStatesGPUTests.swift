@@ -5,6 +5,8 @@ import Testing
 
 /// Merging of states on the GPU, against the formula in float64.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct MergeStatesGPUTests {
+    private let gpu = GPUScope()
+
     @Test(arguments: GPUTypes.all, [0, 1, 2, 5])
     func mergesStates(types: GPUTypes, states: Int) throws {
         let (rows, heads) = (7, 3)
@@ -16,10 +18,10 @@ import Testing
                 index % (rows * heads) < heads || index < 2 * heads ? -Double.infinity : random.normal() * 20
             }
             let values = (0..<count * width).map { lse[$0 / width] == -.infinity ? Double.nan : random.normal() }
-            let input = try GPUTensor(types.first, [states, rows, heads, width], padding: padding, values: values)
-            let sums = try GPUTensor(.float32, [states, rows, heads], padding: 2, values: lse)
-            let output = try GPUTensor(types.output, [rows, heads, width], padding: padding)
-            let merged = try GPUTensor(.float32, [rows, heads], padding: 1)
+            let input = try gpu.tensor(types.first, [states, rows, heads, width], padding: padding, values: values)
+            let sums = try gpu.tensor(.float32, [states, rows, heads], padding: 2, values: lse)
+            let output = try gpu.tensor(types.output, [rows, heads, width], padding: padding)
+            let merged = try gpu.tensor(.float32, [rows, heads], padding: 1)
             try runOnGPU(
                 .mergeStates(
                     MergeStatesOperation(
@@ -64,8 +66,9 @@ import Testing
         let (rows, heads, width) = (5, 2, 72)
         var random = OpsRandom(52)
         let lse = (0..<2 * rows * heads).map { _ in random.normal() * 3 }
-        let values = try GPUTensor(.float32, [2, rows, heads, width], values: random.normals(2 * rows * heads * width))
-        let sums = try GPUTensor(.float32, [2, rows, heads], values: lse)
+        let values = try gpu.tensor(
+            .float32, [2, rows, heads, width], values: random.normals(2 * rows * heads * width))
+        let sums = try gpu.tensor(.float32, [2, rows, heads], values: lse)
         let (old, oldSums) = (values.host.values, sums.host.values)
         try runOnGPU(
             .mergeStates(

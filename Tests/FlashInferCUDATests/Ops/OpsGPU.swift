@@ -12,42 +12,49 @@ enum OpsGPU {
     static func require() throws -> CUDADevice { try #require(device) }
 }
 
+/// The GPU's memory of one test, freed at its end: a view keeps no memory alive, so each suite has one of these for its tensors.
+final class GPUScope {
+    private var regions: [MemoryRegion] = []
+
+    /// A tensor of undefined (poisoned) content.
+    func tensor(_ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0) throws -> GPUTensor {
+        try tensor(OpsTensor(dtype, shape, padding: padding, lead: lead))
+    }
+
+    /// A tensor of values rounded to its type.
+    func tensor(
+        _ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0, values: [Double]
+    ) throws -> GPUTensor {
+        try tensor(OpsTensor(dtype, shape, padding: padding, lead: lead, values: values))
+    }
+
+    /// A copy of a host tensor.
+    func tensor(_ host: OpsTensor) throws -> GPUTensor {
+        let device = try OpsGPU.require()
+        let region = try device.allocate(byteCount: host.bytes.count)
+        regions.append(region)
+        try device.upload(UnsafeRawBufferPointer(host.bytes), to: region)
+        return GPUTensor(
+            host: host,
+            view: try TensorView(
+                region, byteOffset: host.view.byteOffset, dtype: host.view.dtype, shape: host.view.shape,
+                strides: host.view.strides))
+    }
+
+    deinit { for region in regions { OpsGPU.device?.deallocate(region) } }
+}
+
 /// A tensor on the GPU whose every unused byte is poison, with its image in host memory.
-final class GPUTensor {
+struct GPUTensor {
     /// The image: what was uploaded, and after ``fetch()`` what the GPU holds.
     let host: OpsTensor
     /// The tensor on the GPU.
     let view: TensorView
-    private let device: CUDADevice
-    private let region: MemoryRegion
-
-    /// A tensor of undefined (poisoned) content.
-    convenience init(_ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0) throws {
-        try self.init(OpsTensor(dtype, shape, padding: padding, lead: lead))
-    }
-
-    /// A tensor of values rounded to its type.
-    convenience init(_ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0, values: [Double]) throws {
-        try self.init(OpsTensor(dtype, shape, padding: padding, lead: lead, values: values))
-    }
-
-    /// A copy of a host tensor.
-    init(_ host: OpsTensor) throws {
-        self.host = host
-        device = try OpsGPU.require()
-        region = try device.allocate(byteCount: host.bytes.count)
-        try device.upload(UnsafeRawBufferPointer(host.bytes), to: region)
-        view = try TensorView(
-            region, byteOffset: host.view.byteOffset, dtype: host.view.dtype, shape: host.view.shape,
-            strides: host.view.strides)
-    }
-
-    deinit { device.deallocate(region) }
 
     /// The elements, as they are on the GPU now.
     @discardableResult
     func fetch() throws -> [Double] {
-        try device.download(region, to: host.bytes)
+        try OpsGPU.require().download(view.region, to: host.bytes)
         return host.values
     }
 

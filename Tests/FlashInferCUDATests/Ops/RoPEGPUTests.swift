@@ -5,6 +5,8 @@ import Testing
 
 /// Rotary embedding on the GPU against the definition in float64.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct RoPEGPUTests {
+    private let gpu = GPUScope()
+
     static let positions: [Double] = [0, 1, 17, 8_191, 131_071, 1_000_000]
 
     static let parameters: [RoPEParameters] = [
@@ -25,15 +27,15 @@ import Testing
     func matchesTheDefinition(parameters: RoPEParameters, types: GPUTypes) throws {
         var random = OpsRandom(11)
         let tokens = Self.positions.count
-        let positions = try GPUTensor(.int32, [tokens], values: Self.positions)
+        let positions = try gpu.tensor(.int32, [tokens], values: Self.positions)
         for headDim in [8, 64, 80, 128, 576, 1_280] where parameters.rotaryDim ?? 0 <= headDim {
             for layout in GPULayout.all {
-                let queries = try GPUTensor(
+                let queries = try gpu.tensor(
                     types.first, [tokens, 3, headDim], padding: layout.padding, lead: layout.lead,
                     values: random.normals(tokens * 3 * headDim))
-                let keys = try GPUTensor(
+                let keys = try gpu.tensor(
                     types.second, [tokens, 1, headDim], values: random.normals(tokens * headDim))
-                let output = try GPUTensor(types.output, [tokens, 3, headDim], padding: layout.padding)
+                let output = try gpu.tensor(types.output, [tokens, 3, headDim], padding: layout.padding)
                 let (q, k) = (queries.host.values, keys.host.values)
                 try runOnGPU(
                     .rope(
@@ -78,10 +80,10 @@ import Testing
         var random = OpsRandom(12)
         let (tokens, headDim) = (67, 64)
         let places = (0..<tokens).map { Double($0 * 31) }
-        let positions = try GPUTensor(.int32, [tokens], values: places)
-        let queries = try GPUTensor(
+        let positions = try gpu.tensor(.int32, [tokens], values: places)
+        let queries = try gpu.tensor(
             .bfloat16, [tokens, 40, headDim], values: random.normals(tokens * 40 * headDim))
-        let keys = try GPUTensor(.bfloat16, [tokens, 5, headDim], values: random.normals(tokens * 5 * headDim))
+        let keys = try gpu.tensor(.bfloat16, [tokens, 5, headDim], values: random.normals(tokens * 5 * headDim))
         let (q, k) = (queries.host.values, keys.host.values)
         let parameters = RoPEParameters(theta: 500_000)
         try runOnGPU(

@@ -5,6 +5,8 @@ import Testing
 
 /// The row operations on the GPU against plain loops in float64.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct RowOperationGPUTests {
+    private let gpu = GPUScope()
+
     /// Around every way that threads share a row, and odd ones.
     static let widths = [1, 7, 8, 64, 111, 128, 136, 576, 2_056, 4_096]
 
@@ -29,13 +31,13 @@ import Testing
         _ random: inout OpsRandom
     ) throws {
         let (width, count) = (shape[shape.count - 1], shape.reduce(1, *))
-        let input = try GPUTensor(
+        let input = try gpu.tensor(
             types.first, shape, padding: layout.padding, lead: layout.lead, values: random.normals(count, scale: 3))
-        let weight = try GPUTensor(types.second, [width], lead: layout.lead, values: random.normals(width))
+        let weight = try gpu.tensor(types.second, [width], lead: layout.lead, values: random.normals(width))
         let residual =
             hasResidual
-            ? try GPUTensor(types.second, shape, padding: layout.padding, values: random.normals(count)) : nil
-        let output = try GPUTensor(types.output, shape, padding: layout.padding, lead: layout.lead)
+            ? try gpu.tensor(types.second, shape, padding: layout.padding, values: random.normals(count)) : nil
+        let output = try gpu.tensor(types.output, shape, padding: layout.padding, lead: layout.lead)
         let oracle = OpsOracle.rmsNorm(
             input.host.values, residual: residual?.host.values, weight: weight.host.values, epsilon: 1e-5,
             offset: offset, output: types.output)
@@ -63,8 +65,8 @@ import Testing
         var random = OpsRandom(3)
         // More rows than a grid has along y.
         let (rows, width) = (70_001, 8)
-        let input = try GPUTensor(.float32, [rows, width], values: random.normals(rows * width))
-        let weight = try GPUTensor(.float32, [width], values: random.normals(width))
+        let input = try gpu.tensor(.float32, [rows, width], values: random.normals(rows * width))
+        let weight = try gpu.tensor(.float32, [width], values: random.normals(width))
         let oracle = OpsOracle.rmsNorm(
             input.host.values, residual: nil, weight: weight.host.values, epsilon: 1e-6, offset: 0, output: .float32)
         try runOnGPU(.rmsNorm(RMSNormOperation(input: input.view, weight: weight.view, output: input.view)))
@@ -84,11 +86,11 @@ import Testing
                 // The activations' far tails, where a careless formula loses everything.
                 for (index, value) in [-30, -9, -4, -1e-4, 0, 1e-4, 9, 30, Double.nan].enumerated()
                 where index < width { values[index] = value }
-                let gate = try GPUTensor(
+                let gate = try gpu.tensor(
                     types.first, [3, width], padding: layout.padding, lead: layout.lead, values: values)
-                let up = try GPUTensor(
+                let up = try gpu.tensor(
                     types.second, [3, width], padding: layout.padding, values: random.normals(3 * width))
-                let output = try GPUTensor(types.output, [3, width], padding: layout.padding, lead: layout.lead)
+                let output = try gpu.tensor(types.output, [3, width], padding: layout.padding, lead: layout.lead)
                 let oracle = OpsOracle.gatedActivation(
                     gate.host.values, up.host.values, activation, output: types.output)
                 try runOnGPU(
@@ -109,7 +111,7 @@ import Testing
 
     @Test func theHalvesOfAFusedProjectionMayBeOverwritten() throws {
         var random = OpsRandom(5)
-        let fused = try GPUTensor(.bfloat16, [4, 64], values: random.normals(256))
+        let fused = try gpu.tensor(.bfloat16, [4, 64], values: random.normals(256))
         let values = fused.host.values
         let (gate, up) = (fused.view.slice(0..<32, along: 1), fused.view.slice(32..<64, along: 1))
         try runOnGPU(
@@ -129,12 +131,12 @@ import Testing
     func addAndScale(types: GPUTypes, layout: GPULayout) throws {
         var random = OpsRandom(6)
         for width in Self.widths {
-            let first = try GPUTensor(
+            let first = try gpu.tensor(
                 types.first, [3, width], padding: layout.padding, values: random.normals(3 * width))
-            let second = try GPUTensor(
+            let second = try gpu.tensor(
                 types.second, [3, width], padding: layout.padding, lead: layout.lead, values: random.normals(3 * width))
             for other in [second.view, nil] {
-                let output = try GPUTensor(types.output, [3, width], padding: layout.padding, lead: layout.lead)
+                let output = try gpu.tensor(types.output, [3, width], padding: layout.padding, lead: layout.lead)
                 try runOnGPU(
                     .add(AddOperation(first: first.view, second: other, output: output.view, alpha: 1.5, beta: -0.75)))
                 let expected = zip(first.host.values, second.host.values).map { x, y in
@@ -152,12 +154,12 @@ import Testing
         var random = OpsRandom(7)
         for width in Self.widths {
             for outputType in [DType.float32, .bfloat16] {
-                let table = try GPUTensor(
+                let table = try gpu.tensor(
                     dtype, [5, width], padding: layout.padding, lead: layout.lead,
                     values: random.normals(5 * width, scale: 9))
                 let wanted = [4, 0, -1, 5, 0, 2, Int(Int32.max), Int(Int32.min)]
-                let ids = try GPUTensor(.int32, [8], values: wanted.map(Double.init))
-                let output = try GPUTensor(outputType, [8, width], padding: layout.padding)
+                let ids = try gpu.tensor(.int32, [8], values: wanted.map(Double.init))
+                let output = try gpu.tensor(outputType, [8, width], padding: layout.padding)
                 for scale in [Float(1), 1.25] {
                     try runOnGPU(
                         .embedding(
@@ -181,10 +183,10 @@ import Testing
     }
 
     @Test func emptyTensorsAreNothingToDo() throws {
-        let empty = try GPUTensor(.float32, [0, 8])
-        let narrow = try GPUTensor(.float32, [3, 0])
-        let weight = try GPUTensor(.float32, [8])
-        let none = try GPUTensor(.float32, [0])
+        let empty = try gpu.tensor(.float32, [0, 8])
+        let narrow = try gpu.tensor(.float32, [3, 0])
+        let weight = try gpu.tensor(.float32, [8])
+        let none = try gpu.tensor(.float32, [0])
         try runOnGPU(.rmsNorm(RMSNormOperation(input: empty.view, weight: weight.view, output: empty.view)))
         try runOnGPU(.rmsNorm(RMSNormOperation(input: narrow.view, weight: none.view, output: narrow.view)))
         try runOnGPU(.add(AddOperation(first: empty.view, output: empty.view)))

@@ -6,6 +6,8 @@ import Testing
 
 /// Sampling on the GPU draws the tokens that the CPU draws.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct SamplingGPUTests {
+    private let gpu = GPUScope()
+
     private struct Drawn: Equatable {
         var tokens: [Int]
         var status: [Int]
@@ -15,7 +17,7 @@ import Testing
     private func draw(
         _ logits: GPUTensor, _ rows: [SampleOperation.Row], order: SampleOperation.FilterOrder = .topKFirst
     ) throws -> (gpu: Drawn, cpu: Drawn) {
-        let (tokens, status) = (try GPUTensor(.int32, [rows.count]), try GPUTensor(.uint8, [rows.count]))
+        let (tokens, status) = (try gpu.tensor(.int32, [rows.count]), try gpu.tensor(.uint8, [rows.count]))
         func shared(_ view: TensorView) throws -> TensorView {
             guard view.shape[0] == 1 else { return view }
             return try TensorView(
@@ -60,7 +62,7 @@ import Testing
             for (scale, lead) in [(3.0, 0), (0.5, 1), (10, 3)] {
                 var values = random.normals(width, scale: scale)
                 if width > 7 { values[3] = -.infinity }
-                let logits = try GPUTensor(dtype, [1, width], padding: 6, lead: lead, values: values)
+                let logits = try gpu.tensor(dtype, [1, width], padding: 6, lead: lead, values: values)
                 let rows = Self.filters(width: width)
                 let drawn = try draw(logits, rows, order: order)
                 #expect(drawn.gpu.status == drawn.cpu.status)
@@ -78,7 +80,7 @@ import Testing
     @Test func tiesGoToTheLowestIds() throws {
         for width in [9, 300, 2_000] {
             // Zeros of both signs are equal; every third token is among the greatest.
-            let logits = try GPUTensor(
+            let logits = try gpu.tensor(
                 .float32, [1, width], values: (0..<width).map { $0 % 3 == 1 ? ($0 % 2 == 0 ? 0.0 : -0.0) : -2 })
             for topK in [1, 2, 3] {
                 let rows = (0..<60).map { SampleOperation.Row(topK: topK, seed: 5, step: UInt64($0)) }
@@ -103,7 +105,7 @@ import Testing
             for index in 0..<width { image[width + index] = -.infinity }
             image[2 * width + place] = .infinity
             for index in 0..<width where index != place { image[3 * width + index] = -.infinity }
-            let logits = try GPUTensor(image)
+            let logits = try gpu.tensor(image)
             for (filter, infinite) in [
                 (SampleOperation.Row(seed: 1, step: 0), 3), (.init(topK: 5, seed: 1, step: 0), 3),
                 (.init(topP: 0.5, minP: 0.2, seed: 1, step: 0), 3), (.init(temperature: 0, seed: 1, step: 0), 0),
@@ -122,7 +124,7 @@ import Testing
             (0..<width).map { $0 == 77 ? 3e38 : -3e38 }, (0..<width).map { Double($0) * 1e-42 },
             (0..<width).map { $0 == 77 ? 0 : -1e4 },
         ] {
-            let logits = try GPUTensor(.float32, [1, width], values: values)
+            let logits = try gpu.tensor(.float32, [1, width], values: values)
             for temperature in [Float(1e-45), 1e-30, 1e-5, 1, 1e4, 1e30] {
                 let rows = Self.filters(width: width).map { filter in
                     var row = filter
@@ -140,7 +142,7 @@ import Testing
     @Test func theLargestVocabulary() throws {
         var random = OpsRandom(34)
         let width = 201_088
-        let logits = try GPUTensor(.bfloat16, [1, width], values: (0..<width).map { _ in random.uniform() * 8 })
+        let logits = try gpu.tensor(.bfloat16, [1, width], values: (0..<width).map { _ in random.uniform() * 8 })
         let rows: [SampleOperation.Row] = [
             .init(seed: 41, step: 1), .init(topK: 50, topP: 0.9, seed: 41, step: 2),
             .init(topK: 100_000, seed: 41, step: 3), .init(topP: 0.999, seed: 41, step: 4),
@@ -157,7 +159,7 @@ import Testing
         for filter in [
             SampleOperation.Row(seed: 21, step: 0), .init(temperature: 0.7, topK: 100, topP: 0.95, seed: 26, step: 0),
         ] {
-            let logits = try GPUTensor(.float32, [1, width], values: random.normals(width, scale: 2))
+            let logits = try gpu.tensor(.float32, [1, width], values: random.normals(width, scale: 2))
             let rows = (0..<draws).map { step in
                 var row = filter
                 row.step = UInt64(step)
