@@ -43,6 +43,12 @@ extension AttentionCase {
         (stride(from: 8, through: 256, by: 8).map { ($0, $0) } + [(192, 128), (72, 40), (128, 64), (64, 128)])
         .enumerated().map { turn, dims in gpuCase(gpuTypes[turn % gpuTypes.count], .causal, dims, turn) }
 
+    /// Head dims of no promise: run where a GPU takes them.
+    package static let gpuOddDims: [AttentionCase] = [(12, 12), (1, 1), (50, 34), (255, 255), (4, 250), (100, 7)]
+        .enumerated().flatMap { turn, dims in
+            [0, 3, 5].map { gpuCase(gpuTypes[$0], turn % 2 == 0 ? .causal : .sinks, dims, turn + $0) }
+        }
+
     /// Pseudo-random larger batches.
     package static let gpuLarge: [AttentionCase] = {
         var g = SeededGenerator(seed: 11)
