@@ -66,7 +66,7 @@ struct CompileCommand: AsyncParsableCommand {
         let progress = CompileProgress()
         let items = try KernelBundle.compile(
             preset.specs, architectures: architectures, with: nvrtc, threads: jobs
-        ) { done, count, label in progress.show("\(done)/\(count) \(label)") }
+        ) { done, count, label in progress.show(done, of: count, label) }
         progress.clear()
         try KernelBundle.write(items, to: path)
         let bytes = items.reduce(0) { $0 + $1.cubin.count }
@@ -86,7 +86,7 @@ struct CompileCommand: AsyncParsableCommand {
         let progress = CompileProgress()
         let count = check.jobs.count
         let outcomes = check.run(threads: jobs) { done, outcome in
-            progress.show("\(done)/\(count) \(outcome.job.spec.label) \(outcome.job.architecture)")
+            progress.show(done, of: count, "\(outcome.job.spec.label) \(outcome.job.architecture)")
         }
         progress.clear()
 
@@ -135,10 +135,14 @@ struct CompileCommand: AsyncParsableCommand {
 
 extension KernelPreset: ExpressibleByArgument {}
 
-/// One line on a terminal that is rewritten, or now and then a line in a file.
-private final class CompileProgress: Sendable {
-    func show(_ text: String) {
-        if Terminal.errorIsTerminal { Terminal.writeError("\r\u{1B}[K\(text)") }
+/// How far a long compilation is: one line that changes on a terminal, a line for every tenth elsewhere.
+private struct CompileProgress: Sendable {
+    func show(_ done: Int, of count: Int, _ name: String) {
+        if Terminal.errorIsTerminal {
+            Terminal.writeError("\r\u{1B}[K\(done)/\(count) \(name)")
+        } else if done * 10 / count > (done - 1) * 10 / count {
+            Terminal.writeError("\(done)/\(count)\n")
+        }
     }
 
     func clear() {

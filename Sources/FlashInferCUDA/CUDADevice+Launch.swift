@@ -8,6 +8,16 @@ extension CUDADevice {
     /// Loads kernels side by side, so that a start does not compile them one after the other.
     package func preload(_ specs: [KernelSpec]) throws(FlashInferError) { try kernels.preload(specs) }
 
+    /// How many blocks of a kernel run on one processor at a time.
+    package func residentBlocks(of kernel: CUDAFunction) throws(FlashInferError) -> Int {
+        var blocks: Int32 = 0
+        try queue.context.call("cuOccupancyMaxActiveBlocksPerMultiprocessor") {
+            $0.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &blocks, kernel.handle, Int32(kernel.threads), Int(kernel.sharedByteCount))
+        }
+        return Int(blocks)
+    }
+
     /// Finds out whether kernels can be had at all, from a bundle or a compiler; compiles nothing.
     package func requireKernels() throws(FlashInferError) { try kernels.requireSource() }
 

@@ -59,6 +59,11 @@ public final class CUDADevice: Device {
             processors: context.properties.processors, memoryByteCount: context.properties.totalMemory)
     }
 
+    deinit {
+        // Kernels go with the device, so none of them may be running.
+        if !queue.isCapturing { try? queue.synchronize() }
+    }
+
     /// Memory from a stream-ordered pool, aligned to 256 bytes.
     public func allocate(byteCount: Int) throws(FlashInferError) -> MemoryRegion {
         MemoryRegion(address: try queue.allocate(byteCount: byteCount), byteCount: byteCount, device: id)
@@ -97,6 +102,6 @@ public final class CUDADevice: Device {
     public func capture(
         _ body: () throws(FlashInferError) -> Void
     ) throws(FlashInferError) -> (any DeviceGraph)? {
-        try queue.capture(body)
+        try queue.capture(keeping: self, body)
     }
 }

@@ -124,7 +124,6 @@ enum {
     X(cuStreamDestroy, "cuStreamDestroy_v2", 1, (fi_cu_stream stream)) \
     X(cuStreamGetCtx, "cuStreamGetCtx", 1, (fi_cu_stream stream, fi_cu_context *_Nonnull context)) \
     X(cuStreamSynchronize, "cuStreamSynchronize", 1, (fi_cu_stream stream)) \
-    X(cuStreamWaitEvent, "cuStreamWaitEvent", 1, (fi_cu_stream stream, fi_cu_event event, unsigned int flags)) \
     X(cuStreamIsCapturing, "cuStreamIsCapturing", 1, (fi_cu_stream stream, int *_Nonnull status)) \
     X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", 1, (fi_cu_stream stream, int mode)) \
     X(cuStreamEndCapture, "cuStreamEndCapture", 1, (fi_cu_stream stream, fi_cu_graph *_Nonnull graph)) \

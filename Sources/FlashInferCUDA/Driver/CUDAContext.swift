@@ -55,9 +55,15 @@ package final class CUDAContext: Sendable {
     package func call(
         _ name: StaticString, _ body: (borrowing fi_driver_table) -> fi_cu_status
     ) throws(FlashInferError) {
-        if isPoisoned.load(ordering: .relaxed) { throw poisoned() }
+        try requireUsable()
         let status = status(of: body)
         if status != 0 { throw failure(status, name) }
+    }
+
+    /// Throws what lost the context, if it is lost: before calls whose status the caller deals with.
+    @inline(__always)
+    package func requireUsable() throws(FlashInferError) {
+        if isPoisoned.load(ordering: .relaxed) { throw poisoned() }
     }
 
     /// Calls the driver in this context and gives the status, which the caller deals with.
@@ -73,15 +79,22 @@ package final class CUDAContext: Sendable {
         return body(driver.functions)
     }
 
+    /// Runs what a thread that captures may not do, unless it says that it knows: loading code, which is no work of a stream.
+    package func whileCaptureIsRelaxed<Result: ~Copyable>(
+        _ body: () throws(FlashInferError) -> Result
+    ) throws(FlashInferError) -> Result {
+        var mode = Int32(FI_CU_CAPTURE_RELAXED)
+        try call("cuThreadExchangeStreamCaptureMode") { $0.cuThreadExchangeStreamCaptureMode(&mode) }
+        defer { release { $0.cuThreadExchangeStreamCaptureMode(&mode) } }
+        return try body()
+    }
+
     /// Frees something: errors have nowhere to go, and a lost context has freed it already.
     package func release(_ body: (borrowing fi_driver_table) -> fi_cu_status) {
         if isPoisoned.load(ordering: .relaxed) { return }
         let status = status(of: body)
         if isSticky(status) { _ = failure(status, "a release") }
     }
-
-    /// Whether a status that loses the context was seen.
-    package var isLost: Bool { isPoisoned.load(ordering: .relaxed) }
 
     /// The error of a failed call; a sticky one is kept for all later calls.
     @inline(never)

@@ -27,6 +27,7 @@ package struct CUDAEvent: ~Copyable, Sendable {
 
     /// Whether the stream has passed the point.
     package func hasPassed() throws(FlashInferError) -> Bool {
+        try context.requireUsable()
         let status = context.status { $0.cuEventQuery(handle) }
         if status == Int32(FI_CU_NOT_READY) { return false }
         if status != 0 { throw context.failure(status, "cuEventQuery") }

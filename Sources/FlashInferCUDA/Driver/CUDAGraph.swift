@@ -5,6 +5,7 @@ package import FlashInferCore
 package final class CUDAGraph: DeviceGraph {
     private let executable: Executable
     private let queue: CUDAQueue
+    private let owner: (any AnyObject & Sendable)?
 
     /// CUgraphExec, owned.
     private struct Executable: ~Copyable, Sendable {
@@ -24,10 +25,13 @@ package final class CUDAGraph: DeviceGraph {
         }
     }
 
-    /// Makes a recorded graph ready to run; the graph itself is no longer needed then.
-    package init(_ graph: fi_cu_graph, on queue: CUDAQueue) throws(FlashInferError) {
+    /// Makes a recorded graph ready to run; the graph itself is no longer needed then, but what owns its kernels is.
+    package init(
+        _ graph: fi_cu_graph, on queue: CUDAQueue, keeping owner: (any AnyObject & Sendable)?
+    ) throws(FlashInferError) {
         executable = try Executable(graph, in: queue.context)
         self.queue = queue
+        self.owner = owner
     }
 
     /// Enqueues all of the work: one call of the driver, whatever the number of kernels.

@@ -12,14 +12,9 @@ package struct CUDAModule: ~Copyable, Sendable {
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` where it is for another GPU or a newer driver.
     package init(cubin: [UInt8], in context: CUDAContext) throws(FlashInferError) {
         var handle: fi_cu_module = 0
-        // A load is not allowed on a thread that captures, unless the thread says that it knows: loading is no stream work.
-        var mode = Int32(FI_CU_CAPTURE_RELAXED)
-        try context.call("cuThreadExchangeStreamCaptureMode") { $0.cuThreadExchangeStreamCaptureMode(&mode) }
-        let status = context.status { driver in
+        try context.call("cuModuleLoadData") { driver in
             cubin.withUnsafeBytes { driver.cuModuleLoadData(&handle, $0.baseAddress!) }
         }
-        try context.call("cuThreadExchangeStreamCaptureMode") { $0.cuThreadExchangeStreamCaptureMode(&mode) }
-        if status != 0 { throw context.failure(status, "cuModuleLoadData") }
         self.handle = handle
         self.context = context
     }

@@ -116,7 +116,11 @@ package final class CUDAQueue: Sendable {
     // MARK: Graphs
 
     /// Records what `body` enqueues on this thread, without running it.
-    package func capture(_ body: () throws(FlashInferError) -> Void) throws(FlashInferError) -> CUDAGraph {
+    ///
+    /// - Parameter owner: what the graph keeps alive: whoever owns the kernels that it launches.
+    package func capture(
+        keeping owner: (any AnyObject & Sendable)? = nil, _ body: () throws(FlashInferError) -> Void
+    ) throws(FlashInferError) -> CUDAGraph {
         try refuseWhileCapturing("capturing a graph")
         // Thread-local: other threads of the process may allocate and load at the same time.
         try context.call("cuStreamBeginCapture") {
@@ -134,6 +138,6 @@ package final class CUDAQueue: Sendable {
         }
         if let failure { throw failure }
         if status != 0 { throw context.failure(status, "cuStreamEndCapture") }
-        return try CUDAGraph(graph, on: self)
+        return try CUDAGraph(graph, on: self, keeping: owner)
     }
 }

@@ -55,9 +55,26 @@ struct DynamicLibrary {
             call: "loading \(path)", message: "it has no function \(String(cString: missing)): it is too old. \(help)")
     }
 
-    /// All candidates where they are few, else the first ones and how many more.
+    /// "libx.so.2 and libx.so.1 where the system's loader looks, in /a, /b, and in 3 folders of Python's packages": names and folders
+    /// once each, and Python's, of which there may be dozens, only counted.
     private static func summary(_ candidates: [String]) -> String {
-        let shown = candidates.prefix(12).joined(separator: ", ")
-        return candidates.count > 12 ? "\(shown) and \(candidates.count - 12) places more" : shown
+        var names: [String] = []
+        var folders: [String] = []
+        for path in candidates {
+            guard let slash = path.lastIndex(of: "/") else {
+                names.append(path)
+                continue
+            }
+            let folder = String(path[..<slash])
+            if names.isEmpty { return path }
+            if !folders.contains(folder) { folders.append(folder) }
+        }
+        if names.isEmpty { return "nothing" }
+        let python = folders.filter { $0.contains("-packages/") }
+        let others = folders.filter { !$0.contains("-packages/") }
+        var text = names.joined(separator: " and ") + " where the system's loader looks"
+        if !others.isEmpty { text += ", in " + others.joined(separator: ", ") }
+        if let first = python.first { text += ", and in \(python.count) folders of Python's packages such as \(first)" }
+        return text
     }
 }

@@ -44,17 +44,27 @@ package enum LibraryPlaces {
             }
         }
         for prefix in environment.prefixes { add(prefix + "/lib") }
+        // The Pythons that a shell would find.
+        for folder in environment.path where folder.hasSuffix("/bin") && FileSystem.exists(folder + "/python3") {
+            add(folder.dropLast(4) + "/lib")
+        }
         if let home = environment.home {
             add(home + "/.local/lib")
             for prefix in [".venv", "venv", "miniconda3", "miniforge3", "anaconda3"] { add("\(home)/\(prefix)/lib") }
         }
         if let folder = workingFolder { add(folder + "/.venv/lib") }
+        if let home = environment.home {
+            for version in children(of: home + "/.pyenv/versions", startingWith: "3") {
+                add("\(home)/.pyenv/versions/\(version)/lib")
+            }
+        }
         for prefix in ["/usr/local/lib", "/usr/lib"] {
             add(prefix)
             add(prefix, packages: "dist-packages")
         }
         for name in children(of: "/opt", startingWith: "") { add("/opt/\(name)/lib") }
-        return sites
+        var seen: Set<String> = []
+        return sites.filter { seen.insert($0).inserted && FileSystem.exists($0) }
     }
 
     private static var workingFolder: String? {

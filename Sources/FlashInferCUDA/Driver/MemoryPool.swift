@@ -41,6 +41,7 @@ package struct MemoryPool: ~Copyable, Sendable {
     /// - Throws: ``FlashInferError/outOfMemory(byteCount:device:)``.
     package func allocate(byteCount: Int, stream: fi_cu_stream) throws(FlashInferError) -> UInt {
         guard byteCount >= 0 else { throw .outOfMemory(byteCount: byteCount, device: "cuda:\(context.ordinal)") }
+        try context.requireUsable()
         var address: fi_cu_address = 0
         var status = attempt(byteCount, stream, &address)
         if status == Int32(FI_CU_OUT_OF_MEMORY), pool != 0 {

@@ -16,6 +16,7 @@ package struct PinnedBuffer: ~Copyable, @unchecked Sendable {
 
     /// Allocates; slow, as the driver locks the pages.
     package init(byteCount: Int, in context: CUDAContext) throws(FlashInferError) {
+        try context.requireUsable()
         var pointer: UnsafeMutableRawPointer?
         let status = context.status { $0.cuMemHostAlloc(&pointer, max(byteCount, 1), 0) }
         if status == Int32(FI_CU_OUT_OF_MEMORY) {

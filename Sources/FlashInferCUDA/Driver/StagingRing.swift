@@ -88,9 +88,6 @@ package final class StagingRing: Sendable {
         slots.removeFirst()
         return try Slot(byteCount: size, in: context)
     }
-
-    /// Buffers there are: for tests.
-    package var slotCount: Int { slots.withLock { $0.count } }
 }
 
 extension Int {

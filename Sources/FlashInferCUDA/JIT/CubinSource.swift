@@ -19,6 +19,12 @@ package final class CubinSource: Sendable {
         package var bundled = 0
         package var cached = 0
         package var compiled = 0
+
+        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0) {
+            self.bundled = bundled
+            self.cached = cached
+            self.compiled = compiled
+        }
     }
 
     /// A source as the environment says.

@@ -34,9 +34,11 @@ package final class KernelCache: Sendable {
     package func function(_ spec: KernelSpec) throws(FlashInferError) -> CUDAFunction {
         if let function = loaded.withLock({ $0.functions[spec] }) { return function }
         let cubin = try source.cubin(for: spec, architecture: Architecture(of: context.properties))
-        let module = try CUDAModule(cubin: cubin, in: context)
-        let function = try module.function(spec)
-        return keep(module, function, for: spec)
+        return try context.whileCaptureIsRelaxed { () throws(FlashInferError) in
+            let module = try CUDAModule(cubin: cubin, in: context)
+            let function = try module.function(spec)
+            return keep(module, function, for: spec)
+        }
     }
 
     /// Loads kernels side by side: for a start that would else compile them one after the other.

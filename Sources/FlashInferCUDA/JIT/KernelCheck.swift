@@ -25,15 +25,18 @@ package struct KernelCheck: Sendable {
 
     /// A check of some kernels for some architectures.
     ///
-    /// - Throws: ``FlashInferError/invalidArgument(_:found:expected:)`` where two kernels share a label or a label is no single word,
+    /// - Throws: ``FlashInferError/invalidArgument(_:found:expected:)`` where two kernels share a label, a label has no place in a table,
     ///   and where the compiler does not know an architecture.
     package init(
         _ specs: [KernelSpec], architectures: [Architecture], compiler: KernelCompiler = KernelCompiler(), nvrtc: NVRTC
     ) throws(FlashInferError) {
         var seen: [String: KernelSpec] = [:]
         for spec in specs {
-            guard !spec.label.isEmpty, !spec.label.contains(where: { $0.isWhitespace || $0 == "#" }) else {
-                throw .invalidArgument("label of a kernel", found: "'\(spec.label)'", expected: "one word")
+            let words = spec.label.split(separator: " ").joined(separator: " ")
+            guard !words.isEmpty, words == spec.label, !words.contains(where: { $0.isNewline || $0 == "#" }) else {
+                throw .invalidArgument(
+                    "label of a kernel", found: "'\(spec.label)'",
+                    expected: "words with single spaces between, and no #")
             }
             if seen.updateValue(spec, forKey: spec.label) != nil {
                 throw .invalidArgument("label of a kernel", found: spec.label, expected: "different from all others'")

@@ -62,12 +62,12 @@ package struct ResourceTable: Sendable, Equatable {
                 continue
             }
             let figures = fields.dropFirst().prefix(4).compactMap { Int($0) }
-            guard fields.count == 6, figures.count == 4, let architecture = Architecture(String(fields[0])) else {
+            guard fields.count >= 6, figures.count == 4, let architecture = Architecture(String(fields[0])) else {
                 throw .invalidArgument(
                     "line \(number + 1) of the resource table", found: String(line),
                     expected: "architecture, registers, shared, stack, spills, label")
             }
-            rows[Key(label: String(fields[5]), architecture: architecture)] = Row(
+            rows[Key(label: fields[5...].joined(separator: " "), architecture: architecture)] = Row(
                 resources: KernelResources(
                     registers: figures[0], sharedByteCount: figures[1], stackByteCount: figures[2],
                     spillByteCount: figures[3]), reason: reason)

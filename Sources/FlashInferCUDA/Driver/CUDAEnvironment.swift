@@ -19,6 +19,8 @@ package struct CUDAEnvironment: Sendable {
     package var cacheHome: String?
     package var prefixes: [String] = []
     package var toolkits: [String] = []
+    /// `PATH`, in folders: where Python is.
+    package var path: [String] = []
 
     /// Nothing set: for tests.
     package init() {}
@@ -37,6 +39,7 @@ package struct CUDAEnvironment: Sendable {
         environment.cacheHome = value("XDG_CACHE_HOME")
         environment.prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap(value)
         environment.toolkits = ["CUDA_HOME", "CUDA_PATH"].compactMap(value)
+        environment.path = (value("PATH") ?? "").split(separator: ":").map(String.init)
         return environment
     }
 }
