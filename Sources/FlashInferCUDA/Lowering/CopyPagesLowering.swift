@@ -84,7 +84,7 @@ package enum CopyPagesKernel {
             keys.view.hasAlignedRows && values.view.hasAlignedRows && keys.headDim * size % 16 == 0
             && values.headDim * size % 16 == 0
         let piece = isAligned ? 16 : size
-        let (keyPages, valuePages) = (fi_page_tensor(keys, piece: piece), fi_page_tensor(values, piece: piece))
+        let (keyPages, valuePages) = (pages(of: keys, piece: piece), pages(of: values, piece: piece))
         guard let keyPages, let valuePages else { throw .overflow("elements of a page") }
         let pieces = keyPages.count + valuePages.count
         let chainBlocks = (pieces + threads - 1) / threads
@@ -100,15 +100,13 @@ package enum CopyPagesKernel {
     }
 
     /// A tensor's pages, and the pieces of one; `nil` where they are too many to count.
-    private static func fi_page_tensor(
-        _ tensor: KVTensor, piece: Int
-    ) -> (tensor: CUDAKernels.fi_page_tensor, count: Int)? {
+    private static func pages(of tensor: KVTensor, piece: Int) -> (tensor: fi_page_tensor, count: Int)? {
         let size = tensor.dtype.byteCount
         let (tokens, heads, pieces) = (tensor.blockSize ?? 1, tensor.headCount, tensor.headDim * size / piece)
         guard UInt32(exactly: tokens) != nil, UInt32(exactly: heads) != nil, UInt32(exactly: pieces) != nil,
             UInt32(exactly: tokens * heads) != nil
         else { return nil }
-        let pages = CUDAKernels.fi_page_tensor(
+        let pages = fi_page_tensor(
             address: UInt64(tensor.view.address), page: Int64(tensor.blockStride * size),
             token: Int64(tensor.tokenStride * size), head: Int64(tensor.headStride * size), tokens: UInt32(tokens),
             heads: UInt32(heads), pieces: UInt32(pieces))

@@ -70,10 +70,12 @@ extension fi_row_tiling {
         let isOneRow = mayJoinRows && first.isContiguous && second.isContiguous && third?.isContiguous ?? true
         let width = isOneRow ? first.elementCount : first.width
         let rows = isOneRow ? 1 : try first.kernelRowCount(name)
-        let isAligned =
-            othersAreAligned && width % vector == 0 && first.hasAlignedRows && second.hasAlignedRows
-            && third?.hasAlignedRows ?? true
-        let chunks = isAligned ? width / vector : width
+        // Of one long row only the start counts.
+        func isAligned(_ view: TensorView) -> Bool { isOneRow ? view.address % 16 == 0 : view.hasAlignedRows }
+        let isVectorised =
+            othersAreAligned && width % vector == 0 && isAligned(first) && isAligned(second)
+            && third.map(isAligned) ?? true
+        let chunks = isVectorised ? width / vector : width
         // The lanes of a row: the power of two that covers it, within a block.
         let laneBits = chunks <= 1 ? 0 : min(Int.bitWidth - (chunks - 1).leadingZeroBitCount, 8)
         let columnBlocks = (chunks + (1 << laneBits) - 1) >> laneBits
@@ -83,7 +85,7 @@ extension fi_row_tiling {
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(name)") }
         let tiling = fi_row_tiling(
             width: Int64(width), rows: rows, inner_rows: isOneRow ? 1 : first.innerRows, lane_bits: UInt32(laneBits),
-            column_blocks: UInt32(columnBlocks), vectorised: isAligned ? 1 : 0)
+            column_blocks: UInt32(columnBlocks), vectorised: isVectorised ? 1 : 0)
         return (tiling, blocks)
     }
 }
