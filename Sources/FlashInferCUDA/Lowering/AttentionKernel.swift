@@ -98,7 +98,9 @@ package struct AttentionKernel: Hashable {
     }
 
     private var label: String {
-        var label = "attention \(tile.rows)x\(tile.keys) q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
+        var label = "attention \(tile.rows)x\(tile.keys) \(tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
+        label +=
+            "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
         if logits != .plain { label += " \(logits.rawValue)" }

@@ -5,10 +5,15 @@ import Testing
 
 /// What the operations do while a graph is captured.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device"), .serialized) struct CaptureGPUTests {
-    private let gpu = GPUScope()
+    private let device: CUDADevice
+    private let gpu: GPUScope
+
+    init() throws {
+        device = try CUDADevice()
+        gpu = GPUScope(on: device)
+    }
 
     @Test func aReplayReadsWhatTensorsHoldThen() throws {
-        let device = try OpsGPU.require()
         let (heads, dim) = (2, 64)
         let hidden = try gpu.tensor(.bfloat16, [1, heads * dim], values: [Double](repeating: 2, count: heads * dim))
         let weight = try gpu.tensor(.bfloat16, [heads * dim], values: [Double](repeating: 1, count: heads * dim))
@@ -44,7 +49,6 @@ import Testing
     }
 
     @Test func hostArraysAreRefusedWithWhatToDo() throws {
-        let device = try OpsGPU.require()
         let logits = try gpu.tensor(.float32, [2, 8], values: [Double](repeating: 0, count: 16))
         let (tokens, status) = (try gpu.tensor(.int32, [2]), try gpu.tensor(.uint8, [2]))
         let sample = SampleOperation(

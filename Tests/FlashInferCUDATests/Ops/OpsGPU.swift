@@ -15,6 +15,10 @@ enum OpsGPU {
 /// The GPU's memory of one test, freed at its end: a view keeps no memory alive, so each suite has one of these for its tensors.
 final class GPUScope {
     private var regions: [MemoryRegion] = []
+    private let own: CUDADevice?
+
+    /// Memory of the device that all tests share, or of one that a test has to itself: nobody else may use a device that captures.
+    init(on device: CUDADevice? = nil) { own = device }
 
     /// A tensor of undefined (poisoned) content.
     func tensor(_ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0) throws -> GPUTensor {
@@ -30,22 +34,24 @@ final class GPUScope {
 
     /// A copy of a host tensor.
     func tensor(_ host: OpsTensor) throws -> GPUTensor {
-        let device = try OpsGPU.require()
+        let device = try own ?? OpsGPU.require()
         let region = try device.allocate(byteCount: host.bytes.count)
         regions.append(region)
         try device.upload(UnsafeRawBufferPointer(host.bytes), to: region)
         return GPUTensor(
-            host: host,
+            device: device, host: host,
             view: try TensorView(
                 region, byteOffset: host.view.byteOffset, dtype: host.view.dtype, shape: host.view.shape,
                 strides: host.view.strides))
     }
 
-    deinit { for region in regions { OpsGPU.device?.deallocate(region) } }
+    deinit { for region in regions { (own ?? OpsGPU.device)?.deallocate(region) } }
 }
 
 /// A tensor on the GPU whose every unused byte is poison, with its image in host memory.
 struct GPUTensor {
+    /// Where it is.
+    let device: CUDADevice
     /// The image: what was uploaded, and after ``fetch()`` what the GPU holds.
     let host: OpsTensor
     /// The tensor on the GPU.
@@ -54,7 +60,7 @@ struct GPUTensor {
     /// The elements, as they are on the GPU now.
     @discardableResult
     func fetch() throws -> [Double] {
-        try OpsGPU.require().download(view.region, to: host.bytes)
+        try device.download(view.region, to: host.bytes)
         return host.values
     }
 
