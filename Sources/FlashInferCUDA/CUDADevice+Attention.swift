@@ -34,7 +34,7 @@ extension CUDADevice {
         let chunk = operation.chunk(plan.heads)
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }
-        for tile in plan.tiles.indices where isCapturing || plan.uses(tile: tile) {
+        for tile in plan.tiles.indices where plan.launches(tile: tile, isCapturing: isCapturing) {
             let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
             parameters.tile = Int32(tile)
             parameters.queue_start = plan.queueStarts[tile]

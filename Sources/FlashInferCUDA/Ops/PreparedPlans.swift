@@ -52,9 +52,9 @@ final class PreparedPlan: Sendable {
             }
     }
 
-    /// Whether the plan has items of a tile.
-    func uses(tile: Int) -> Bool {
-        plan.traits.tiles[tile].schedule == .lists ? plan.listItemCount > 0 : !plan.queue(ofTile: tile).isEmpty
+    /// Whether a tile's kernel is launched: where it has items, or, in a graph whose plan changes, where it may have some.
+    func launches(tile: Int, isCapturing: Bool) -> Bool {
+        (isCapturing ? capacity : plan.size).tileMask >> UInt32(tile) & 1 == 1
     }
 
     /// Thread blocks of a launch of a tile: one for each head of each list, or as many as a queue keeps busy at a time.

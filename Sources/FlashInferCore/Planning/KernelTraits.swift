@@ -88,9 +88,10 @@ public struct KernelTraits: Sendable, Hashable {
         cachedKeys: Int = 32_768
     ) {
         precondition(
-            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0 && concurrentHeads > 0
+            (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
+                && concurrentHeads > 0
                 && cachedKeys >= 0,
-            "traits name at least one tile")
+            "traits name 1 to 32 tiles")
         // The planner adds these without overflow checks.
         precondition(
             max(kvGranularity, minimumSplit, workersPerProcessor) <= Int(Int32.max), "traits fit in 32 bits")
@@ -105,6 +106,15 @@ public struct KernelTraits: Sendable, Hashable {
     /// Thread blocks of a tile's queue that run at the same time.
     func queueWorkers(tile: Int, _ processors: Int) -> Int {
         processors * (tiles[tile].blocksPerProcessor ?? workersPerProcessor)
+    }
+
+    /// Bits of the tiles with lists, if there are listed items, and of those whose queue has some.
+    func tileMask(hasLists: Bool, hasQueue: (_ tile: Int) -> Bool) -> UInt32 {
+        var mask: UInt32 = 0
+        for index in tiles.indices where tiles[index].schedule == .lists ? hasLists : hasQueue(index) {
+            mask |= 1 << UInt32(index)
+        }
+        return mask
     }
 
     /// How many lists there are.

@@ -45,7 +45,12 @@ public struct Plan: Sendable, Equatable {
         PlanSize(
             itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
             headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
-            blockCount: problem.geometry.blocks.indices.count)
+            blockCount: problem.geometry.blocks.indices.count, tileMask: tileMask)
+    }
+
+    /// The tiles that have items, bit `t` for tile `t`; all with lists where one has.
+    private var tileMask: UInt32 {
+        traits.tileMask(hasLists: listItemCount > 0) { queueIndptr[$0 + 1] > queueIndptr[$0] }
     }
 
     /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.

@@ -30,7 +30,8 @@ extension Planner {
             if isReached {
                 let longest = min(requestQueries * shape.group, isLast ? .max : tile.maximumRows)
                 bound.add(
-                    tile, HeadSteps(tile, shape), queueWorkers: traits.queueWorkers(tile: index, processors),
+                    tile, index: index, HeadSteps(tile, shape),
+                    queueWorkers: traits.queueWorkers(tile: index, processors),
                     rows: maximumQueries * shape.group, longest: longest,
                     requests: maximumRequests)
             }
@@ -52,10 +53,14 @@ private struct CapacityBound {
     private var listRows = 0
     /// Blocks at a time, and rows of partial state of an item, of each queue.
     private var queues: [(workers: Int, rows: Int)] = []
+    /// The tiles that any of that is of.
+    private var tileMask: UInt32 = 0
 
     mutating func add(
-        _ tile: KernelTraits.Tile, _ heads: HeadSteps, queueWorkers: Int, rows: Int, longest: Int, requests: Int
+        _ tile: KernelTraits.Tile, index: Int, _ heads: HeadSteps, queueWorkers: Int, rows: Int, longest: Int,
+        requests: Int
     ) {
+        tileMask |= 1 << UInt32(index)
         shortTiles = max(shortTiles, heads.count * requests)
         fullTiles = max(fullTiles, (heads.count * rows + tile.queryRows - 1) / tile.queryRows)
         let rowsPerItem = min(tile.queryRows, longest) * heads.step
@@ -92,6 +97,6 @@ private struct CapacityBound {
         guard rows <= limit, tiles <= limit, tiles + parts <= limit else { throw .overflow("the plan's capacity") }
         return PlanSize(
             itemCount: tiles + parts, mergeCount: parts / 2, partialRowCount: rows, headDimVO: headDimVO,
-            requestCount: requestCount, blockCount: blockCount)
+            requestCount: requestCount, blockCount: blockCount, tileMask: tileMask)
     }
 }

@@ -79,7 +79,10 @@ public enum Planner {
             PlanSize(
                 itemCount: count.items, mergeCount: count.mergeCount, partialRowCount: count.partialRows,
                 headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
-                blockCount: problem.geometry.blocks.indices.count))
+                blockCount: problem.geometry.blocks.indices.count,
+                tileMask: traits.tileMask(hasLists: !survey.lists.isEmpty) { tile in
+                    survey.queued.contains { $0.tile == Int32(tile) }
+                }))
     }
 
     /// Items and merges that a plan has at most, from the survey alone: what to allocate.
@@ -165,6 +168,12 @@ public enum Planner {
         }
         guard size.blockCount <= capacity.blockCount else {
             throw .capacityExceeded("block ids", required: size.blockCount, capacity: capacity.blockCount)
+        }
+        guard size.tileMask & ~capacity.tileMask == 0 else {
+            throw .capacityExceeded(
+                "the query rows of a request, by which kernels are chosen,",
+                required: UInt32.bitWidth - size.tileMask.leadingZeroBitCount,
+                capacity: UInt32.bitWidth - capacity.tileMask.leadingZeroBitCount)
         }
         guard size.headDimVO == capacity.headDimVO else {
             throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")

@@ -21,7 +21,7 @@ struct PackedKernelTests {
         + AttentionCase.gpuLarge + AttentionCase.gpuReduced
     private static let captured = CUDAAttentionReplayTests.batches.indices.flatMap { batch in
         AttentionCase.gpuTypes.indices.flatMap { types in
-            CUDAAttentionReplayTests.features.map { CUDAAttentionReplayTests.cases(batch, types, $0)[0] }
+            CUDAAttentionReplayTests.features(types).map { CUDAAttentionReplayTests.cases(batch, types, $0)[0] }
         }
     }
 

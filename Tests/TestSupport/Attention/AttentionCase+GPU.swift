@@ -49,16 +49,15 @@ extension AttentionCase {
             [0, 3, 5].map { gpuCase(gpuTypes[$0], turn % 2 == 0 ? .causal : .sinks, dims, turn + $0) }
         }
 
-    /// Pseudo-random larger batches.
+    /// Pseudo-random larger batches, with the kernels of the matrix: each kernel takes a second to compile.
     package static let gpuLarge: [AttentionCase] = {
         var g = SeededGenerator(seed: 11)
+        let small = gpuMatrix.filter { $0.dimQK <= 128 }
         return (0..<48).map { seed in
-            let types = gpuTypes.randomElement(using: &g) ?? gpuTypes[0]
-            var test = gpuCase(
-                types, Feature.allCases.randomElement(using: &g) ?? .full,
-                [(64, 64), (128, 128)].randomElement(using: &g) ?? (64, 64), Int.random(in: 0..<1000, using: &g))
-            test.outputType = [nil, nil, .float32].randomElement(using: &g) ?? nil
-            test.hasHeadScales = Bool.random(using: &g)
+            var test = small.randomElement(using: &g) ?? small[0]
+            let heads = gpuHeads.randomElement(using: &g) ?? gpuHeads[0]
+            (test.kvHeads, test.group) = heads
+            test.pageSize = gpuPageSizes.randomElement(using: &g) ?? 16
             test.seed = UInt64(seed)
             var work = 0
             test.lengths = []
@@ -73,16 +72,17 @@ extension AttentionCase {
         }
     }()
 
-    /// A few small cases for slow tools (compute-sanitizer): every kernel family, split and merged, little arithmetic.
+    /// A few small cases of the matrix for slow tools (compute-sanitizer): every kernel family, split and merged, little arithmetic.
     package static let gpuReduced: [AttentionCase] = {
         let features: [Feature] = [.causal, .packedWindow, .everything, .alibi, .custom, .window]
-        return features.enumerated().flatMap { number, feature in
-            [0, 3, 5, 6].map { types in
-                var test = gpuCase(gpuTypes[types], feature, number % 2 == 0 ? (64, 64) : (128, 128), number + types)
-                (test.kvHeads, test.group) = (1, 4)
-                test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
-                return test
-            }
+        let types = [0, 3, 5, 6].map { gpuTypes[$0] }
+        return gpuMatrix.filter { test in
+            features.contains(test.feature) && types.contains { $0 == (test.queryType, test.cacheType) }
+        }.map { test in
+            var test = test
+            (test.kvHeads, test.group) = (1, 4)
+            test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
+            return test
         }
     }()
 

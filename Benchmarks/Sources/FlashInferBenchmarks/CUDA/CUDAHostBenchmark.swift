@@ -72,7 +72,7 @@ struct CUDAHostBenchmark: ParsableCommand {
         let first = problems[0]
         let traits = try gpu.kernelTraits(for: first)
         let capacity = try Planner.capacity(
-            maximumRequests: count, maximumQueries: count, maximumKeys: 4096,
+            maximumRequests: count, maximumQueries: count, maximumRequestQueries: 1, maximumKeys: 4096,
             maximumBlocks: count * 4096 / 16, shape: first.shape, traits: traits, processors: gpu.limits.processors)
         let pages = problems.map { $0.geometry.blocks.blockLimit }.max() ?? 1
         let cache = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [pages, 2, 16, 8, 128])

@@ -64,7 +64,8 @@ struct CUDALeaksBenchmark: ParsableCommand {
     private func steadyCycles(_ problems: [AttentionProblem], on gpu: any Device) throws -> Row {
         let tensors = try Tensors(problems, on: gpu)
         let capacity = try Planner.capacity(
-            maximumRequests: 16, maximumQueries: 16, maximumKeys: 2048, maximumBlocks: 16 * 128,
+            maximumRequests: 16, maximumQueries: 16, maximumRequestQueries: 1, maximumKeys: 2048,
+            maximumBlocks: 16 * 128,
             shape: problems[0].shape, traits: gpu.kernelTraits(for: problems[0]), processors: gpu.limits.processors)
         var attention = try PlannedAttention(problems[0], on: gpu, capacity: capacity)
         try tensors.run(attention)
