@@ -48,6 +48,8 @@ struct sample_shared {
     unsigned long long slots[32];
     /// What one thread found for all.
     unsigned long long above, at;
+    /// The mass of the nucleus.
+    double limit;
     int found;
 };
 
@@ -141,8 +143,7 @@ static __device__ __forceinline__ float mass_threshold(
     // or more. Where the whole is more than what is kept, that does not hold.
     const float floor = is_joint && has_top_k ? 0.0f : 0.999f * (1.0f - top_p) / (float)row.width;
     unsigned int prefix = 0;
-    unsigned long long above = 0;
-    double limit = 0;
+    if (threadIdx.x == 0) shared.above = 0;
 #pragma unroll 1
     for (int digit = 0; digit < 3; digit++) {
         const int shift = 20 - 10 * digit;
@@ -160,13 +161,17 @@ static __device__ __forceinline__ float mass_threshold(
             add_mass(shared.masses, (bits >> shift) & 1023u, mass, kept && joins && weight >= floor && mass > 0);
         });
         if (digit == 0) {
-            limit = (double)fi_block_reduce<FI_THREADS>(whole, fi_sum(), shared.slots) * (double)top_p;
+            whole = fi_block_reduce<FI_THREADS>(whole, fi_sum(), shared.slots);
+            if (threadIdx.x == 0) shared.limit = (double)whole * (double)top_p;
         }
         if (threadIdx.x == 0) shared.found = -1;
         __syncthreads();
         const unsigned int bin = FI_MASS_BINS - 1 - threadIdx.x;
         const unsigned long long own = shared.masses[bin];
-        const unsigned long long through = above + fi_block_running_sum<FI_THREADS>(own, shared.slots);
+        const unsigned long long through = shared.above + fi_block_running_sum<FI_THREADS>(own, shared.slots);
+        const double limit = shared.limit;
+        // Everybody has read the old sums before one thread writes the new.
+        __syncthreads();
         if ((double)(through - own) < limit && (double)through >= limit) {
             shared.found = bin;
             shared.above = through - own;
@@ -175,7 +180,6 @@ static __device__ __forceinline__ float mass_threshold(
         // All kept tokens together have less than the share: each is in.
         if (shared.found < 0) return 0;
         prefix |= (unsigned int)shared.found << shift;
-        above = shared.above;
     }
     return __uint_as_float(prefix);
 }

@@ -22,7 +22,9 @@ package enum GatedActivationKernel {
                     .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
                     .init("FI_OUTPUT", output.kernelNumber), .init("FI_ACTIVATION", number),
                 ],
-                threads: fi_row_tiling.threads, label: "\(name) \(label(gate, up, output))")
+                // As many loads on their way as registers allow; the error function needs more of them.
+                threads: fi_row_tiling.threads, blocksPerProcessor: activation == .geluErf ? 5 : 6,
+                label: "\(name) \(label(gate, up, output))")
         }
     }
 

@@ -43,7 +43,9 @@ package enum RMSNormKernel {
                     .init("FI_WEIGHT", weight.kernelNumber), .init("FI_OUTPUT", output.kernelNumber),
                     .init("FI_GROUP", way.group), .init("FI_CHUNKS", way.chunks),
                 ],
-                threads: way.threads, label: "rms-norm \(name) \(way.group)x\(way.chunks)")
+                // 1,280 threads a processor: more would spill what they hold of their rows.
+                threads: way.threads, blocksPerProcessor: max(1280 / way.threads, 1),
+                label: "rms-norm \(name) \(way.group)x\(way.chunks)")
         }
     }
 

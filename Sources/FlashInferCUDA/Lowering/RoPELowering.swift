@@ -12,7 +12,7 @@ package enum RoPEKernel {
             KernelSpec(
                 file: "portable/rope.cuh", entry: "rope",
                 defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
-                threads: threads,
+                threads: threads, blocksPerProcessor: 12,
                 label: "rope " + (input == output ? input.label : "\(input.label)-\(output.label)"))
         }
     }
