@@ -42,6 +42,8 @@ package struct KernelCompiler: Sendable {
     ) throws(FlashInferError) -> NVRTC.Output {
         var options = Self.options(for: spec, architecture: architecture)
         if isVerbose { options.append("--ptxas-options=-v") }
+        // NVRTC 13 keeps results of its own beside the driver, which come without the assembler's report.
+        if nvrtc.version >= CompilerVersion(major: 13, minor: 0) { options.append("--no-cache") }
         let names = try texts.closure(of: spec.file)
         let headers = names.dropFirst().map { (name: $0, text: texts[$0]!) }
         return try nvrtc.compile(name: spec.file, text: texts[spec.file]!, headers: headers, options: options)
