@@ -158,9 +158,9 @@ struct Block {
     /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
     __device__ __forceinline__ void end(const Item &item, State &state) const {
         const float scale = scales(item).x;
-        if constexpr (has_room_in_queries) {
+        if constexpr (can_finish_alone) {
             if (item.partial_row < 0 && p.output_is_aligned) {
-                finish_alone(p, item, state, staging(base, warp_row, false), warp_row, scale);
+                finish_alone(p, item, state, base + Shared::queries + warp_row * QueryRows::stride, warp_row, scale);
                 return;
             }
         }
@@ -170,28 +170,17 @@ struct Block {
 };
 
 FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
-    const fi_attention_params &p = block.p;
-    Queue queue(p);
+    Queue queue(block.p);
     if (blockIdx.x < queue.count) {
-        read_item(p, queue.start + blockIdx.x, items[0]);
-        __syncthreads();
-        block.begin(items[0]);
+        read_item(block.p, queue.start + blockIdx.x, items[0]);
         for (int now = 0;; now = 1 - now) {
-            const Item &item = items[now], &next = items[1 - now];
-            State state;
-            block.compute(item, state, &queue, &items[1 - now]);
-            if constexpr (has_room_beside) {
-                if (next.tile >= 0 && item.partial_row < 0 && p.output_is_aligned) {
-                    // The next item's first copies are on their way while this one's outputs leave.
-                    block.begin(next);
-                    finish_alone(p, item, state, staging(block.base, block.warp_row, true), block.warp_row, block.scales(item).x);
-                    continue;
-                }
-            }
-            block.end(item, state);
-            if (next.tile < 0) break;
+            // The item before has left its memory, and this one is here.
             __syncthreads();
-            block.begin(next);
+            if (items[now].tile < 0) break;
+            State state;
+            block.begin(items[now]);
+            block.compute(items[now], state, &queue, &items[1 - now]);
+            block.end(items[now], state);
         }
     }
     queue.end();

@@ -81,31 +81,13 @@ FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int r
     return end.factor * value_factor(p, item);
 }
 
-/// Whether warps can end their rows alone: 16-bit outputs of rows that no other warp has keys of.
-constexpr bool can_finish_alone = warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0;
+/// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
+constexpr bool can_finish_alone =
+    warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;
 
-using OutputRows = Rows<padded_vo, 2>;
-
-/// Whether outputs can leave through the last stage, half of the warps' through its keys and half through its values, while the
-/// queries and the first stages of the next item arrive.
-constexpr bool has_room_beside =
-    can_finish_alone && warps_m % 2 == 0 && dim_qk % 16 == 0
-    && rows / 2 * OutputRows::stride <= keys * (KeyRows::stride < ValueRows::stride ? KeyRows::stride : ValueRows::stride);
-
-/// Whether outputs can leave through the queries' memory.
-constexpr bool has_room_in_queries = can_finish_alone && OutputRows::stride <= QueryRows::stride;
-
-/// Where a warp's outputs are staged: the address of its first row.
-FI_DEVICE uint32 staging(uint32 base, int warp_row, bool is_beside) {
-    if (!is_beside) return base + Shared::queries + warp_row * QueryRows::stride;
-    const int half = warp_row / (rows / 2), row = warp_row % (rows / 2);
-    const uint32 stage = half == 0 ? Shared::key_stages + (stages - 1) * keys * KeyRows::stride
-                                   : Shared::value_stages + (stages - 1) * keys * ValueRows::stride;
-    return base + stage + row * OutputRows::stride;
-}
-
-/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is memory of its own.
+/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is the address of its queries.
 FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, float scale) {
+    using OutputRows = Rows<padded_vo, 2>;
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
 #pragma unroll
@@ -180,6 +162,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
         }
     __syncthreads();
     const bool is_part = item.partial_row >= 0;
+#pragma unroll 1
     for (int row = threadIdx.x; row < item.row_count; row += threads) {
         float maximum = negative_infinity(), sum = 0;
 #pragma unroll
@@ -204,6 +187,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
         for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
     }
     __syncthreads();
+#pragma unroll 1
     for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
         float4 v = make_float4(0, 0, 0, 0);
@@ -218,8 +202,9 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
     }
 }
 
-/// Merges a tile's parts from the workspace, if this block's was the last to arrive.
-FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
+/// the time to compile where it is not.
+static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
     // Parts have the rows of all their heads.
@@ -259,6 +244,7 @@ FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, cha
     }
     __syncthreads();
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
+#pragma unroll 1
     for (int id = threadIdx.x; id < count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4, elements = count_of_four(d);
         float4 v = make_float4(0, 0, 0, 0);

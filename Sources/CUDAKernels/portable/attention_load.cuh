@@ -176,6 +176,7 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
     }
     // For narrow keys each 16 elements come evens first, then odds: the order `widen` gives keys in.
     constexpr int units = padded_qk / 16;
+#pragma unroll 1
     for (int id = threadIdx.x; id < rows * units; id += threads) {
         const int row = id / units, unit = id % units;
         uint4 low = make_uint4(0, 0, 0, 0), high = low;
