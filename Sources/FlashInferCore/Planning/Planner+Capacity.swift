@@ -22,15 +22,17 @@ extension Planner {
         }
         let workers = try workers(mode, traits, processors)
         var bound = CapacityBound()
+        var reached: [Bool] = []
         var shorter = 0
         for (index, tile) in traits.tiles.enumerated() {
             // Requests of this tile have more rows than those of the tile before.
             let isReached = requestQueries * shape.group > shorter
+            reached.append(isReached)
             let isLast = index == traits.tiles.count - 1
             if isReached {
                 let longest = min(requestQueries * shape.group, isLast ? .max : tile.maximumRows)
                 bound.add(
-                    tile, index: index, HeadSteps(tile, shape),
+                    tile, HeadSteps(tile, shape),
                     queueWorkers: traits.queueWorkers(tile: index, processors),
                     rows: maximumQueries * shape.group, longest: longest,
                     requests: maximumRequests)
@@ -39,7 +41,10 @@ extension Planner {
         }
         return try bound.size(
             mode, workers: workers, maximumKeys: maximumKeys, headDimVO: shape.headDimVO,
-            requestCount: maximumRequests, blockCount: maximumBlocks)
+            requestCount: maximumRequests, blockCount: maximumBlocks,
+            tileMask: traits.tileMask(
+                hasLists: zip(reached, traits.tiles).contains { $0 && $1.schedule == .lists }, hasQueue: { reached[$0] }
+            ))
     }
 }
 
@@ -53,14 +58,11 @@ private struct CapacityBound {
     private var listRows = 0
     /// Blocks at a time, and rows of partial state of an item, of each queue.
     private var queues: [(workers: Int, rows: Int)] = []
-    /// The tiles that any of that is of.
-    private var tileMask: UInt32 = 0
 
     mutating func add(
-        _ tile: KernelTraits.Tile, index: Int, _ heads: HeadSteps, queueWorkers: Int, rows: Int, longest: Int,
+        _ tile: KernelTraits.Tile, _ heads: HeadSteps, queueWorkers: Int, rows: Int, longest: Int,
         requests: Int
     ) {
-        tileMask |= 1 << UInt32(index)
         shortTiles = max(shortTiles, heads.count * requests)
         fullTiles = max(fullTiles, (heads.count * rows + tile.queryRows - 1) / tile.queryRows)
         let rowsPerItem = min(tile.queryRows, longest) * heads.step
@@ -71,7 +73,8 @@ private struct CapacityBound {
     }
 
     func size(
-        _ mode: Planner.Mode, workers: Int, maximumKeys: Int, headDimVO: Int, requestCount: Int, blockCount: Int
+        _ mode: Planner.Mode, workers: Int, maximumKeys: Int, headDimVO: Int, requestCount: Int, blockCount: Int,
+        tileMask: UInt32
     ) throws(FlashInferError) -> PlanSize {
         let tiles = shortTiles + fullTiles
         // The parts of cut tiles, by the rows of each.
