@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "CCUDA"),
 
         // The kernels' CUDA C++ text, embedded, and the C structs of their parameters.
-        .target(name: "CUDAKernels", exclude: ["primitives", "portable"]),
+        .target(name: "CUDAKernels", exclude: ["primitives", "portable", "resources.txt"]),
 
         // The operations on NVIDIA GPUs: driver, run-time compilation, lowering, launches.
         .target(
@@ -60,7 +60,7 @@ let package = Package(
         .executableTarget(
             name: "FlashInferCLI",
             dependencies: [
-                "FlashInferEngine",
+                "FlashInferEngine", "FlashInferCUDA",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),

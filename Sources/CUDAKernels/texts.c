@@ -3,20 +3,169 @@
 // #embed is C23; the older modes have it as an extension.
 #pragma clang diagnostic ignored "-Wc23-extensions"
 
-
 static const char attention_params[] = {
 #embed "include/fi_attention_params.h"
     , 0};
-static const char primitives_types[] = {
-#embed "primitives/types.cuh"
+static const char cache_params[] = {
+#embed "include/fi_cache_params.h"
+    , 0};
+static const char merge_params[] = {
+#embed "include/fi_merge_params.h"
+    , 0};
+static const char rope_params[] = {
+#embed "include/fi_rope_params.h"
+    , 0};
+static const char rows_params[] = {
+#embed "include/fi_rows_params.h"
+    , 0};
+static const char sample_params[] = {
+#embed "include/fi_sample_params.h"
+    , 0};
+static const char portable_add[] = {
+#embed "portable/add.cuh"
+    , 0};
+static const char portable_append_kv[] = {
+#embed "portable/append_kv.cuh"
+    , 0};
+static const char portable_argmax[] = {
+#embed "portable/argmax.cuh"
     , 0};
 static const char portable_attention[] = {
 #embed "portable/attention.cuh"
     , 0};
+static const char portable_attention_finish[] = {
+#embed "portable/attention_finish.cuh"
+    , 0};
+static const char portable_attention_load[] = {
+#embed "portable/attention_load.cuh"
+    , 0};
+static const char portable_attention_rope[] = {
+#embed "portable/attention_rope.cuh"
+    , 0};
+static const char portable_attention_scores[] = {
+#embed "portable/attention_scores.cuh"
+    , 0};
+static const char portable_attention_softmax[] = {
+#embed "portable/attention_softmax.cuh"
+    , 0};
+static const char portable_attention_tile[] = {
+#embed "portable/attention_tile.cuh"
+    , 0};
+static const char portable_convert[] = {
+#embed "portable/convert.cuh"
+    , 0};
+static const char portable_copy_pages[] = {
+#embed "portable/copy_pages.cuh"
+    , 0};
+static const char portable_embedding[] = {
+#embed "portable/embedding.cuh"
+    , 0};
+static const char portable_gated_activation[] = {
+#embed "portable/gated_activation.cuh"
+    , 0};
+static const char portable_log_probability[] = {
+#embed "portable/log_probability.cuh"
+    , 0};
+static const char portable_merge_states[] = {
+#embed "portable/merge_states.cuh"
+    , 0};
+static const char portable_rms_norm[] = {
+#embed "portable/rms_norm.cuh"
+    , 0};
+static const char portable_rope[] = {
+#embed "portable/rope.cuh"
+    , 0};
+static const char portable_sample[] = {
+#embed "portable/sample.cuh"
+    , 0};
+static const char portable_softmax[] = {
+#embed "portable/softmax.cuh"
+    , 0};
+static const char primitives_argmax[] = {
+#embed "primitives/argmax.cuh"
+    , 0};
+static const char primitives_async[] = {
+#embed "primitives/async.cuh"
+    , 0};
+static const char primitives_convert[] = {
+#embed "primitives/convert.cuh"
+    , 0};
+static const char primitives_dispatch[] = {
+#embed "primitives/dispatch.cuh"
+    , 0};
+static const char primitives_distribution[] = {
+#embed "primitives/distribution.cuh"
+    , 0};
+static const char primitives_element[] = {
+#embed "primitives/element.cuh"
+    , 0};
+static const char primitives_exp[] = {
+#embed "primitives/exp.cuh"
+    , 0};
+static const char primitives_mma[] = {
+#embed "primitives/mma.cuh"
+    , 0};
+static const char primitives_philox[] = {
+#embed "primitives/philox.cuh"
+    , 0};
+static const char primitives_reduce[] = {
+#embed "primitives/reduce.cuh"
+    , 0};
+static const char primitives_rows[] = {
+#embed "primitives/rows.cuh"
+    , 0};
+static const char primitives_scalar[] = {
+#embed "primitives/scalar.cuh"
+    , 0};
+static const char primitives_types[] = {
+#embed "primitives/types.cuh"
+    , 0};
 
 const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
+    {"fi_cache_params.h", cache_params},
+    {"fi_merge_params.h", merge_params},
+    {"fi_rope_params.h", rope_params},
+    {"fi_rows_params.h", rows_params},
+    {"fi_sample_params.h", sample_params},
+    {"portable/add.cuh", portable_add},
+    {"portable/append_kv.cuh", portable_append_kv},
+    {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
+    {"portable/attention_finish.cuh", portable_attention_finish},
+    {"portable/attention_load.cuh", portable_attention_load},
+    {"portable/attention_rope.cuh", portable_attention_rope},
+    {"portable/attention_scores.cuh", portable_attention_scores},
+    {"portable/attention_softmax.cuh", portable_attention_softmax},
+    {"portable/attention_tile.cuh", portable_attention_tile},
+    {"portable/convert.cuh", portable_convert},
+    {"portable/copy_pages.cuh", portable_copy_pages},
+    {"portable/embedding.cuh", portable_embedding},
+    {"portable/gated_activation.cuh", portable_gated_activation},
+    {"portable/log_probability.cuh", portable_log_probability},
+    {"portable/merge_states.cuh", portable_merge_states},
+    {"portable/rms_norm.cuh", portable_rms_norm},
+    {"portable/rope.cuh", portable_rope},
+    {"portable/sample.cuh", portable_sample},
+    {"portable/softmax.cuh", portable_softmax},
+    {"primitives/argmax.cuh", primitives_argmax},
+    {"primitives/async.cuh", primitives_async},
+    {"primitives/convert.cuh", primitives_convert},
+    {"primitives/dispatch.cuh", primitives_dispatch},
+    {"primitives/distribution.cuh", primitives_distribution},
+    {"primitives/element.cuh", primitives_element},
+    {"primitives/exp.cuh", primitives_exp},
+    {"primitives/mma.cuh", primitives_mma},
+    {"primitives/philox.cuh", primitives_philox},
+    {"primitives/reduce.cuh", primitives_reduce},
+    {"primitives/rows.cuh", primitives_rows},
+    {"primitives/scalar.cuh", primitives_scalar},
     {"primitives/types.cuh", primitives_types},
     {0, 0},
 };
+
+static const char resources[] = {
+#embed "resources.txt"
+    , 0};
+
+const char *fi_resource_table(void) { return resources; }

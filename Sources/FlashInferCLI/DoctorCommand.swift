@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlashInfer
+import FlashInferCUDA
 import FlashInferEngine
 import Foundation
 
@@ -24,9 +25,9 @@ struct DoctorCommand: AsyncParsableCommand {
 
         section("Devices")
         row("cpu", CPUDevice().name)
-        row(
-            "cuda",
-            "no GPU backend in this build" + (machine.hasNVIDIADriver ? ", though an NVIDIA driver is here" : ""))
+
+        section("CUDA")
+        for line in CUDAReport().rows { row(line.name, line.value) }
 
         section("Models")
         let store = ModelStore()
@@ -42,6 +43,8 @@ struct DoctorCommand: AsyncParsableCommand {
     private func section(_ title: String) { Terminal.write("\(title)\n") }
 
     private func row(_ name: String, _ value: String) {
-        Terminal.write("  " + name + String(repeating: " ", count: max(1, 14 - name.count)) + value + "\n")
+        // Further lines of a value are indented as the first one is.
+        let text = value.split(separator: "\n").joined(separator: "\n" + String(repeating: " ", count: 16))
+        Terminal.write("  " + name + String(repeating: " ", count: max(1, 14 - name.count)) + text + "\n")
     }
 }

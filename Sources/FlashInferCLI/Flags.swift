@@ -65,7 +65,17 @@ struct SamplingFlags: ParsableArguments {
 
 /// How the model runs.
 struct EngineFlags: ParsableArguments {
-    @Option(help: "Processor threads; all cores if absent.")
+    @Option(
+        help: "Where the model runs: auto (a GPU if one can be used, else the CPU), cpu, cuda or cuda:N.",
+        transform: { name in
+            guard let choice = DeviceChoice(name) else {
+                throw ValidationError("There is no device \(name): say auto, cpu, cuda or cuda:N.")
+            }
+            return choice
+        })
+    var device = DeviceChoice.automatic
+
+    @Option(help: "Processor threads, on the CPU; all cores if absent.")
     var threads: Int?
 
     @Option(
@@ -91,8 +101,8 @@ struct EngineFlags: ParsableArguments {
     @Option(help: "The most tokens of a text, prompt included; at most what the model was made for.")
     var maxContext: Int?
 
-    @Option(help: "The most tokens computed in one step.")
-    var batchTokens = 512
+    @Option(help: "The most tokens computed in one step; 512 on the CPU and 2048 on a GPU if absent.")
+    var batchTokens: Int?
 
     func validate() throws {
         for (name, value) in [

@@ -17,7 +17,6 @@ struct Machine {
     let memory = ProcessInfo.processInfo.physicalMemory
     let system = ProcessInfo.processInfo.operatingSystemVersionString
     let caches: [Cache]
-    let hasNVIDIADriver = FileManager.default.fileExists(atPath: "/dev/nvidiactl")
 
     init() {
         // One paragraph per core, all alike for our purposes; files of /proc have no size, so no contents(atPath:).

@@ -25,19 +25,20 @@ struct Served: Sendable {
 
 extension LanguageModel {
     /// Packs the weights and makes an engine whose cache is large enough for `plan`, unless that takes more than half
-    /// of the memory or the flags say otherwise.
+    /// of the device's memory or the flags say otherwise.
     func serve(_ plan: ServingPlan, _ flags: EngineFlags, progress: ProgressLine) throws -> Served {
-        let device = CPUDevice(threads: flags.threads)
+        let device = try flags.device.makeDevice(threads: flags.threads)
         let limit = flags.maxContext ?? config.contextLength
         var options = DecoderOptions()
-        options.maximumBatchTokens = flags.batchTokens
-        options.maximumSequences = min(plan.parallel, flags.batchTokens)
+        // A GPU needs more rows at a time to be busy with a prompt.
+        options.maximumBatchTokens = flags.batchTokens ?? (device.readsHostMemory ? 512 : 2048)
+        options.maximumSequences = min(plan.parallel, options.maximumBatchTokens)
         options.pageSize = flags.pageSize
         options.cacheType = flags.kvCacheType
         options.cacheScale = flags.kvCacheScale
         let lengths = plan.lengths.map { min($0, limit) }.sorted(by: >)
         let wanted = lengths.prefix(options.maximumSequences).map { ($0 - 1) / flags.pageSize + 1 }.reduce(0, +)
-        let memory = Int(clamping: ProcessInfo.processInfo.physicalMemory)
+        let memory = device.limits.memoryByteCount ?? Int(clamping: ProcessInfo.processInfo.physicalMemory)
         let affordable = memory / 2 / max(1, cacheByteCount(perTokenOf: flags.kvCacheType) * flags.pageSize)
         options.pageCount = flags.cachePages ?? max(1, min(wanted, affordable))
         defer { progress.clear() }

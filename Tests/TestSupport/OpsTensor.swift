@@ -13,8 +13,8 @@ public final class OpsTensor: @unchecked Sendable {
     /// Poison bytes before and after.
     private static let guardBytes = 256
 
-    /// A tensor with `padding` unused elements after each row, filled with poison.
-    public init(_ dtype: DType, _ shape: [Int], padding: Int = 0) throws {
+    /// A tensor with `padding` unused elements after each row and `lead` before the first, filled with poison.
+    public init(_ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0) throws {
         var strides = [Int](repeating: 1, count: shape.count)
         var next = (shape.last ?? 1) + padding
         for dimension in stride(from: shape.count - 2, through: 0, by: -1) {
@@ -22,21 +22,24 @@ public final class OpsTensor: @unchecked Sendable {
             next *= shape[dimension]
         }
         let size = dtype.byteCount
-        memory = .allocate(byteCount: 2 * Self.guardBytes + max(next, 1) * size, alignment: 64)
+        let first = Self.guardBytes + lead * size
+        memory = .allocate(byteCount: first + max(next, 1) * size + Self.guardBytes, alignment: 64)
         memory.initializeMemory(as: UInt8.self, repeating: 0xFF)
         view = try TensorView(
-            MemoryRegion(UnsafeRawBufferPointer(memory)), byteOffset: Self.guardBytes, dtype: dtype,
+            MemoryRegion(UnsafeRawBufferPointer(memory)), byteOffset: first, dtype: dtype,
             shape: Shape(shape), strides: Shape(strides))
         var offsets = [0]
         for (extent, stride) in zip(shape, strides) {
             offsets = offsets.flatMap { offset in (0..<extent).map { offset + $0 * stride } }
         }
-        self.offsets = offsets.map { Self.guardBytes + $0 * size }
+        self.offsets = offsets.map { first + $0 * size }
     }
 
     /// A tensor of `values` rounded to its type, in row-major order.
-    public convenience init(_ dtype: DType, _ shape: [Int], padding: Int = 0, values: [Double]) throws {
-        try self.init(dtype, shape, padding: padding)
+    public convenience init(
+        _ dtype: DType, _ shape: [Int], padding: Int = 0, lead: Int = 0, values: [Double]
+    ) throws {
+        try self.init(dtype, shape, padding: padding, lead: lead)
         for (index, value) in values.enumerated() { self[index] = value }
     }
 
@@ -44,6 +47,9 @@ public final class OpsTensor: @unchecked Sendable {
 
     /// The number of elements.
     public var count: Int { offsets.count }
+
+    /// All of the memory, poison included: for a copy to a device and back.
+    public var bytes: UnsafeMutableRawBufferPointer { memory }
 
     /// The elements in row-major order.
     public var values: [Double] { (0..<count).map { self[$0] } }
@@ -140,9 +146,9 @@ public struct OpsRandom {
 }
 
 /// The first element of `found` that is further from `exact` than twice what a plain float32 loop with one final rounding
-/// (`reference`) ever is in its row, plus one unit of the output's precision; or `nil`. NaNs must agree.
+/// (`reference`) ever is in its row, plus `units` of the output's precision; or `nil`. NaNs must agree.
 public func firstOutlier(
-    _ found: [Double], exact: [Double], reference: [Double], width: Int, dtype: DType
+    _ found: [Double], exact: [Double], reference: [Double], width: Int, dtype: DType, units: Double = 1
 ) -> String? {
     let unit =
         switch dtype {
@@ -158,7 +164,7 @@ public func firstOutlier(
         for index in row {
             if exact[index].isNaN && found[index].isNaN || exact[index] == found[index] { continue }
             let error = abs(found[index] - exact[index])
-            if !(error <= 2 * worst + unit * abs(exact[index])) {
+            if !(error <= 2 * worst + units * unit * abs(exact[index])) {
                 return "element \(index): \(found[index]), exactly \(exact[index]); error \(error), reference \(worst)"
             }
         }

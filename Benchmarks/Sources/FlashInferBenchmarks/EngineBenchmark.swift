@@ -17,6 +17,9 @@ struct EngineBenchmark: ParsableCommand {
     @Option(help: "A GGUF file or Hugging Face folder, or a catalogue name.")
     var model = "smollm2"
 
+    @Option(help: "Where the model runs: auto, cpu, cuda or cuda:N.")
+    var device = "cpu"
+
     @Option(help: "The type of the KV cache.")
     var cacheType = "float16"
 
@@ -52,7 +55,10 @@ struct EngineBenchmark: ParsableCommand {
         options.cacheType = dtype
         options.maximumBatchTokens = max(512, prompts.max() ?? 0, contexts.max() ?? 0)
         options.pageCount = 1024
-        let device = CPUDevice(threads: common.threads)
+        guard let choice = DeviceChoice(self.device) else {
+            throw ValidationError("--device must be auto, cpu, cuda or cuda:N, not \(self.device)")
+        }
+        let device = try choice.makeDevice(threads: common.threads)
         let source = try ModelSource.open(ModelStore().locate(model).path)
         let runner = try DecoderRunner(source.weights(source.config()), options: options, on: device)
         print(

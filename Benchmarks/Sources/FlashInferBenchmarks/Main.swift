@@ -6,7 +6,10 @@ struct Benchmarks: AsyncParsableCommand {
         commandName: "FlashInferBenchmarks",
         abstract: "Measures swift-flashinfer, with the machine's ceilings and its peers in the same run.",
         discussion: "Each command prints a table and writes the same figures as JSON (--json FILE).",
-        subcommands: [AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self])
+        subcommands: [
+            AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
+            CUDAHostBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
+        ])
 }
 
 /// What every benchmark takes.

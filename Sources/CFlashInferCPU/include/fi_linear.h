@@ -81,9 +81,6 @@ int64_t fi_linear_panel_bytes(fi_weight_format format, int64_t columns);
 void fi_linear_pack_panel(fi_weight_format format, const void *const rows[FI_PANEL_ROWS], int64_t columns,
                           void *panel);
 
-/// Dequantises `columns` weights of a file's row (from its first block on) to float32.
-void fi_weight_dequantize(fi_weight_format format, const void *row, int64_t columns, float *out);
-
 /// 64-byte aligned memory for packed weights, on huge pages where it is large; NULL where there is none.
 void *fi_linear_allocate(int64_t bytes);
 void fi_linear_free(void *p);

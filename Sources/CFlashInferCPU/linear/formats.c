@@ -1,5 +1,4 @@
-/// The block layouts of ggml's weight formats, byte for byte, decoded to (q, scale, min), and dequantisation.
-/// This is the definition that packing, embedding look-ups and the tests share.
+/// The block layouts of ggml's weight formats, byte for byte, decoded to (q, scale, min) for packing.
 #include "blocks.h"
 
 int64_t fi_weight_block_size(fi_weight_format format) {
@@ -126,24 +125,5 @@ void fi_decode_block32(fi_weight_format format, const uint8_t *row, int64_t bloc
     case FI_WEIGHT_Q5_K: decode_k45(p, (int)(block % 8), p + 48, p + 16, out); break;
     case FI_WEIGHT_Q6_K: decode_q6_k(p, (int)(block % 8), out); break;
     default: break;
-    }
-}
-
-void fi_weight_dequantize(fi_weight_format format, const void *row, int64_t columns, float *out) {
-    const uint8_t *bytes = row;
-    switch (format) {
-    case FI_WEIGHT_F32: __builtin_memcpy(out, row, (unsigned long)columns * 4); return;
-    case FI_WEIGHT_F16:
-        for (int64_t k = 0; k < columns; k++) out[k] = fi_half_to_float(fi_load_u16(bytes + 2 * k));
-        return;
-    case FI_WEIGHT_BF16:
-        for (int64_t k = 0; k < columns; k++) out[k] = fi_bf16_to_float(fi_load_u16(bytes + 2 * k));
-        return;
-    default: break;
-    }
-    for (int64_t block = 0; block < columns / 32; block++) {
-        fi_block32 b;
-        fi_decode_block32(format, bytes, block, &b);
-        for (int k = 0; k < 32; k++) out[32 * block + k] = b.scale[k / 16] * (float)b.q[k] + b.min;
     }
 }

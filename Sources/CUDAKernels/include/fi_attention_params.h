@@ -9,6 +9,21 @@ typedef struct {
     long long block, token, head;
 } fi_kv_tensor;
 
+/// A work item of the plan with what its request says of it, so that a block reads one thing, and at once.
+typedef struct {
+    /// `head` is the first of `heads`, which are those that lists are run for side by side, or 1.
+    int request, tile, head;
+    /// Packed query rows, and keys.
+    int row, row_count, key, key_count;
+    /// The item's first row of the workspace, or -1; its merge's parts, and their first row of the workspace.
+    int partial_row, parts, merge_row;
+    /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
+    int first_query, query_count, key_total, first_block;
+    int heads;
+    /// The first block itself where the request has one only, as in ragged tensors; -1 where the table says.
+    int only_block;
+} fi_attention_item;
+
 /// One launch of attention over a plan's items.
 typedef struct {
     /// [queries, query_heads, head_dim_qk]; strides in elements.
@@ -23,14 +38,21 @@ typedef struct {
 
     fi_kv_tensor keys, values;
 
-    /// [items] of WorkItem, [workers + 1], [merges] of MergeItem.
-    unsigned long long items, item_indptr, merges;
-    /// [merges], uint32: how many parts of each merge have arrived; zero before and after each launch.
+    /// [items] of fi_attention_item: first the first item of each list (of tile -1 where a list has none), then the other items of
+    /// the lists, then the queues; [lists + 1]: where each list's other items are.
+    unsigned long long items, item_indptr;
+    /// [tiles + 1]: where the queue of each of the plan's tiles starts in the items: for captured launches, whose plan changes.
+    /// Others have 0 here, and the queue's items are the `queue_count` from `queue_start` on.
+    unsigned long long queue_indptr;
+    int queue_start, queue_count;
+    /// [tiles, slices, 2], uint32: items taken beyond each block's first, and blocks that have ended; zero before and after each
+    /// launch.
+    unsigned long long queue_cursors;
+    /// [partial rows, slices], uint32, at each merge's first row (of each head): how many of its parts have arrived; zero before
+    /// and after each launch.
     unsigned long long arrivals;
-    /// [requests + 1]
-    unsigned long long query_indptr, block_indptr;
-    /// [blocks]; [requests]: keys of each request.
-    unsigned long long block_indices, key_lengths;
+    /// [blocks]
+    unsigned long long block_indices;
     /// [partial rows, head_dim_vo] and [partial rows], float32.
     unsigned long long partial_output, partial_lse;
 
@@ -45,12 +67,22 @@ typedef struct {
 
     /// Keys of a block, and the multiplier and shift by which a key is divided by it.
     unsigned int block_size, block_size_multiplier, block_size_shift;
+    /// Query heads of a key/value head, and the same for dividing by it.
+    unsigned int group, group_multiplier, group_shift;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
-    int tile, workers;
+    int tile;
+    /// How many blocks run a list side by side, each a head of its items.
+    unsigned int list_heads;
     int query_heads, kv_heads;
+    /// Query rows of the batch; columns of a block-sparse matrix.
+    int query_count;
+    long long column_count;
+    int is_causal;
+    /// Whether all rows of the queries, and of the output, start at multiples of 16 bytes.
+    int query_is_aligned, output_is_aligned;
     /// Window to the left; negative for none.
     long long window_left;
-    /// Scale of the scores times log2(e), key scale included (before the soft cap: natural, see the kernel).
+    /// Scale of the scores, natural, key scale included.
     float score_scale;
     /// 1 / cap and cap, where there is a cap.
     float inverse_cap, cap;

@@ -1,1 +1,226 @@
-// attention
+// Attention over a plan's work items with mma.sync and cp.async: compute capability 8.0 and up.
+//
+// A block takes a tile of packed query rows (query row × group, so that heads which share keys share loads) against a range of
+// keys, staged through shared memory: FlashAttention-2's loop (arXiv 2307.08691) over FlashInfer's work lists (arXiv
+// 2501.01005). With warps_n > 1, for few rows, warps share the keys of a stage and meet at the end of the item. Parts of a tile
+// whose keys were cut go to the workspace; the last to arrive merges them.
+#include "portable/attention_finish.cuh"
+
+/// Items that blocks take from a queue: each its own number first, and then whatever is next, asked for while the item at hand is
+/// computed.
+struct Queue {
+    int start, count;
+    uint32 *cursors;
+    /// Of the first thread: the next item's place in the queue.
+    int claimed;
+
+    __device__ __forceinline__ Queue(const fi_attention_params &p) : start(p.queue_start), count(p.queue_count) {
+        if (p.queue_indptr != 0) {
+            const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
+            start = queue[0];
+            count = queue[1] - start;
+        }
+        cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
+    }
+    __device__ __forceinline__ void claim() {
+        if (threadIdx.x == 0) claimed = gridDim.x + atomicAdd(cursors, 1);
+    }
+    /// Starts to copy what was claimed; of tile -1 where there is no more.
+    __device__ __forceinline__ void fetch(const fi_attention_params &p, Item &next) {
+        if (threadIdx.x != 0) return;
+        if (claimed < count) {
+            const char *from = pointer<const char>(p.items) + static_cast<int64>(start + claimed) * sizeof(fi_attention_item);
+#pragma unroll
+            for (int i = 0; i < sizeof(fi_attention_item); i += 16) copy_async<16>(shared_address(&next) + i, from + i, true);
+        } else {
+            next.tile = -1;
+        }
+    }
+    /// The last block to end leaves the cursors as it found them.
+    __device__ __forceinline__ void end() {
+        if (threadIdx.x == 0 && atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+    }
+};
+
+/// Reads an item; for all threads after the next barrier.
+FI_DEVICE void read_item(const fi_attention_params &p, int index, Item &item) {
+    if (threadIdx.x < sizeof(fi_attention_item) / 16)
+        reinterpret_cast<uint4 *>(&item)[threadIdx.x] =
+            reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
+}
+
+/// A block at work on an item.
+struct Block {
+    const fi_attention_params &p;
+    char *shared;
+    uint32 base;
+    Places *places;
+    int warp_n, warp_row;
+
+    __device__ __forceinline__ Block(const fi_attention_params &p, char *shared)
+        : p(p), shared(shared), base(shared_address(shared)), places(reinterpret_cast<Places *>(shared + Shared::places)),
+          warp_n(threadIdx.x / warp_size % warps_n), warp_row(threadIdx.x / warp_size / warps_n * warp_rows) {}
+
+    __device__ __forceinline__ void load(const Item &item, int stage, int tile) const {
+        // Past the last tile an empty group keeps the count.
+        if (tile * keys < item.key_count)
+            load_stage(p, item, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
+                       base + Shared::value_stages + stage * keys * ValueRows::stride, tile);
+        copy_commit();
+    }
+
+    /// Asks for everything that is needed first, at once: where the first keys lie, the queries, and then the keys.
+    __device__ __forceinline__ void begin(const Item &item) const {
+        const KeyFinder finder{p, item};
+        PlaceFinder first;
+        if constexpr (!FI_RAGGED) first.find(finder, item.key);
+        load_queries(p, item, base + Shared::queries);
+        // Where the warps met there may be something in the padding.
+        clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
+        clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
+        if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
+        if constexpr (!FI_RAGGED) {
+            first.note(finder, item.key, places[0]);
+            __syncthreads();
+        }
+#pragma unroll
+        for (int stage = 0; stage < stages - 1; ++stage) load(item, stage, stage);
+    }
+
+    /// What the softmax multiplies scores by, and what they are multiplied by before.
+    __device__ __forceinline__ float2 scales(const Item &item) const {
+        float scale = p.score_scale;
+        if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
+        if constexpr (logits != Logits::capped) scale *= log2_e;
+        return make_float2(logits == Logits::plain ? scale : 1, scale);
+    }
+
+    /// All of an item's keys into `state`; meanwhile the next item is claimed and fetched, if there is a queue. Ends with all
+    /// memory free and all copies, the next item's too, arrived.
+    __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
+        const KeyFinder finder{p, item};
+        const int tiles = ceil_div(item.key_count, keys);
+        const CommonlyVisible common(p, item, warp_row);
+        const float2 scale = scales(item);
+        PlaceFinder ahead;
+        state.clear();
+
+        copy_wait<stages - 2>();
+        __syncthreads();
+        if constexpr (rope != Rope::none) {
+            turn_queries(p, item, base + Shared::queries);
+            __syncthreads();
+        }
+        Queries queries(base + Shared::queries, warp_row);
+        queries.keep();
+        int stage = 0;
+        for (int tile = 0; tile < tiles; ++tile) {
+            // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
+            if constexpr (FI_QUEUE) {
+                // As late as hides it: what is claimed early waits for this block while others have nothing left.
+                if (tile == max(tiles - 4, 0)) queue->claim();
+                if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
+            }
+            load(item, stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
+            // Where the keys of the next stages lie: asked for now, noted after the products.
+            const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
+            const int next_places = (tile + place_stages) * keys;
+            if (finds_places) ahead.find(finder, item.key + next_places);
+
+            const int first_key = item.key + tile * keys;
+            uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
+            if constexpr (rope != Rope::none) {
+                turn_keys(p, item, finder, first_key, key_stage, base + Shared::turned_keys);
+                __syncthreads();
+                key_stage = base + Shared::turned_keys;
+            }
+            float s[row_tiles][key_tiles][4];
+            multiply_keys(s, queries, key_stage, warp_n * warp_keys);
+            finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
+            multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
+
+            if (finds_places) ahead.note(finder, item.key + next_places, places[(tile / place_stages + 1) % 2]);
+            stage = stage + 1 == stages ? 0 : stage + 1;
+            copy_wait<stages - 2>();
+            __syncthreads();
+        }
+        if constexpr (FI_QUEUE) {
+            if (tiles < 2) {
+                if (tiles == 0) queue->claim();
+                queue->fetch(p, *next);
+                copy_commit();
+            }
+        }
+        copy_wait<0>();
+        __syncthreads();
+    }
+
+    /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
+    __device__ __forceinline__ void end(const Item &item, State &state) const {
+        const float scale = scales(item).x;
+        if constexpr (can_finish_alone) {
+            if (item.partial_row < 0 && p.output_is_aligned) {
+                finish_alone(p, item, state, base + Shared::queries + warp_row * QueryRows::stride, warp_row, scale);
+                return;
+            }
+        }
+        finish(p, item, state, shared, scale);
+        if (item.partial_row >= 0) merge_if_last(p, item, shared);
+    }
+};
+
+FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
+    Queue queue(block.p);
+    if (blockIdx.x < queue.count) {
+        read_item(block.p, queue.start + blockIdx.x, items[0]);
+        for (int now = 0;; now = 1 - now) {
+            // The item before has left its memory, and this one is here.
+            __syncthreads();
+            if (items[now].tile < 0) break;
+            State state;
+            block.begin(items[now]);
+            block.compute(items[now], state, &queue, &items[1 - now]);
+            block.end(items[now], state);
+        }
+    }
+    queue.end();
+}
+
+FI_DEVICE void run_listed(const Block &block, Item &item, int index, int head) {
+    const fi_attention_params &p = block.p;
+    // The item before may still be read from.
+    __syncthreads();
+    read_item(p, index, item);
+    __syncthreads();
+    if (item.tile != p.tile) return;
+    if (head != 0) {
+        // This block's head of the item's; states of one item lie head after head.
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            item.head += head;
+            item.partial_row += item.partial_row < 0 ? 0 : head * item.row_count;
+            item.merge_row += head * item.row_count;
+        }
+        __syncthreads();
+    }
+    State state;
+    block.begin(item);
+    block.compute(item, state, nullptr, nullptr);
+    block.end(item, state);
+}
+
+extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attention(const __grid_constant__ fi_attention_params p) {
+    extern __shared__ __align__(128) char shared[];
+    // Aligned for copies of 16 bytes.
+    __shared__ __align__(16) Item items[2];
+    const Block block(p, shared);
+    if constexpr (FI_QUEUE) {
+        run_queue(block, items);
+    } else {
+        // A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
+        const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
+        run_listed(block, items[0], list, head);
+        const int *rest = pointer<const int>(p.item_indptr) + list;
+        for (int index = rest[0]; index < rest[1]; ++index) run_listed(block, items[0], index, head);
+    }
+}

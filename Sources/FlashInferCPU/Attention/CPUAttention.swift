@@ -72,7 +72,7 @@ private struct AttentionMemory: ~Copyable {
         while scratch.count < pool.threads { scratch.append(AttentionScratch()) }
         let size = AttentionScratchSize(plan)
         for each in scratch { each.reserve(size) }
-        cursors.reset(lists: plan.processorCount)
+        cursors.reset(lists: plan.workerCount)
         if case .rope(let parameters) = problem.variant.positionEncoding {
             rope.prepare(parameters, problem, pool)
         }

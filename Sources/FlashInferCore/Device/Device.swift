@@ -13,6 +13,10 @@ public protocol Device: Sendable {
     /// What planning needs to know.
     var limits: DeviceLimits { get }
 
+    /// Whether operations run where the host's memory is: then what the host knows (slots, rows of a mapped table) is read in
+    /// place, and on other devices it goes by way of tensors.
+    var readsHostMemory: Bool { get }
+
     /// The tiles and costs of the attention kernels that this device would use for `problem`.
     ///
     /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` where it has none: here, at plan time, and not when run.
@@ -59,6 +63,9 @@ public protocol Device: Sendable {
     /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)`` where the plan is larger than `capacity`.
     func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError)
 
+    /// Whether ``capture(_:)`` records.
+    var recordsGraphs: Bool { get }
+
     /// Records what `body` executes, without running it; `nil`, with `body` not called, on devices that do not record.
     ///
     /// Everything that `body` touches must stay allocated while the graph lives, and `body` must not allocate, copy to or from
@@ -81,11 +88,17 @@ public protocol DeviceGraph: AnyObject, Sendable {
 }
 
 extension Device {
+    /// Whether this is the CPU.
+    public var readsHostMemory: Bool { id == .cpu }
+
     /// The partial states' bytes: what devices need that read plans from host memory.
     public func workspaceByteCount(for size: PlanSize) -> Int { size.workspaceByteCount }
 
     /// Nothing: devices that read plans from host memory have nothing to prepare.
     public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {}
+
+    /// Whether work is recorded: `false`, it runs as it comes.
+    public var recordsGraphs: Bool { false }
 
     /// `nil`: this device does not record.
     public func capture(

@@ -1,6 +1,6 @@
 /// A product with packed weights: `output[m, n] = Σ_k input[m, k] · weights[n, k] (+ bias[n]) (+ output[m, n])`.
 public struct LinearOperation: Sendable {
-    /// `[rows, K]`, float32; stride 1 within a row.
+    /// `[rows, K]`, float32 or the weights' ``DeviceWeights/inputType``; stride 1 within a row.
     public var input: TensorView
 
     /// `[N, K]`, from the device's `makeWeights(_:)`.
@@ -31,9 +31,12 @@ public struct LinearOperation: Sendable {
     ///
     /// - Throws: ``FlashInferError`` that names the tensor, what it is, and what it must be.
     public func validate() throws(FlashInferError) {
-        guard input.rank == 2, input.dtype == .float32, input.shape[1] == weights.columns else {
+        let isTaken = input.dtype == .float32 || input.dtype == weights.inputType
+        guard input.rank == 2, isTaken, input.shape[1] == weights.columns else {
+            let types = weights.inputType == .float32 ? "float32" : "float32 or \(weights.inputType)"
             throw .invalidArgument(
-                "linear input", found: "\(input.dtype) \(input.shape)", expected: "float32 [rows, \(weights.columns)]")
+                "linear input", found: "\(input.dtype) \(input.shape)",
+                expected: "\(types) [rows, \(weights.columns)]")
         }
         guard output.dtype == .float32, output.shape == [input.shape[0], weights.rows] else {
             throw .invalidArgument(
@@ -44,6 +47,7 @@ public struct LinearOperation: Sendable {
             throw .invalidArgument(
                 "linear strides", found: "\(input.strides) and \(output.strides)", expected: "1 within a row")
         }
+        try TensorChecks(device: output.device).writable(output, "linear output")
         if let bias {
             guard bias.dtype == .float32, bias.shape == [weights.rows], bias.isContiguous else {
                 throw .invalidArgument(

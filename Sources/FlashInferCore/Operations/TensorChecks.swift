@@ -53,6 +53,8 @@ struct TensorChecks {
 
     /// A tensor no two of whose elements share memory, so that writing it in any order gives one result.
     func writable(_ view: TensorView, _ name: String) throws(FlashInferError) {
+        // What has no elements is not written.
+        if view.elementCount == 0 { return }
         // Dimensions by increasing stride, picked one at a time: nothing is allocated on the way to a kernel.
         var picked = 0
         var reach = 0

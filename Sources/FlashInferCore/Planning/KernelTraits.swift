@@ -11,11 +11,11 @@ public struct KernelTraits: Sendable, Hashable {
             /// Each worker runs a list of its own: equal shares, cut where a share ends. For work that reads memory.
             case lists
             /// Items are taken one after another by whoever is free: heads outside, longest rows first, so that neighbours
-            /// in time share keys; cut only where there are too few to go round. For work that computes.
+            /// in time share keys; cut only where the end would be uneven. For work that computes.
             case queue
         }
 
-        /// The largest number of packed rows of a request that uses this tile.
+        /// The largest number of packed rows of a request that uses this tile; of no account for the last tile.
         public var maximumRows: Int
 
         /// Packed rows per work item.
@@ -36,14 +36,20 @@ public struct KernelTraits: Sendable, Hashable {
         /// Who runs its items.
         public var schedule: Schedule
 
+        /// Thread blocks of the tile's queue that a processor runs at the same time; the traits'
+        /// ``KernelTraits/workersPerProcessor`` where not given. Lists have the traits' number.
+        public var blocksPerProcessor: Int?
+
         /// A tile.
         public init(
             maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
-            schedule: Schedule = .lists
+            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
+            precondition(blocksPerProcessor ?? 1 > 0, "a processor runs at least one block")
             precondition(
                 fixedCost >= 0 && keyCost >= 0 && pairCost >= 0 && keyCost + pairCost > 0, "work costs something")
+            precondition(max(fixedCost, keyCost, pairCost) < 1e12, "sums of costs are finite")
             self.maximumRows = maximumRows
             self.queryRows = queryRows
             self.kvHeads = kvHeads
@@ -51,6 +57,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.keyCost = keyCost
             self.pairCost = pairCost
             self.schedule = schedule
+            self.blocksPerProcessor = blocksPerProcessor
         }
     }
 
@@ -66,16 +73,52 @@ public struct KernelTraits: Sendable, Hashable {
     /// Workers, each with a list of its own, for each of the device's processors: resident thread blocks on a GPU.
     public var workersPerProcessor: Int
 
-    /// Traits.
-    public init(tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1) {
+    /// Workers that run one list side by side, each a key/value head of its items, which have this many heads: neighbours then
+    /// read the same keys' heads at the same time, which lie side by side in memory.
+    public var concurrentHeads: Int
+
+    /// Keys of one head, with their values, that the processors' common cache can be counted on to hold: queued items that run
+    /// at the same time share about so many where they can.
+    public var cachedKeys: Int
+
+    /// Traits. `cachedKeys` is by default 16 MiB of keys and values of 128 dims and 2 bytes: a third of an H100's L2, each half of
+    /// which keeps a copy of what its processors read.
+    public init(
+        tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
+        cachedKeys: Int = 32_768
+    ) {
         precondition(
-            !tiles.isEmpty && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0,
-            "traits name at least one tile")
+            (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
+                && concurrentHeads > 0
+                && cachedKeys >= 0,
+            "traits name 1 to 32 tiles")
+        // The planner adds these without overflow checks.
+        precondition(
+            max(kvGranularity, minimumSplit, workersPerProcessor) <= Int(Int32.max), "traits fit in 32 bits")
         self.tiles = tiles
         self.kvGranularity = kvGranularity
         self.minimumSplit = minimumSplit
         self.workersPerProcessor = workersPerProcessor
+        self.concurrentHeads = concurrentHeads
+        self.cachedKeys = cachedKeys
     }
+
+    /// Thread blocks of a tile's queue that run at the same time.
+    func queueWorkers(tile: Int, _ processors: Int) -> Int {
+        processors * (tiles[tile].blocksPerProcessor ?? workersPerProcessor)
+    }
+
+    /// Bits of the tiles with lists, if there are listed items, and of those whose queue has some.
+    func tileMask(hasLists: Bool, hasQueue: (_ tile: Int) -> Bool) -> UInt32 {
+        var mask: UInt32 = 0
+        for index in tiles.indices where tiles[index].schedule == .lists ? hasLists : hasQueue(index) {
+            mask |= 1 << UInt32(index)
+        }
+        return mask
+    }
+
+    /// How many lists there are.
+    func listCount(_ processors: Int) -> Int { max(processors * workersPerProcessor / concurrentHeads, 1) }
 
     /// The tile for a request of `rows` packed rows.
     func tileIndex(rows: Int) -> Int {

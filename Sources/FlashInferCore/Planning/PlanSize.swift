@@ -18,9 +18,13 @@ public struct PlanSize: Sendable, Hashable {
     /// Block ids of the batch's table.
     public var blockCount: Int
 
-    /// A size.
+    /// Which of the traits' tiles there may be items of: bit `t` for tile `t`. A captured graph has launches of these only.
+    public var tileMask: UInt32
+
+    /// A size; of any tiles where `tileMask` is not given.
     public init(
-        itemCount: Int, mergeCount: Int, partialRowCount: Int, headDimVO: Int, requestCount: Int, blockCount: Int
+        itemCount: Int, mergeCount: Int, partialRowCount: Int, headDimVO: Int, requestCount: Int, blockCount: Int,
+        tileMask: UInt32 = .max
     ) {
         self.itemCount = itemCount
         self.mergeCount = mergeCount
@@ -28,6 +32,7 @@ public struct PlanSize: Sendable, Hashable {
         self.headDimVO = headDimVO
         self.requestCount = requestCount
         self.blockCount = blockCount
+        self.tileMask = tileMask
     }
 
     /// Bytes of the partial outputs, float32 `[partialRowCount, headDimVO]`, rounded up to whole cache lines. The partial
@@ -41,5 +46,6 @@ public struct PlanSize: Sendable, Hashable {
     public func covers(_ other: PlanSize) -> Bool {
         itemCount >= other.itemCount && mergeCount >= other.mergeCount && partialRowCount >= other.partialRowCount
             && headDimVO == other.headDimVO && requestCount >= other.requestCount && blockCount >= other.blockCount
+            && other.tileMask & ~tileMask == 0
     }
 }

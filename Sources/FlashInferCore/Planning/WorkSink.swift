@@ -1,4 +1,4 @@
-/// Where planning puts its items: a counter or a list. One algorithm, so that the count is exact.
+/// Where planning puts its items: a counter or a buffer. One algorithm, so that the count is exact.
 protocol WorkSink {
     /// The number of partial rows reserved so far.
     var partialRows: Int { get }
@@ -6,89 +6,111 @@ protocol WorkSink {
     /// The number of merges so far: the index of the next.
     var mergeCount: Int { get }
 
-    /// Adds work for `processor`. Items come processor by processor in the balanced mode, in any order else.
-    mutating func add(_ item: WorkItem, processor: Int)
+    /// Adds an item to the list of the current worker, or to the queue.
+    mutating func add(_ item: WorkItem)
+
+    /// Adds `count` items that are as `item` but for their heads: each takes the `item.headCount` after the one before.
+    mutating func add(_ item: WorkItem, count: Int)
 
     /// Adds a merge.
     mutating func add(_ merge: MergeItem)
 
     /// Reserves `count` rows of partial state.
     mutating func reserve(partialRows count: Int)
+
+    /// Ends all lists before `worker`'s, which items are added to from now on.
+    mutating func advance(to worker: Int)
+}
+
+extension WorkSink {
+    /// Adds the items of one tile that is cut, and what merges them.
+    @inline(__always)
+    mutating func add(_ tile: RowTile, heads: Range<Int>, _ cuts: KeyCuts, at worker: () -> Int?) {
+        let (first, merge) = (partialRows, mergeCount)
+        let rows = Int(tile.rowCount) * heads.count
+        for part in 0..<cuts.count {
+            if let worker = worker() { advance(to: worker) }
+            add(tile.item(heads: heads, keys: cuts.keys(part), partialRow: first + part * rows, merge: merge))
+        }
+        reserve(partialRows: cuts.count * rows)
+        add(tile.merge(heads: heads, partialRow: first, parts: cuts.count))
+    }
 }
 
 /// Counts.
 struct WorkCount: WorkSink {
     var items = 0
-    var merges = 0
+    var mergeCount = 0
     var partialRows = 0
 
-    var mergeCount: Int { merges }
-
-    mutating func add(_ item: WorkItem, processor: Int) { items += 1 }
-    mutating func add(_ merge: MergeItem) { merges += 1 }
+    mutating func add(_ item: WorkItem) { items += 1 }
+    mutating func add(_ item: WorkItem, count: Int) { items += count }
+    mutating func add(_ merge: MergeItem) { mergeCount += 1 }
     mutating func reserve(partialRows count: Int) { partialRows += count }
+    mutating func advance(to worker: Int) {}
 }
 
-/// Collects.
-struct WorkList: WorkSink {
-    private var items: [WorkItem] = []
-    private var owners: [Int32] = []
-    private var merges: [MergeItem] = []
-    private var counts: [Int32]
-    /// The processor of the last item while items came in processors' order, or `.max` once they did not.
-    private var last: Int32 = 0
+/// Writes into memory of a size that was counted before.
+struct WorkWriter: WorkSink {
+    private(set) var count = 0
+    private(set) var mergeCount = 0
     private(set) var partialRows = 0
-    var mergeCount: Int { merges.count }
+    private var worker = 0
+    private let items: UnsafeMutablePointer<WorkItem>
+    private let itemLimit: Int
+    private let merges: UnsafeMutablePointer<MergeItem>
+    private let mergeLimit: Int
+    /// `[workers + 1]`; the entries up to the current worker's are written.
+    private let itemIndptr: UnsafeMutableBufferPointer<Int32>
 
-    init(processors: Int, items capacity: Int) {
-        items.reserveCapacity(capacity)
-        counts = [Int32](repeating: 0, count: processors)
+    init(
+        items: UnsafeMutableBufferPointer<WorkItem>, merges: UnsafeMutableBufferPointer<MergeItem>,
+        itemIndptr: UnsafeMutableBufferPointer<Int32>
+    ) {
+        // An empty buffer may have no address, and is never written to.
+        self.items = items.baseAddress ?? UnsafeMutablePointer(bitPattern: 64)!
+        self.merges = merges.baseAddress ?? UnsafeMutablePointer(bitPattern: 64)!
+        (itemLimit, mergeLimit) = (items.count, merges.count)
+        self.itemIndptr = itemIndptr
+        itemIndptr[0] = 0
+    }
+
+    // A wrong count would write past the end, so limits are checked in release builds too.
+
+    @inline(__always)
+    mutating func add(_ item: WorkItem) {
+        precondition(count < itemLimit, "more items than were counted")
+        (items + count).initialize(to: item)
+        count &+= 1
     }
 
     @inline(__always)
-    mutating func add(_ item: WorkItem, processor: Int) {
-        let owner = Int32(truncatingIfNeeded: processor)
-        if last == .max {
-            owners.append(owner)
-        } else if owner < last {
-            // The first item out of order: only now are owners worth keeping, and the counts say whose those so far were.
-            for (processor, count) in counts.enumerated() {
-                owners.append(contentsOf: repeatElement(Int32(processor), count: Int(count)))
-            }
-            owners.append(owner)
-            last = .max
-        } else {
-            last = owner
+    mutating func add(_ item: WorkItem, count added: Int) {
+        precondition(added <= itemLimit &- count, "more items than were counted")
+        var item = item
+        let base = items + count
+        for index in 0..<added {
+            (base + index).initialize(to: item)
+            item.headStart &+= item.headCount
         }
-        items.append(item)
-        counts[processor] += 1
+        count &+= added
     }
 
-    mutating func add(_ merge: MergeItem) { merges.append(merge) }
+    @inline(__always)
+    mutating func add(_ merge: MergeItem) {
+        precondition(mergeCount < mergeLimit, "more merges than were counted")
+        (merges + mergeCount).initialize(to: merge)
+        mergeCount &+= 1
+    }
+
+    @inline(__always)
     mutating func reserve(partialRows count: Int) { partialRows += count }
 
-    /// The plan, with items grouped by processor and otherwise in the order they came.
-    consuming func plan(_ problem: AttentionProblem, _ traits: KernelTraits) -> Plan {
-        var indptr: [Int32] = [0]
-        indptr.reserveCapacity(counts.count + 1)
-        var sum: Int32 = 0
-        for count in counts {
-            sum += count
-            indptr.append(sum)
+    @inline(__always)
+    mutating func advance(to worker: Int) {
+        while self.worker < worker {
+            self.worker &+= 1
+            itemIndptr[self.worker] = Int32(truncatingIfNeeded: count)
         }
-        return Plan(
-            problem: problem, traits: traits, items: owners.isEmpty ? items : grouped(indptr), itemIndptr: indptr,
-            merges: merges, partialRowCount: partialRows)
-    }
-
-    /// A stable counting sort of the items by processor.
-    private func grouped(_ indptr: [Int32]) -> [WorkItem] {
-        var cursors = indptr
-        var order = [Int](repeating: 0, count: items.count)
-        for (index, owner) in owners.enumerated() {
-            order[Int(cursors[Int(owner)])] = index
-            cursors[Int(owner)] += 1
-        }
-        return order.map { items[$0] }
     }
 }

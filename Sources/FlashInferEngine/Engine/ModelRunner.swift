@@ -33,6 +33,19 @@ public struct SamplingRow: Sendable {
     public let penalizedTokens: [Int32]
     /// Whether the log-probability of the chosen token is wanted.
     public let wantsLogProbability: Bool
+
+    /// A row with these values.
+    package init(
+        id: RequestID, parameters: SamplingParameters, seed: UInt64, drawIndex: Int, penalizedTokens: [Int32],
+        wantsLogProbability: Bool
+    ) {
+        self.id = id
+        self.parameters = parameters
+        self.seed = seed
+        self.drawIndex = drawIndex
+        self.penalizedTokens = penalizedTokens
+        self.wantsLogProbability = wantsLogProbability
+    }
 }
 
 /// A chosen token.

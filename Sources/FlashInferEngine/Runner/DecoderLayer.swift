@@ -53,8 +53,8 @@ struct FusedProjection: Sendable {
         }
     }
 
-    /// Bytes that one run reads.
-    var byteCount: Int { parts.reduce(0) { $0 + $1.weights.byteCount } }
+    /// The products' weights.
+    var weights: [any DeviceWeights] { parts.map(\.weights) }
 }
 
 /// The weights of one decoder layer, on a device.
@@ -101,6 +101,9 @@ struct DecoderLayer: Sendable {
         down = try fused(.down(layer: layer))
         postFeedForwardNorm = try optional(.postFeedForwardNorm(layer: layer))
     }
+
+    /// The weights of all products.
+    var weights: [any DeviceWeights] { qkv.weights + attentionOutput.weights + gateUp.weights + down.weights }
 }
 
 extension DeviceBuffer {

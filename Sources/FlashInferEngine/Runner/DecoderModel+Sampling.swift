@@ -5,8 +5,7 @@ extension DecoderModel {
     ///
     /// - Throws: ``DecoderError/noDistribution(request:status:)`` for a row that cannot be sampled.
     func sample(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws -> [SampledToken] {
-        let count = rows.count
-        let (tokens, status) = (buffers.tokens.view.slice(0..<count), buffers.status.view.slice(0..<count))
+        let (tokens, status, _) = try buffers.results(rows.count)
         let logProbabilities = try logProbabilitySource(logits, rows)
         try penalize(logits, rows)
         try device.run(
@@ -14,16 +13,35 @@ extension DecoderModel {
                 SampleOperation(
                     logits: logits, tokens: tokens, status: status,
                     rows: rows.map { .init($0.parameters, seed: $0.seed, step: UInt64($0.drawIndex)) })))
-        let drawn: [Int32] = try device.read(tokens)
-        let states: [UInt8] = try device.read(status)
-        for (row, state) in zip(rows, states) where state != RowStatus.ok.rawValue {
-            throw DecoderError.noDistribution(
-                request: row.id, status: RowStatus(rawValue: state)?.description ?? "status \(state)")
-        }
+        let drawn = try drawnTokens(rows, outOf: rows.count)
         return zip(zip(rows, drawn), 0...).map { pair, index in
             SampledToken(
                 token: pair.1,
                 logProbability: pair.0.wantsLogProbability ? logProbabilities[index].map { $0[Int(pair.1)] } : nil)
+        }
+    }
+
+    /// The tokens for `rows` after a decode step that computed `count` rows: the most likely ones, which the step found, or drawn
+    /// from its logits.
+    func tokens(_ rows: ArraySlice<SamplingRow>, afterDecodeOf count: Int) throws -> [SampledToken] {
+        if config.finalSoftCap == nil, rows.allSatisfy(\.takesTheMostLikely) {
+            return try drawnTokens(rows, outOf: count).map { SampledToken(token: $0) }
+        }
+        let logits = buffers.logits.view.slice(0..<rows.count)
+        if let cap = config.finalSoftCap { try softCap(logits, cap) }
+        return try sample(logits, rows)
+    }
+
+    /// The first of `count` tokens that the device drew, checked against their statuses.
+    private func drawnTokens(_ rows: ArraySlice<SamplingRow>, outOf count: Int) throws -> [Int32] {
+        let bytes: [UInt8] = try device.read(buffers.results(count).both)
+        return try zip(rows, 0...).map { row, index in
+            let state = bytes[4 * count + index]
+            guard state == RowStatus.ok.rawValue else {
+                throw DecoderError.noDistribution(
+                    request: row.id, status: RowStatus(rawValue: state)?.description ?? "status \(state)")
+            }
+            return bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4 * index, as: Int32.self) }
         }
     }
 
@@ -53,6 +71,13 @@ extension DecoderModel {
                 row.parameters.repetitionPenalty, to: row.penalizedTokens, logits: &span, seen: &scratch)
             try device.write(values, to: view)
         }
+    }
+}
+
+extension SamplingRow {
+    /// Whether the token is the greatest of the model's own logits, and nothing else is wanted.
+    fileprivate var takesTheMostLikely: Bool {
+        parameters.temperature == 0 && parameters.repetitionPenalty == 1 && !wantsLogProbability
     }
 }
 

@@ -6,12 +6,14 @@ final class DecoderModel: Sendable {
     let device: any Device
     let cache: PagedKVCache
     let buffers: StepBuffers
+    let inputs: StepInputs
+    let types: ActivationTypes
+    let planning: Planner.Mode
 
-    private let embedding: WeightTensor
+    private let embedding: TokenEmbedding
     private let layers: [DecoderLayer]
     private let outputNorm: SharedTensor
     private let output: any DeviceWeights
-    private let planning: Planner.Mode
 
     /// Packs `weights` for the device and allocates cache and activations.
     ///
@@ -22,8 +24,13 @@ final class DecoderModel: Sendable {
         let config = weights.config
         self.config = config
         self.device = device
+        if options.isBatchInvariant, case .cuda = device.id {
+            // The library's products are summed in another order for another number of rows.
+            throw FlashInferError.unsupported(
+                "tokens that are the same bit for bit next to any neighbours", device: device.name,
+                nearest: "the CPU's")
+        }
         planning = options.isBatchInvariant ? .batchInvariant(splitSize: 512) : .balanced
-        embedding = try weights.tensor(.tokenEmbedding)
         var layers: [DecoderLayer] = []
         for layer in 0..<config.layerCount {
             layers.append(try DecoderLayer(layer, of: weights, on: device))
@@ -33,54 +40,64 @@ final class DecoderModel: Sendable {
         outputNorm = try SharedTensor(.init(vector: weights.tensor(.outputNorm), on: device))
         let head = try weights.tensor(.output)
         output = try device.makeWeights([head.weightRows])
+        embedding = try TokenEmbedding(weights, output: output, on: device)
+        types = try ActivationTypes(
+            weights: layers.flatMap(\.weights) + [output], config: config, cacheType: options.cacheType,
+            pageSize: options.pageSize, on: device)
         cache = try PagedKVCache(
             on: device, layers: config.layerCount, pages: options.pageCount, pageSize: options.pageSize,
             heads: config.kvHeadCount, headDim: config.headDim, dtype: options.cacheType,
             scales: KVScales(key: options.cacheScale, value: options.cacheScale))
+        inputs = try StepInputs(rows: options.maximumBatchTokens, on: device)
         buffers = try StepBuffers(
-            config, rows: options.maximumBatchTokens, samples: options.maximumSequences,
-            hasNarrowQueries: options.cacheType.byteCount == 1, on: device)
+            config, types: types, rows: options.maximumBatchTokens,
+            samples: min(options.maximumSequences, options.maximumBatchTokens), on: device)
         progress(1)
     }
 
     /// Bytes of weights that one decode step reads.
-    var weightByteCount: Int {
-        layers.reduce(output.byteCount) {
-            $0 + $1.qkv.byteCount + $1.attentionOutput.byteCount + $1.gateUp.byteCount + $1.down.byteCount
-        }
-    }
+    var weightByteCount: Int { layers.reduce(output.byteCount) { $0 + $1.weights.reduce(0) { $0 + $1.byteCount } } }
 
     /// Runs all layers over the batch's rows; afterwards `buffers.hidden` holds the residual stream.
     func forward(_ batch: StepBatch) throws {
-        let rows = batch.rowCount
-        try embed(batch.tokenIDs)
-        try buffers.positions.write(batch.positions)
-        let slots = try KVSlots(slots: batch.slots, pageSize: batch.pageSize)
-        let plans = try StepPlans(batch, of: self, mode: planning)
-        for (index, layer) in layers.enumerated() {
-            try attend(index, layer, rows, slots, plans)
-            try feedForward(layer, rows)
-        }
+        let slots = try stage(batch, paddedTo: batch.rowCount)
+        let geometry = try batch.geometry(pageCount: cache.pageCount, paddedTo: batch.rowCount)
+        try layers(rows: batch.rowCount, slots: slots, plans: StepPlans(geometry, of: self))
     }
 
-    /// Logits of some rows of the residual stream: `[sampled, vocabulary]`.
-    func logits(ofRows sampled: ArraySlice<Int32>) throws -> TensorView {
-        let count = sampled.count
-        try buffers.sampledRows.write(Array(sampled))
-        let gathered = buffers.normed.view.slice(0..<count)
+    /// The logits and the most likely token of each row of a decode step that is staged and planned.
+    ///
+    /// Touches device memory alone, so that it can be captured. `buffers.logits` and `buffers.results(rows)` hold what it found.
+    func decode(rows: Int, slots: KVSlots, plans: StepPlans) throws(FlashInferError) {
+        try layers(rows: rows, slots: slots, plans: plans)
+        let logits = try logits(of: buffers.hidden.view.slice(0..<rows))
+        let (tokens, status, _) = try buffers.results(rows)
+        try device.run(.argmax(ArgmaxOperation(input: logits, output: tokens, status: status)))
+    }
+
+    /// Sends what the layers read of a batch to the device.
+    ///
+    /// - Returns: where the keys and values go.
+    func stage(_ batch: StepBatch, paddedTo rows: Int) throws -> KVSlots {
+        let slots = try inputs.write(batch, paddedTo: rows)
+        if let hidden = try embedding.hostRows(batch.tokenIDs, paddedTo: rows) { try buffers.hidden.write(hidden) }
+        return slots
+    }
+
+    /// Logits of some of the sampled rows of the step that ran forward: `[range, vocabulary]`.
+    func logits(ofSampled range: Range<Int>, in batch: StepBatch) throws(FlashInferError) -> TensorView {
+        let gathered = buffers.sampled.view.slice(0..<range.count)
         try device.run(
             .embedding(
                 EmbeddingOperation(
-                    table: buffers.hidden.view, ids: buffers.sampledRows.view.slice(0..<count), output: gathered)))
-        try norm(gathered, outputNorm, into: gathered)
-        let logits = buffers.logits.view.slice(0..<count)
-        try device.run(.linear(LinearOperation(input: gathered, weights: output, output: logits)))
+                    table: buffers.hidden.view, ids: inputs.sampledRows(range, of: batch.rowCount), output: gathered)))
+        let logits = try logits(of: gathered)
         if let cap = config.finalSoftCap { try softCap(logits, cap) }
         return logits
     }
 
     /// `cap · tanh(logit / cap)`: of few rows of few models, so done on the host.
-    private func softCap(_ logits: TensorView, _ cap: Float) throws {
+    func softCap(_ logits: TensorView, _ cap: Float) throws(FlashInferError) {
         var values: [Float] = try device.read(logits)
         for index in values.indices {
             values[index] = cap * Float(ElementaryFunctions.tanh(Double(values[index] / cap)))
@@ -88,18 +105,26 @@ final class DecoderModel: Sendable {
         try device.write(values, to: logits)
     }
 
-    /// Token embeddings are read from the model file itself: a step touches a few rows of them.
-    private func embed(_ tokens: [Int32]) throws {
-        let width = config.hiddenSize
-        var rows = [Float](repeating: 0, count: tokens.count * width)
-        try embedding.weightRows.gather(tokens, into: &rows)
-        if config.embeddingScale != 1 { for index in rows.indices { rows[index] *= config.embeddingScale } }
-        try buffers.hidden.write(rows)
+    private func logits(of hidden: TensorView) throws(FlashInferError) -> TensorView {
+        let count = hidden.shape[0]
+        let normed = buffers.normed.view.slice(0..<count)
+        try norm(hidden, outputNorm, into: normed)
+        let logits = buffers.logits.view.slice(0..<count)
+        try device.run(.linear(LinearOperation(input: normed, weights: output, output: logits)))
+        return logits
+    }
+
+    private func layers(rows: Int, slots: KVSlots, plans: StepPlans) throws(FlashInferError) {
+        try embedding.run(inputs.ids(rows), into: buffers.hidden.view.slice(0..<rows), on: device)
+        for (index, layer) in layers.enumerated() {
+            try attend(index, layer, rows, slots, plans)
+            try feedForward(layer, rows)
+        }
     }
 
     private func attend(
         _ index: Int, _ layer: DecoderLayer, _ rows: Int, _ slots: KVSlots, _ plans: StepPlans
-    ) throws {
+    ) throws(FlashInferError) {
         let (hidden, normed, qkv) = (
             buffers.hidden.view.slice(0..<rows), buffers.normed.view.slice(0..<rows), buffers.qkv.view.slice(0..<rows)
         )
@@ -110,34 +135,33 @@ final class DecoderModel: Sendable {
         let values = try heads(of: qkv, from: config.queryWidth + config.kvWidth, count: config.kvHeadCount)
         if let queryNorm = layer.queryNorm { try norm(queries, queryNorm, into: queries) }
         if let keyNorm = layer.keyNorm { try norm(keys, keyNorm, into: keys) }
+        // Both turn into the types that attention and the cache take.
+        let turned = try narrow(queries, types.query, buffers.narrowQueries)
+        let turnedKeys = try narrow(keys, types.key, buffers.narrowKeys)
         try device.run(
             .rope(
                 RoPEOperation(
-                    queries: queries, keys: keys, positions: buffers.positions.view.slice(0..<rows),
+                    queries: queries, keys: keys, queryOutput: turned, keyOutput: turnedKeys,
+                    positions: inputs.positions(rows),
                     parameters: config.rope.parameters(isSliding: config.window(ofLayer: index) != nil))))
         try device.run(
             .appendKV(
-                AppendKVOperation(keys: keys, values: values, cache: cache.view(ofLayer: index), slots: slots)))
+                AppendKVOperation(keys: turnedKeys, values: values, cache: cache.view(ofLayer: index), slots: slots)))
         let output = buffers.attention.view.slice(0..<rows)
         try plans.run(
-            index, narrowed(queries), cache.view(ofLayer: index),
+            index, turned, cache.view(ofLayer: index),
             into: output.reshaped([rows, config.headCount, config.headDim]))
         try project(output, layer.attentionOutput, postNorm: layer.postAttentionNorm, rows)
     }
 
-    /// The queries in the type that attention takes: as they are, or for an 8-bit cache, whose numbers are exact in bfloat16
-    /// and meet bfloat16 queries at twice the rate, rounded to that.
-    private func narrowed(_ queries: TensorView) throws -> TensorView {
-        guard queryType == .bfloat16 else { return queries }
-        let narrow = try buffers.narrowQueries.view.slice(0..<queries.shape[0]).reshaped(queries.shape)
-        try device.run(.convert(ConvertOperation(input: queries, output: narrow)))
-        return narrow
+    /// Where heads of a narrower type go; float32 ones stay where they are.
+    private func narrow(
+        _ heads: TensorView, _ type: DType, _ buffer: SharedTensor
+    ) throws(FlashInferError) -> TensorView {
+        type == .float32 ? heads : try buffer.view.slice(0..<heads.shape[0]).reshaped(heads.shape)
     }
 
-    /// The type of the queries that attention takes.
-    var queryType: DType { cache.view(ofLayer: 0).keys.dtype.byteCount == 1 ? .bfloat16 : .float32 }
-
-    private func feedForward(_ layer: DecoderLayer, _ rows: Int) throws {
+    private func feedForward(_ layer: DecoderLayer, _ rows: Int) throws(FlashInferError) {
         let (hidden, normed, gateUp) = (
             buffers.hidden.view.slice(0..<rows), buffers.normed.view.slice(0..<rows),
             buffers.gateUp.view.slice(0..<rows)
@@ -157,18 +181,20 @@ final class DecoderModel: Sendable {
     /// Adds a block's projection to the residual stream, normed once more where the model says so.
     private func project(
         _ input: TensorView, _ weights: FusedProjection, postNorm: SharedTensor?, _ rows: Int
-    ) throws {
+    ) throws(FlashInferError) {
         let hidden = buffers.hidden.view.slice(0..<rows)
         guard let postNorm else {
             return try weights.run(input, into: hidden, accumulates: true, on: device)
         }
-        let normed = buffers.normed.view.slice(0..<rows)
-        try weights.run(input, into: normed, on: device)
-        try norm(normed, postNorm, into: normed)
-        try device.run(.add(AddOperation(first: hidden, second: normed, output: hidden)))
+        let projected = buffers.projected.view.slice(0..<rows)
+        try weights.run(input, into: projected, on: device)
+        try norm(projected, postNorm, into: projected)
+        try device.run(.add(AddOperation(first: hidden, second: projected, output: hidden)))
     }
 
-    private func norm(_ input: TensorView, _ weight: SharedTensor, into output: TensorView) throws {
+    private func norm(
+        _ input: TensorView, _ weight: SharedTensor, into output: TensorView
+    ) throws(FlashInferError) {
         try device.run(
             .rmsNorm(
                 RMSNormOperation(
@@ -177,7 +203,7 @@ final class DecoderModel: Sendable {
     }
 
     /// `[rows, count, headDim]` out of the fused projection's rows.
-    private func heads(of qkv: TensorView, from column: Int, count: Int) throws -> TensorView {
+    private func heads(of qkv: TensorView, from column: Int, count: Int) throws(FlashInferError) -> TensorView {
         try TensorView(
             qkv.region, byteOffset: qkv.byteOffset + column * qkv.dtype.byteCount, dtype: qkv.dtype,
             shape: [qkv.shape[0], count, config.headDim], strides: [qkv.strides[0], config.headDim, 1], name: "heads")

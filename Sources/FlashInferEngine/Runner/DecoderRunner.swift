@@ -17,8 +17,14 @@ public final class DecoderRunner: ModelRunner {
     /// Bytes of the KV cache.
     public let cacheByteCount: Int
 
+    /// The model, and what was recorded of it.
+    private struct State {
+        let model: DecoderModel
+        var graphs = DecodeGraphs()
+    }
+
     // One step runs at a time: the activations are shared.
-    private let model: Mutex<DecoderModel>
+    private let state: Mutex<State>
 
     /// Packs the weights for `device` and allocates cache and activations.
     ///
@@ -35,7 +41,7 @@ public final class DecoderRunner: ModelRunner {
         self.options = options
         weightByteCount = model.weightByteCount
         cacheByteCount = model.cache.byteCount
-        self.model = Mutex(model)
+        state = Mutex(State(model: model))
     }
 
     /// The number of token ids.
@@ -55,12 +61,16 @@ public final class DecoderRunner: ModelRunner {
         guard sampling.count == batch.sampledRows.count else {
             throw FlashInferError.lengthMismatch("sampling", found: sampling.count, expected: batch.sampledRows.count)
         }
-        return try model.withLock { model in
+        return try state.withLock { state in
+            let model = state.model
+            if let rows = try state.graphs.run(batch, on: model) {
+                return try model.tokens(sampling[...], afterDecodeOf: rows)
+            }
             try model.forward(batch)
             var tokens: [SampledToken] = []
             for start in stride(from: 0, to: sampling.count, by: model.buffers.maximumSamples) {
                 let range = start..<min(start + model.buffers.maximumSamples, sampling.count)
-                let logits = try model.logits(ofRows: batch.sampledRows[range])
+                let logits = try model.logits(ofSampled: range, in: batch)
                 tokens += try model.sample(logits, sampling[range])
             }
             return tokens
@@ -69,11 +79,18 @@ public final class DecoderRunner: ModelRunner {
 
     /// The logits that follow the batch's sampled rows, row after row: for tests and evaluation.
     public func logits(_ batch: StepBatch) throws -> [[Float]] {
-        try model.withLock { model in
+        try state.withLock { state in
+            let model = state.model
+            if try state.graphs.run(batch, on: model) != nil {
+                return try batch.sampledRows.indices.map { index in
+                    let logits = model.buffers.logits.view.slice(index..<index + 1)
+                    if let cap = model.config.finalSoftCap { try model.softCap(logits, cap) }
+                    return try model.device.read(logits)
+                }
+            }
             try model.forward(batch)
             return try batch.sampledRows.indices.map { index in
-                let view = try model.logits(ofRows: batch.sampledRows[index...index])
-                return try model.device.read(view)
+                try model.device.read(model.logits(ofSampled: index..<index + 1, in: batch))
             }
         }
     }

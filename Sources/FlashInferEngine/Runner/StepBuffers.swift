@@ -7,33 +7,33 @@ struct StepBuffers: Sendable {
     /// Rows of logits that fit.
     let maximumSamples: Int
 
-    /// `[rows, hidden]`: the residual stream.
+    /// `[rows, hidden]`, float32: the residual stream.
     let hidden: SharedTensor
     /// `[rows, hidden]`: a norm's output, the input of projections.
     let normed: SharedTensor
-    /// `[rows, (heads + 2 · kvHeads) · headDim]`
+    /// `[rows, hidden]`, float32: a block's output where that is normed before it joins the residual stream; else empty.
+    let projected: SharedTensor
+    /// `[rows, (heads + 2 · kvHeads) · headDim]`, float32.
     let qkv: SharedTensor
-    /// `[rows, heads · headDim]`, bfloat16: queries for an 8-bit cache; empty with others.
+    /// `[rows, heads · headDim]`, of the type that attention takes; empty where that is float32.
     let narrowQueries: SharedTensor
+    /// `[rows, kvHeads · headDim]`, of the type that the cache stores; empty where keys stay float32 up to there.
+    let narrowKeys: SharedTensor
     /// `[rows, heads · headDim]`
     let attention: SharedTensor
-    /// `[rows, 2 · intermediate]`
+    /// `[rows, 2 · intermediate]`, float32.
     let gateUp: SharedTensor
     /// `[rows, intermediate]`
     let activated: SharedTensor
-    /// `[samples, vocabulary]`
+    /// `[samples, hidden]`, float32: the rows of the residual stream that are sampled.
+    let sampled: SharedTensor
+    /// `[samples, vocabulary]`, float32.
     let logits: SharedTensor
-    /// `[rows]`, int32.
-    let positions: SharedTensor
-    /// `[samples]`, int32: the rows to sample.
-    let sampledRows: SharedTensor
-    /// `[samples]`, int32: the tokens drawn.
-    let tokens: SharedTensor
-    /// `[samples]`, uint8.
-    let status: SharedTensor
+    /// `[5 · samples]`, bytes: for `n` rows, `n` int32 tokens and then `n` statuses, so that one download brings both.
+    private let results: SharedTensor
 
     init(
-        _ config: ModelConfig, rows: Int, samples: Int, hasNarrowQueries: Bool, on device: any Device
+        _ config: ModelConfig, types: ActivationTypes, rows: Int, samples: Int, on device: any Device
     ) throws(FlashInferError) {
         func tensor(_ dtype: DType, _ shape: Shape) throws(FlashInferError) -> SharedTensor {
             try SharedTensor(DeviceBuffer(on: device, dtype: dtype, shape: shape))
@@ -41,16 +41,94 @@ struct StepBuffers: Sendable {
         maximumRows = rows
         maximumSamples = samples
         hidden = try tensor(.float32, [rows, config.hiddenSize])
-        normed = try tensor(.float32, [rows, config.hiddenSize])
+        normed = try tensor(types.linear, [rows, config.hiddenSize])
+        projected = try tensor(.float32, [config.postNorms ? rows : 0, config.hiddenSize])
         qkv = try tensor(.float32, [rows, config.queryWidth + 2 * config.kvWidth])
-        narrowQueries = try tensor(.bfloat16, [hasNarrowQueries ? rows : 0, config.queryWidth])
-        attention = try tensor(.float32, [rows, config.queryWidth])
+        narrowQueries = try tensor(types.query, [types.query == .float32 ? 0 : rows, config.queryWidth])
+        narrowKeys = try tensor(types.key, [types.key == .float32 ? 0 : rows, config.kvWidth])
+        attention = try tensor(types.attention, [rows, config.queryWidth])
         gateUp = try tensor(.float32, [rows, 2 * config.intermediateSize])
-        activated = try tensor(.float32, [rows, config.intermediateSize])
+        activated = try tensor(types.linear, [rows, config.intermediateSize])
+        sampled = try tensor(.float32, [samples, config.hiddenSize])
         logits = try tensor(.float32, [samples, config.vocabularySize])
-        positions = try tensor(.int32, [rows])
-        sampledRows = try tensor(.int32, [samples])
-        tokens = try tensor(.int32, [samples])
-        status = try tensor(.uint8, [samples])
+        results = try tensor(.uint8, [5 * samples])
+    }
+
+    /// Where `count` drawn tokens and their statuses go, and both together.
+    func results(_ count: Int) throws(FlashInferError) -> (tokens: TensorView, status: TensorView, both: TensorView) {
+        let both = results.view.slice(0..<5 * count)
+        return (
+            try TensorView(both.region, dtype: .int32, shape: [count], name: "tokens"),
+            both.slice(4 * count..<5 * count), both
+        )
+    }
+}
+
+/// The types that the activations of a model have on a device.
+struct ActivationTypes: Sendable, Equatable {
+    /// Inputs of projections.
+    var linear: DType
+    /// Queries of attention.
+    var query: DType
+    /// Keys on their way to the cache: its own type where the queries have that, as one kernel turns both; else float32, so that
+    /// they are rounded once.
+    var key: DType
+    /// Outputs of attention.
+    var attention: DType
+}
+
+extension ActivationTypes {
+    /// What the device's products and attention take with the least rounding, and no conversion that can be spared.
+    ///
+    /// Attention's queries are float32 where the device takes them, else what the cache holds. With an 8-bit cache, whose numbers
+    /// are exact in bfloat16 and meet bfloat16 queries at twice the rate, they are rounded to that everywhere.
+    ///
+    /// - Throws: what the device says of its attention where it takes none of them.
+    init(
+        weights: [any DeviceWeights], config: ModelConfig, cacheType: DType, pageSize: Int, on device: any Device
+    ) throws(FlashInferError) {
+        let inputs = Set(weights.map(\.inputType))
+        linear = inputs.count == 1 ? inputs.first ?? .float32 : .float32
+        let queries: [DType] =
+            switch cacheType {
+            case .float32: [.float32]
+            case .float16, .bfloat16: [.float32, cacheType]
+            default: [.bfloat16]
+            }
+        let geometry = try BatchGeometry.paged(
+            pageIndptr: [0, 1], pageIndices: [0], lastPageLengths: [1], pageSize: pageSize, pageCount: 1)
+        var failure: FlashInferError?
+        for query in queries {
+            for output in linear == .float32 ? [.float32] : [linear, .float32] {
+                do throws(FlashInferError) {
+                    _ = try device.kernelTraits(
+                        for: AttentionProblem(
+                            geometry: geometry, shape: config.attentionShape,
+                            variant: config.attentionVariant(window: nil), queryType: query, kvType: cacheType,
+                            outputType: output))
+                    (self.query, attention) = (query, output)
+                    key = query == cacheType ? cacheType : .float32
+                    return
+                } catch {
+                    failure = error
+                }
+            }
+        }
+        throw failure ?? .unsupported("a \(cacheType) cache", device: device.name, nearest: "float16")
+    }
+}
+
+extension ModelConfig {
+    /// The heads of attention.
+    var attentionShape: AttentionShape {
+        get throws(FlashInferError) {
+            try AttentionShape(queryHeads: headCount, kvHeads: kvHeadCount, headDimQK: headDim)
+        }
+    }
+
+    /// Causal attention, through a window of some keys to the left where that is given.
+    func attentionVariant(window: Int?) -> AttentionVariant {
+        AttentionVariant(
+            mask: .causal, windowLeft: window, logitsSoftCap: attentionSoftCap, scale: attentionScale)
     }
 }

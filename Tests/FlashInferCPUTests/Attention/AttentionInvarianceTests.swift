@@ -10,12 +10,12 @@ import Testing
     func neighboursChangeNothing(_ feature: AttentionCase.Feature, _ types: Int) throws {
         let (q, kv) = AttentionCase.types[types]
         let mode = Planner.Mode.batchInvariant(splitSize: 128)
-        for attention in AttentionConformanceTests.kernels {
+        for device in AttentionConformanceTests.devices {
             for length in [(1, 300), (3, 290), (70, 333)] {
                 var test = AttentionCase(queryType: q, cacheType: kv, feature: feature, dimQK: 40, lengths: [length])
-                let alone = try AttentionFixture(test).run(attention, mode: mode, processors: 1)
+                let alone = try AttentionFixture(test).run(on: device, mode: mode, processors: 1)
                 test.lengths += [(5, 17), (0, 3), (1, 700)]
-                let together = try AttentionFixture(test).run(attention, mode: mode, processors: 3)
+                let together = try AttentionFixture(test).run(on: device, mode: mode, processors: 3)
                 #expect(alone.output == Array(together.output.prefix(alone.output.count)))
                 #expect(alone.logSumExp == Array(together.logSumExp.prefix(alone.logSumExp.count)))
             }
@@ -24,17 +24,17 @@ import Testing
 
     /// A row is the same whichever tile it falls in: the second half of a prompt as part of the whole, and cut by the planner.
     @Test func rowsDoNotDependOnTheirTile() throws {
-        for attention in AttentionConformanceTests.kernels {
+        for device in AttentionConformanceTests.devices {
             for feature in [AttentionCase.Feature.causal, .causalWindow, .cap] {
                 let test = AttentionCase(
                     queryType: .bfloat16, cacheType: .bfloat16, feature: feature, dimQK: 64, group: 3,
                     lengths: [(150, 400)])
                 let fixture = try AttentionFixture(test)
-                let whole = try fixture.run(attention, mode: .batchInvariant(splitSize: 256), processors: 1)
+                let whole = try fixture.run(on: device, mode: .batchInvariant(splitSize: 256), processors: 1)
                 for rows in [32, 48, 100] {
                     let cut = try fixture.run(
-                        attention, mode: .batchInvariant(splitSize: 256), processors: 2, queryRows: rows)
-                    #expect(whole == cut, "\(attention.instructionSet.name) \(feature) rows \(rows)")
+                        on: device, mode: .batchInvariant(splitSize: 256), processors: 2, queryRows: rows)
+                    #expect(whole == cut, "\(device.name) \(feature) rows \(rows)")
                 }
             }
         }
@@ -44,9 +44,9 @@ import Testing
     @Test func runsRepeat() throws {
         let test = AttentionCase(queryType: .bfloat16, cacheType: .bfloat16, lengths: [(1, 1500), (40, 700), (2, 30)])
         let fixture = try AttentionFixture(test)
-        for attention in AttentionConformanceTests.kernels {
-            let first = try fixture.run(attention, processors: 4)
-            for _ in 0..<5 { #expect(try fixture.run(attention, processors: 4) == first) }
+        for device in AttentionConformanceTests.devices {
+            let first = try fixture.run(on: device, processors: 4)
+            for _ in 0..<5 { #expect(try fixture.run(on: device, processors: 4) == first) }
         }
     }
 }

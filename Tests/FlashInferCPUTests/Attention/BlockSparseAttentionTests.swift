@@ -46,8 +46,8 @@ import Testing
         let cache = try KVCacheView.paged(
             keys: TensorView(keys.view.region, dtype: .float32, shape: pages),
             values: TensorView(values.view.region, dtype: .float32, shape: pages))
-        for attention in AttentionConformanceTests.kernels {
-            let plan = try Planner.plan(problem, traits: attention.kernelTraits(for: problem), processors: 2)
+        for device in AttentionConformanceTests.devices {
+            let plan = try Planner.plan(problem, traits: device.kernelTraits(for: problem), processors: 2)
             let output = try AttentionTensor(.float32, [rows, 4, dim])
             let lse = try AttentionTensor(.float32, [rows, 4])
             let workspace = try AttentionTensor(.uint8, [plan.workspaceByteCount])
@@ -55,9 +55,9 @@ import Testing
                 queries: queries.view, cache: cache, output: output.view, logSumExp: lse.view, plan: plan,
                 workspace: workspace.view.region)
             try operation.validate()
-            attention.execute(operation)
+            try device.execute(.attention(operation))
             expectClose(
-                .init(output: output.elements, logSumExp: lse.elements), expected, problem, attention)
+                .init(output: output.elements, logSumExp: lse.elements), expected, problem, device)
         }
     }
 }

@@ -5,6 +5,10 @@ import Testing
 
 /// Merging of states, against the formula in float64.
 @Suite struct MergeStatesTests {
+    private static let kernels = InstructionSet.allCases.filter(\.isAvailable).map {
+        CPUAttention(pool: ThreadPool(threads: 2), isa: $0)
+    }
+
     @Test(arguments: [DType.float32, .float16, .bfloat16], [1, 2, 5])
     func mergesStates(_ type: DType, _ states: Int) throws {
         let (rows, heads, width) = (7, 3, 40)
@@ -18,7 +22,7 @@ import Testing
             for d in 0..<width where !isEmpty { values.set(index * width + d, Double(g.normal())) }
         }
         let rounding = type == .float32 ? 0x1p-22 : type == .float16 ? 0x1p-10 : 0x1p-7
-        for attention in AttentionConformanceTests.kernels {
+        for attention in Self.kernels {
             let output = try AttentionTensor(type, [rows, heads, width])
             let merged = try AttentionTensor(.float32, [rows, heads])
             try attention.mergeStates(
@@ -56,7 +60,7 @@ import Testing
                 other.set(index * width + d, 10)
             }
         }
-        for attention in AttentionConformanceTests.kernels.prefix(1) {
+        for attention in Self.kernels.prefix(1) {
             try attention.mergeState(
                 values: values.view, logSumExp: a.view, otherValues: other.view, otherLogSumExp: b.view,
                 into: values.view, mergedLogSumExp: a.view)
@@ -66,7 +70,7 @@ import Testing
     }
 
     @Test func namesWhatIsWrong() throws {
-        let attention = try #require(AttentionConformanceTests.kernels.first)
+        let attention = try #require(Self.kernels.first)
         let values = try AttentionTensor(.float32, [2, 3, 2, 16])
         let lse = try AttentionTensor(.float32, [2, 3, 1])
         let output = try AttentionTensor(.float32, [3, 2, 16])

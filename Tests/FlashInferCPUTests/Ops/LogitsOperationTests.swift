@@ -25,21 +25,14 @@ import Testing
                 input: input.view, output: output.view, status: status.view, temperatures: temperatures)
             try operation.validate()
             ops.execute(operation)
-            var (exact, reference) = ([Double](), [Double]())
-            for row in 0..<3 {
-                let x = (0..<width).map { input[row * width + $0] }
-                let top = x.max() ?? 0
-                let weights = x.map { exp(($0 - top) / Double(temperatures[row])) }
-                exact += weights.map { $0 / weights.reduce(0, +) }
-                let weights32 = x.map { expf(Float($0 - top) / temperatures[row]) }
-                let sum32 = weights32.reduce(0, +)
-                reference += weights32.map { rounded($0 / sum32, to: types.output) }
-            }
+            let oracle = OpsOracle.softmax(
+                input.values, width: width, temperatures: temperatures, output: types.output)
             // float16 has no numbers below 2^-25; an error of half its least step is its own.
-            let floored = zip(exact, output.values).map { abs($0 - $1) < 0x1p-24 ? $1 : $0 }
+            let floored = zip(oracle.exact, output.values).map { abs($0 - $1) < 0x1p-24 ? $1 : $0 }
             #expect(
                 firstOutlier(
-                    output.values, exact: types.output == .float32 ? exact : floored, reference: reference,
+                    output.values, exact: types.output == .float32 ? oracle.exact : floored,
+                    reference: oracle.reference,
                     width: width, dtype: types.output) == nil, "\(types), width \(width)")
             #expect(status.values == [0, 0, 0] && output.paddingIsIntact)
         }

@@ -3,12 +3,6 @@ import FlashInferCore
 import TestSupport
 import Testing
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 @Suite struct RoPETests {
     static let positions: [Double] = [0, 1, 17, 8_191, 131_071, 1_000_000]
 
@@ -25,31 +19,6 @@ import Testing
             theta: 500_000, pairing: .interleaved,
             scaling: .llama3(factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8_192)),
     ]
-
-    /// The definition, in double, straight from the papers.
-    private func turned(_ head: [Double], position: Double, _ parameters: RoPEParameters) -> [Double] {
-        var result = head
-        let dim = parameters.rotaryDim ?? head.count
-        for pair in 0..<dim / 2 {
-            var frequency = pow(Double(parameters.theta), -2 * Double(pair) / Double(dim))
-            switch parameters.scaling {
-            case .linear(let factor): frequency /= Double(factor)
-            case .llama3(let factor, let low, let high, let context):
-                let ratio = Double(high) / Double(low)
-                let smooth = min(
-                    max(
-                        frequency * Double(context) / (2 * Double.pi * Double(high - low)) - 1 / (ratio - 1), 0), 1)
-                frequency = (1 - smooth) * frequency / Double(factor) + smooth * frequency
-            default: break
-            }
-            let (first, second) =
-                parameters.pairing == .interleaved ? (2 * pair, 2 * pair + 1) : (pair, pair + dim / 2)
-            let (c, s) = (cos(position * frequency), sin(position * frequency))
-            result[first] = head[first] * c - head[second] * s
-            result[second] = head[second] * c + head[first] * s
-        }
-        return result
-    }
 
     @Test(arguments: instructionSets, parameters)
     func matchesTheDefinition(set: InstructionSet, parameters: RoPEParameters) throws {
@@ -85,7 +54,7 @@ import Testing
         for row in 0..<output.count / headDim {
             let range = row * headDim..<(row + 1) * headDim
             let head = Array(input[range])
-            let exact = turned(head, position: Self.positions[row / heads], parameters)
+            let exact = OpsOracle.rope(head, position: Self.positions[row / heads], parameters)
             let largest = head.reduce(0) { max($0, abs($1)) }
             for (index, place) in range.enumerated() {
                 let error = abs(output[place] - exact[index])
@@ -107,7 +76,7 @@ import Testing
                 let input = queries.values
                 ops.execute(RoPEOperation(queries: queries.view, positions: positions.view, parameters: parameters))
                 for token in 0..<2 {
-                    let exact = turned(
+                    let exact = OpsOracle.rope(
                         Array(input[token * 8..<token * 8 + 8]), position: positions[token], parameters)
                     for index in 0..<8 { #expect(abs(queries[token * 8 + index] - exact[index]) < 1e-6) }
                 }

@@ -3,12 +3,6 @@ import FlashInferCore
 import TestSupport
 import Testing
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 @Suite struct RowOperationTests {
     @Test(arguments: instructionSets)
     func rmsNorm(set: InstructionSet) throws {
@@ -31,23 +25,15 @@ import Testing
                 try operation.validate()
                 ops.execute(operation)
 
-                var (exact, reference) = ([Double](), [Double]())
-                for row in 0..<4 {
-                    let range = row * width..<(row + 1) * width
-                    let sums = range.map { x[$0] + (r?[$0] ?? 0) }
-                    let scale = 1 / (sums.reduce(0) { $0 + $1 * $1 } / Double(width) + Double(Float(1e-5))).squareRoot()
-                    exact += zip(sums, w).map { $0 * scale * ($1 + Double(offset)) }
-                    let sums32 = range.map { Float(x[$0]) + Float(r?[$0] ?? 0) }
-                    let scale32 = 1 / (sums32.reduce(0) { $0 + $1 * $1 } / Float(width) + 1e-5).squareRoot()
-                    reference += zip(sums32, w).map { rounded($0 * scale32 * (Float($1) + offset), to: types.output) }
-                    if let residual {
-                        #expect(range.map { residual[$0] } == sums32.map { rounded($0, to: types.second) })
-                    }
+                let oracle = OpsOracle.rmsNorm(
+                    x, residual: r, weight: w, epsilon: 1e-5, offset: offset, output: types.output)
+                if let residual, let r {
+                    #expect(residual.values == zip(x, r).map { rounded(Float($0) + Float($1), to: types.second) })
                 }
                 #expect(
                     firstOutlier(
-                        output.values, exact: exact, reference: reference, width: width, dtype: types.output) == nil,
-                    "\(types), width \(width)")
+                        output.values, exact: oracle.exact, reference: oracle.reference, width: width,
+                        dtype: types.output) == nil, "\(types), width \(width)")
                 #expect(output.paddingIsIntact && residual?.paddingIsIntact != false)
             }
         }
@@ -70,32 +56,13 @@ import Testing
                 gate: gate.view, up: up.view, output: output.view, activation: activation)
             try operation.validate()
             ops.execute(operation)
-            let exact = zip(gate.values, up.values).map { exactActivation($0, activation) * $1 }
-            let reference = zip(gate.values, up.values).map {
-                rounded(plainActivation(Float($0), activation) * Float($1), to: types.output)
-            }
+            let oracle = OpsOracle.gatedActivation(gate.values, up.values, activation, output: types.output)
             #expect(
                 firstOutlier(
-                    output.values, exact: exact.map { types.output == .float16 && abs($0) < 0x1p-25 ? 0 : $0 },
-                    reference: reference, width: width, dtype: types.output) == nil,
+                    output.values, exact: oracle.exact.map { types.output == .float16 && abs($0) < 0x1p-25 ? 0 : $0 },
+                    reference: oracle.reference, width: width, dtype: types.output) == nil,
                 "\(activation), \(types), width \(width)")
             #expect(output.paddingIsIntact)
-        }
-    }
-
-    private func exactActivation(_ x: Double, _ activation: GatedActivationOperation.Activation) -> Double {
-        switch activation {
-        case .silu: x / (1 + exp(-x))
-        case .geluErf: 0.5 * x * erfc(-x / 2.0.squareRoot())
-        case .geluTanh: x / (1 + exp(-2 * (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
-        }
-    }
-
-    private func plainActivation(_ x: Float, _ activation: GatedActivationOperation.Activation) -> Float {
-        switch activation {
-        case .silu: x / (1 + expf(-x))
-        case .geluErf: 0.5 * x * (1 + erff(x / Float(2).squareRoot()))
-        case .geluTanh: 0.5 * x * (1 + tanhf(Float((2 / Double.pi).squareRoot()) * (x + 0.044715 * x * x * x)))
         }
     }
 
@@ -190,7 +157,7 @@ import Testing
         for row in 0..<4 {
             for column in 0..<8 {
                 let x = values[row * 16 + column]
-                let expected = x / (1 + exp(-x)) * values[row * 16 + 8 + column]
+                let expected = x / (1 + ElementaryFunctions.exp(-x)) * values[row * 16 + 8 + column]
                 #expect(abs(fused[row * 16 + column] - expected) < 1e-6)
                 #expect(fused[row * 16 + 8 + column] == values[row * 16 + 8 + column])
             }

@@ -49,6 +49,29 @@ let cpuTraits = KernelTraits(
         .init(maximumRows: .max, queryRows: 192, kvHeads: 1, fixedCost: 1000, keyCost: 1, pairCost: 0.05),
     ], kvGranularity: 64, minimumSplit: 64)
 
+/// Tiles of a GPU with queues: lists for decode, two kinds of queue, two blocks a processor but one of the large ones.
+let queueTraits = KernelTraits(
+    tiles: [
+        .init(maximumRows: 16, queryRows: 16, kvHeads: 1, fixedCost: 64, keyCost: 1, pairCost: 0),
+        .init(
+            maximumRows: 64, queryRows: 64, kvHeads: 1, fixedCost: 64, keyCost: 0.25, pairCost: 0.75 / 64,
+            schedule: .queue),
+        .init(
+            maximumRows: .max, queryRows: 128, kvHeads: 1, fixedCost: 64, keyCost: 0.25, pairCost: 0.75 / 128,
+            schedule: .queue, blocksPerProcessor: 1),
+    ], kvGranularity: 64, minimumSplit: 64, workersPerProcessor: 2)
+
+/// Odd numbers everywhere: heads that do not divide, a granularity that is no power of two, a longer minimum.
+let oddTraits = KernelTraits(
+    tiles: [
+        .init(maximumRows: 20, queryRows: 12, kvHeads: 3, fixedCost: 10, keyCost: 1, pairCost: 0.5),
+        .init(
+            maximumRows: .max, queryRows: 100, kvHeads: 5, fixedCost: 500, keyCost: 0, pairCost: 1, schedule: .queue),
+    ], kvGranularity: 49, minimumSplit: 120, workersPerProcessor: 3, cachedKeys: 2000)
+
+/// All traits that plans are checked with.
+let allTraits = [gpuTraits, cpuTraits, queueTraits, oddTraits]
+
 /// Checks that every (packed row, head, visible key) is in exactly one item, and that partial rows and merges fit together.
 func checkCoverage(_ plan: Plan) {
     struct Tile: Hashable {
@@ -100,7 +123,52 @@ func checkCoverage(_ plan: Plan) {
         #expect(covered[request, default: 0] == geometry.queryLength(request) * shape.queryHeads)
     }
     #expect(partialRows == plan.partialRowCount)
-    #expect(plan.itemIndptr.last == Int32(plan.items.count))
+    checkMergeFields(plan)
+    checkRanges(plan)
+}
+
+/// Checks that the items that name a merge are its parts, in the order of the keys, and that no partial row is written twice.
+private func checkMergeFields(_ plan: Plan) {
+    var parts: [Int32: [WorkItem]] = [:]
+    for item in plan.items {
+        #expect((item.merge < 0) == (item.partialRow < 0))
+        if item.merge >= 0 { parts[item.merge, default: []].append(item) }
+    }
+    #expect(parts.count == plan.merges.count)
+    var nextRow: Int32 = 0
+    for (index, merge) in plan.merges.enumerated() {
+        let parts = parts[Int32(index), default: []]
+        #expect(parts.count == Int(merge.partCount) && parts.count >= 2)
+        #expect(merge.partialRow == nextRow)
+        for part in parts {
+            #expect(
+                [part.request, part.headStart, part.headCount, part.rowStart, part.rowCount]
+                    == [merge.request, merge.headStart, merge.headCount, merge.rowStart, merge.rowCount])
+            #expect(part.partialRow == nextRow)
+            nextRow += part.rowCount * part.headCount
+        }
+        for (part, next) in zip(parts, parts.dropFirst()) { #expect(part.keyStart + part.keyCount == next.keyStart) }
+    }
+    #expect(Int(nextRow) == plan.partialRowCount)
+}
+
+/// Checks that lists and queues are ranges of the items, one after another, each with items of its own tile only.
+private func checkRanges(_ plan: Plan) {
+    #expect(plan.itemIndptr.first == 0)
+    #expect(zip(plan.itemIndptr, plan.itemIndptr.dropFirst()).allSatisfy { $0 <= $1 })
+    #expect(plan.itemIndptr.last == Int32(plan.listItemCount))
+    #expect(plan.queueIndptr.count == plan.traits.tiles.count + 1)
+    #expect(plan.queueIndptr.first == Int32(plan.listItemCount))
+    #expect(plan.queueIndptr.last == Int32(plan.items.count))
+    #expect(plan.queue == plan.listItemCount..<plan.items.count)
+    for item in plan.items[..<plan.listItemCount] {
+        #expect(plan.traits.tiles[Int(item.tile)].schedule == .lists)
+    }
+    for tile in plan.traits.tiles.indices {
+        let items = plan.items[plan.queue(ofTile: tile)]
+        #expect(items.isEmpty || plan.traits.tiles[tile].schedule == .queue)
+        #expect(items.allSatisfy { $0.tile == tile })
+    }
 }
 
 /// The smallest and largest key that any of `queries` sees, by the variant's definition.
@@ -116,13 +184,11 @@ private func visibleByDefinition(_ problem: AttentionProblem, _ request: Int, _ 
     return seen
 }
 
-/// Cost of each processor's items.
+/// Cost of each worker's list.
 func loads(_ plan: Plan) -> [Float] {
-    (0..<plan.processorCount).map { processor in
-        plan.items[Int(plan.itemIndptr[processor])..<Int(plan.itemIndptr[processor + 1])].reduce(0) { sum, item in
-            let tile = plan.traits.tiles[Int(item.tile)]
-            let perKey = tile.keyCost + Float(item.rowCount) * tile.pairCost
-            return sum + tile.fixedCost + Float(item.headCount) * Float(item.keyCount) * perKey
+    (0..<plan.workerCount).map { worker in
+        plan.items[Int(plan.itemIndptr[worker])..<Int(plan.itemIndptr[worker + 1])].reduce(0) {
+            $0 + plan.traits.cost($1)
         }
     }
 }

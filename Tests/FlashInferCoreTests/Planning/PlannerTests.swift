@@ -7,8 +7,8 @@ import Testing
 
     @Test(arguments: cases, [1, 2, 132])
     func everyKeyIsCoveredOnce(_ batch: PlanCase, processors: Int) throws {
-        for traits in [gpuTraits, cpuTraits] {
-            for mode in [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 2048)] {
+        for traits in allTraits {
+            for mode in [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 42 * traits.kvGranularity)] {
                 let plan = try Planner.plan(batch.problem(), traits: traits, processors: processors, mode: mode)
                 checkCoverage(plan)
                 let size = try Planner.measure(batch.problem(), traits: traits, processors: processors, mode: mode)
@@ -31,9 +31,11 @@ import Testing
 
     @Test func plansAreDeterministic() throws {
         for batch in Self.cases {
-            let first = try Planner.plan(batch.problem(), traits: gpuTraits, processors: 132)
-            let second = try Planner.plan(batch.problem(), traits: gpuTraits, processors: 132)
-            #expect(first == second)
+            for traits in allTraits {
+                let first = try Planner.plan(batch.problem(), traits: traits, processors: 132)
+                let second = try Planner.plan(batch.problem(), traits: traits, processors: 132)
+                #expect(first == second)
+            }
         }
     }
 
@@ -60,31 +62,23 @@ import Testing
 
     @Test func everyBatchWithinTheBoundsFitsTheCapacity() throws {
         var random = SeededGenerator(seed: 7)
-        for _ in 0..<200 {
-            let (requests, queries, keys) = (
-                Int.random(in: 1...40, using: &random), Int.random(in: 1...2000, using: &random),
-                Int.random(in: 1...20_000, using: &random)
-            )
-            let processors = [1, 2, 7, 132].randomElement(using: &random)!
-            let mode = [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 1024)].randomElement(
-                using: &random)!
-            let traits = Bool.random(using: &random) ? gpuTraits : cpuTraits
+        for _ in 0..<600 {
+            let batch = RandomBatch(using: &random)
             let capacity = try Planner.capacity(
-                maximumRequests: requests, maximumQueries: queries, maximumKeys: keys, maximumBlocks: .init(Int32.max),
-                shape: AttentionShape(queryHeads: 32, kvHeads: 8, headDimQK: 128), traits: traits,
-                processors: processors, mode: mode)
-            var left = queries
-            let lengths = (0..<Int.random(in: 1...requests, using: &random)).map { _ in
-                let length = Int.random(in: 0...min(left, 600), using: &random)
-                left -= length
-                return length
-            }
-            let batch = PlanCase(
-                name: "random", queries: lengths, keys: lengths.map { _ in Int.random(in: 0...keys, using: &random) })
+                maximumRequests: batch.bounds.requests, maximumQueries: batch.bounds.queries,
+                maximumRequestQueries: batch.bounds.requestQueries, maximumKeys: batch.bounds.keys,
+                maximumBlocks: .init(Int32.max),
+                shape: AttentionShape(
+                    queryHeads: batch.batch.shape.queryHeads, kvHeads: batch.batch.shape.kvHeads, headDimQK: 128),
+                traits: batch.traits, processors: batch.processors, mode: batch.mode)
             let plan = try Planner.plan(
-                batch.problem(), traits: traits, processors: processors, mode: mode, capacity: capacity)
+                batch.batch.problem(), traits: batch.traits, processors: batch.processors, mode: batch.mode,
+                capacity: capacity)
             checkCoverage(plan)
             #expect(plan.workspaceByteCount <= capacity.workspaceByteCount)
+            let size = try Planner.measure(
+                batch.batch.problem(), traits: batch.traits, processors: batch.processors, mode: batch.mode)
+            #expect(size == plan.size)
         }
     }
 
@@ -100,6 +94,12 @@ import Testing
             try Planner.plan(
                 PlanCase.uniform.problem(), traits: gpuTraits, processors: 1, mode: .batchInvariant(splitSize: 100))
         }
+        #expect(
+            throws: FlashInferError.invalidArgument(
+                "processors", found: "\(Int.max) of 2 workers each", expected: "1048576 workers at most")
+        ) {
+            try Planner.plan(PlanCase.uniform.problem(), traits: queueTraits, processors: .max)
+        }
         #expect(throws: FlashInferError.invalidArgument("processors", found: "0", expected: "1 or more")) {
             try Planner.plan(PlanCase.uniform.problem(), traits: gpuTraits, processors: 0)
         }
@@ -113,6 +113,31 @@ import Testing
         let blind = PlanCase(name: "no keys", queries: [3], keys: [0])
         let items = try Planner.plan(blind.problem(), traits: gpuTraits, processors: 4).items
         #expect(items.count == 8 && items.allSatisfy { $0.keyCount == 0 && $0.partialRow == -1 })
+    }
+
+    @Test func lengthsPastThirtyTwoBitsAreErrorsNotTraps() throws {
+        let rows = PlanCase(name: "2^30 queries", queries: [1 << 30], keys: [1 << 30], shape: (32, 8))
+        #expect(throws: FlashInferError.overflow("request 0's query rows × group")) {
+            try Planner.plan(rows.problem(), traits: queueTraits, processors: 4)
+        }
+        let items = PlanCase(name: "2^28 queries", queries: [1 << 28], keys: [1], shape: (32, 32))
+        let narrow = KernelTraits(
+            tiles: [.init(maximumRows: .max, queryRows: 1, kvHeads: 1, fixedCost: 1, keyCost: 1, pairCost: 0)],
+            kvGranularity: 1, minimumSplit: 1)
+        #expect(throws: FlashInferError.overflow("the plan's items")) {
+            try Planner.plan(items.problem(), traits: narrow, processors: 4)
+        }
+        let keys = PlanCase(name: "2^31 - 1 keys", queries: [1], keys: [Int(Int32.max)], shape: (8, 8))
+        #expect(throws: FlashInferError.overflow("the plan's items")) {
+            try Planner.plan(keys.problem(), traits: narrow, processors: 4, mode: .batchInvariant(splitSize: 1))
+        }
+        checkCoverage(try Planner.plan(keys.problem(), traits: gpuTraits, processors: 132))
+        #expect(throws: FlashInferError.overflow("the plan's capacity")) {
+            try Planner.capacity(
+                maximumRequests: .init(Int32.max), maximumQueries: .init(Int32.max), maximumKeys: .init(Int32.max),
+                maximumBlocks: 1, shape: AttentionShape(queryHeads: 65_536, kvHeads: 65_536, headDimQK: 1),
+                traits: narrow, processors: 1, mode: .batchInvariant(splitSize: 1))
+        }
     }
 
     @Test func planTimeFor256Requests() throws {

@@ -11,6 +11,14 @@ struct LanguageModelTests {
     /// "The capital of France is Paris.", then the end of the turn. No choice is closer than 1.59 to the next best.
     static let answerIDs: [Int32] = [504, 3575, 282, 4649, 314, 7042, 30, 2]
 
+    /// What follows "Once upon a time". The closest call is a margin of 0.048 logits.
+    static let storyIDs: [Int32] = [
+        28, 260, 2240, 282, 23324, 27108, 436, 253, 15114, 39228, 28, 351, 25854, 41658, 284, 14055, 9018, 30,
+        1249, 347, 260, 929, 3514, 411, 28, 260, 2240, 2585, 288, 5946, 624, 2798, 9615, 30, 378, 2268, 29,
+        16591, 20215, 282, 260, 3925, 2591, 2585, 288, 25858, 28, 284, 260, 2268, 29, 16591, 10959, 282, 260,
+        5065, 2585, 288, 25858, 30, 378, 2268, 29, 16591,
+    ]
+
     @Test func chatTemplateAndTokenizerGiveTheReferenceIDs() throws {
         let model = try LanguageModel(named: "smollm2")
         #expect(model.name == "SmolLM2-135M-Instruct.Q4_1")
@@ -42,13 +50,7 @@ struct LanguageModelTests {
         let story = try await Transcript(
             engine.submit(
                 model.tokenizer.encode("Once upon a time", addSpecialTokens: false), options: .init(maxTokens: 64)))
-        #expect(
-            story.tokens == [
-                28, 260, 2240, 282, 23324, 27108, 436, 253, 15114, 39228, 28, 351, 25854, 41658, 284, 14055, 9018, 30,
-                1249, 347, 260, 929, 3514, 411, 28, 260, 2240, 2585, 288, 5946, 624, 2798, 9615, 30, 378, 2268, 29,
-                16591, 20215, 282, 260, 3925, 2591, 2585, 288, 25858, 28, 284, 260, 2268, 29, 16591, 10959, 282, 260,
-                5065, 2585, 288, 25858, 30, 378, 2268, 29, 16591,
-            ])
+        #expect(story.tokens == Self.storyIDs)
     }
 
     @Test func aCrowdInATinyPoolGetsTheSameAnswer() async throws {

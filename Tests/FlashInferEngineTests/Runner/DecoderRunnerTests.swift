@@ -4,66 +4,17 @@ import TestSupport
 import Testing
 
 @Suite struct DecoderRunnerTests {
-    static let prompts: [[Int32]] = [
-        [5, 9, 2, 40, 17, 3, 8, 21, 60, 11, 12, 13, 14, 7, 19, 33, 2, 2, 5, 44, 31], [7], [30, 31, 5, 9],
-    ]
-
-    private func weights(
-        _ architecture: TinyModelWriter.Architecture, _ precision: TinyModelWriter.Precision, in folder: TemporaryFolder
-    ) throws -> ModelWeights {
-        var writer = TinyModelWriter(architecture: architecture, precision: precision, seed: 3)
-        if precision != .float32 { writer.headDim = 16 }
-        let path = folder.path("model.gguf")
-        try writer.writeGGUF(to: path)
-        let file = try GGUFFile(path: path)
-        return try ModelWeights(gguf: file, config: ModelConfig(gguf: file))
-    }
-
-    private func options(batchInvariant: Bool = false, cacheType: DType = .float32) -> DecoderOptions {
-        var options = DecoderOptions()
-        options.pageSize = 4
-        options.pageCount = 64
-        options.maximumBatchTokens = 32
-        options.maximumSequences = 4
-        options.cacheType = cacheType
-        options.isBatchInvariant = batchInvariant
-        return options
-    }
-
-    /// Steps through a batch of requests by hand; returns each request's logits at each of its sampled steps, and its tokens.
-    private func run(
-        _ runner: DecoderRunner, _ prompts: [[Int32]], steps: Int, chunk: Int = 32
-    ) throws -> [RequestID: (logits: [[Float]], tokens: [Int32])] {
-        var scheduler = try Scheduler(
-            configuration: SchedulerConfiguration(
-                contextLength: 128, maxBatchTokens: 32, maxSequences: 4, prefillChunk: chunk),
-            pool: BlockPool(pageCount: runner.options.pageCount, pageSize: runner.options.pageSize))
-        for (index, prompt) in prompts.enumerated() {
-            _ = try scheduler.submit(
-                Request(id: RequestID(UInt64(index)), promptTokens: prompt, maxTokens: steps))
-        }
-        var results: [RequestID: (logits: [[Float]], tokens: [Int32])] = [:]
-        while let batch = scheduler.schedule() {
-            let logits = try runner.logits(batch)
-            let tokens = logits.map { row in Int32(row.firstIndex(of: row.max()!)!) }
-            for (entry, index) in zip(batch.samplingEntries, 0...) {
-                results[entry.id, default: ([], [])].logits.append(logits[index])
-                results[entry.id]!.tokens.append(tokens[index])
-            }
-            _ = try scheduler.complete(batch, sampled: tokens)
-        }
-        return results
-    }
+    private typealias Fixture = DecoderFixture
 
     @Test(arguments: TinyModelWriter.Architecture.allCases)
     func logitsEqualTheOracle(_ architecture: TinyModelWriter.Architecture) throws {
         let folder = try TemporaryFolder()
         for precision in [TinyModelWriter.Precision.float32, .q41, .q80] {
-            let weights = try weights(architecture, precision, in: folder)
-            let runner = try DecoderRunner(weights, options: options(), on: CPUDevice(threads: 2))
+            let weights = try Fixture.weights(architecture, precision, in: folder)
+            let runner = try DecoderRunner(weights, options: Fixture.options(), on: CPUDevice(threads: 2))
             let oracle = DecoderOracle(weights)
-            let results = try run(runner, Self.prompts, steps: 4)
-            for (index, prompt) in Self.prompts.enumerated() {
+            let results = try Fixture.run(runner, Fixture.prompts, steps: 4)
+            for (index, prompt) in Fixture.prompts.enumerated() {
                 let result = try #require(results[RequestID(UInt64(index))])
                 #expect(result.tokens.count == 4)
                 for step in 0..<4 {
@@ -84,10 +35,11 @@ import Testing
     @Test(arguments: [DType.float8E4M3, .float8E5M2, .bfloat16, .float16])
     func narrowCachesStayNearTheOracle(_ cacheType: DType) throws {
         let folder = try TemporaryFolder()
-        let weights = try weights(.llama, .float32, in: folder)
-        let runner = try DecoderRunner(weights, options: options(cacheType: cacheType), on: CPUDevice(threads: 2))
-        let results = try run(runner, Self.prompts, steps: 3)
-        for (index, prompt) in Self.prompts.enumerated() {
+        let weights = try Fixture.weights(.llama, .float32, in: folder)
+        let runner = try DecoderRunner(
+            weights, options: Fixture.options(cacheType: cacheType), on: CPUDevice(threads: 2))
+        let results = try Fixture.run(runner, Fixture.prompts, steps: 3)
+        for (index, prompt) in Fixture.prompts.enumerated() {
             let result = try #require(results[RequestID(UInt64(index))])
             for step in 0..<3 {
                 let exact = try DecoderOracle(weights).logits(prompt + result.tokens[..<step])
@@ -102,16 +54,16 @@ import Testing
 
     @Test func neighboursChangeNothingBitForBit() throws {
         let folder = try TemporaryFolder()
-        let weights = try weights(.llama, .q41, in: folder)
-        let options = options(batchInvariant: true, cacheType: .float16)
+        let weights = try Fixture.weights(.llama, .q41, in: folder)
+        let options = Fixture.options(batchInvariant: true, cacheType: .float16)
         let runner = try DecoderRunner(weights, options: options, on: CPUDevice(threads: 2))
-        let together = try run(runner, Self.prompts, steps: 6)
-        for (index, prompt) in Self.prompts.enumerated() {
-            let alone = try #require(try run(runner, [prompt], steps: 6)[RequestID(0)])
+        let together = try Fixture.run(runner, Fixture.prompts, steps: 6)
+        for (index, prompt) in Fixture.prompts.enumerated() {
+            let alone = try #require(try Fixture.run(runner, [prompt], steps: 6)[RequestID(0)])
             #expect(alone.tokens == together[RequestID(UInt64(index))]?.tokens)
             #expect(alone.logits == together[RequestID(UInt64(index))]?.logits)
         }
-        let twice = try run(runner, [Self.prompts[0], Self.prompts[0]], steps: 6)
+        let twice = try Fixture.run(runner, [Fixture.prompts[0], Fixture.prompts[0]], steps: 6)
         #expect(twice[RequestID(0)]?.tokens == together[RequestID(0)]?.tokens)
         #expect(twice[RequestID(1)]?.tokens == together[RequestID(0)]?.tokens)
     }
@@ -119,7 +71,7 @@ import Testing
     @Test func sampledTokensDependOnSeedAndStepAlone() throws {
         let folder = try TemporaryFolder()
         let runner = try DecoderRunner(
-            weights(.qwen2, .float32, in: folder), options: options(), on: CPUDevice(threads: 1))
+            Fixture.weights(.qwen2, .float32, in: folder), options: Fixture.options(), on: CPUDevice(threads: 1))
         var scheduler = try Scheduler(
             configuration: SchedulerConfiguration(contextLength: 64, maxBatchTokens: 32, maxSequences: 4),
             pool: BlockPool(pageCount: 64, pageSize: 4))
@@ -135,17 +87,17 @@ import Testing
 
     @Test func optionsOutOfRangeAreErrors() throws {
         let folder = try TemporaryFolder()
-        let weights = try weights(.llama, .float32, in: folder)
+        let weights = try Fixture.weights(.llama, .float32, in: folder)
         let device = RecordingDevice()
-        var wrong = options()
+        var wrong = Fixture.options()
         wrong.pageCount = 0
         #expect(throws: FlashInferError.invalidArgument("pageCount", found: "0", expected: "in 1 ... 16777216")) {
             try DecoderRunner(weights, options: wrong, on: device)
         }
-        wrong = options()
+        wrong = Fixture.options()
         wrong.cacheType = .int32
         #expect(throws: FlashInferError.self) { try DecoderRunner(weights, options: wrong, on: device) }
-        wrong = options()
+        wrong = Fixture.options()
         wrong.cacheScale = 0
         #expect(throws: FlashInferError.self) { try DecoderRunner(weights, options: wrong, on: device) }
         #expect(device.liveByteCount == 0)
@@ -154,7 +106,8 @@ import Testing
     @Test func aDecodeStepLaunchesTheSameOperationsInEveryLayer() throws {
         let folder = try TemporaryFolder()
         let device = RecordingDevice()
-        let runner = try DecoderRunner(weights(.llama, .q41, in: folder), options: options(), on: device)
+        let runner = try DecoderRunner(
+            Fixture.weights(.llama, .q41, in: folder), options: Fixture.options(), on: device)
         var scheduler = try Scheduler(
             configuration: SchedulerConfiguration(contextLength: 64, maxBatchTokens: 32, maxSequences: 4),
             pool: BlockPool(pageCount: 64, pageSize: 4))
@@ -167,6 +120,8 @@ import Testing
             "rmsNorm", "linear", "rope", "appendKV", "attention", "linear", "rmsNorm", "linear", "gatedActivation",
             "linear",
         ]
-        #expect(kinds.map(String.init) == layer + layer + ["embedding", "rmsNorm", "linear", "sample"])
+        // The tokens' rows, the layers, then the sampled rows.
+        #expect(
+            kinds.map(String.init) == ["embedding"] + layer + layer + ["embedding", "rmsNorm", "linear", "sample"])
     }
 }

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "cuda_ceilings.h"
+
 /// Floating-point operations that `ceiling_fma32(iterations)` does.
 double ceiling_fma32_operations(int64_t iterations);
 

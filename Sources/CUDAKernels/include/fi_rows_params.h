@@ -1,0 +1,118 @@
+// The parameters of the kernels that work on rows: normalisation, activations, sums, conversion, gathers and reductions.
+#ifndef FLASHINFER_ROWS_PARAMS_H
+#define FLASHINFER_ROWS_PARAMS_H
+
+/// A family of rows: row r starts at element (r / n) * outer + (r % n) * inner, where n, the number of inner rows, is shared by
+/// all the tensors of a launch. Elements of a row lie next to each other.
+typedef struct {
+    /// 0 where the kernel says that it may be absent.
+    unsigned long long address;
+    /// Elements; `inner` is unread where there is one inner row.
+    long long outer, inner;
+} fi_row_tensor;
+
+/// How an elementwise launch covers its rows: blocks of 256 threads, 2^lane_bits of them side by side on a row.
+typedef struct {
+    long long width;
+    unsigned int rows, inner_rows;
+    unsigned int lane_bits;
+    /// Blocks side by side on a row.
+    unsigned int column_blocks;
+    /// Whether every tensor allows 16-byte accesses: addresses, strides and width are multiples. Else one element a thread.
+    int vectorised;
+} fi_row_tiling;
+
+/// output = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), s = input + residual; residual becomes s.
+typedef struct {
+    /// [rows, width]; residual may be absent; output may be the input.
+    fi_row_tensor input, residual, output;
+    /// [width]
+    unsigned long long weight;
+    long long width;
+    unsigned int rows, inner_rows;
+    float epsilon, weight_offset;
+    /// Multiplies before an output of 8 bits is rounded; 1 otherwise.
+    float output_scale;
+    /// Whether every tensor allows 16-byte accesses.
+    int vectorised;
+} fi_rms_norm_params;
+
+/// output = activation(gate) * up.
+typedef struct {
+    /// [rows, width]; output may be gate or up.
+    fi_row_tensor gate, up, output;
+    fi_row_tiling tiling;
+} fi_gated_activation_params;
+
+/// output = alpha * first + beta * second.
+typedef struct {
+    /// [rows, width]; second may be absent; output may be either.
+    fi_row_tensor first, second, output;
+    fi_row_tiling tiling;
+    float alpha, beta;
+} fi_add_params;
+
+/// output = convert(input * scale).
+typedef struct {
+    /// [rows, width]; output may be the input.
+    fi_row_tensor input, output;
+    fi_row_tiling tiling;
+    /// A DType.
+    int output_type;
+    float scale;
+} fi_convert_params;
+
+/// output[r] = table[ids[r]] * scale; a row of an id that is outside of the table becomes NaN.
+typedef struct {
+    /// [vocabulary, width]; stride in elements.
+    unsigned long long table;
+    long long table_stride, vocabulary;
+    /// [rows], int32.
+    unsigned long long ids;
+    /// [rows, width]
+    fi_row_tensor output;
+    fi_row_tiling tiling;
+    /// A DType.
+    int table_type;
+    float scale;
+} fi_embedding_params;
+
+/// output = softmax(input / temperature), zeros where the status is not 0.
+typedef struct {
+    /// [rows, width]; output may be the input.
+    fi_row_tensor input, output;
+    /// [rows], uint8.
+    unsigned long long status;
+    /// [rows], float32, or 0: `temperature` for all.
+    unsigned long long temperatures;
+    long long width;
+    unsigned int inner_rows;
+    float temperature;
+} fi_softmax_params;
+
+/// output[r] = place of the greatest entry of row r, the lowest of several; -1 where the status is not 0.
+typedef struct {
+    /// [rows, width]
+    fi_row_tensor input;
+    /// [rows], int32; [rows], uint8.
+    unsigned long long output, status;
+    long long width;
+    unsigned int inner_rows;
+    /// A DType.
+    int input_type;
+} fi_argmax_params;
+
+/// output[r] = ln softmax(logits[r] / temperature)[ids[r]]; NaN where the status is not 0 or the id is not in the row.
+typedef struct {
+    /// [rows, width]
+    fi_row_tensor logits;
+    /// [rows], int32; [rows], float32; [rows], uint8.
+    unsigned long long ids, output, status;
+    /// [rows], float32, or 0: `temperature` for all.
+    unsigned long long temperatures;
+    long long width;
+    unsigned int inner_rows;
+    float temperature;
+} fi_log_probability_params;
+
+#endif

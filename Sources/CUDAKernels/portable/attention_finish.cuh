@@ -1,0 +1,270 @@
+// Where states go: across the warps that shared a tile's keys, to the output or the workspace, and, by the block whose part of
+// a tile came last, from the workspace to the output.
+#pragma once
+#include "portable/attention_softmax.cuh"
+
+/// A finished row: base-2 log-sum-exp, and what its output is multiplied by.
+struct RowEnd { float lse, factor; };
+
+/// Ends a row with `maximum` (scaled) and `sum`; a row that saw nothing has output 0 and LSE -infinity.
+FI_DEVICE RowEnd end_row(float maximum, float sum) {
+    if (!(sum > 0)) return {negative_infinity(), sum == 0 ? 0 : sum};
+    return {maximum + log2f(sum), 1 / sum};
+}
+
+/// Adds a sink to the sum of a whole row: a score with no value.
+FI_DEVICE RowEnd with_sink(RowEnd row, const fi_attention_params &p, int head) {
+    if (p.sinks == 0) return row;
+    const float sink = pointer<const float>(p.sinks)[head] * log2_e;
+    const float top = fmaxf(row.lse, sink);
+    if (top == negative_infinity()) return row;
+    const float lse = top + log2f(exp2f(row.lse - top) + exp2f(sink - top));
+    return {lse, row.factor * exp2f(row.lse - lse)};
+}
+
+/// Four neighbouring elements of the output from element `at` on, `count` of them if unaligned or at the end of a row.
+FI_DEVICE void store_output(const fi_attention_params &p, int64 at, float4 v, int count, bool is_aligned) {
+    if constexpr (FI_OUTPUT == 0) {
+        float *to = pointer<float>(p.output) + at;
+        if (is_aligned) {
+            *reinterpret_cast<float4 *>(to) = v;
+        } else {
+            const float elements[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                if (i < count) to[i] = elements[i];
+        }
+    } else {
+        constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+        uint16 *to = pointer<uint16>(p.output) + at;
+        const uint2 packed = make_uint2(pack<type>(v.x, v.y), pack<type>(v.z, v.w));
+        if (is_aligned) {
+            *reinterpret_cast<uint2 *>(to) = packed;
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                if (i < count) to[i] = static_cast<uint16>((i < 2 ? packed.x : packed.y) >> (i % 2 * 16));
+        }
+    }
+}
+
+/// Four elements of the workspace, which is always aligned where heads are whole fours.
+FI_DEVICE void store_partial(const fi_attention_params &p, int64 at, float4 v, int count) {
+    float *to = pointer<float>(p.partial_output) + at;
+    if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
+        *reinterpret_cast<float4 *>(to) = v;
+    } else {
+        const float elements[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            if (i < count) to[i] = elements[i];
+    }
+}
+
+constexpr int row_fours = ceil_div(slice_vo, 4);
+
+/// How many of the four elements from `d` of this block's slice on there are.
+FI_DEVICE int count_of_four(int d) { return min(slice_vo - d, 4); }
+
+/// What a quantised cache's values are multiplied by.
+FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
+    return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
+}
+
+/// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
+FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
+    const int query = item.query(p, row), head = item.query_head(p, row, query);
+    const int64 token = item.first_query + query;
+    end = with_sink(end, p, head);
+    if (p.lse != 0 && blockIdx.y == 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
+    target = token * p.output_token + head * p.output_head + blockIdx.y * slice_vo;
+    return end.factor * value_factor(p, item);
+}
+
+/// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
+constexpr bool can_finish_alone =
+    warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;
+
+/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is the address of its queries.
+FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, float scale) {
+    using OutputRows = Rows<padded_vo, 2>;
+    constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int row = warp_row + m * 16 + h * 8 + lane / 4;
+            RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
+            if (row >= item.row_count) continue;
+            const int query = item.query(p, row), head = item.query_head(p, row, query);
+            end = with_sink(end, p, head);
+            if (lane % 4 == 0 && p.lse != 0 && blockIdx.y == 0)
+                pointer<float>(p.lse)[(item.first_query + query) * p.lse_token + head * p.lse_head] = end.lse;
+            const float factor = end.factor * value_factor(p, item);
+#pragma unroll
+            for (int n = 0; n < value_tiles; n += 2) {
+                const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
+                if constexpr (is_narrow) {
+                    // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
+                    store_shared(staged + OutputRows::offset(row - warp_row, n + lane % 4 / 2) + lane % 2 * 8,
+                                 make_uint2(pack<type>(x[2 * h] * factor, y[2 * h] * factor),
+                                            pack<type>(x[2 * h + 1] * factor, y[2 * h + 1] * factor)));
+                } else {
+                    store_shared(staged + OutputRows::offset(row - warp_row, n) + lane % 4 * 4, pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
+                    store_shared(staged + OutputRows::offset(row - warp_row, n + 1) + lane % 4 * 4, pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
+                }
+            }
+        }
+    __syncwarp();
+    constexpr int chunks = slice_vo / 8;
+    // A lane for each of the warp's rows knows where it goes.
+    const int own = warp_row + min(lane, warp_rows - 1), query = item.query(p, own);
+    const uint64 address = p.output + 2 * ((item.first_query + query) * p.output_token
+                                           + item.query_head(p, own, query) * p.output_head + blockIdx.y * slice_vo);
+#pragma unroll
+    for (int turn = 0; turn < warp_rows * chunks / warp_size; ++turn) {
+        const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
+        const uint64 to = of_row(address, row);
+        const uint4 v = load_shared128(staged + OutputRows::offset(row, chunk));
+        if (warp_row + row < item.row_count) pointer<uint4>(to)[chunk] = v;
+    }
+}
+
+/// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
+FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &state, char *shared, float scale) {
+    float *outputs = reinterpret_cast<float *>(shared);
+    float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
+    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
+    const int lane = threadIdx.x % warp_size, warp_n = threadIdx.x / warp_size % warps_n;
+    const int warp_row = threadIdx.x / warp_size / warps_n * warp_rows;
+    // Every warp is past its last product, and every copy has arrived: the memory is free.
+    __syncthreads();
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
+            const float sum = quad_sum(state.sum[m][h]);
+            if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
+            float *to = outputs + row * Shared::meeting_stride;
+#pragma unroll
+            for (int n = 0; n < value_tiles; n += 2) {
+                const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
+                if constexpr (is_narrow) {
+                    // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
+                    *reinterpret_cast<float4 *>(to + n * 8 + 4 * (lane % 4)) = make_float4(x[2 * h], y[2 * h], x[2 * h + 1], y[2 * h + 1]);
+                } else {
+                    *reinterpret_cast<float2 *>(to + n * 8 + 2 * (lane % 4)) = make_float2(x[2 * h], x[2 * h + 1]);
+                    *reinterpret_cast<float2 *>(to + n * 8 + 8 + 2 * (lane % 4)) = make_float2(y[2 * h], y[2 * h + 1]);
+                }
+            }
+        }
+    __syncthreads();
+    const bool is_part = item.partial_row >= 0;
+#pragma unroll 1
+    for (int row = threadIdx.x; row < item.row_count; row += threads) {
+        float maximum = negative_infinity(), sum = 0;
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, ends[w * rows + row].x);
+        float weights[warps_n];
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float2 end = ends[w * rows + row];
+            weights[w] = end.x == negative_infinity() ? 0 : exp2f(end.x - maximum);
+            sum += end.y * weights[w];
+        }
+        const RowEnd end = end_row(maximum, sum);
+        float factor = end.factor;
+        if (is_part) {
+            const int partial = item.partial_row + row;
+            if (blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+            targets[row] = static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo;
+        } else {
+            factor = finish_row(p, item, row, end, targets[row]);
+        }
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
+        const int row = id / row_fours, d = id % row_fours * 4;
+        float4 v = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float weight = ends[w * rows + row].x;
+            const float4 x = *reinterpret_cast<const float4 *>(outputs + (w * rows + row) * Shared::meeting_stride + d);
+            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+        }
+        if (is_part) store_partial(p, targets[row] + d, v, count_of_four(d));
+        else store_output(p, targets[row] + d, v, count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+    }
+}
+
+/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
+/// the time to compile where it is not.
+static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    __shared__ uint32 arrived;
+    const uint32 parts = item.parts;
+    // Parts have the rows of all their heads.
+    const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
+    uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
+    // What the block wrote before the barrier is visible, through the one thread's release, before its arrival is; and what
+    // others wrote before theirs, through its acquisition, is to the block after the next barrier (PTX ISA, causality order).
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        arrived = add_acquire_release(arrivals, 1);
+        if (arrived == parts - 1) *arrivals = 0;
+    }
+    __syncthreads();
+    if (arrived != parts - 1) return;
+
+    // Parts are added in the order of their keys, so the result does not depend on who came last.
+    float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
+    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
+    const float *lses = pointer<const float>(p.partial_lse) + first;
+    const int lane = threadIdx.x % warp_size;
+    for (int row = threadIdx.x / warp_size; row < count; row += warps) {
+        // A lane has every 32nd part; the first of them stays in a register.
+        const float first_lse = lane < parts ? __ldcg(lses + lane * stride + row) : negative_infinity();
+        float maximum = first_lse;
+        for (int part = lane + warp_size; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
+#pragma unroll
+        for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
+        const float base = reference(maximum, 1);
+        float sum = exp2f(first_lse - base);
+        for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
+#pragma unroll
+        for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
+        if (lane == 0) {
+            const float factor = finish_row(p, item, row, end_row(maximum, sum), targets[row]);
+            ends[row] = make_float2(base, factor);
+        }
+    }
+    __syncthreads();
+    const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
+#pragma unroll 1
+    for (int id = threadIdx.x; id < count * row_fours; id += threads) {
+        const int row = id / row_fours, d = id % row_fours * 4, elements = count_of_four(d);
+        float4 v = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+        for (int part = 0; part < parts; ++part) {
+            const float weight = exp2f(__ldcg(lses + part * stride + row) - ends[row].x);
+            const float *from = outputs + static_cast<int64>(part * stride + row) * dim_vo + d;
+            float4 x = make_float4(0, 0, 0, 0);
+            if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
+                x = __ldcg(reinterpret_cast<const float4 *>(from));
+            } else {
+                x.x = __ldcg(from);
+                if (elements > 1) x.y = __ldcg(from + 1);
+                if (elements > 2) x.z = __ldcg(from + 2);
+                if (elements > 3) x.w = __ldcg(from + 3);
+            }
+            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+        }
+        const float factor = ends[row].y;
+        v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
+        store_output(p, targets[row] + d, v, elements, p.output_is_aligned && row_fours * 4 == slice_vo);
+    }
+}

@@ -1,0 +1,198 @@
+// Queries, keys and values into shared memory.
+#pragma once
+#include "portable/attention_tile.cuh"
+
+/// Where the keys of some stages lie, and their values: addresses of this block's head. Past the last key, any valid address.
+struct Places { uint64 keys_at[place_stages * keys], values_at[place_stages * keys]; };
+
+/// Finds keys through the block table. Made where it is used, so that it takes no registers elsewhere.
+struct KeyFinder {
+    const fi_attention_params &p;
+    const Item &item;
+
+    __device__ __forceinline__ int in_block(int key) const {
+        return divide(key, p.block_size_multiplier, p.block_size_shift);
+    }
+    __device__ __forceinline__ int row(int key) const { return key - in_block(key) * static_cast<int>(p.block_size); }
+    /// The block id of a key; the item's first key's past the end, where no table entry may be read.
+    __device__ __forceinline__ int block(int key) const {
+        return item.key_count > 0 ? item.blocks(p)[in_block(min(key, item.key_end() - 1))] : 0;
+    }
+    /// The key's column in a block-sparse matrix.
+    __device__ __forceinline__ int column(int key) const { return item.blocks(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
+
+    __device__ __forceinline__ void place(Places &places, int at, int key, int block) const {
+        const int64 r = key < item.key_end() ? row(key) : 0, b = block;
+        places.keys_at[at] = item.keys_address(p) + (b * p.keys.block + r * p.keys.token) * element_bytes;
+        places.values_at[at] = item.values_address(p) + (b * p.values.block + r * p.values.token) * element_bytes;
+    }
+};
+
+/// This thread's share of finding the places of `place_stages` stages: block ids asked for at one time, places noted later.
+struct PlaceFinder {
+    static constexpr int count = place_stages * keys, turns = FI_RAGGED ? 1 : ceil_div(count, threads);
+    int blocks[turns];
+
+    __device__ __forceinline__ void find(const KeyFinder &finder, int first_key) {
+#pragma unroll
+        for (int turn = 0; turn < turns; ++turn) blocks[turn] = finder.block(first_key + turn * threads + threadIdx.x);
+    }
+    __device__ __forceinline__ void note(const KeyFinder &finder, int first_key, Places &places) const {
+#pragma unroll
+        for (int turn = 0; turn < turns; ++turn) {
+            const int at = turn * threads + threadIdx.x;
+            if (count % threads == 0 || at < count) finder.place(places, at, first_key + at, blocks[turn]);
+        }
+    }
+};
+
+/// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
+/// for rows that are not there. A thread has `turns` of them.
+template <class Layout, int elements> struct RowCopies {
+    static constexpr int chunk = FI_CHUNK >= 4 ? FI_CHUNK : element_bytes;
+    static constexpr int per_row = elements * element_bytes / chunk;
+    static_assert(per_row * chunk == elements * element_bytes, "rows are whole chunks");
+    static constexpr int count = keys * per_row, turns = ceil_div(count, threads);
+    // Where threads divide evenly into rows, a thread keeps its column, and its swizzle, for all rows.
+    static constexpr bool is_even = threads % per_row == 0;
+
+    FI_DEVICE int row(int turn) {
+        return is_even ? turn * (threads / per_row) + threadIdx.x / per_row : (turn * threads + threadIdx.x) / per_row;
+    }
+    FI_DEVICE int byte(int turn) {
+        return (is_even ? threadIdx.x % per_row : turn * threads + threadIdx.x - row(turn) * per_row) * chunk;
+    }
+    FI_DEVICE bool has(int turn) { return turn < turns && (count % threads == 0 || turn * threads + threadIdx.x < count); }
+    /// Where a turn copies from, by the table.
+    FI_DEVICE uint64 source(const uint64 *places, int turn) { return has(turn) ? places[row(turn)] + byte(turn) : 0; }
+    /// Where this thread's first turn copies from, of rows one after another, and how much further on the next one does.
+    FI_DEVICE uint64 first_source(uint64 first, int64 stride) { return first + row(0) * stride + byte(0); }
+    FI_DEVICE uint64 source(uint64 first, uint64 first_source, int64 stride, int turn) {
+        // Past the last row nothing is read.
+        return is_even ? first_source + turn * (threads / per_row) * stride : first + row(turn) * stride + byte(turn);
+    }
+    FI_DEVICE void copy(uint32 stage, uint64 from, int there, int turn) {
+        if (!has(turn)) return;
+        const uint32 to = stage + Layout::offset(row(turn), byte(turn) / 16) + byte(turn) % 16;
+        const bool is_there = row(turn) < there;
+        if constexpr (FI_CHUNK >= 4) {
+            copy_async<chunk>(to, pointer<const char>(from), is_there);
+        } else if constexpr (element_bytes == 2) {
+            store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));
+        } else {
+            store_shared_byte(to, is_there ? *pointer<const uint8>(from) : 0);
+        }
+    }
+    /// All turns. The sources are read before the first copy, which reads do not move across, and copies stay together: between
+    /// other accesses to shared memory each costs several no-ops.
+    template <class Source> FI_DEVICE void copy_all(uint32 stage, int there, Source source) {
+        if constexpr (FI_CHUNK >= 4) {
+            uint64 from[turns];
+#pragma unroll
+            for (int turn = 0; turn < turns; ++turn) from[turn] = source(turn);
+#pragma unroll
+            for (int turn = 0; turn < turns; ++turn) copy(stage, from[turn], there, turn);
+        } else {
+            // Elements one at a time are slow however they are compiled: then compile fast.
+#pragma unroll 1
+            for (int turn = 0; turn < turns; ++turn) copy(stage, source(turn), there, turn);
+        }
+    }
+};
+using KeyCopies = RowCopies<KeyRows, dim_qk>;
+using ValueCopies = RowCopies<ValueRows, slice_vo>;
+
+/// Stage `tile` of an item into stage memory; `places` are those of the stages that `tile` is one of.
+FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Places *places, uint32 key_stage, uint32 value_stage,
+                          int tile) {
+    const int there = item.key_count - tile * keys;
+    if constexpr (FI_RAGGED) {
+        const int64 first = item.only_block + item.key + tile * keys;
+        const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
+        const uint64 key_source = item.keys_address(p) + first * key_stride, value_source = item.values_address(p) + first * value_stride;
+        const uint64 key_first = KeyCopies::first_source(key_source, key_stride);
+        const uint64 value_first = ValueCopies::first_source(value_source, value_stride);
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(key_source, key_first, key_stride, turn); });
+        ValueCopies::copy_all(value_stage, there,
+                              [&](int turn) { return ValueCopies::source(value_source, value_first, value_stride, turn); });
+    } else {
+        const Places &those = places[tile / place_stages % 2];
+        const int first = tile % place_stages * keys;
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(those.keys_at + first, turn); });
+        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(those.values_at + first, turn); });
+    }
+}
+
+/// Zeros in the padding of heads that are not whole products: written once, never overwritten.
+template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {
+    constexpr int first = elements * element_bytes, end = Layout::chunks * 16;
+    if constexpr (first < end) {
+        for (int i = threadIdx.x; i < row_count * (end - first); i += threads) {
+            const int row = i / (end - first), byte = first + i % (end - first);
+            store_shared_byte(base + Layout::offset(row, byte / 16) + byte % 16, 0);
+        }
+    }
+}
+
+/// Eight elements of a query row from element `first` on; zeros past the head.
+FI_DEVICE uint4 load_query(const uint16 *row, int first, bool is_aligned) {
+    if (is_aligned && first + 8 <= dim_qk) return *reinterpret_cast<const uint4 *>(row + first);
+    uint32 words[4];
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+        const int d = first + 2 * w;
+        words[w] = (d < dim_qk ? row[d] : 0) | (d + 1 < dim_qk ? static_cast<uint32>(row[d + 1]) << 16 : 0);
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+FI_DEVICE const uint16 *query_row(const fi_attention_params &p, const Item &item, int row) {
+    const int query = item.query(p, row);
+    return pointer<const uint16>(p.queries) + (item.first_query + query) * p.query_token
+           + item.query_head(p, row, query) * p.query_head;
+}
+
+/// A value that each lane computed for one of a warp's rows, for any lane: addresses of rows take tens of instructions.
+FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, own, row); }
+
+/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
+FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
+    if (!has_narrow_keys && dim_qk % 16 == 0 && p.query_is_aligned) {
+        // Each warp copies rows of its own.
+        constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
+        const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
+        // Rows past the tile's get zeros, from an address that is there.
+        const int own = first + lane % own_rows;
+        const uint64 address = reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
+#pragma unroll
+        for (int turn = 0; turn < ceil_div(own_rows * chunks, warp_size); ++turn) {
+            const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
+            const uint64 from = of_row(address, row % warp_size);
+            if (own_rows * chunks % warp_size == 0 || row < own_rows)
+                copy_async<16>(to + QueryRows::offset(first + row, chunk), pointer<const uint16>(from) + chunk * 8,
+                               first + row < item.row_count);
+        }
+        return;
+    }
+    // For narrow keys each 16 elements come evens first, then odds: the order `widen` gives keys in.
+    constexpr int units = padded_qk / 16;
+#pragma unroll 1
+    for (int id = threadIdx.x; id < rows * units; id += threads) {
+        const int row = id / units, unit = id % units;
+        uint4 low = make_uint4(0, 0, 0, 0), high = low;
+        if (row < item.row_count) {
+            const uint16 *from = query_row(p, item, row);
+            low = load_query(from, unit * 16, p.query_is_aligned);
+            high = load_query(from, unit * 16 + 8, p.query_is_aligned);
+        }
+        if constexpr (has_narrow_keys) {
+            const uint4 a = low, b = high;
+            low = make_uint4(__byte_perm(a.x, a.y, 0x5410), __byte_perm(a.z, a.w, 0x5410), __byte_perm(b.x, b.y, 0x5410),
+                             __byte_perm(b.z, b.w, 0x5410));
+            high = make_uint4(__byte_perm(a.x, a.y, 0x7632), __byte_perm(a.z, a.w, 0x7632), __byte_perm(b.x, b.y, 0x7632),
+                              __byte_perm(b.z, b.w, 0x7632));
+        }
+        store_shared(to + QueryRows::offset(row, 2 * unit), low);
+        store_shared(to + QueryRows::offset(row, 2 * unit + 1), high);
+    }
+}

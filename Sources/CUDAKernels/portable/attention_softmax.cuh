@@ -1,0 +1,152 @@
+// The running softmax of a warp's rows (Milakov and Gimelshein, arXiv 1805.02867) and the product with the values.
+#pragma once
+#include "portable/attention_scores.cuh"
+
+/// The state of a warp's rows: output not yet divided by the sum, the maximum it is relative to, this thread's share of the sum.
+struct State {
+    float output[row_tiles][value_tiles][4];
+    float maximum[row_tiles][2], sum[row_tiles][2];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m) {
+#pragma unroll
+            for (int n = 0; n < value_tiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) output[m][n][i] = 0;
+#pragma unroll
+            for (int h = 0; h < 2; ++h) maximum[m][h] = negative_infinity(), sum[m][h] = 0;
+        }
+    }
+};
+
+FI_DEVICE float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+FI_DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
+}
+
+FI_DEVICE float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/// A maximum as what is subtracted from scaled scores: rows that have seen nothing subtract nothing.
+FI_DEVICE float reference(float maximum, float scale) { return maximum == negative_infinity() ? 0 : maximum * scale; }
+
+/// What weights are relative to, scaled, of each row of this thread.
+struct References { float of[row_tiles][2]; };
+
+/// Raises the rows' references to what they now see.
+///
+/// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
+/// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling).
+FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
+    constexpr float tolerated = 8;
+    float maximum[row_tiles][2];
+    bool rises = false;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            float even = s[m][0][2 * h], odd = s[m][0][2 * h + 1];
+#pragma unroll
+            for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[m][n][2 * h]), odd = fmaxf(odd, s[m][n][2 * h + 1]);
+            maximum[m][h] = quad_max(fmaxf(even, odd));
+            rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated;
+        }
+    if (__any_sync(0xffffffff, rises)) {
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const float next = fmaxf(maximum[m][h], state.maximum[m][h]);
+                const float factor = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
+                state.maximum[m][h] = next;
+                state.sum[m][h] *= factor;
+#pragma unroll
+                for (int n = 0; n < value_tiles; ++n) state.output[m][n][2 * h] *= factor, state.output[m][n][2 * h + 1] *= factor;
+            }
+    }
+    References references;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) references.of[m][h] = -reference(state.maximum[m][h], scale);
+    return references;
+}
+
+/// Keys that one product with the values takes: 32 where their elements are loaded for 32 keys at a time.
+constexpr int unit_tiles = is_narrow ? 4 : 2, units = key_tiles / unit_tiles;
+
+/// Turns scores first ..< end of unit `unit` into weights 2^(score · scale - reference).
+FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
+                     int end) {
+#pragma unroll
+    for (int e = first; e < end; ++e) {
+        const int i = e % 4, n = unit * unit_tiles + e / 4 % unit_tiles, m = e / (4 * unit_tiles), h = i / 2;
+        s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], scale, references.of[m][h]));
+        state.sum[m][h] += s[m][n][i];
+    }
+}
+
+/// The weights of 16 keys as a left operand.
+FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int step) {
+    a[0] = pack<half_type>(s[2 * step][0], s[2 * step][1]);
+    a[1] = pack<half_type>(s[2 * step][2], s[2 * step][3]);
+    a[2] = pack<half_type>(s[2 * step + 1][0], s[2 * step + 1][1]);
+    a[3] = pack<half_type>(s[2 * step + 1][2], s[2 * step + 1][3]);
+}
+
+/// output += weights · values, of the warp's part of the stage. The weights of one unit of keys are computed between the products
+/// of the one before, so that exponentials and tensor cores work at the same time.
+FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key) {
+    const int lane = threadIdx.x % warp_size;
+    const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16));
+    constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
+    const References references = raise_references(state, s, scale);
+    weigh(state, s, references, scale, 0, 0, weights);
+    // Fragments are loaded one pair of tiles ahead of the products that need them.
+    uint32 b[2][4];
+    load_matrices_transposed(b[0], start);
+#pragma unroll
+    for (int unit = 0; unit < units; ++unit) {
+        uint32 a[unit_tiles / 2][row_tiles][4];
+#pragma unroll
+        for (int step = 0; step < unit_tiles / 2; ++step)
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m) pack_weights(a[step][m], s[m], unit * (unit_tiles / 2) + step);
+#pragma unroll
+        for (int pair = 0; pair < pairs; ++pair) {
+            const int now = (unit * pairs + pair) % 2, next_unit = pair + 1 < pairs ? unit : unit + 1, next_pair = pair + 1 < pairs ? pair + 1 : 0;
+            if (next_unit < units)
+                load_matrices_transposed(b[1 - now], ValueRows::advance(start, next_unit * unit_tiles * 8, is_narrow ? next_pair : 2 * next_pair));
+            if constexpr (is_narrow) {
+                // A transposed load moves pairs of bytes: a thread gets elements 2c and 2c + 1 of two keys, so the product of the
+                // even bytes is elements 0, 2, … of the 16, and that of the odd ones 1, 3, …
+                uint32 even[4], odd[4];
+#pragma unroll
+                for (int i = 0; i < 4; ++i) widen<half_type, narrow>(b[now][i], even[i], odd[i]);
+#pragma unroll
+                for (int step = 0; step < 2; ++step)
+#pragma unroll
+                    for (int m = 0; m < row_tiles; ++m) {
+                        mma<half_type>(state.output[m][2 * pair], a[step][m], even[2 * step], even[2 * step + 1]);
+                        mma<half_type>(state.output[m][2 * pair + 1], a[step][m], odd[2 * step], odd[2 * step + 1]);
+                    }
+            } else {
+#pragma unroll
+                for (int m = 0; m < row_tiles; ++m) {
+                    mma<half_type>(state.output[m][2 * pair], a[0][m], b[now][0], b[now][1]);
+                    mma<half_type>(state.output[m][2 * pair + 1], a[0][m], b[now][2], b[now][3]);
+                }
+            }
+            if (unit + 1 < units)
+                weigh(state, s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+// The shape of one block's work, from the macros of its specialisation, and where everything lies in shared memory.
+//
+// FI_HALF            Half::float16 or bfloat16: queries, and keys and values unless narrow
+// FI_NARROW          Narrow::none, e4m3, e5m2 or int8
+// FI_OUTPUT          0 float32, 1 float16, 2 bfloat16
+// FI_HEAD_DIM_QK     elements of a query and key head
+// FI_HEAD_DIM_VO     elements of a value head
+// FI_VO_SLICE        elements of it that one block computes; gridDim.y blocks share a head
+// FI_ROWS            packed query rows of a tile
+// FI_KEYS            keys of a stage
+// FI_WARPS_M, _N     warps along rows, and along keys: the latter have softmax states of their own until the end
+// FI_STAGES          stages of keys and values in flight
+// FI_CHUNK           bytes that addresses and strides of keys and values are multiples of: 16, 8, 4, or less (slow)
+// FI_LOGITS          Logits::plain, scaled, capped, alibi
+// FI_MASK            Mask::none, bytes, bits: a mask of the run's own
+// FI_ROPE            Rope::none, half_split, interleaved
+// FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
+// FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
+// FI_QUEUE           blocks take items from a queue, not from a list of their own
+#pragma once
+#include "fi_attention_params.h"
+#include "primitives/async.cuh"
+#include "primitives/convert.cuh"
+
+enum class Logits { plain, scaled, capped, alibi };
+enum class Mask { none, bytes, bits };
+enum class Rope { none, half_split, interleaved };
+
+constexpr Half half_type = FI_HALF;
+constexpr Narrow narrow = FI_NARROW;
+constexpr Logits logits = FI_LOGITS;
+constexpr Mask custom_mask = FI_MASK;
+constexpr Rope rope = FI_ROPE;
+
+constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO_SLICE;
+constexpr int rows = FI_ROWS, keys = FI_KEYS, stages = FI_STAGES;
+constexpr int warps_m = FI_WARPS_M, warps_n = FI_WARPS_N, warps = warps_m * warps_n, threads = warps * warp_size;
+constexpr int warp_rows = rows / warps_m, warp_keys = keys / warps_n;
+
+constexpr bool is_narrow = narrow != Narrow::none;
+/// Keys that are turned are widened on the way, so only keys that are not reach the tensor cores narrow.
+constexpr bool has_narrow_keys = is_narrow && rope == Rope::none;
+constexpr int element_bytes = is_narrow ? 1 : 2;
+
+/// Products take 16 elements at a time; heads are padded with zeros.
+constexpr int padded_qk = round_up(dim_qk, 16), padded_vo = round_up(slice_vo, 16);
+
+constexpr int row_tiles = warp_rows / 16, key_tiles = warp_keys / 8, value_tiles = padded_vo / 8;
+
+static_assert(dim_vo % slice_vo == 0, "slices of a head are equal");
+static_assert(rows % (16 * warps_m) == 0 && rows / warps <= warp_size, "a warp has whole row tiles, and a lane for each row");
+static_assert(keys % (16 * warps_n) == 0, "a warp has whole products' worth of keys");
+static_assert(!is_narrow || keys % (32 * warps_n) == 0, "8-bit elements are loaded for 32 keys at a time");
+static_assert(stages >= 2, "one stage is computed on while the next arrives");
+
+/// Rows of shared memory whose 16-byte chunks are placed so that eight rows' worth of one column lie in different banks.
+template <int elements, int bytes> struct Rows {
+    static constexpr int chunks = elements * bytes / 16;
+    static constexpr bool is_swizzled = chunks % 8 == 0;
+    /// An odd number of chunks to a row does what the swizzle does.
+    static constexpr int stride = (is_swizzled ? chunks : chunks | 1) * 16;
+
+    FI_DEVICE uint32 offset(int row, int chunk) { return row * stride + ((is_swizzled ? chunk ^ (row & 7) : chunk) << 4); }
+    /// The address `row_step` rows, a multiple of 8, and `chunk_step` chunks on from the address of a chunk whose number has no
+    /// bit in common with `chunk_step`: one instruction, and nothing for the compiler to keep in registers.
+    FI_DEVICE uint32 advance(uint32 address, int row_step, int chunk_step) {
+        if constexpr (is_swizzled) return (address ^ (chunk_step % 8 << 4)) + chunk_step / 8 * 128 + row_step * stride;
+        return address + chunk_step * 16 + row_step * stride;
+    }
+};
+using QueryRows = Rows<padded_qk, 2>;
+using KeyRows = Rows<padded_qk, element_bytes>;
+using TurnedRows = Rows<padded_qk, 2>;
+using ValueRows = Rows<padded_vo, element_bytes>;
+
+/// Where keys lie is found for this many stages at a time.
+constexpr int place_stages = 4;
+static_assert(stages < place_stages, "places are found before they are needed");
+
+/// Byte offsets into shared memory.
+struct Shared {
+    // Stages start at multiples of 128 bytes, as `Rows::advance` needs.
+    static constexpr int queries = 0;
+    static constexpr int key_stages = queries + rows * QueryRows::stride;
+    static constexpr int value_stages = key_stages + stages * keys * KeyRows::stride;
+    static constexpr int turned_keys = value_stages + stages * keys * ValueRows::stride;
+    /// [2] of Places.
+    static constexpr int places = turned_keys + (rope == Rope::none ? 0 : keys * TurnedRows::stride);
+    static constexpr int places_end = places + (FI_RAGGED ? 0 : 2 * place_stages * keys * 16);
+    /// At the end of an item the warps' states meet where all of that was: outputs [warps_n][rows][padded_vo + 4], then maxima
+    /// and sums [warps_n][rows][2], then where the rows go [rows].
+    static constexpr int meeting_stride = padded_vo + 4;
+    static constexpr int meeting_ends = warps_n * rows * meeting_stride * 4;
+    static constexpr int meeting_targets = meeting_ends + warps_n * rows * 8;
+    static constexpr int meeting_end = meeting_targets + rows * 8;
+    static constexpr int size = places_end > meeting_end ? places_end : meeting_end;
+};
+static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
+
+/// n / d by a multiplication: see FastDivision.
+FI_DEVICE uint32 divide(uint32 n, uint32 multiplier, uint32 shift) {
+    return multiplier == 0 ? n : __umulhi(n, multiplier) >> shift;
+}
+
+/// The item at hand, in shared memory, where it costs no registers.
+struct Item : fi_attention_item {
+    __device__ __forceinline__ int key_end() const { return key + key_count; }
+    /// The query row, within the request, of packed row `row` of the tile.
+    __device__ __forceinline__ int query(const fi_attention_params &p, int row) const {
+        return divide(this->row + row, p.group_multiplier, p.group_shift);
+    }
+    /// The query head of a packed row whose query row is `query`.
+    __device__ __forceinline__ int query_head(const fi_attention_params &p, int row, int query) const {
+        return head * static_cast<int>(p.group) + this->row + row - query * static_cast<int>(p.group);
+    }
+    /// The position of query row `query`, as masks see it.
+    __device__ __forceinline__ int position(const fi_attention_params &p, int query) const {
+        return query + (FI_COLUMNS ? static_cast<int>(p.column_count) - p.query_count + first_query : key_total - query_count);
+    }
+    /// The request's part of the block table, and this block's part of the first key and value.
+    __device__ __forceinline__ const int *blocks(const fi_attention_params &p) const {
+        return pointer<const int>(p.block_indices) + first_block;
+    }
+    __device__ __forceinline__ uint64 keys_address(const fi_attention_params &p) const {
+        return p.keys.address + head * p.keys.head * element_bytes;
+    }
+    __device__ __forceinline__ uint64 values_address(const fi_attention_params &p) const {
+        return p.values.address + (head * p.values.head + blockIdx.y * slice_vo) * element_bytes;
+    }
+};

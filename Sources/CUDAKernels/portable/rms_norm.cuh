@@ -1,0 +1,152 @@
+// Root-mean-square normalisation of rows, optionally after adding a residual.
+//
+// FI_GROUP threads share a row and hold it in registers, FI_CHUNKS vectors each, so that every tensor moves once. Rows that
+// are too wide for that, or not aligned, are read twice instead.
+//
+// FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
+
+#include "fi_rows_params.h"
+#include "primitives/element.cuh"
+#include "primitives/reduce.cuh"
+#include "primitives/rows.cuh"
+
+#define FI_ROWS_PER_BLOCK (FI_THREADS / FI_GROUP)
+/// Whether the weights arrive with the row, or after the sum where registers are short.
+#define FI_HOLDS_WEIGHT (FI_CHUNKS <= 2)
+
+static __device__ __forceinline__ float row_sum(float value) {
+    if constexpr (FI_GROUP <= 32) {
+        return fi_warp_reduce<FI_GROUP>(value, fi_sum());
+    } else {
+        __shared__ float slots[FI_THREADS / 32];
+        return fi_block_reduce<FI_THREADS>(value, fi_sum(), slots);
+    }
+}
+
+static __device__ __forceinline__ float row_scale(const fi_rms_norm_params &p, float squares) {
+    return 1.0f / sqrtf(squares / (float)p.width + p.epsilon);
+}
+
+struct row_addresses {
+    unsigned long long input, residual, output;
+};
+
+/// Chunk `chunk`'s sum of input and residual.
+template <int V>
+static __device__ __forceinline__ void add(
+    const fi_packed<FI_INPUT, V> &input, const fi_packed<FI_RESIDUAL, V> &residual, bool has_residual, float (&x)[V]
+) {
+    fi_unpack<FI_INPUT, V>(input, x);
+    if (has_residual) {
+        float r[V];
+        fi_unpack<FI_RESIDUAL, V>(residual, r);
+#pragma unroll
+        for (int i = 0; i < V; i++) x[i] += r[i];
+    }
+}
+
+template <int V>
+static __device__ __forceinline__ float squares(const float (&x)[V], float sum) {
+#pragma unroll
+    for (int i = 0; i < V; i++) sum = __fmaf_rn(x[i], x[i], sum);
+    return sum;
+}
+
+template <int V>
+static __device__ __forceinline__ void finish(
+    const fi_rms_norm_params &p, const row_addresses &row, long long index, float (&x)[V],
+    const fi_packed<FI_WEIGHT, V> &weight, float scale
+) {
+    if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
+    float w[V];
+    fi_unpack<FI_WEIGHT, V>(weight, w);
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        x[i] = x[i] * scale * (w[i] + p.weight_offset);
+        if (fi_size(FI_OUTPUT) == 1) x[i] *= p.output_scale;
+    }
+    fi_write<FI_OUTPUT, V>(row.output, index, x);
+}
+
+/// The row in registers: at most FI_CHUNKS vectors a thread.
+template <int V>
+static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active) {
+    const int chunks = active ? (int)(p.width / V) : 0;
+    const bool has_residual = row.residual != 0;
+    fi_packed<FI_INPUT, V> input[FI_CHUNKS];
+    fi_packed<FI_RESIDUAL, V> residual[FI_CHUNKS];
+    fi_packed<FI_WEIGHT, V> weight[FI_CHUNKS];
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        const int chunk = c * FI_GROUP + lane;
+        if (chunk < chunks) {
+            input[c] = fi_load<FI_INPUT, V>(row.input, chunk * V);
+            if (has_residual) residual[c] = fi_load<FI_RESIDUAL, V>(row.residual, chunk * V);
+            if constexpr (FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
+        }
+    }
+    float sum = 0;
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        if (c * FI_GROUP + lane < chunks) {
+            float x[V];
+            add<V>(input[c], residual[c], has_residual, x);
+            sum = squares<V>(x, sum);
+        }
+    }
+    const float scale = row_scale(p, row_sum(sum));
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        const int chunk = c * FI_GROUP + lane;
+        if (chunk < chunks) {
+            float x[V];
+            add<V>(input[c], residual[c], has_residual, x);
+            if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
+            finish<V>(p, row, chunk * V, x, weight[c], scale);
+        }
+    }
+}
+
+/// The row from memory twice. Each thread reads an element before it writes it, so tensors may share memory here too.
+template <int V>
+static __device__ __forceinline__ void norm_streamed(
+    const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active
+) {
+    const long long width = active ? p.width : 0;
+    const bool has_residual = row.residual != 0;
+    float sum = 0;
+    for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
+        float x[V];
+        fi_packed<FI_RESIDUAL, V> residual;
+        if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
+        add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
+        sum = squares<V>(x, sum);
+    }
+    const float scale = row_scale(p, row_sum(sum));
+    for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
+        float x[V];
+        fi_packed<FI_RESIDUAL, V> residual;
+        if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
+        add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
+        finish<V>(p, row, index, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rms_norm(const __grid_constant__ fi_rms_norm_params p) {
+    constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT);
+    const unsigned int wanted = blockIdx.x * FI_ROWS_PER_BLOCK + threadIdx.x / FI_GROUP;
+    const bool active = wanted < p.rows;
+    const unsigned int place = active ? wanted : 0;
+    const int lane = (int)(threadIdx.x % FI_GROUP);
+    row_addresses row;
+    row.input = fi_row_address<FI_INPUT>(p.input, place, p.inner_rows);
+    row.residual = p.residual.address == 0 ? 0 : fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows);
+    row.output = fi_row_address<FI_OUTPUT>(p.output, place, p.inner_rows);
+    if (p.vectorised && p.width <= (long long)FI_GROUP * FI_CHUNKS * V) {
+        norm_held<V>(p, row, lane, active);
+    } else if (p.vectorised) {
+        norm_streamed<V>(p, row, lane, active);
+    } else {
+        norm_streamed<1>(p, row, lane, active);
+    }
+}

@@ -1,0 +1,55 @@
+// Copies from global to shared memory that run beside the program (cp.async), and plain accesses by shared-memory address.
+#pragma once
+#include "primitives/types.cuh"
+
+/// A pointer into shared memory as the 32-bit address that PTX takes.
+FI_DEVICE uint32 shared_address(const void *p) { return static_cast<uint32>(__cvta_generic_to_shared(p)); }
+
+/// Copies `bytes` (16, 8 or 4) beside the program, or writes zeros where not `valid`; both addresses are multiples of `bytes`.
+template <int bytes> FI_DEVICE void copy_async(uint32 to, const void *from, bool valid) {
+    const int size = valid ? bytes : 0;
+    if constexpr (bytes == 16) {
+        // Past L1: keys and values are read once by a block.
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size) : "memory");
+    } else {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(bytes), "r"(size) : "memory");
+    }
+}
+
+/// Ends a group of copies.
+FI_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits until at most the `pending` newest groups of this thread are under way.
+template <int pending> FI_DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
+
+FI_DEVICE void store_shared(uint32 to, uint4 v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+FI_DEVICE void store_shared(uint32 to, uint2 v) {
+    asm volatile("st.shared.v2.u32 [%0], {%1,%2};" ::"r"(to), "r"(v.x), "r"(v.y) : "memory");
+}
+FI_DEVICE void store_shared(uint32 to, uint32 v) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
+FI_DEVICE void store_shared(uint32 to, uint16 v) { asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(v) : "memory"); }
+FI_DEVICE void store_shared_byte(uint32 to, uint32 v) { asm volatile("st.shared.u8 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
+FI_DEVICE uint16 load_shared16(uint32 from) {
+    uint16 v;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(from) : "memory");
+    return v;
+}
+FI_DEVICE uint32 load_shared8(uint32 from) {
+    uint32 v;
+    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+FI_DEVICE uint4 load_shared128(uint32 from) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+    return v;
+}
+
+/// Adds, and returns what was there: everything before is visible to whoever sees the sum, and the other way round.
+FI_DEVICE uint32 add_acquire_release(uint32 *to, uint32 v) {
+    uint32 old;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(to), "r"(v) : "memory");
+    return old;
+}

@@ -1,0 +1,80 @@
+// Conversions between float32, the tensor cores' 16-bit floats, and the cache's 8-bit types.
+#pragma once
+#include "primitives/mma.cuh"
+
+/// Two floats, rounded to nearest even, `low` in the low half.
+template <Half type> FI_DEVICE uint32 pack(float low, float high) {
+    uint32 r;
+    if constexpr (type == Half::float16) {
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    } else {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    }
+    return r;
+}
+
+/// A 16-bit float's value.
+template <Half type> FI_DEVICE float unpack(uint16 bits) {
+    if constexpr (type == Half::float16) {
+        float r;
+        asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(bits));
+        return r;
+    } else {
+        return __uint_as_float(static_cast<uint32>(bits) << 16);
+    }
+}
+
+/// What a cache stores, beside the queries' own 16-bit type.
+enum class Narrow { none, e4m3, e5m2, int8 };
+
+/// (x & mask) | bits.
+FI_DEVICE uint32 mask_or(uint32 x, uint32 mask, uint32 bits) { return (x & mask) | bits; }
+
+/// a · b + c of two bfloat16 (there is no product alone before compute capability 9.0).
+FI_DEVICE uint32 fma_bfloat16(uint32 a, uint32 b, uint32 c) {
+    uint32 r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+}
+
+FI_DEVICE uint32 add_float16(uint32 a, uint32 b) {
+    uint32 r;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+/// Two 8-bit elements, in the high bytes of the halves of `y`, as 16-bit floats: moved bits, exponents rebased by a product.
+///
+/// Floats are read as finite: the patterns of NaN and infinity, which the cache's append never writes, give large numbers.
+template <Half type, Narrow from> FI_DEVICE uint32 widen_high_bytes(uint32 y) {
+    if constexpr (type == Half::float16) {
+        if constexpr (from == Narrow::e5m2) return y & 0xff00ff00;
+        // The exponent's bias is 8 less than float16's: the result is 2^-8 of the stored number.
+        if constexpr (from == Narrow::e4m3) return mask_or(y, 0x80008000, (y >> 1) & 0x3f803f80);
+    } else {
+        constexpr uint32 minus_zero = 0x80008000;
+        if constexpr (from == Narrow::e5m2)
+            return fma_bfloat16(mask_or(y, 0x80008000, (y >> 3) & 0x0fe00fe0), 0x77807780 /* 2^112 */, minus_zero);
+        if constexpr (from == Narrow::e4m3)
+            return fma_bfloat16(mask_or(y, 0x80008000, (y >> 4) & 0x07f007f0), 0x7b807b80 /* 2^120 */, minus_zero);
+    }
+    return 0;
+}
+
+/// Two signed bytes, in the low bytes of the halves of `y`, as 16-bit floats.
+template <Half type> FI_DEVICE uint32 widen_low_integers(uint32 y) {
+    // 1024 + (i + 128) and 128 + (i's low seven bits) have their integers in the last bits of the mantissa.
+    if constexpr (type == Half::float16) return add_float16((y & 0x00ff00ff) ^ 0x64806480, 0xe480e480 /* -1152 */);
+    return fma_bfloat16(mask_or(y, 0x007f007f, 0x43004300), 0x3f803f80, mask_or(y, 0x00800080, 0xc300c300));
+}
+
+/// Four 8-bit elements as 16-bit floats: bytes 0 and 2 in `even`, 1 and 3 in `odd`.
+template <Half type, Narrow from> FI_DEVICE void widen(uint32 x, uint32 &even, uint32 &odd) {
+    if constexpr (from == Narrow::int8) {
+        even = widen_low_integers<type>(x);
+        odd = widen_low_integers<type>(x >> 8);
+    } else {
+        even = widen_high_bytes<type, from>(x << 8);
+        odd = widen_high_bytes<type, from>(x);
+    }
+}

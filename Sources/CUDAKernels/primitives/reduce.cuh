@@ -1,0 +1,71 @@
+// Reductions over the threads of a warp and of a block.
+//
+// Every thread of the block takes part, and every thread gets the result. The order of the sums is fixed, so a result depends
+// on the inputs alone.
+#pragma once
+
+struct fi_sum {
+    template <class T>
+    __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
+};
+
+/// The greater one; the other one where one is NaN.
+struct fi_max {
+    __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+/// Over groups of `lanes` neighbouring threads, a power of two up to 32.
+template <int lanes = 32, class T, class Op>
+static __device__ __forceinline__ T fi_warp_reduce(T value, Op op) {
+#pragma unroll
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        value = op(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    }
+    return value;
+}
+
+/// Over a block of `threads`, a multiple of 32. `slots` is shared memory for one value a warp; the barriers on both sides make
+/// it free again when the next reduction begins.
+template <int threads, class T, class Op>
+static __device__ __forceinline__ T fi_block_reduce(T value, Op op, T *slots) {
+    constexpr int warps = threads / 32;
+    value = fi_warp_reduce(value, op);
+    if constexpr (warps > 1) {
+        __syncthreads();
+        if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
+        __syncthreads();
+        // Every warp reduces the slots by itself, which spares the barrier that sending the result round would need.
+        value = slots[threadIdx.x % warps];
+        value = fi_warp_reduce<warps>(value, op);
+    }
+    return value;
+}
+
+/// Inclusive running sums over a warp's lanes.
+static __device__ __forceinline__ unsigned long long fi_warp_running_sum(unsigned long long value) {
+    const unsigned int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+        const unsigned long long before = __shfl_up_sync(0xffffffffu, value, distance);
+        if (lane >= distance) value += before;
+    }
+    return value;
+}
+
+/// Inclusive running sums over a block's threads.
+template <int threads>
+static __device__ __forceinline__ unsigned long long fi_block_running_sum(
+    unsigned long long value, unsigned long long *slots
+) {
+    constexpr int warps = threads / 32;
+    const unsigned int lane = threadIdx.x % 32;
+    value = fi_warp_running_sum(value);
+    __syncthreads();
+    if (lane == 31) slots[threadIdx.x / 32] = value;
+    __syncthreads();
+    const unsigned long long others = lane < warps ? slots[lane] : 0;
+    const unsigned long long totals = fi_warp_running_sum(others);
+    const unsigned int warp = threadIdx.x / 32;
+    const unsigned long long before = __shfl_sync(0xffffffffu, totals, warp == 0 ? 0 : warp - 1);
+    return value + (warp == 0 ? 0 : before);
+}

@@ -1,0 +1,125 @@
+internal import CUDAKernels
+public import FlashInferCore
+
+extension CUDADevice {
+    /// The tiles of the attention kernels.
+    ///
+    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for float32 queries, a cache of another 16-bit type than the
+    ///   queries', and heads too wide for the processor's shared memory.
+    public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
+        try attention.tuning(for: problem, deviceName: name).traits
+    }
+
+    /// The plan, the tables, and the partial states.
+    public func workspaceByteCount(for size: PlanSize) -> Int { planLayout(size).byteCount }
+
+    /// Copies a plan to its workspace.
+    public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {
+        _ = try prepared(plan, capacity: capacity, in: workspace)
+    }
+
+    /// Launches each tile's kernel over the plan's items.
+    func execute(_ operation: AttentionOperation) throws(FlashInferError) {
+        let address = operation.workspace.address
+        let plan: PreparedPlan
+        if let known = attention.plans[address], known.holds(operation.plan, capacity: operation.capacity) {
+            plan = known
+        } else {
+            plan = try prepared(operation.plan, capacity: operation.capacity, in: operation.workspace)
+        }
+        var parameters = plan.parameters
+        parameters.set(operation)
+        // Per-head scales lie on the device and may have any sign.
+        let isScaled = !(operation.scoreScale > 0) || operation.cache.scales.keyPerHead != nil
+        let chunk = operation.chunk(plan.heads)
+        let isCapturing = isCapturing
+        if isCapturing { plan.isCaptured = true }
+        for tile in plan.tiles.indices where plan.launches(tile: tile, isCapturing: isCapturing) {
+            let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
+            parameters.tile = Int32(tile)
+            parameters.queue_start = plan.queueStarts[tile]
+            parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
+            // A captured launch reads where its queue starts, which the next plan may change.
+            parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
+            let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing, processors: limits.processors)
+            try launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+        }
+    }
+
+    private func planLayout(_ size: PlanSize) -> PlanLayout {
+        PlanLayout(size, maximumWorkers: limits.processors * AttentionState.maximumWorkersPerProcessor)
+    }
+
+    private func prepared(
+        _ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion
+    ) throws(FlashInferError) -> PreparedPlan {
+        guard capacity.covers(plan.size) else {
+            throw .capacityExceeded("work items", required: plan.items.count, capacity: capacity.itemCount)
+        }
+        let layout = planLayout(capacity)
+        guard workspace.byteCount >= layout.byteCount, workspace.device == id else {
+            throw .invalidArgument(
+                "workspace", found: "\(workspace.byteCount) bytes on \(workspace.device)",
+                expected: "\(layout.byteCount) bytes on \(id): the device's workspaceByteCount(for:) of the capacity")
+        }
+        let tuning = try attention.tuning(for: plan.problem, deviceName: name)
+        guard tuning.traits == plan.traits, plan.workerCount <= limits.processors * plan.traits.workersPerProcessor
+        else {
+            throw .planMismatch("the kernels of", planned: "another device", found: name)
+        }
+        let older = attention.plans[workspace.address]
+        if let older, older.isCaptured, !(older.capacity == capacity && older.hasSameKernels(as: plan)) {
+            throw .planMismatch(
+                "a captured graph's shape, variant and capacity", planned: "\(older.plan.problem.shape)",
+                found: "\(plan.problem.shape)")
+        }
+        if older?.capacity != capacity {
+            // Arrival counters are zero between launches from here on.
+            try queue.fill(
+                workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
+        }
+        let items = DeviceItems(plan)
+        try stage(plan, items, layout, in: workspace)
+        let constants = try attention.constants(for: plan.problem, queue: queue)
+        let next = PreparedPlan(
+            plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles,
+            parameters: fi_attention_params(
+                plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
+            queueStarts: items.queueIndptr,
+            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr))
+        if let older {
+            next.adopt(older)
+            next.isCaptured = older.isCaptured
+        }
+        attention.plans[workspace.address] = next
+        return next
+    }
+
+    /// One copy of everything that kernels read of a plan.
+    private func stage(
+        _ plan: Plan, _ items: DeviceItems, _ layout: PlanLayout, in workspace: MemoryRegion
+    ) throws(FlashInferError) {
+        let geometry = plan.problem.geometry
+        let mask: [Int]
+        switch plan.problem.variant.mask {
+        case .none, .causal: mask = []
+        case .custom: mask = try AttentionOperation.maskIndptr(geometry, packed: false)
+        case .customPacked: mask = try AttentionOperation.maskIndptr(geometry, packed: true)
+        }
+        let start = layout.items
+        let byteCount = layout.blockIndices + geometry.blocks.indices.count * 4 - start
+        try staging(byteCount: byteCount, to: workspace.address + UInt(start)) { bytes in
+            func put<Element: BitwiseCopyable>(_ elements: [Element], at offset: Int) {
+                elements.withUnsafeBytes { source in
+                    guard let from = source.baseAddress, let to = bytes.baseAddress else { return }
+                    (to + (offset - start)).copyMemory(from: from, byteCount: source.count)
+                }
+            }
+            if let base = bytes.baseAddress { items.write(to: base + (layout.items - start)) }
+            put(items.restIndptr, at: layout.itemIndptr)
+            put(items.queueIndptr, at: layout.queueIndptr)
+            put(mask, at: layout.maskIndptr)
+            put(geometry.blocks.indices, at: layout.blockIndices)
+        }
+    }
+}

@@ -1,0 +1,29 @@
+public import FlashInferCore
+
+extension CUDADevice {
+    /// Enqueues an operation.
+    public func execute(_ operation: Operation) throws(FlashInferError) {
+        switch operation {
+        case .attention(let operation): try execute(operation)
+        case .mergeStates(let operation): try execute(operation)
+        case .rmsNorm(let operation): try execute(operation)
+        case .rope(let operation): try execute(operation)
+        case .gatedActivation(let operation): try execute(operation)
+        case .add(let operation): try execute(operation)
+        case .convert(let operation): try execute(operation)
+        case .embedding(let operation): try execute(operation)
+        case .softmax(let operation): try execute(operation)
+        case .argmax(let operation): try execute(operation)
+        case .logProbability(let operation): try execute(operation)
+        case .sample(let operation): try execute(operation)
+        case .appendKV(let operation): try execute(operation)
+        case .copyPages(let operation): try execute(operation)
+        case .linear(let operation): try execute(operation)
+        }
+    }
+
+    /// An operation that has no kernel here.
+    func noKernel(_ operation: String) -> FlashInferError {
+        .unsupported(operation, device: name, nearest: "the same operation on the CPU")
+    }
+}

@@ -1,0 +1,142 @@
+internal import FlashInferCore
+internal import Synchronization
+
+/// Where machine code comes from: a bundle, the disk cache, or the compiler, in this order.
+///
+/// The compiler is loaded only when it is needed, so a bundle works where there is none.
+package final class CubinSource: Sendable {
+    /// Texts and options.
+    package let compiler: KernelCompiler
+    private let driverVersion: Int?
+    private let environment: CUDAEnvironment
+    private let disk: DiskCache?
+    private let bundle: Result<KernelBundle, FlashInferError>?
+    private let nvrtc = Mutex<Result<NVRTC, FlashInferError>?>(nil)
+    private let counts = Mutex(Counts())
+
+    /// Where cubins came from so far.
+    package struct Counts: Sendable, Equatable {
+        package var bundled = 0
+        package var cached = 0
+        package var compiled = 0
+
+        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0) {
+            self.bundled = bundled
+            self.cached = cached
+            self.compiled = compiled
+        }
+    }
+
+    /// A source as the environment says.
+    ///
+    /// - Parameter driverVersion: the CUDA version of the driver that will load the cubins (13000 is 13.0); nil where none will.
+    package init(
+        compiler: KernelCompiler = KernelCompiler(), driverVersion: Int?, environment: CUDAEnvironment = .current
+    ) {
+        self.compiler = compiler
+        self.driverVersion = driverVersion
+        self.environment = environment
+        disk = DiskCache(environment: environment)
+        // A bundle that was named must be there and be whole; one beside the program is taken where it is.
+        bundle = Self.bundlePath(environment).map { path in
+            Result { () throws(FlashInferError) in try KernelBundle(path: path) }
+        }
+    }
+
+    /// The bundle that is named, or that lies beside the program.
+    package static func bundlePath(_ environment: CUDAEnvironment) -> String? {
+        if let path = environment.bundle { return path }
+        guard let folder = FileSystem.programFolder else { return nil }
+        let path = "\(folder)/\(KernelBundle.usualName)"
+        return FileSystem.exists(path) ? path : nil
+    }
+
+    /// How often cubins came from where.
+    package var statistics: Counts { counts.withLock { $0 } }
+
+    /// The machine code of a spec for a GPU.
+    ///
+    /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` where neither bundle nor cache has it, and there is no compiler, it
+    ///   is too old for the GPU, or it finds errors in the text.
+    package func cubin(for spec: KernelSpec, architecture: Architecture) throws(FlashInferError) -> [UInt8] {
+        if let cubin = try bundled(spec, architecture.fallbacks) { return cubin }
+        let nvrtc = try loadedNVRTC(for: spec, architecture)
+        guard let target = architecture.fallbacks.first(where: nvrtc.supports) else {
+            throw .deviceFailure(
+                call: "compiling \(spec.label)",
+                message: "NVRTC \(nvrtc.version) (\(nvrtc.path)) makes no code for \(architecture); install a newer one"
+            )
+        }
+        return try cubin(for: spec, exactly: target, with: nvrtc)
+    }
+
+    /// The machine code of a spec for exactly one architecture, cached or compiled now.
+    package func cubin(
+        for spec: KernelSpec, exactly architecture: Architecture, with nvrtc: NVRTC
+    ) throws(FlashInferError) -> [UInt8] {
+        let source = try compiler.sourceKey(for: spec, architecture: architecture)
+        let key = KernelCompiler.key(sourceKey: source, version: nvrtc.version)
+        if let cubin = disk?.cubin(for: key) {
+            counts.withLock { $0.cached += 1 }
+            return cubin
+        }
+        let cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        counts.withLock { $0.compiled += 1 }
+        disk?.keep(cubin, for: key)
+        return cubin
+    }
+
+    /// Finds out whether kernels can be had at all: from a bundle, or from a compiler.
+    ///
+    /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` that says what was looked for.
+    package func requireAvailable() throws(FlashInferError) {
+        if try bundle?.get() != nil { return }
+        _ = try loadedNVRTC()
+    }
+
+    private func bundled(
+        _ spec: KernelSpec, _ architectures: [Architecture]
+    ) throws(FlashInferError) -> [UInt8]? {
+        guard let bundle = try bundle?.get() else { return nil }
+        for architecture in architectures {
+            let key = try compiler.sourceKey(for: spec, architecture: architecture)
+            guard let entry = bundle.entries[key], entry.version.isLoadable(byDriver: driverVersion ?? .max) else {
+                continue
+            }
+            counts.withLock { $0.bundled += 1 }
+            return try bundle.cubin(entry)
+        }
+        return nil
+    }
+
+    private func loadedNVRTC() throws(FlashInferError) -> NVRTC {
+        let (version, environment) = (driverVersion, environment)
+        let result = nvrtc.withLock { kept in
+            if let kept { return kept }
+            let fresh = Result { () throws(FlashInferError) in
+                try NVRTC(driverVersion: version, environment: environment)
+            }
+            kept = fresh
+            return fresh
+        }
+        return try result.get()
+    }
+
+    /// The compiler; where there is none, the error says what the kernel was looked for in before.
+    private func loadedNVRTC(
+        for spec: KernelSpec, _ architecture: Architecture
+    ) throws(FlashInferError) -> NVRTC {
+        do throws(FlashInferError) {
+            return try loadedNVRTC()
+        } catch {
+            guard case .success(let bundle)? = bundle, case .deviceFailure(let call, let message) = error else {
+                throw error
+            }
+            throw .deviceFailure(
+                call: call,
+                message:
+                    "\(message). The bundle \(bundle.path) has no \(spec.label) for \(architecture) made from this "
+                    + "version's text")
+        }
+    }
+}

@@ -1,0 +1,33 @@
+/// The specialisations that ship: those that `flashinfer compile` makes.
+package enum KernelCatalogue {
+    /// Each family of kernels' `shipped()`, one a line.
+    private static let families: [@Sendable () -> [KernelSpec]] = [
+        AttentionKernel.shipped,
+        RMSNormKernel.shipped,
+        RoPEKernel.shipped,
+        GatedActivationKernel.shipped,
+        AddKernel.shipped,
+        ConvertKernel.shipped,
+        EmbeddingKernel.shipped,
+        SoftmaxKernel.shipped,
+        ArgmaxKernel.shipped,
+        LogProbabilityKernel.shipped,
+        SampleKernel.shipped,
+        AppendKVKernel.shipped,
+        CopyPagesKernel.shipped,
+        MergeStatesKernel.shipped,
+    ]
+
+    /// Those of every family, each in its order.
+    package static var shipped: [KernelSpec] { families.flatMap { $0() } }
+
+    /// The architectures that every shipped kernel is checked for: one of each generation.
+    package static let architectures = ["sm_80", "sm_90a", "sm_100", "sm_120"].compactMap { Architecture($0) }
+
+    /// Whether there is code of a kernel for an architecture: attention's tiles are of each architecture's own size, and Hopper's
+    /// kernels use instructions that only 9.0 has.
+    package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
+        if spec.file == "portable/attention.cuh" { return AttentionKernel.isShipped(spec, for: architecture) }
+        return !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
+    }
+}

@@ -1,0 +1,115 @@
+internal import FlashInferCore
+
+extension AttentionKernel {
+    /// The specialisations that ship, for all architectures: their tiles differ with the shared memory there is.
+    package static func shipped() -> [KernelSpec] {
+        var seen: Set<KernelSpec> = []
+        return KernelCatalogue.architectures.flatMap { shippedByArchitecture[$0] ?? [] }.filter {
+            seen.insert($0).inserted
+        }
+    }
+
+    /// Whether a shipped specialisation is meant for an architecture.
+    package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
+        // Another minor version has the memory, and so the tiles, of one of these or is compiled for when it is met.
+        (shippedByArchitecture[architecture] ?? []).contains(spec)
+    }
+
+    private static let shippedByArchitecture: [Architecture: [KernelSpec]] = Dictionary(
+        uniqueKeysWithValues: KernelCatalogue.architectures.map { ($0, shipped(for: $0)) })
+
+    private static func shipped(for architecture: Architecture) -> [KernelSpec] {
+        let limits = AttentionTuning.Limits(architecture)
+        // Processors that are measured get every variant; the others a few, which say whether the text compiles.
+        let isMeasured = (architecture.major, architecture.minor) == (8, 0) || architecture.major == 9
+        var specs: [KernelSpec] = []
+        for entry in isMeasured ? common + variants : Array(common.prefix(3)) {
+            var heads = AttentionHeads(
+                dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
+                hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
+            if entry.hasColumns { heads.isRagged = false }
+            for (index, tile) in (AttentionTuning.tiles(heads, limits) ?? []).enumerated() {
+                specs.append(
+                    AttentionKernel(
+                        heads: heads, tile: tile.tile, queryType: entry.queryType, kvType: entry.kvType,
+                        outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
+                        pairing: entry.pairing, hasColumns: entry.hasColumns, isQueued: index > 0,
+                        chunk: largestChunk(heads)
+                    ).spec)
+            }
+        }
+        return specs
+    }
+
+    private struct Entry {
+        var queryType = DType.bfloat16
+        var kvType = DType.bfloat16
+        var outputType: DType?
+        var dimQK = 128
+        var dimVO = 128
+        var isRagged = false
+        var logits = Logits.plain
+        var mask = AttentionVariant.Mask.causal
+        var pairing: RoPEParameters.Pairing?
+        var hasColumns = false
+    }
+
+    /// What most models use.
+    private static let common: [Entry] = {
+        var entries: [Entry] = []
+        for type in [DType.bfloat16, .float16] {
+            for dim in [128, 64] {
+                for isRagged in [false, true] {
+                    entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, isRagged: isRagged))
+                }
+                entries.append(Entry(queryType: type, kvType: .float8E4M3, dimQK: dim, dimVO: dim))
+            }
+        }
+        return entries
+    }()
+
+    /// One of each kind of everything else.
+    private static let variants: [Entry] = {
+        var entries: [Entry] = []
+        for (dimQK, dimVO) in [(96, 96), (256, 256), (192, 128), (72, 40), (512, 512)] {
+            entries.append(Entry(dimQK: dimQK, dimVO: dimVO))
+            entries.append(Entry(kvType: .float8E4M3, dimQK: dimQK, dimVO: dimVO))
+        }
+        entries.append(Entry(dimQK: 256, dimVO: 256, isRagged: true))
+        // The engine's: float32 out of float16 queries.
+        for dim in [64, 128, 256] {
+            entries.append(Entry(queryType: .float16, kvType: .float16, outputType: .float32, dimQK: dim, dimVO: dim))
+        }
+        for type in [DType.bfloat16, .float16] {
+            entries.append(Entry(queryType: type, kvType: .float8E5M2))
+            entries.append(Entry(queryType: type, kvType: .int8))
+        }
+        for logits in [Logits.scaled, .capped, .alibi] { entries.append(Entry(logits: logits)) }
+        for mask in [AttentionVariant.Mask.custom, .customPacked] { entries.append(Entry(mask: mask)) }
+        for pairing in [RoPEParameters.Pairing.halfSplit, .interleaved] {
+            entries.append(Entry(pairing: pairing))
+            entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
+        }
+        entries.append(Entry(hasColumns: true))
+        return entries
+    }()
+}
+
+extension AttentionKernel {
+    private init(
+        heads: AttentionHeads, tile: AttentionTile, queryType: DType, kvType: DType, outputType: DType, logits: Logits,
+        mask: AttentionVariant.Mask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
+    ) {
+        self.heads = heads
+        self.tile = tile
+        self.queryType = queryType
+        self.kvType = kvType
+        self.outputType = outputType
+        self.logits = logits
+        self.mask = mask
+        self.pairing = pairing
+        self.hasColumns = hasColumns
+        self.isQueued = isQueued
+        self.chunk = chunk
+    }
+}

@@ -1,0 +1,113 @@
+internal import FlashInferCore
+
+/// One specialisation of the attention kernel: all that its text is compiled for.
+package struct AttentionKernel: Hashable {
+    /// What becomes of scores: `Logits` of `portable/attention_tile.cuh`.
+    enum Logits: String {
+        /// Scaled by the softmax.
+        case plain
+        /// Scaled before, where the scale may be negative or differs by head.
+        case scaled
+        case capped
+        case alibi
+    }
+
+    var heads: AttentionHeads
+    var tile: AttentionTile
+    var queryType: DType
+    var kvType: DType
+    var outputType: DType
+    var logits: Logits
+    var mask: AttentionVariant.Mask
+    var pairing: RoPEParameters.Pairing?
+    /// Whether keys have the positions of their columns.
+    var hasColumns: Bool
+    var isQueued: Bool
+    /// Bytes that addresses and strides of keys and values are multiples of: 16, 8, 4 or 1.
+    var chunk: Int
+
+    /// The kernel of one of a plan's tiles.
+    init(_ problem: AttentionProblem, tile: AttentionTile, isQueued: Bool, chunk: Int, isScaled: Bool) {
+        heads = AttentionHeads(problem)
+        self.tile = tile
+        queryType = problem.queryType
+        kvType = problem.kvType
+        outputType = problem.outputType
+        let variant = problem.variant
+        logits =
+            variant.logitsSoftCap != nil
+            ? .capped : variant.positionEncoding == .alibi ? .alibi : isScaled ? .scaled : .plain
+        mask = variant.mask
+        if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
+        hasColumns = problem.geometry.blocks.keyPositions == .columns
+        self.isQueued = isQueued
+        self.chunk = chunk
+    }
+
+    /// The largest of 16, 8, 4 and 1 that divides a number of bytes, or all of several that were ORed.
+    static func chunk(dividing bits: Int) -> Int { bits & 15 == 0 ? 16 : bits & 7 == 0 ? 8 : bits & 3 == 0 ? 4 : 1 }
+
+    /// The largest chunk that heads of these dimensions can be copied in, however well they are aligned.
+    static func largestChunk(_ heads: AttentionHeads) -> Int {
+        chunk(dividing: (heads.dimQK | heads.dimVO | heads.sliceVO) * heads.elementBytes)
+    }
+
+    /// How it is compiled and launched.
+    var spec: KernelSpec {
+        KernelSpec(
+            file: "portable/attention.cuh", entry: "fi_attention",
+            defines: [
+                .init("FI_HALF", "Half::\(queryType == .float16 ? "float16" : "bfloat16")"),
+                .init("FI_NARROW", "Narrow::\(narrow)"),
+                .init("FI_OUTPUT", outputType == .float32 ? 0 : outputType == .float16 ? 1 : 2),
+                .init("FI_HEAD_DIM_QK", heads.dimQK), .init("FI_HEAD_DIM_VO", heads.dimVO),
+                .init("FI_VO_SLICE", heads.sliceVO), .init("FI_ROWS", tile.rows), .init("FI_KEYS", tile.keys),
+                .init("FI_WARPS_M", tile.warpsM), .init("FI_WARPS_N", tile.warpsN), .init("FI_STAGES", tile.stages),
+                .init("FI_QUERY_REGISTERS", tile.queryRegisters), .init("FI_CHUNK", chunk),
+                .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
+                .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
+                .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
+                .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
+            ], threads: tile.threads, sharedByteCount: tile.sharedByteCount(heads),
+            blocksPerProcessor: tile.blocksPerProcessor, label: label)
+    }
+
+    private var narrow: String {
+        switch kvType {
+        case .float8E4M3: "e4m3"
+        case .float8E5M2: "e5m2"
+        case .int8: "int8"
+        default: "none"
+        }
+    }
+
+    private var maskName: String {
+        switch mask {
+        case .none, .causal: "none"
+        case .custom: "bytes"
+        case .customPacked: "bits"
+        }
+    }
+
+    private var ropeName: String {
+        switch pairing {
+        case nil: "none"
+        case .halfSplit: "half_split"
+        case .interleaved: "interleaved"
+        }
+    }
+
+    private var label: String {
+        var label = "attention \(tile.rows)x\(tile.keys) \(tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
+        label +=
+            "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
+        if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
+        if heads.isRagged { label += " ragged" }
+        if logits != .plain { label += " \(logits.rawValue)" }
+        if maskName != "none" { label += " mask \(maskName)" }
+        if pairing != nil { label += " rope \(ropeName)" }
+        if hasColumns { label += " columns" }
+        if chunk != 16 { label += " chunk \(chunk)" }
+        return label
+    }
+}

@@ -1,0 +1,103 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+extension fi_attention_params {
+    /// Everything that a plan in a workspace settles.
+    ///
+    /// - Parameters:
+    ///   - slopes: the address of ALiBi's own slopes; 0 where there is no ALiBi.
+    ///   - turns: the address of RoPE's turns; 0 where there is no RoPE.
+    init(_ plan: Plan, layout: PlanLayout, workspace: UInt, slopes: UInt, turns: UInt) {
+        self.init()
+        let (problem, base) = (plan.problem, UInt64(workspace))
+        let (shape, variant, blocks) = (problem.shape, problem.variant, problem.geometry.blocks)
+        items = base + UInt64(layout.items)
+        item_indptr = base + UInt64(layout.itemIndptr)
+        arrivals = base + UInt64(layout.arrivals)
+        queue_cursors = base + UInt64(layout.queueCursors)
+        block_indices = base + UInt64(layout.blockIndices)
+        partial_output = base + UInt64(layout.partialOutput)
+        partial_lse = base + UInt64(layout.partialLSE)
+        mask_indptr = base + UInt64(layout.maskIndptr)
+        alibi_slopes = UInt64(slopes)
+        rope_turns = UInt64(turns)
+        let division = FastDivision(by: blocks.blockSize)
+        block_size = UInt32(blocks.blockSize)
+        block_size_multiplier = division.multiplier
+        block_size_shift = division.shift
+        let groupDivision = FastDivision(by: shape.group)
+        group = UInt32(shape.group)
+        group_multiplier = groupDivision.multiplier
+        group_shift = groupDivision.shift
+        list_heads = UInt32(plan.traits.concurrentHeads)
+        query_heads = Int32(shape.queryHeads)
+        kv_heads = Int32(shape.kvHeads)
+        query_count = Int32(problem.geometry.queryCount)
+        column_count = Int64(blocks.blockLimit) * Int64(blocks.blockSize)
+        is_causal = variant.mask == .causal ? 1 : 0
+        window_left = variant.windowLeft.map { Int64(min($0, Int(Int32.max))) } ?? -1
+        if let cap = variant.logitsSoftCap { (self.cap, inverse_cap) = (cap, 1 / cap) }
+        if case .rope(let rope) = variant.positionEncoding { rotary_dim = Int32(rope.rotaryDim ?? shape.headDimQK) }
+    }
+
+    /// Adds what one run's tensors settle.
+    mutating func set(_ operation: AttentionOperation) {
+        let (queries, output, cache) = (operation.queries, operation.output, operation.cache)
+        let problem = operation.plan.problem
+        self.queries = UInt64(queries.address)
+        query_token = Int64(queries.strides[0])
+        query_head = Int64(queries.strides[1])
+        self.output = UInt64(output.address)
+        output_token = Int64(output.strides[0])
+        output_head = Int64(output.strides[1])
+        if let lse = operation.logSumExp {
+            self.lse = UInt64(lse.address)
+            lse_token = Int64(lse.strides[0])
+            lse_head = Int64(lse.strides[1])
+        }
+        keys = fi_kv_tensor(cache.keys)
+        values = fi_kv_tensor(cache.values)
+        if let mask = operation.mask { self.mask = UInt64(mask.address) }
+        if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
+        if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }
+        if let scales = cache.scales.keyPerHead { key_scales = UInt64(scales.address) }
+        if let scales = cache.scales.valuePerHead { value_scales = UInt64(scales.address) }
+        // Widening gives float16 e4m3 values short of this factor; see primitives/convert.cuh.
+        let deficit: Float = problem.queryType == .float16 && problem.kvType == .float8E4M3 ? 256 : 1
+        score_scale = operation.scoreScale * deficit
+        value_scale = cache.scales.value * deficit
+        query_is_aligned = Self.alignment(queries) & 15 == 0 ? 1 : 0
+        output_is_aligned = Self.alignment(output) & 15 == 0 ? 1 : 0
+    }
+
+    /// An address and the strides of a row, in bytes, ORed.
+    private static func alignment(_ view: TensorView) -> Int {
+        Int(bitPattern: view.address) | (view.strides[0] | view.strides[1]) * view.dtype.byteCount
+    }
+}
+
+extension fi_kv_tensor {
+    init(_ tensor: KVTensor) {
+        self.init(
+            address: UInt64(tensor.view.address), block: Int64(tensor.blockStride), token: Int64(tensor.tokenStride),
+            head: Int64(tensor.headStride))
+    }
+}
+
+extension AttentionOperation {
+    /// What scores are multiplied by: the variant's scale, and the cache's for its keys.
+    var scoreScale: Float {
+        let shape = plan.problem.shape
+        return (plan.problem.variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * cache.scales.key
+    }
+
+    /// Bytes that all addresses and strides of keys and values are multiples of, at most what the heads allow.
+    func chunk(_ heads: AttentionHeads) -> Int {
+        var bits = 0
+        for tensor in [cache.keys, cache.values] {
+            bits |= Int(bitPattern: tensor.view.address)
+            bits |= (tensor.blockStride | tensor.tokenStride | tensor.headStride) * tensor.dtype.byteCount
+        }
+        return min(AttentionKernel.chunk(dividing: bits), AttentionKernel.largestChunk(heads))
+    }
+}

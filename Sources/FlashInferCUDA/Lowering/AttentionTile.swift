@@ -1,0 +1,86 @@
+internal import FlashInferCore
+
+/// The shape of one thread block's work in the attention kernels, and what it takes of a processor.
+///
+/// The same names as the macros of `portable/attention_tile.cuh`.
+struct AttentionTile: Hashable {
+    /// Packed query rows.
+    var rows: Int
+    /// Keys of a stage.
+    var keys: Int
+    /// Warps along the rows.
+    var warpsM: Int
+    /// Warps along a stage's keys.
+    var warpsN: Int
+    /// Stages of keys and values in flight.
+    var stages: Int
+    /// Blocks that a processor holds at a time.
+    var blocksPerProcessor: Int
+    /// Queries are kept in registers where a thread's share is at most this many.
+    var queryRegisters = 32
+
+    var threads: Int { warpsM * warpsN * 32 }
+
+    /// Bytes of shared memory, as `Shared::size` counts them.
+    func sharedByteCount(_ heads: AttentionHeads) -> Int {
+        let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
+        let stage =
+            keys
+            * (heads.rowStride(heads.paddedQK, bytes: heads.elementBytes)
+                + heads.rowStride(heads.paddedVO, bytes: heads.elementBytes))
+        let turned = heads.hasRoPE ? keys * heads.rowStride(heads.paddedQK, bytes: 2) : 0
+        // Addresses of the keys and values of two times four stages.
+        let places = heads.isRagged ? 0 : 2 * 4 * keys * 16
+        let staged = queries + stages * stage + turned + places
+        let meeting = warpsN * rows * ((heads.paddedVO + 4) * 4 + 8) + rows * 8
+        return max(staged, meeting)
+    }
+}
+
+/// What the shape of a tile depends on: head dimensions and the bytes of a cached element.
+struct AttentionHeads: Hashable {
+    /// Elements of a query and key head.
+    var dimQK: Int
+    /// Elements of a value head.
+    var dimVO: Int
+    /// Whether the cache has 8-bit elements.
+    var isNarrow: Bool
+    /// Whether keys are turned on their way.
+    var hasRoPE: Bool
+    /// Whether a request's keys are one after another.
+    var isRagged: Bool
+
+    /// 1 or 2.
+    var elementBytes: Int { isNarrow ? 1 : 2 }
+
+    /// How many blocks share a head's values: outputs of more than 256 elements do not fit in a warp's registers.
+    var slices: Int { Self.slices(ofHeadDim: dimVO) }
+    /// Elements of a value head that one block computes.
+    var sliceVO: Int { dimVO / slices }
+
+    /// The fewest equal parts of at most 256 elements.
+    static func slices(ofHeadDim dimVO: Int) -> Int {
+        var slices = max((dimVO + 255) / 256, 1)
+        while dimVO % slices != 0 { slices += 1 }
+        return slices
+    }
+
+    var paddedQK: Int { (dimQK + 15) & ~15 }
+    var paddedVO: Int { (sliceVO + 15) & ~15 }
+
+    /// Bytes between rows of shared memory, as `Rows::stride` has them.
+    func rowStride(_ elements: Int, bytes: Int) -> Int {
+        let chunks = elements * bytes / 16
+        return (chunks % 8 == 0 ? chunks : chunks | 1) * 16
+    }
+}
+
+extension AttentionHeads {
+    init(_ problem: AttentionProblem) {
+        dimQK = problem.shape.headDimQK
+        dimVO = problem.shape.headDimVO
+        isNarrow = problem.kvType.byteCount == 1
+        if case .rope = problem.variant.positionEncoding { hasRoPE = true } else { hasRoPE = false }
+        isRagged = problem.geometry.blocks.blocksAreRows && problem.geometry.blocks.keyPositions == .sequential
+    }
+}

@@ -1,0 +1,141 @@
+internal import FlashInferCore
+
+/// Which tiles the attention kernels use: the tuning table, each row with its reason.
+enum AttentionTuning {
+    /// Shared memory that tiles must fit in.
+    struct Limits: Hashable {
+        /// The most of one block, in bytes.
+        var perBlock: Int
+        /// Of a processor, in bytes.
+        var perProcessor: Int
+
+        init(_ properties: CUDAProperties) {
+            perBlock = properties.sharedMemoryPerBlockOptIn
+            perProcessor = properties.sharedMemoryPerProcessor
+        }
+
+        /// Those of an architecture, for compiling without a GPU (CUDA C++ Programming Guide, technical specifications).
+        init(_ architecture: Architecture) {
+            let kibibytes =
+                switch (architecture.major, architecture.minor) {
+                case (8, 0), (8, 7): 163
+                case (8, _), (12, _): 99
+                default: 227
+                }
+            perBlock = kibibytes * 1024
+            perProcessor = (kibibytes + 1) * 1024
+        }
+
+        /// Whether `tile` and its neighbours on the processor fit; the system takes 1 KiB of each block.
+        func fits(_ tile: AttentionTile, _ heads: AttentionHeads) -> Bool {
+            // 256 bytes: the kernel's own variables.
+            let bytes = tile.sharedByteCount(heads) + 256
+            return bytes <= perBlock && tile.blocksPerProcessor * (bytes + 1024) <= perProcessor
+        }
+    }
+
+    /// The tiles of a problem's kernels by increasing rows, with the largest number of packed rows of a request that each takes;
+    /// `nil` where heads are too wide for the processor's shared memory.
+    static func tiles(
+        _ heads: AttentionHeads, _ limits: Limits
+    ) -> [(maximumRows: Int, tile: AttentionTile)]? {
+        let kinds = [(16, decode(heads)), (64, short(heads)), (.max, long(heads))]
+        let tiles = kinds.compactMap { maximumRows, candidates in
+            candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
+        }
+        return tiles.count == kinds.count ? tiles : nil
+    }
+
+    /// Few rows: reading keys is all there is to do. Four warps share a stage's keys; two blocks a processor, so that one reads
+    /// while the other ends its item; as many stages as fit, for bytes in flight.
+    private static func decode(_ heads: AttentionHeads) -> [AttentionTile] {
+        let width = max(heads.paddedQK, heads.paddedVO)
+        // A stage of about 32 KiB; 8-bit elements are loaded for 32 keys of each warp at a time.
+        let keys = heads.isNarrow || width <= 64 ? 128 : 64
+        // Above 192 elements the output alone takes a hundred registers.
+        let queryRegisters = width <= 192 ? 64 : 0
+        let roomy = [(2, 3), (2, 2), (1, 3), (1, 2)].map { blocks, stages in
+            AttentionTile(
+                rows: 16, keys: keys, warpsM: 1, warpsN: 4, stages: stages, blocksPerProcessor: blocks,
+                queryRegisters: queryRegisters)
+        }
+        // Wide heads on small processors: fewer warps, each with the fewest keys there can be.
+        let tight = [2, 1].map { warps in
+            AttentionTile(
+                rows: 16, keys: warps * (heads.isNarrow ? 32 : 16), warpsM: 1, warpsN: warps, stages: 2,
+                blocksPerProcessor: 1, queryRegisters: 0)
+        }
+        return roomy + tight
+    }
+
+    /// Up to 64 rows: 16 a warp.
+    private static func short(_ heads: AttentionHeads) -> [AttentionTile] {
+        let blocks = heads.paddedVO > 128 ? [1] : [2, 1]
+        return [64, 32].flatMap { keys in
+            blocks.map { blocks in
+                AttentionTile(
+                    rows: 64, keys: keys, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: blocks,
+                    queryRegisters: heads.paddedVO > 128 ? 0 : 32)
+            }
+        } + smallest(heads)
+    }
+
+    /// More: 32 rows a warp where a thread's registers hold them, so that each key is loaded from shared memory for two products;
+    /// two blocks a processor, so that one's softmax runs beside the other's products.
+    private static func long(_ heads: AttentionHeads) -> [AttentionTile] {
+        var candidates: [AttentionTile] = []
+        if heads.paddedVO <= 128, !heads.isNarrow {
+            candidates += [(64, 2), (32, 2), (64, 1), (32, 1)].map { keys, blocks in
+                AttentionTile(rows: 128, keys: keys, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: blocks)
+            }
+        }
+        // 16 rows a warp: outputs of 256 elements take 128 registers, and widening 8-bit elements takes its own.
+        let queryRegisters = heads.paddedVO > 128 ? 0 : 32
+        candidates += [(128, 8, 64), (128, 8, 32), (64, 4, 64), (64, 4, 32)].map { rows, warps, keys in
+            AttentionTile(
+                rows: rows, keys: keys, warpsM: warps, warpsN: 1, stages: 2, blocksPerProcessor: 1,
+                queryRegisters: queryRegisters)
+        }
+        return candidates + smallest(heads)
+    }
+
+    /// For heads of hundreds of elements on processors with little shared memory.
+    private static func smallest(_ heads: AttentionHeads) -> [AttentionTile] {
+        [(32, 2), (16, 1)].map { rows, warps in
+            AttentionTile(
+                rows: rows, keys: 32, warpsM: warps, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0)
+        }
+    }
+
+    /// What the planner is told: costs in units of one key of a whole tile, which takes about 30 to 45 ns for either kind.
+    static func traits(
+        _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
+    ) -> KernelTraits {
+        let listHeads = concurrentHeads(kvHeads, workers: processors * tiles[0].tile.blocksPerProcessor)
+        return KernelTraits(
+            tiles: tiles.enumerated().map { index, entry in
+                index == 0
+                    ? .init(
+                        maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: listHeads,
+                        // Starting and ending an item takes about 2 µs; the heads of an item are read side by side.
+                        fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists)
+                    : .init(
+                        maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
+                        keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
+                        blocksPerProcessor: entry.tile.blocksPerProcessor)
+            },
+            kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
+            concurrentHeads: listHeads)
+    }
+
+    /// How many heads are read side by side: as many as leave at most one worker in twenty without a list.
+    ///
+    /// Heads of a token are neighbours in memory. Decode of 64 × 4,096 keys of 8 heads reads 4.40 TB/s so, and 4.01 with each
+    /// worker at a head and a place of its own (H200).
+    private static func concurrentHeads(_ kvHeads: Int, workers: Int) -> Int {
+        for heads in stride(from: kvHeads, to: 1, by: -1) where kvHeads % heads == 0 {
+            if workers / heads * heads * 20 >= workers * 19 { return heads }
+        }
+        return 1
+    }
+}

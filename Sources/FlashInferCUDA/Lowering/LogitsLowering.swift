@@ -1,0 +1,160 @@
+package import CUDAKernels
+package import FlashInferCore
+
+/// Threads of the kernels that give a row a block: as many as a block has, since a small batch has few rows.
+private let rowThreads = 1024
+
+extension [Float] {
+    /// The temperature where one holds for all rows; `nil` where each row has its own.
+    package var sharedTemperature: Float? { count > 1 ? nil : first ?? 1 }
+}
+
+/// The kernels of softmax.
+package enum SoftmaxKernel {
+    private static let table = SpecTable(count: 9)
+
+    private static func spec(input: DType, output: DType) -> KernelSpec {
+        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
+            KernelSpec(
+                file: "portable/softmax.cuh", entry: "softmax",
+                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
+                threads: rowThreads,
+                label: "softmax " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+        }
+    }
+
+    /// The specialisations that ship: those of one type, and of probabilities in float32.
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.map { spec(input: $0, output: $0) }
+            + DType.computeTypes.dropFirst().map { spec(input: $0, output: .float32) }
+    }
+
+    /// The launch of an operation.
+    ///
+    /// - Parameter temperatures: the address of the rows' temperatures, where they have one each.
+    package static func lower(
+        _ operation: SoftmaxOperation, temperatures: UInt = 0
+    ) throws(FlashInferError) -> KernelLaunch<fi_softmax_params>? {
+        let (input, output) = (operation.input, operation.output)
+        let rows = try input.kernelRowCount("input")
+        if rows == 0 { return nil }
+        return KernelLaunch(
+            spec(input: input.dtype, output: output.dtype), blocks: Int(rows),
+            fi_softmax_params(
+                input: try fi_row_tensor(input, "input"), output: try fi_row_tensor(output, "output"),
+                status: UInt64(operation.status.address), temperatures: UInt64(temperatures),
+                width: Int64(input.width), inner_rows: input.innerRows,
+                temperature: operation.temperatures.sharedTemperature ?? 1))
+    }
+}
+
+/// The kernel of argmax, for every type of input.
+package enum ArgmaxKernel {
+    private static let spec = KernelSpec(
+        file: "portable/argmax.cuh", entry: "argmax", threads: rowThreads, label: "argmax")
+
+    /// The specialisations that ship: the one.
+    package static func shipped() -> [KernelSpec] { [spec] }
+
+    /// The launch of an operation.
+    package static func lower(
+        _ operation: ArgmaxOperation
+    ) throws(FlashInferError) -> KernelLaunch<fi_argmax_params>? {
+        let input = operation.input
+        let rows = try input.kernelRowCount("input")
+        if rows == 0 { return nil }
+        try operation.output.checkAlignment("output")
+        return KernelLaunch(
+            spec, blocks: Int(rows),
+            fi_argmax_params(
+                input: try fi_row_tensor(input, "input"), output: UInt64(operation.output.address),
+                status: UInt64(operation.status.address), width: Int64(input.width), inner_rows: input.innerRows,
+                input_type: Int32(input.dtype.kernelNumber)))
+    }
+}
+
+/// The kernels of log-probabilities.
+package enum LogProbabilityKernel {
+    private static let table = SpecTable(count: 3)
+
+    private static func spec(_ type: DType) -> KernelSpec {
+        table.spec(type.kernelNumber) {
+            KernelSpec(
+                file: "portable/log_probability.cuh", entry: "log_probability",
+                defines: [.init("FI_LOGITS", type.kernelNumber)], threads: rowThreads,
+                label: "log-probability \(type.label)")
+        }
+    }
+
+    /// The specialisations that ship: all.
+    package static func shipped() -> [KernelSpec] { DType.computeTypes.map(spec) }
+
+    /// The launch of an operation.
+    ///
+    /// - Parameter temperatures: the address of the rows' temperatures, where they have one each.
+    package static func lower(
+        _ operation: LogProbabilityOperation, temperatures: UInt = 0
+    ) throws(FlashInferError) -> KernelLaunch<fi_log_probability_params>? {
+        let logits = operation.logits
+        let rows = try logits.kernelRowCount("logits")
+        if rows == 0 { return nil }
+        try operation.ids.checkAlignment("ids")
+        try operation.output.checkAlignment("output")
+        return KernelLaunch(
+            spec(logits.dtype), blocks: Int(rows),
+            fi_log_probability_params(
+                logits: try fi_row_tensor(logits, "logits"), ids: UInt64(operation.ids.address),
+                output: UInt64(operation.output.address), status: UInt64(operation.status.address),
+                temperatures: UInt64(temperatures), width: Int64(logits.width), inner_rows: logits.innerRows,
+                temperature: operation.temperatures.sharedTemperature ?? 1))
+    }
+}
+
+/// The kernels of sampling.
+package enum SampleKernel {
+    private static let table = SpecTable(count: 3)
+
+    private static func spec(_ type: DType) -> KernelSpec {
+        table.spec(type.kernelNumber) {
+            KernelSpec(
+                file: "portable/sample.cuh", entry: "sample", defines: [.init("FI_LOGITS", type.kernelNumber)],
+                threads: rowThreads, label: "sample \(type.label)")
+        }
+    }
+
+    /// The specialisations that ship: all.
+    package static func shipped() -> [KernelSpec] { DType.computeTypes.map(spec) }
+
+    /// The launch of an operation.
+    ///
+    /// - Parameter rows: the address of the rows' parameters: `fi_sampling_row(_:)` of each.
+    package static func lower(
+        _ operation: SampleOperation, rows: UInt
+    ) throws(FlashInferError) -> KernelLaunch<fi_sample_params>? {
+        let logits = operation.logits
+        let count = try logits.kernelRowCount("logits")
+        if count == 0 { return nil }
+        try operation.tokens.checkAlignment("tokens")
+        let width = logits.width
+        // The sum of all weights, which are at most 1, stays below 2^62.
+        let widthBits = width <= 1 ? 0 : Int.bitWidth - (width - 1).leadingZeroBitCount
+        return KernelLaunch(
+            spec(logits.dtype), blocks: Int(count),
+            fi_sample_params(
+                logits: try fi_row_tensor(logits, "logits"), rows: UInt64(rows),
+                tokens: UInt64(operation.tokens.address), status: UInt64(operation.status.address),
+                width: UInt32(width), mass_bits: Int32(62 - widthBits), joint: operation.order == .joint ? 1 : 0))
+    }
+}
+
+extension fi_sampling_row {
+    /// A row's parameters as the kernel reads them.
+    package init(_ row: SampleOperation.Row) {
+        // Bounded, so that 0 times it is 0 for any temperature; 0 stands for greedy.
+        let scale: Float =
+            row.temperature == 0 ? 0 : row.temperature > 1e-30 ? 1 / row.temperature : 1e30
+        self.init(
+            seed: row.seed, step: row.step, scale: scale, top_p: row.topP, min_p: row.minP,
+            top_k: UInt32(clamping: row.topK))
+    }
+}

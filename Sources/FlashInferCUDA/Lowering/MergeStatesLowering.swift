@@ -1,0 +1,60 @@
+package import CUDAKernels
+package import FlashInferCore
+
+/// The kernels that merge states of attention.
+package enum MergeStatesKernel {
+    private static let table = SpecTable(count: 9)
+    private static let threads = 256
+
+    private static func spec(input: DType, output: DType) -> KernelSpec {
+        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
+            KernelSpec(
+                file: "portable/merge_states.cuh", entry: "merge_states",
+                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
+                threads: threads,
+                label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+        }
+    }
+
+    /// The specialisations that ship: those of one type, and from float32.
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.map { spec(input: $0, output: $0) }
+            + DType.computeTypes.dropFirst().map { spec(input: .float32, output: $0) }
+    }
+
+    /// The launch of an operation.
+    package static func lower(
+        _ operation: MergeStatesOperation
+    ) throws(FlashInferError) -> KernelLaunch<fi_merge_params>? {
+        let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
+        let (states, rows, heads, width) = (values.shape[0], values.shape[1], values.shape[2], values.shape[3])
+        let merged = operation.mergedLogSumExp
+        if rows == 0 || heads == 0 || (width == 0 && merged == nil) { return nil }
+        let vector = vectorWidth(values.dtype, output.dtype)
+        let isAligned = width % vector == 0 && values.hasAlignedRows && output.hasAlignedRows
+        let lanes = max(isAligned ? width / vector : width, 1)
+        let laneBits = min(Int.bitWidth - (lanes - 1).leadingZeroBitCount, threads.trailingZeroBitCount)
+        let perBlock = threads >> laneBits
+        let (count, overflow) = rows.multipliedReportingOverflow(by: heads)
+        let blocks = (count + perBlock - 1) / perBlock
+        // The kernel's index in a head runs one step past its end.
+        guard !overflow, blocks <= Int(Int32.max), width <= Int(Int32.max),
+            let states = UInt32(exactly: states), let rows = UInt32(exactly: rows), let heads = UInt32(exactly: heads)
+        else { throw .overflow("elements of values") }
+        try values.checkAlignment("values")
+        try lse.checkAlignment("logSumExp")
+        try output.checkAlignment("output")
+        try merged?.checkAlignment("mergedLogSumExp")
+        return KernelLaunch(
+            spec(input: values.dtype, output: output.dtype), blocks: blocks,
+            fi_merge_params(
+                values: UInt64(values.address), values_state: Int64(values.strides[0]),
+                values_row: Int64(values.strides[1]), values_head: Int64(values.strides[2]), lse: UInt64(lse.address),
+                lse_state: Int64(lse.strides[0]), lse_row: Int64(lse.strides[1]), lse_head: Int64(lse.strides[2]),
+                output: UInt64(output.address), output_row: Int64(output.strides[0]),
+                output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
+                merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
+                states: states, rows: rows, heads: heads, width: UInt32(width), lane_bits: UInt32(laneBits),
+                vectorised: isAligned ? 1 : 0))
+    }
+}

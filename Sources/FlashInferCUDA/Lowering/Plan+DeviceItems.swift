@@ -1,0 +1,93 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+/// A plan's items as kernels read them, and where they find them.
+///
+/// First the first item of each list, so that a block's first read needs no table; then the lists' other items; then the queues.
+struct DeviceItems {
+    private let plan: Plan
+    /// `[lists + 1]`: where each list's items but the first are.
+    let restIndptr: [Int32]
+    /// `[tiles + 1]`: where each tile's queue is.
+    let queueIndptr: [Int32]
+
+    init(_ plan: Plan) {
+        self.plan = plan
+        let lists = plan.workerCount
+        var next = Int32(lists)
+        restIndptr = [Int32](unsafeUninitializedCapacity: lists + 1) { rest, count in
+            plan.itemIndptr.withUnsafeBufferPointer { indptr in
+                for list in 0..<lists {
+                    rest[list] = next
+                    next += max(indptr[list + 1] - indptr[list] - 1, 0)
+                }
+                rest[lists] = next
+            }
+            count = lists + 1
+        }
+        let shift = next - Int32(plan.listItemCount)
+        queueIndptr = plan.queueIndptr.map { $0 + shift }
+    }
+
+    /// The number of items, with one for each list that has none.
+    var count: Int { Int(queueIndptr[queueIndptr.count - 1]) }
+
+    /// Writes the items.
+    ///
+    /// - Parameter memory: room for `count` of `fi_attention_item`, aligned for them.
+    func write(to memory: UnsafeMutableRawPointer) {
+        let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
+        let geometry = plan.problem.geometry
+        let areRows = geometry.blocks.blocksAreRows
+        plan.items.withUnsafeBufferPointer { items in
+            plan.merges.withUnsafeBufferPointer { merges in
+                geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
+                    geometry.blocks.indptr.withUnsafeBufferPointer { blockIndptr in
+                        geometry.blocks.lengths.withUnsafeBufferPointer { lengths in
+                            geometry.blocks.indices.withUnsafeBufferPointer { indices in
+                                func entry(_ item: WorkItem) -> fi_attention_item {
+                                    let request = Int(item.request)
+                                    let (first, block) = (queryIndptr[request], blockIndptr[request])
+                                    let merge = Int(item.merge)
+                                    return fi_attention_item(
+                                        request: item.request, tile: item.tile, head: item.headStart,
+                                        row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
+                                        key_count: item.keyCount, partial_row: item.partialRow,
+                                        parts: merge < 0 ? 1 : merges[merge].partCount,
+                                        merge_row: merge < 0 ? 0 : merges[merge].partialRow, first_query: first,
+                                        query_count: queryIndptr[request + 1] - first, key_total: lengths[request],
+                                        first_block: block, heads: item.headCount,
+                                        only_block: areRows ? indices[Int(block)] : -1)
+                                }
+                                var empty = fi_attention_item()
+                                empty.tile = -1
+                                var next = 0
+                                for list in 0..<plan.workerCount {
+                                    let end = Int(plan.itemIndptr[list + 1])
+                                    guard next < end else {
+                                        out[list] = empty
+                                        continue
+                                    }
+                                    out[list] = entry(items[next])
+                                    next += 1
+                                    var rest = Int(restIndptr[list])
+                                    while next < end {
+                                        out[rest] = entry(items[next])
+                                        rest += 1
+                                        next += 1
+                                    }
+                                }
+                                var rest = Int(restIndptr[plan.workerCount])
+                                while next < items.count {
+                                    out[rest] = entry(items[next])
+                                    rest += 1
+                                    next += 1
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+internal import FlashInferCore
+internal import Synchronization
+
+/// What a device keeps for attention: plans in workspaces, tuning looked up before, and constants in device memory.
+final class AttentionState: Sendable {
+    /// More resident blocks than any traits ask for.
+    static let maximumWorkersPerProcessor = 4
+
+    /// The tiles of one kind of heads.
+    struct Tuning: Sendable {
+        let heads: AttentionHeads
+        let tiles: [AttentionTile]
+        let traits: KernelTraits
+    }
+
+    let plans = PreparedPlans()
+    private let limits: AttentionTuning.Limits
+    private let processors: Int
+    private let tunings = Mutex<[TuningKey: Tuning]>([:])
+    private let kept = Mutex<[ConstantKey: UInt]>([:])
+
+    private struct TuningKey: Hashable {
+        var heads: AttentionHeads
+        var kvHeads: Int
+    }
+
+    init(_ properties: CUDAProperties) {
+        limits = AttentionTuning.Limits(properties)
+        processors = properties.processors
+    }
+
+    /// The tiles for a problem, or why there are none.
+    func tuning(for problem: AttentionProblem, deviceName: String) throws(FlashInferError) -> Tuning {
+        guard problem.queryType == .float16 || problem.queryType == .bfloat16 else {
+            throw .unsupported(
+                "attention with \(problem.queryType) queries", device: deviceName,
+                nearest: "float16 or bfloat16 queries, which the convert operation makes")
+        }
+        guard problem.kvType == problem.queryType || problem.kvType.byteCount == 1 else {
+            throw .unsupported(
+                "\(problem.queryType) queries over a \(problem.kvType) cache", device: deviceName,
+                nearest: "a cache of \(problem.queryType), float8-e4m3, float8-e5m2 or int8")
+        }
+        let heads = AttentionHeads(problem)
+        let key = TuningKey(heads: heads, kvHeads: problem.shape.kvHeads)
+        if let known = tunings.withLock({ $0[key] }) { return known }
+        guard let tiles = AttentionTuning.tiles(heads, limits) else {
+            throw .unsupported(
+                "heads of \(heads.dimQK) and \(heads.dimVO) elements", device: deviceName,
+                nearest: "heads of at most 256 elements")
+        }
+        let tuning = Tuning(
+            heads: heads, tiles: tiles.map(\.tile),
+            traits: AttentionTuning.traits(tiles, kvHeads: key.kvHeads, processors: processors))
+        tunings.withLock { $0[key] = tuning }
+        return tuning
+    }
+
+    private enum ConstantKey: Hashable {
+        case slopes(heads: Int)
+        case turns(RoPEParameters, headDim: Int)
+    }
+
+    /// The addresses of a variant's own slopes and turns, 0 where it has none. They stay for the device's life: there are few.
+    func constants(
+        for problem: AttentionProblem, queue: CUDAQueue
+    ) throws(FlashInferError) -> (slopes: UInt, turns: UInt) {
+        let shape = problem.shape
+        switch problem.variant.positionEncoding {
+        case .none: return (0, 0)
+        case .alibi:
+            let slopes = try constant(.slopes(heads: shape.queryHeads), queue) {
+                AttentionVariant.alibiSlopes(heads: shape.queryHeads)
+            }
+            return (slopes, 0)
+        case .rope(let rope):
+            let turns = try constant(.turns(rope, headDim: shape.headDimQK), queue) {
+                rope.frequencies(headDim: shape.headDimQK).flatMap { frequency in
+                    let turns = frequency / (2 * Double.pi)
+                    let high = Float(turns)
+                    return [high, Float(turns - Double(high))]
+                }
+            }
+            return (0, turns)
+        }
+    }
+
+    private func constant(
+        _ key: ConstantKey, _ queue: CUDAQueue, _ make: () -> [Float]
+    ) throws(FlashInferError) -> UInt {
+        if let known = kept.withLock({ $0[key] }) { return known }
+        let elements = make()
+        let address = try queue.allocate(byteCount: max(elements.count, 1) * 4)
+        let result = elements.withUnsafeBytes { bytes in
+            Result { () throws(FlashInferError) in try queue.upload(bytes, to: address) }
+        }
+        try result.get()
+        // Where two threads made the same, the first stays in use and the other is a few bytes too many.
+        return kept.withLock { kept in
+            if let earlier = kept[key] { return earlier }
+            kept[key] = address
+            return address
+        }
+    }
+}

@@ -1,0 +1,50 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+extension CUDADevice {
+    /// Softmax of rows.
+    func execute(_ operation: SoftmaxOperation) throws(FlashInferError) {
+        try withTemperatures(operation.temperatures, "softmax") { (address) throws(FlashInferError) in
+            try enqueue(SoftmaxKernel.lower(operation, temperatures: address))
+        }
+    }
+
+    /// The greatest entry of rows.
+    func execute(_ operation: ArgmaxOperation) throws(FlashInferError) {
+        try enqueue(ArgmaxKernel.lower(operation))
+    }
+
+    /// The log-probability of one token of each row; NaN for an id that is not in the row.
+    func execute(_ operation: LogProbabilityOperation) throws(FlashInferError) {
+        try withTemperatures(operation.temperatures, "log-probabilities") { (address) throws(FlashInferError) in
+            try enqueue(LogProbabilityKernel.lower(operation, temperatures: address))
+        }
+    }
+
+    /// Samples one token from each row.
+    func execute(_ operation: SampleOperation) throws(FlashInferError) {
+        if operation.rows.isEmpty { return }
+        try refuseHostArrays("sampling with parameters of the host", instead: "sampling after the graph's replay")
+        try operations.withStaged(byteCount: MemoryLayout<fi_sampling_row>.stride * operation.rows.count) { bytes in
+            let rows = bytes.bindMemory(to: fi_sampling_row.self)
+            for (index, row) in operation.rows.enumerated() {
+                rows.initializeElement(at: index, to: fi_sampling_row(row))
+            }
+        } _: { (address) throws(FlashInferError) in
+            try enqueue(SampleKernel.lower(operation, rows: address))
+        }
+    }
+
+    /// Calls `body` with the address of the rows' temperatures, or 0 where they share one.
+    private func withTemperatures(
+        _ temperatures: [Float], _ what: String, _ body: (UInt) throws(FlashInferError) -> Void
+    ) throws(FlashInferError) {
+        if temperatures.sharedTemperature != nil { return try body(0) }
+        try refuseHostArrays("\(what) with a temperature for each row", instead: "one temperature for all rows")
+        try operations.withStaged(byteCount: 4 * temperatures.count) { bytes in
+            temperatures.withUnsafeBytes { bytes.copyMemory(from: $0) }
+        } _: { (address) throws(FlashInferError) in
+            try body(address)
+        }
+    }
+}

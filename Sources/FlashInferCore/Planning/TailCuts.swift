@@ -1,0 +1,111 @@
+/// Which items of a queue are cut, and how: those that would end after all others, where there are too few to go round.
+///
+/// The queue is run in thought, each item by the worker that is free first. From the first item on that ends more than 1/20
+/// after the mean load, items are cut into parts of at most some cost, and that cost is the one of a few for which the queue then
+/// ends earliest. With many items a worker nothing ends late, and nothing is cut.
+struct TailCuts {
+    /// The first entry that is cut.
+    private var first: Int
+    /// The most that the keys of a part cost.
+    private var partCost: Float
+    /// Heads of an item.
+    private let heads: Int
+
+    /// No cuts.
+    static var none: TailCuts { TailCuts(first: .max, partCost: .infinity, heads: 1) }
+
+    private init(first: Int, partCost: Float, heads: Int) {
+        (self.first, self.partCost, self.heads) = (first, partCost, heads)
+    }
+
+    /// Partial states of a queue for each worker, at most: what the capacity of plans promises.
+    static let partsPerWorker = 3
+
+    /// Items for each worker from which on nothing is cut: an uneven end is then short beside the whole.
+    private static let manyItems = 8
+
+    init(_ queue: WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
+        self.init(first: .max, partCost: .infinity, heads: queue.heads.step)
+        if queue.count >= Self.manyItems * workers || queue.count == 0 { return }
+        let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.steps.count) * Float64($1.cost) }
+        guard total > 0 else { return }
+        let scale = Float(Float64(Clock.resolution * workers) / total)
+        let late = Clock.resolution + Clock.resolution / 20
+        var clock = Clock(workers: workers)
+        var before = clock
+        var tail: Int?
+        for (place, entry) in queue.entries.enumerated() {
+            if tail == nil { before = clock }
+            clock.run(entry.steps.count, cost: entry.cost * scale)
+            if tail == nil, clock.end > late { tail = place }
+        }
+        guard let tail else { return }
+        // Among cuts that end equally early, fewer parts are better; a gain below 1/20 is not worth the merges.
+        var best = clock.end - clock.end / 20
+        let longest = queue.entries[tail].cost
+        let least = max(Int((longest * scale / Float(Clock.resolution)).rounded(.up)), 2)
+        for parts in least..<least + 5 {
+            var trial = before
+            let partCost = longest / Float(parts) * (1 + 1 / 1024)
+            let candidate = TailCuts(first: tail, partCost: partCost, heads: heads)
+            var partials = 0
+            for place in tail..<queue.entries.count {
+                let entry = queue.entries[place]
+                let tile = survey.queued[entry.rowTile]
+                let cuts = candidate.cuts(tile, at: place, traits)
+                let cost =
+                    cuts.count == 1
+                    ? entry.cost : tile.fixedCost + Float(cuts.longest) * (Float(heads) * tile.keyCost)
+                if cuts.count > 1 { partials += entry.steps.count * cuts.count }
+                if partials > Self.partsPerWorker * workers { break }
+                trial.run(entry.steps.count * cuts.count, cost: cost * scale)
+            }
+            if partials > Self.partsPerWorker * workers { break }
+            if trial.end < best {
+                best = trial.end
+                self = candidate
+            }
+            if best <= late { break }
+        }
+    }
+
+    /// How the tile of entry `place` is cut.
+    @inline(__always)
+    func cuts(_ tile: RowTile, at place: Int, _ traits: KernelTraits) -> KeyCuts {
+        let keys = tile.cost(heads: heads) - tile.fixedCost
+        if place < first || keys <= partCost { return KeyCuts(whole: tile) }
+        return KeyCuts(tile, parts: Int(min((keys / partCost).rounded(.up), Float(tile.keyCount))), traits)
+    }
+}
+
+/// When workers that take items from a queue are free, in whole ticks: each pass of the hand is a counting sort.
+private struct Clock {
+    /// Ticks of the mean load.
+    static let resolution = 1024
+
+    /// How many workers are free at each tick. Later than this no worker is free before all items are taken, or hardly.
+    private var free = [Int32](repeating: 0, count: 4 * resolution)
+    private var now = 0
+    /// When the last item ends.
+    private(set) var end = 0
+
+    init(workers: Int) { free[0] = Int32(workers) }
+
+    /// Runs `count` items of `cost` ticks.
+    mutating func run(_ count: Int, cost: Float) {
+        let ticks = max(Int(min(cost, Float(free.count)).rounded()), 1)
+        var left = count
+        while left > 0 {
+            while now < free.count, free[now] == 0 { now += 1 }
+            if now == free.count {
+                end = .max
+                return
+            }
+            let taken = min(left, Int(free[now]))
+            free[now] -= Int32(taken)
+            left -= taken
+            end = max(end, now + ticks)
+            if now + ticks < free.count { free[now + ticks] += Int32(taken) }
+        }
+    }
+}

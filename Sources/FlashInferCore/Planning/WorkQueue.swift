@@ -1,0 +1,135 @@
+/// One tile's queue: its row tiles in the order in which thread blocks take them.
+///
+/// Two things are wanted of the order. Items in flight together should share keys, so that the processors' common cache serves
+/// them: so the (request, head) pairs are taken in sections, each with no more keys than that cache holds. And the launch should
+/// end evenly: so within a section the longest items come first (LPT, Graham 1969), the requests with the longest items come
+/// first, and the last section is two rounds long or more, so that there are short items enough to level what the long ones
+/// leave ragged.
+struct WorkQueue {
+    /// A row tile for some steps of heads, one after another.
+    struct Entry {
+        var rowTile: Int
+        var steps: Range<Int>
+        /// Cost of the item of one step.
+        var cost: Float
+    }
+
+    private(set) var entries: [Entry] = []
+    /// Items, uncut.
+    private(set) var count = 0
+    let heads: HeadSteps
+
+    init(_ survey: Survey, _ traits: KernelTraits, tile: Int, _ workers: Int) {
+        heads = survey.heads[tile]
+        var requests = Self.requests(survey, tile, heads)
+        if requests.isEmpty { return }
+        requests.sort {
+            $0.longest > $1.longest || ($0.longest == $1.longest && $0.rowTiles.lowerBound < $1.rowTiles.lowerBound)
+        }
+        count = requests.reduce(0) { $0 + $1.rowTiles.count } * heads.count
+        entries.reserveCapacity(count / heads.count + requests.count)
+        // Pairs are numbered request by request, and step by step within a request.
+        let pairs = requests.count * heads.count
+        let lastSection = firstPair(ofLast: Self.lastRounds * workers, requests)
+        var start = 0
+        while start < pairs {
+            let fitting = sectionEnd(start, requests, traits.cachedKeys)
+            let end = fitting >= pairs || start >= lastSection ? pairs : min(fitting, lastSection)
+            appendSection(start..<end, requests, survey)
+            start = end
+        }
+    }
+
+    /// Items for each worker that the last section has at least.
+    private static let lastRounds = 3
+
+    private struct Request {
+        /// Its row tiles in the survey.
+        var rowTiles: Range<Int>
+        /// Keys of one step's heads, all together.
+        var keys: Int
+        /// Cost of its longest item.
+        var longest: Float
+    }
+
+    private static func requests(_ survey: Survey, _ tile: Int, _ heads: HeadSteps) -> [Request] {
+        var requests: [Request] = []
+        let tiles = survey.queued
+        var first = 0
+        while first < tiles.count {
+            var (end, last, start, longest) = (first, Int32(0), Int32.max, Float(0))
+            while end < tiles.count, tiles[end].request == tiles[first].request {
+                last = max(last, tiles[end].keyEnd)
+                start = min(start, tiles[end].keyStart)
+                longest = max(longest, tiles[end].cost(heads: heads.step))
+                end += 1
+            }
+            if tiles[first].tile == tile {
+                requests.append(
+                    Request(rowTiles: first..<end, keys: (Int(last) - Int(start)) * heads.step, longest: longest))
+            }
+            first = end
+        }
+        return requests
+    }
+
+    /// The first pair of the shortest end of the queue that has `items` items; 0 where there are not so many.
+    private func firstPair(ofLast items: Int, _ requests: [Request]) -> Int {
+        var left = items
+        for index in requests.indices.reversed() {
+            let rowTiles = requests[index].rowTiles.count
+            if rowTiles * heads.count >= left {
+                return index * heads.count + heads.count - (left + rowTiles - 1) / rowTiles
+            }
+            left -= rowTiles * heads.count
+        }
+        return 0
+    }
+
+    /// Where a section that begins with pair `start` ends: with the last pair whose keys still fit, or the first.
+    private func sectionEnd(_ start: Int, _ requests: [Request], _ cachedKeys: Int) -> Int {
+        var (end, room) = (start, cachedKeys)
+        while true {
+            let (index, step) = end.quotientAndRemainder(dividingBy: heads.count)
+            if index == requests.count { break }
+            let fitting = requests[index].keys == 0 ? heads.count : max(room, 0) / requests[index].keys
+            if fitting < heads.count - step {
+                end += fitting
+                break
+            }
+            end += heads.count - step
+            room -= (heads.count - step) * requests[index].keys
+        }
+        return max(end, start + 1)
+    }
+
+    /// Adds a section's items, longest first.
+    private mutating func appendSection(_ pairs: Range<Int>, _ requests: [Request], _ survey: Survey) {
+        let first = entries.count
+        var isOrdered = true
+        var next = pairs.lowerBound
+        while next < pairs.upperBound {
+            let (index, step) = next.quotientAndRemainder(dividingBy: heads.count)
+            let steps = step..<min(heads.count, step + pairs.upperBound - next)
+            // Under a causal mask the last rows are the longest.
+            for rowTile in requests[index].rowTiles.reversed() {
+                let cost = survey.queued[rowTile].cost(heads: heads.step)
+                if let last = entries.last, entries.count > first, last.cost < cost { isOrdered = false }
+                entries.append(Entry(rowTile: rowTile, steps: steps, cost: cost))
+            }
+            next += steps.count
+        }
+        if !isOrdered { sort(from: first) }
+    }
+
+    /// Sorts the entries from `first` on by cost, falling; equal costs stay in order.
+    private mutating func sort(from first: Int) {
+        // Positive floats order as their bit patterns do; the place breaks ties, so the order is one and stable.
+        var keys = (first..<entries.count).map { place in
+            UInt64(~entries[place].cost.bitPattern) << 32 | UInt64(place - first)
+        }
+        keys.sort()
+        let unsorted = Array(entries[first...])
+        for (place, key) in keys.enumerated() { entries[first + place] = unsorted[Int(key & 0xFFFF_FFFF)] }
+    }
+}

@@ -1,0 +1,109 @@
+package import FlashInferCore
+
+/// One point of the conformance matrix.
+package struct AttentionCase: Sendable, CustomStringConvertible {
+    /// Where keys and values lie. Strided: no row is aligned to anything, of the queries neither.
+    package enum Layout: CaseIterable, Sendable {
+        case combinedNHD, combinedHND, splitNHD, splitHND, raggedNHD, raggedHND, strided
+    }
+    /// What the variant has.
+    package enum Feature: CaseIterable, Sendable {
+        case full, causal, window, causalWindow, custom, packed, cap, alibi, ropeHalf, ropeInterleaved, ropeLlama3,
+            sinks
+        case everything, packedWindow
+    }
+
+    package var queryType = DType.float32
+    package var cacheType = DType.float32
+    /// The queries' where not given.
+    package var outputType: DType?
+    package var layout = Layout.combinedNHD
+    package var feature = Feature.causal
+    package var dimQK = 64
+    /// `dimQK` where not given.
+    package var dimVO: Int?
+    package var kvHeads = 2
+    package var group = 2
+    package var pageSize = 16
+    /// (queries, keys) of each request.
+    package var lengths = [(1, 37), (5, 80), (0, 9), (17, 100)]
+    /// Whether scales a head multiply those of the whole cache.
+    package var hasHeadScales = false
+    /// Pages of the cache; twice as many as needed where not given. Cases that take turns in the same memory give the same.
+    package var poolPages: Int?
+    package var seed: UInt64 = 1
+
+    /// A case; every argument not given is an ordinary one.
+    package init(
+        queryType: DType = .float32, cacheType: DType = .float32, outputType: DType? = nil,
+        layout: Layout = .combinedNHD, feature: Feature = .causal, dimQK: Int = 64, dimVO: Int? = nil,
+        kvHeads: Int = 2, group: Int = 2, pageSize: Int = 16,
+        lengths: [(Int, Int)] = [(1, 37), (5, 80), (0, 9), (17, 100)], hasHeadScales: Bool = false,
+        poolPages: Int? = nil, seed: UInt64 = 1
+    ) {
+        self.queryType = queryType
+        self.cacheType = cacheType
+        self.outputType = outputType
+        self.layout = layout
+        self.feature = feature
+        self.dimQK = dimQK
+        self.dimVO = dimVO
+        self.kvHeads = kvHeads
+        self.group = group
+        self.pageSize = pageSize
+        self.lengths = lengths
+        self.hasHeadScales = hasHeadScales
+        self.poolPages = poolPages
+        self.seed = seed
+    }
+
+    /// The text shown to people, all that makes the case again.
+    package var description: String {
+        "q \(queryType) kv \(cacheType) o \(outputType ?? queryType) \(layout) \(feature) D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
+            + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "") seed \(seed)"
+    }
+
+    /// What the feature stands for.
+    package var variant: AttentionVariant {
+        switch feature {
+        case .full: AttentionVariant()
+        case .causal: .causal
+        case .window: AttentionVariant(windowLeft: 20)
+        case .causalWindow: AttentionVariant(mask: .causal, windowLeft: 7, scale: 0.2)
+        case .custom: AttentionVariant(mask: .custom)
+        case .packed: AttentionVariant(mask: .customPacked)
+        case .packedWindow: AttentionVariant(mask: .customPacked, windowLeft: 30)
+        case .cap: AttentionVariant(mask: .causal, logitsSoftCap: 1.5)
+        case .alibi: AttentionVariant(mask: .causal, positionEncoding: .alibi)
+        case .ropeHalf: AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters()))
+        case .ropeInterleaved:
+            AttentionVariant(
+                positionEncoding: .rope(
+                    RoPEParameters(theta: 500, rotaryDim: 8, pairing: .interleaved, scaling: .linear(factor: 2))))
+        case .ropeLlama3:
+            AttentionVariant(
+                mask: .causal,
+                positionEncoding: .rope(
+                    RoPEParameters(
+                        theta: 500_000,
+                        scaling: .llama3(
+                            factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192))))
+        case .sinks: AttentionVariant(mask: .causal, hasSinks: true)
+        case .everything:
+            AttentionVariant(
+                mask: .customPacked, windowLeft: 40, logitsSoftCap: 3, scale: 0.3,
+                positionEncoding: .rope(RoPEParameters(theta: 1000)), hasSinks: true)
+        }
+    }
+
+    /// The heads.
+    package var shape: AttentionShape {
+        get throws {
+            try AttentionShape(
+                queryHeads: kvHeads * group, kvHeads: kvHeads, headDimQK: dimQK, headDimVO: dimVO)
+        }
+    }
+
+    /// Whether keys and values are rows of a ragged tensor.
+    package var isRagged: Bool { layout == .raggedNHD || layout == .raggedHND }
+}

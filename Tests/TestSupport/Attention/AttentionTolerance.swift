@@ -1,0 +1,82 @@
+package import FlashInferCore
+
+/// What a run gives, as float64.
+package struct AttentionResult: Equatable {
+    /// `[tokens, heads, headDimVO]`
+    package var output: [Double]
+    /// `[tokens, heads]`, base 2.
+    package var logSumExp: [Double]
+
+    /// A result.
+    package init(output: [Double], logSumExp: [Double]) {
+        (self.output, self.logSumExp) = (output, logSumExp)
+    }
+}
+
+/// How far a kernel may be from the oracle, from the formats that it works in.
+///
+/// Each weight of a row carries a relative error: its rounding to the type in which it meets the values, and its score's error,
+/// which for scores of magnitude below 2^5 is 2^5 · 2^−24 · a few in float32. An output is off by at most that times Σ w|v|, plus
+/// its own rounding; twice that is allowed. Weights in float16 lose what is below 2^−24 besides. Rotated queries and keys are
+/// rounded to the type of the products once more: each of the D terms of a score is off by 2^−9 of itself at random (2^−12 for
+/// float16), a score by scale · √D · 2^−9, and of a million scores the worst by five times that, hence 2^−6.
+package struct AttentionTolerance: Sendable {
+    /// The type that weights, and rotated queries and keys, are rounded to before a product.
+    package var products: DType
+
+    /// Tolerances of kernels whose products take `products`: bfloat16 and float16 on tensor cores, float32 elsewhere.
+    package init(products: DType) { self.products = products }
+
+    /// The worst disagreement in words; `nil` where all is within what is allowed.
+    package func mismatch(
+        _ found: AttentionResult, _ expected: AttentionOracle.Result, _ problem: AttentionProblem
+    ) -> String? {
+        guard found.output.count == expected.output.count, found.logSumExp.count == expected.logSumExp.count else {
+            return "\(found.output.count) elements, expected \(expected.output.count)"
+        }
+        let width = problem.shape.headDimVO
+        let rounding = problem.outputType == .float32 ? 0x1p-24 : problem.outputType == .float16 ? 0x1p-11 : 0x1p-8
+        var (worst, excess) = ("", 1.0)
+        func note(_ error: Double, _ limit: Double, _ text: @autoclosure () -> String) {
+            // NaN is worse than anything.
+            let ratio = error.isNaN ? .infinity : error / limit
+            if ratio > excess || (worst.isEmpty && !(ratio <= 1)) { (worst, excess) = (text(), ratio) }
+        }
+        for (index, value) in expected.output.enumerated() {
+            let weight = weightError + scoreError(problem, expected.largestScore[index / width])
+            let limit =
+                2 * (weight * expected.magnitude[index] + lost * expected.spread[index] + rounding * abs(value)) + 1e-7
+            note(
+                abs(found.output[index] - value), limit,
+                "output[\(place(index / width, problem)), d \(index % width)] is \(found.output[index]), "
+                    + "expected \(value) ± \(limit)")
+        }
+        for (index, value) in expected.logSumExp.enumerated() {
+            let limit = 2 * (scoreError(problem, expected.largestScore[index]) + 0x1p-22 * abs(value))
+            let lse = found.logSumExp[index]
+            let error = value == -.infinity ? (lse == value ? 0 : .infinity) : abs(lse - value)
+            note(error, limit, "lse[\(place(index, problem))] is \(lse), expected \(value) ± \(limit)")
+        }
+        return worst.isEmpty ? nil : "\(worst) (\(excess) times what is allowed)"
+    }
+
+    /// A row in words, so that a report says which request, query and head failed.
+    private func place(_ row: Int, _ problem: AttentionProblem) -> String {
+        let (token, head) = row.quotientAndRemainder(dividingBy: problem.shape.queryHeads)
+        let starts = problem.geometry.queryIndptr
+        let request = (starts.lastIndex { Int($0) <= token } ?? 0)
+        return "request \(request), query \(token - Int(starts[request])), head \(head)"
+    }
+
+    private var weightError: Double { products == .float32 ? 0x1p-22 : products == .float16 ? 0x1p-12 : 0x1p-9 }
+
+    private var lost: Double { products == .float16 ? 0x1p-25 : 0 }
+
+    private func scoreError(_ problem: AttentionProblem, _ largest: Double) -> Double {
+        let single = max(0x1p-16, 0x1p-21 * largest)
+        guard case .rope = problem.variant.positionEncoding, products != .float32 else { return single }
+        let width = Double(problem.shape.headDimQK).squareRoot()
+        let scale = problem.variant.scale.map { Double(abs($0)) } ?? 1 / width
+        return max(1, scale * width) * (products == .float16 ? 0x1p-9 : 0x1p-6)
+    }
+}
