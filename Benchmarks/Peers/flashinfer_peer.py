@@ -275,8 +275,8 @@ def ceilings():
     source = torch.randn(1 << 30, dtype=torch.bfloat16, device="cuda")
     target = torch.empty_like(source)
     copy = timed(lambda i: target.copy_(source), 1, 7)
-    integers = source.view(torch.int32)
-    read = timed(lambda i: torch.sum(integers), 1, 7)
+    floats = source.view(torch.float32)
+    read = timed(lambda i: torch.sum(floats), 1, 7)
     count = source.numel() * 2
     a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda") for _ in range(2))
     c = torch.empty_like(a)
