@@ -83,7 +83,7 @@ struct Block {
             first.note(finder, item.key, places[0]);
             __syncthreads();
         }
-#pragma unroll
+#pragma unroll 1
         for (int stage = 0; stage < stages - 1; ++stage) load(item, stage, stage);
     }
 

@@ -90,6 +90,9 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     using OutputRows = Rows<padded_vo, 2>;
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
+    // A thread's rows are a multiple of eight apart, so the places of its elements differ by constants.
+    const uint32 first = is_narrow ? staged + OutputRows::offset(lane / 4, lane % 4 / 2) + lane % 2 * 8
+                                   : staged + OutputRows::offset(lane / 4, 0) + lane % 4 * 4;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -107,12 +110,12 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
                 const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
                 if constexpr (is_narrow) {
                     // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
-                    store_shared(staged + OutputRows::offset(row - warp_row, n + lane % 4 / 2) + lane % 2 * 8,
+                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n),
                                  make_uint2(pack<type>(x[2 * h] * factor, y[2 * h] * factor),
                                             pack<type>(x[2 * h + 1] * factor, y[2 * h + 1] * factor)));
                 } else {
-                    store_shared(staged + OutputRows::offset(row - warp_row, n) + lane % 4 * 4, pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
-                    store_shared(staged + OutputRows::offset(row - warp_row, n + 1) + lane % 4 * 4, pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
+                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n), pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
+                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n + 1), pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
                 }
             }
         }
@@ -122,7 +125,8 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     const int own = warp_row + min(lane, warp_rows - 1), query = item.query(p, own);
     const uint64 address = p.output + 2 * ((item.first_query + query) * p.output_token
                                            + item.query_head(p, own, query) * p.output_head + blockIdx.y * slice_vo);
-#pragma unroll
+    // Four rows under way hide what a store waits for; more is more to compile.
+#pragma unroll 4
     for (int turn = 0; turn < warp_rows * chunks / warp_size; ++turn) {
         const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
         const uint64 to = of_row(address, row);
@@ -225,15 +229,18 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const float *lses = pointer<const float>(p.partial_lse) + first;
     const int lane = threadIdx.x % warp_size;
+#pragma unroll 1
     for (int row = threadIdx.x / warp_size; row < count; row += warps) {
         // A lane has every 32nd part; the first of them stays in a register.
         const float first_lse = lane < parts ? __ldcg(lses + lane * stride + row) : negative_infinity();
         float maximum = first_lse;
+#pragma unroll 1
         for (int part = lane + warp_size; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
         const float base = reference(maximum, 1);
         float sum = exp2f(first_lse - base);
+#pragma unroll 1
         for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);

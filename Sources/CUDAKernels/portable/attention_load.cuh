@@ -164,7 +164,7 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
         // Rows past the tile's get zeros, from an address that is there.
         const int own = first + lane % own_rows;
         const uint64 address = reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
-#pragma unroll
+#pragma unroll 4
         for (int turn = 0; turn < ceil_div(own_rows * chunks, warp_size); ++turn) {
             const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
             const uint64 from = of_row(address, row % warp_size);
