@@ -49,6 +49,10 @@ FI_DEVICE void read_item(const fi_attention_params &p, int index, Item &item) {
             reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
 }
 
+/// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
+/// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
+constexpr bool loads_first = !FI_QUEUE;
+
 /// A block at work on an item.
 struct Block {
     const fi_attention_params &p;
@@ -83,8 +87,20 @@ struct Block {
             first.note(finder, item.key, places[0]);
             __syncthreads();
         }
+        if constexpr (!loads_first) {
 #pragma unroll 1
-        for (int stage = 0; stage < stages - 1; ++stage) load(item, stage, stage);
+            for (int stage = 0; stage < stages - 1; ++stage) load(item, stage, stage);
+        }
+    }
+    /// Waits for what `begin` asked for; for all threads.
+    __device__ __forceinline__ void await_first(const Item &item, Queries &queries) const {
+        copy_wait<stages - 2>();
+        __syncthreads();
+        if constexpr (rope != Rope::none) {
+            turn_queries(p, item, base + Shared::queries);
+            __syncthreads();
+        }
+        queries.keep();
     }
 
     /// What the softmax multiplies scores by, and what they are multiplied by before.
@@ -105,23 +121,25 @@ struct Block {
         PlaceFinder ahead;
         state.clear();
 
-        copy_wait<stages - 2>();
-        __syncthreads();
-        if constexpr (rope != Rope::none) {
-            turn_queries(p, item, base + Shared::queries);
-            __syncthreads();
-        }
         Queries queries(base + Shared::queries, warp_row);
-        queries.keep();
+        if constexpr (!loads_first) await_first(item, queries);
         int stage = 0;
-        for (int tile = 0; tile < tiles; ++tile) {
+#pragma unroll 1
+        for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
+            const int next_stage = stage == 0 ? stages - 1 : stage - 1;
+            if constexpr (loads_first) {
+                load(item, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
+                if (tile < 0) {
+                    if (tile == -1) await_first(item, queries);
+                    continue;
+                }
+            }
             if constexpr (FI_QUEUE) {
                 // As late as hides it: what is claimed early waits for this block while others have nothing left.
                 if (tile == max(tiles - 4, 0)) queue->claim();
                 if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
             }
-            load(item, stage == 0 ? stages - 1 : stage - 1, tile + stages - 1);
             // Where the keys of the next stages lie: asked for now, noted after the products.
             const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
             const int next_places = (tile + place_stages) * keys;
@@ -136,6 +154,8 @@ struct Block {
             }
             float s[row_tiles][key_tiles][4];
             multiply_keys(s, queries, key_stage, warp_n * warp_keys);
+            // After the products: addresses are computed while the tensor cores end.
+            if constexpr (!loads_first) load(item, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
             multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
 

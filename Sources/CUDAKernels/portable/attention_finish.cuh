@@ -7,9 +7,12 @@
 struct RowEnd { float lse, factor; };
 
 /// Ends a row with `maximum` (scaled) and `sum`; a row that saw nothing has output 0 and LSE -infinity.
+///
+/// The approximations are within 2^-22: sums are far from the ends of the range, and what would handle those is a tenth of the kernel's
+/// text.
 FI_DEVICE RowEnd end_row(float maximum, float sum) {
     if (!(sum > 0)) return {negative_infinity(), sum == 0 ? 0 : sum};
-    return {maximum + log2f(sum), 1 / sum};
+    return {maximum + log2_approximate(sum), __fdividef(1, sum)};
 }
 
 /// Adds a sink to the sum of a whole row: a score with no value.
@@ -18,8 +21,8 @@ FI_DEVICE RowEnd with_sink(RowEnd row, const fi_attention_params &p, int head) {
     const float sink = pointer<const float>(p.sinks)[head] * log2_e;
     const float top = fmaxf(row.lse, sink);
     if (top == negative_infinity()) return row;
-    const float lse = top + log2f(exp2f(row.lse - top) + exp2f(sink - top));
-    return {lse, row.factor * exp2f(row.lse - lse)};
+    const float lse = top + log2_approximate(exp2_approximate(row.lse - top) + exp2_approximate(sink - top));
+    return {lse, row.factor * exp2_approximate(row.lse - lse)};
 }
 
 /// Four neighbouring elements of the output from element `at` on, `count` of them if unaligned or at the end of a row.
@@ -72,7 +75,7 @@ FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
 }
 
 /// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
-FI_DEVICE float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
+static __device__ __noinline__ float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
     const int query = item.query(p, row), head = item.query_head(p, row, query);
     const int64 token = item.first_query + query;
     end = with_sink(end, p, head);
@@ -98,7 +101,7 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int row = warp_row + m * 16 + h * 8 + lane / 4;
-            RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
+            RowEnd end = end_row(state.maximum[m][h] * scale, state.sum[m][2 * h]);
             if (row >= item.row_count) continue;
             const int query = item.query(p, row), head = item.query_head(p, row, query);
             end = with_sink(end, p, head);
@@ -149,7 +152,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
-            const float sum = quad_sum(state.sum[m][h]);
+            const float sum = state.sum[m][2 * h];
             if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
             float *to = outputs + row * Shared::meeting_stride;
 #pragma unroll
@@ -175,7 +178,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
 #pragma unroll
         for (int w = 0; w < warps_n; ++w) {
             const float2 end = ends[w * rows + row];
-            weights[w] = end.x == negative_infinity() ? 0 : exp2f(end.x - maximum);
+            weights[w] = end.x == negative_infinity() ? 0 : exp2_approximate(end.x - maximum);
             sum += end.y * weights[w];
         }
         const RowEnd end = end_row(maximum, sum);
@@ -239,9 +242,9 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
         const float base = reference(maximum, 1);
-        float sum = exp2f(first_lse - base);
+        float sum = exp2_approximate(first_lse - base);
 #pragma unroll 1
-        for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2f(__ldcg(lses + part * stride + row) - base);
+        for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2_approximate(__ldcg(lses + part * stride + row) - base);
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         if (lane == 0) {
@@ -257,7 +260,7 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         float4 v = make_float4(0, 0, 0, 0);
 #pragma unroll 8
         for (int part = 0; part < parts; ++part) {
-            const float weight = exp2f(__ldcg(lses + part * stride + row) - ends[row].x);
+            const float weight = exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x);
             const float *from = outputs + static_cast<int64>(part * stride + row) * dim_vo + d;
             float4 x = make_float4(0, 0, 0, 0);
             if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
