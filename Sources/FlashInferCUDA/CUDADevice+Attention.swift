@@ -15,7 +15,9 @@ extension CUDADevice {
 
     /// Copies a plan to its workspace.
     public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {
-        _ = try prepared(plan, capacity: capacity, in: workspace)
+        _ = try queue.gate.inside { () throws(FlashInferError) in
+            try prepared(plan, capacity: capacity, in: workspace)
+        }
     }
 
     /// Launches each tile's kernel over the plan's items.
@@ -42,7 +44,7 @@ extension CUDADevice {
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
             let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing, processors: limits.processors)
-            try launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+            try queue.launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
         }
     }
 
@@ -108,7 +110,7 @@ extension CUDADevice {
         }
         let start = layout.items
         let byteCount = layout.blockIndices + geometry.blocks.indices.count * 4 - start
-        try staging(byteCount: byteCount, to: workspace.address + UInt(start)) { bytes in
+        try queue.stage(byteCount: byteCount, to: workspace.address + UInt(start)) { bytes in
             func put<Element: BitwiseCopyable>(_ elements: [Element], at offset: Int) {
                 elements.withUnsafeBytes { source in
                     guard let from = source.baseAddress, let to = bytes.baseAddress else { return }

@@ -3,6 +3,11 @@ public import FlashInferCore
 extension CUDADevice {
     /// Enqueues an operation.
     public func execute(_ operation: Operation) throws(FlashInferError) {
+        try queue.gate.inside { () throws(FlashInferError) in try enqueue(operation) }
+    }
+
+    /// Enqueues an operation, or a part of one, from inside the queue's gate.
+    func enqueue(_ operation: Operation) throws(FlashInferError) {
         switch operation {
         case .attention(let operation): try execute(operation)
         case .mergeStates(let operation): try execute(operation)

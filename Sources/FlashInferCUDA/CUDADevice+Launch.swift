@@ -29,7 +29,7 @@ extension CUDADevice {
     package func launch<P: BitwiseCopyable>(
         _ kernel: CUDAFunction, grid: (Int, Int, Int), _ params: P
     ) throws(FlashInferError) {
-        try queue.launch(kernel, grid: grid, params)
+        try queue.gate.inside { () throws(FlashInferError) in try queue.launch(kernel, grid: grid, params) }
     }
 
     /// Lets `fill` write `byteCount` bytes of pinned memory (of undefined content) and enqueues their copy to device memory.
@@ -40,7 +40,9 @@ extension CUDADevice {
     package func staging(
         byteCount: Int, to address: UInt, _ fill: (UnsafeMutableRawBufferPointer) -> Void
     ) throws(FlashInferError) {
-        try queue.stage(byteCount: byteCount, to: address, fill)
+        try queue.gate.inside { () throws(FlashInferError) in
+            try queue.stage(byteCount: byteCount, to: address, fill)
+        }
     }
 }
 

@@ -71,7 +71,8 @@ public final class CUDADevice: Device {
 
     /// Memory from a stream-ordered pool, aligned to 256 bytes.
     public func allocate(byteCount: Int) throws(FlashInferError) -> MemoryRegion {
-        MemoryRegion(address: try queue.allocate(byteCount: byteCount), byteCount: byteCount, device: id)
+        let address = try queue.gate.inside { () throws(FlashInferError) in try queue.allocate(byteCount: byteCount) }
+        return MemoryRegion(address: address, byteCount: byteCount, device: id)
     }
 
     /// Frees memory once the work enqueued before has ended. While a graph is captured, after the capture.
@@ -83,7 +84,7 @@ public final class CUDADevice: Device {
     /// Copies through pinned memory, in order with the work enqueued; `source` may be changed at once.
     public func upload(_ source: UnsafeRawBufferPointer, to destination: MemoryRegion) throws(FlashInferError) {
         precondition(source.count == destination.byteCount, "an upload's sizes are equal")
-        try queue.upload(source, to: destination.address)
+        try queue.gate.inside { () throws(FlashInferError) in try queue.upload(source, to: destination.address) }
     }
 
     /// Copies, and waits for the copy.
@@ -91,22 +92,27 @@ public final class CUDADevice: Device {
         _ source: MemoryRegion, to destination: UnsafeMutableRawBufferPointer
     ) throws(FlashInferError) {
         precondition(source.byteCount == destination.count, "a download's sizes are equal")
-        try queue.download(source.address, to: destination)
+        try queue.gate.inside { () throws(FlashInferError) in try queue.download(source.address, to: destination) }
     }
 
     /// Sets every byte, in order with the work enqueued.
     public func fill(_ region: MemoryRegion, with byte: UInt8) throws(FlashInferError) {
-        try queue.fill(region.address, byteCount: region.byteCount, with: byte)
+        try queue.gate.inside { () throws(FlashInferError) in
+            try queue.fill(region.address, byteCount: region.byteCount, with: byte)
+        }
     }
 
     /// Waits for all work enqueued before.
-    public func synchronize() throws(FlashInferError) { try queue.synchronize() }
+    public func synchronize() throws(FlashInferError) {
+        try queue.gate.inside { () throws(FlashInferError) in try queue.synchronize() }
+    }
 
     /// Records what `body` executes on this thread as a CUDA graph.
     ///
     /// `body` runs once, on the host; its launches are recorded and not run. Memory freed meanwhile is freed after the capture; to
-    /// allocate, copy from or to the host, or wait is an error while capturing, and so is a capture within a capture. Other threads
-    /// must not use this device meanwhile. Kernels may be compiled and loaded meanwhile; run the work once before, so that they are not.
+    /// allocate, copy from or to the host, or wait is an error while capturing, and so is a capture within a capture. Other threads'
+    /// calls of this device wait until the capture has ended, so `body` must not wait for them. Kernels may be compiled and loaded
+    /// meanwhile; run the work once before, so that they are not.
     public func capture(
         _ body: () throws(FlashInferError) -> Void
     ) throws(FlashInferError) -> (any DeviceGraph)? {

@@ -1,9 +1,11 @@
 package import CCUDA
 package import FlashInferCore
+internal import Synchronization
 
 /// Recorded work, ready to run again and again on the queue it was recorded on.
 package final class CUDAGraph: DeviceGraph {
-    private let executable: Executable
+    /// Locked, as the driver lets one thread at a time launch an executable.
+    private let executable: Mutex<Executable>
     private let queue: CUDAQueue
     private let owner: (any AnyObject & Sendable)?
 
@@ -29,13 +31,20 @@ package final class CUDAGraph: DeviceGraph {
     package init(
         _ graph: fi_cu_graph, on queue: CUDAQueue, keeping owner: (any AnyObject & Sendable)?
     ) throws(FlashInferError) {
-        executable = try Executable(graph, in: queue.context)
+        executable = Mutex(try Executable(graph, in: queue.context))
         self.queue = queue
         self.owner = owner
     }
 
     /// Enqueues all of the work: one call of the driver, whatever the number of kernels.
+    ///
+    /// Any thread may call; while another one captures on the same device, it waits.
     package func replay() throws(FlashInferError) {
-        try queue.context.call("cuGraphLaunch") { $0.cuGraphLaunch(executable.handle, queue.stream.handle) }
+        try queue.gate.inside { () throws(FlashInferError) in
+            try executable.withLock { (executable) throws(FlashInferError) in
+                let handle = executable.handle
+                try queue.context.call("cuGraphLaunch") { $0.cuGraphLaunch(handle, queue.stream.handle) }
+            }
+        }
     }
 }

@@ -12,8 +12,9 @@ package final class CUDAQueue: Sendable {
     package let stream: CUDAStream
     /// Where allocations come from.
     package let pool: MemoryPool
+    /// Who enqueues: the device's calls enter it, and what they call here does not.
+    package let gate = CaptureGate()
     private let ring: StagingRing
-    private let capturing = Atomic(false)
     /// What was freed while a graph was recorded: a free on the stream would have become part of the graph.
     private let freedWhileCapturing = Mutex<[UInt]>([])
 
@@ -29,10 +30,11 @@ package final class CUDAQueue: Sendable {
         ring = StagingRing(context: context)
     }
 
-    /// Whether work enqueued now is recorded instead of run: by ``capture(_:)``, or by the owner of a borrowed stream.
-    package var isCapturing: Bool {
-        capturing.load(ordering: .relaxed) || (stream.isBorrowed && stream.isCapturing)
-    }
+    deinit { freeDeferred() }
+
+    /// Whether work that this thread enqueues now is recorded instead of run: by ``capture(_:)``, or by the owner of a borrowed
+    /// stream.
+    package var isCapturing: Bool { gate.isMine || (stream.isBorrowed && stream.isCapturing) }
 
     private func refuseWhileCapturing(_ what: String) throws(FlashInferError) {
         guard isCapturing else { return }
@@ -47,14 +49,19 @@ package final class CUDAQueue: Sendable {
         return try pool.allocate(byteCount: byteCount, stream: stream.handle)
     }
 
-    /// Frees once the work enqueued before has ended; while a graph is captured, after the capture.
+    /// Frees once the work enqueued before has ended; while a graph is captured, by whatever thread, after the capture.
+    ///
+    /// Never waits, so buffers may go away anywhere.
     package func free(_ address: UInt) {
-        if isCapturing {
-            freedWhileCapturing.withLock { $0.append(address) }
-        } else {
-            freeDeferred()
-            pool.free(address, stream: stream.handle)
+        let isFreed = gate.insideIfOpen {
+            if stream.isBorrowed && stream.isCapturing {
+                freedWhileCapturing.withLock { $0.append(address) }
+            } else {
+                freeDeferred()
+                pool.free(address, stream: stream.handle)
+            }
         }
+        if !isFreed { freedWhileCapturing.withLock { $0.append(address) } }
     }
 
     private func freeDeferred() {
@@ -115,21 +122,25 @@ package final class CUDAQueue: Sendable {
 
     // MARK: Graphs
 
-    /// Records what `body` enqueues on this thread, without running it.
+    /// Records what `body` enqueues on this thread, without running it; other threads' calls of the device wait meanwhile.
     ///
     /// - Parameter owner: what the graph keeps alive: whoever owns the kernels that it launches.
     package func capture(
         keeping owner: (any AnyObject & Sendable)? = nil, _ body: () throws(FlashInferError) -> Void
     ) throws(FlashInferError) -> CUDAGraph {
         try refuseWhileCapturing("capturing a graph")
+        return try gate.alone { () throws(FlashInferError) in try record(keeping: owner, body) }
+    }
+
+    private func record(
+        keeping owner: (any AnyObject & Sendable)?, _ body: () throws(FlashInferError) -> Void
+    ) throws(FlashInferError) -> CUDAGraph {
         // Thread-local: other threads of the process may allocate and load at the same time.
         try context.call("cuStreamBeginCapture") {
             $0.cuStreamBeginCapture(stream.handle, Int32(FI_CU_CAPTURE_THREAD_LOCAL))
         }
-        capturing.store(true, ordering: .relaxed)
         var failure: FlashInferError?
         do throws(FlashInferError) { try body() } catch { failure = error }
-        capturing.store(false, ordering: .relaxed)
         var graph: fi_cu_graph = 0
         let status = context.status { $0.cuStreamEndCapture(stream.handle, &graph) }
         defer {

@@ -35,14 +35,17 @@ extension CUDADevice {
     /// Finds out now whether matrix products can be had, which the first weights find out else.
     ///
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` that says what to install where cuBLASLt is absent.
-    public func requireProducts() throws(FlashInferError) { _ = try products() }
+    public func requireProducts() throws(FlashInferError) {
+        // The first time allocates.
+        _ = try queue.gate.inside { () throws(FlashInferError) in try products() }
+    }
 
     /// Dequantises weights to float16 (bfloat16 where the file has that, or a weight is past 65,504) and puts them on the GPU.
     ///
     /// - Throws: ``FlashInferError`` where parts disagree, cuBLASLt is absent, or memory is short.
     public func makeWeights(_ parts: [WeightRows]) throws(FlashInferError) -> any DeviceWeights {
         // Absent, it is missed here and not in the middle of a step.
-        _ = try products()
+        try requireProducts()
         return try CUDAWeights(parts, on: self)
     }
 
@@ -53,17 +56,24 @@ extension CUDADevice {
                 "weights", found: "of \(operation.weights.device)", expected: "made by this device's makeWeights")
         }
         let products = try products()
-        var input = operation.input
+        let input = operation.input
         let rows = input.shape[0]
         if rows == 0 { return }
         let isAligned =
             input.address % 16 == 0
             && (rows == 1 || (input.strides[0] % 8 == 0 && input.strides[0] >= input.shape[1]))
-        if input.dtype != weights.inputType || !isAligned {
-            let converted = try products.scratch(weights.inputType, rows, weights.columns)
-            try execute(.convert(ConvertOperation(input: input, output: converted)))
-            input = converted
+        if input.dtype == weights.inputType && isAligned {
+            return try multiply(input, weights, operation, products)
         }
+        try products.withScratch(weights.inputType, rows, weights.columns) { (converted) throws(FlashInferError) in
+            try enqueue(.convert(ConvertOperation(input: input, output: converted)))
+            try multiply(converted, weights, operation, products)
+        }
+    }
+
+    private func multiply(
+        _ input: TensorView, _ weights: CUDAWeights, _ operation: LinearOperation, _ products: CUDALinear
+    ) throws(FlashInferError) {
         let (output, bias) = (operation.output, operation.bias)
         if try products.multiply(input, weights, into: output, bias: bias, accumulates: operation.accumulates) {
             return
@@ -73,6 +83,6 @@ extension CUDADevice {
         let everyRow = try TensorView(
             bias.region, byteOffset: bias.byteOffset, dtype: .float32, shape: output.shape, strides: [0, 1],
             name: "linear bias")
-        try execute(.add(AddOperation(first: output, second: everyRow, output: output)))
+        try enqueue(.add(AddOperation(first: output, second: everyRow, output: output)))
     }
 }

@@ -16,6 +16,8 @@ package final class CUDALinear: Sendable {
     private let handle: fi_cublas_handle
     private let workspace: CUDABuffer
     private let state = Mutex(State())
+    /// Held from a conversion to the product that reads it, so that no other thread's conversion comes between.
+    private let scratchTurn = Mutex(())
 
     /// Room for split-K's partial sums: what NVIDIA advises for Hopper.
     private static let workspaceByteCount = 32 << 20
@@ -65,6 +67,13 @@ package final class CUDALinear: Sendable {
         }
         return try TensorView(
             region, dtype: type, shape: [rows, columns], strides: [stride, 1], name: "linear scratch")
+    }
+
+    /// Calls `body` with ``scratch(_:_:_:)``, which is its own until it returns: it enqueues what writes and what reads it.
+    func withScratch(
+        _ type: DType, _ rows: Int, _ columns: Int, _ body: (TensorView) throws(FlashInferError) -> Void
+    ) throws(FlashInferError) {
+        try scratchTurn.withLock { (_) throws(FlashInferError) in try body(scratch(type, rows, columns)) }
     }
 
     /// Enqueues `output (+)= input · weightsᵀ (+ bias)`.

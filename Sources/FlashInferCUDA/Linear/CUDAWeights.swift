@@ -62,8 +62,10 @@ package final class CUDAWeights: DeviceWeights {
                 let count = min(rowsPerPiece, part.rows - start)
                 let address = view.address + UInt((first + start) * rowByteCount)
                 var fits = true
-                try queue.stage(byteCount: count * rowByteCount, to: address) { bytes in
-                    fits = round(part, start..<start + count, to: view.dtype, rowByteCount, into: bytes)
+                try queue.gate.inside { () throws(FlashInferError) in
+                    try queue.stage(byteCount: count * rowByteCount, to: address) { bytes in
+                        fits = round(part, start..<start + count, to: view.dtype, rowByteCount, into: bytes)
+                    }
                 }
                 if !fits { return false }
             }

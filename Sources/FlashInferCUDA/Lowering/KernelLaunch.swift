@@ -21,6 +21,6 @@ extension CUDADevice {
     /// Enqueues a launch; `nil` is an operation with nothing to do.
     func enqueue<Parameters>(_ launch: KernelLaunch<Parameters>?) throws(FlashInferError) {
         guard let launch else { return }
-        try self.launch(kernel(launch.spec), grid: (launch.blocks, 1, 1), launch.parameters)
+        try queue.launch(kernel(launch.spec), grid: (launch.blocks, 1, 1), launch.parameters)
     }
 }
