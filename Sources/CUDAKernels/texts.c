@@ -12,6 +12,9 @@ static const char cache_params[] = {
 static const char merge_params[] = {
 #embed "include/fi_merge_params.h"
     , 0};
+static const char rope_append_params[] = {
+#embed "include/fi_rope_append_params.h"
+    , 0};
 static const char rope_params[] = {
 #embed "include/fi_rope_params.h"
     , 0};
@@ -60,8 +63,14 @@ static const char portable_copy_pages[] = {
 static const char portable_embedding[] = {
 #embed "portable/embedding.cuh"
     , 0};
+static const char portable_gate[] = {
+#embed "portable/gate.cuh"
+    , 0};
 static const char portable_gated_activation[] = {
 #embed "portable/gated_activation.cuh"
+    , 0};
+static const char portable_gated_activation_rows[] = {
+#embed "portable/gated_activation_rows.cuh"
     , 0};
 static const char portable_log_probability[] = {
 #embed "portable/log_probability.cuh"
@@ -69,11 +78,20 @@ static const char portable_log_probability[] = {
 static const char portable_merge_states[] = {
 #embed "portable/merge_states.cuh"
     , 0};
+static const char portable_quantize[] = {
+#embed "portable/quantize.cuh"
+    , 0};
 static const char portable_rms_norm[] = {
 #embed "portable/rms_norm.cuh"
     , 0};
 static const char portable_rope[] = {
 #embed "portable/rope.cuh"
+    , 0};
+static const char portable_rope_append[] = {
+#embed "portable/rope_append.cuh"
+    , 0};
+static const char portable_rope_turn[] = {
+#embed "portable/rope_turn.cuh"
     , 0};
 static const char portable_sample[] = {
 #embed "portable/sample.cuh"
@@ -125,6 +143,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
     {"fi_cache_params.h", cache_params},
     {"fi_merge_params.h", merge_params},
+    {"fi_rope_append_params.h", rope_append_params},
     {"fi_rope_params.h", rope_params},
     {"fi_rows_params.h", rows_params},
     {"fi_sample_params.h", sample_params},
@@ -141,11 +160,16 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/convert.cuh", portable_convert},
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},
+    {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},
+    {"portable/gated_activation_rows.cuh", portable_gated_activation_rows},
     {"portable/log_probability.cuh", portable_log_probability},
     {"portable/merge_states.cuh", portable_merge_states},
+    {"portable/quantize.cuh", portable_quantize},
     {"portable/rms_norm.cuh", portable_rms_norm},
     {"portable/rope.cuh", portable_rope},
+    {"portable/rope_append.cuh", portable_rope_append},
+    {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
     {"portable/softmax.cuh", portable_softmax},
     {"primitives/argmax.cuh", primitives_argmax},

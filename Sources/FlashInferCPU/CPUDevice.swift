@@ -105,6 +105,7 @@ public final class CPUDevice: Device {
         case .logProbability(let operation): ops.execute(operation)
         case .sample(let operation): ops.execute(operation)
         case .appendKV(let operation): ops.execute(operation)
+        case .ropeAppendKV(let operation): ops.execute(operation)
         case .copyPages(let operation): ops.execute(operation)
         case .linear(let operation): try execute(operation)
         }

@@ -22,6 +22,7 @@ extension CUDADevice {
         case .logProbability(let operation): try execute(operation)
         case .sample(let operation): try execute(operation)
         case .appendKV(let operation): try execute(operation)
+        case .ropeAppendKV(let operation): try execute(operation)
         case .copyPages(let operation): try execute(operation)
         case .linear(let operation): try execute(operation)
         }

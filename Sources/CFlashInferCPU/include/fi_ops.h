@@ -30,22 +30,31 @@ typedef struct fi_rows {
     fi_dtype dtype;        ///< F32, F16 or BF16 unless the argument says otherwise
 } fi_rows;
 
+/// How an output of 8 bits is scaled before it is rounded; other outputs are not.
+typedef struct fi_quantize {
+    float factor;       ///< multiplies, where row_scales is null: one over the scale
+    float *row_scales;  ///< [rows], written: max(greatest magnitude, 1e-10) / the dtype's largest; NaN where a row has one
+} fi_quantize;
+
 /// out = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), with s = x + residual; residual becomes s.
 typedef struct fi_rms_norm_args {
     fi_rows x;            ///< [rows, width]
     fi_rows residual;     ///< [rows, width], read and written; null data: no residual
-    fi_rows out;          ///< [rows, width]; may be x
+    fi_rows out;          ///< [rows, width]; may be x; E4M3, E5M2 or I8 where it is quantised
     const void *weight;   ///< [width]
     fi_dtype weight_dtype;
     int64_t inner, width;
     float epsilon;
     float weight_offset;  ///< 0, or 1 for the Gemma form
+    fi_quantize quantize;
 } fi_rms_norm_args;
 
 /// Rotary embedding of `heads` rows per token by a table of cosines and sines.
 typedef struct fi_rope_args {
     fi_rows x;                ///< [tokens, heads, head_dim]: outer = token, inner = head
-    fi_rows out;              ///< the same shape; may be x
+    fi_rows out;              ///< the same shape, any dtype; may be x
+    const int64_t *slots;     ///< [tokens]: where head 0 of the token goes in out, in elements, negative: nowhere; null: by rows
+    const float *scale;       ///< [heads]: multiplies before an element is rounded; null: 1
     const float *cos_sin;     ///< [tokens, rotary_dim]: rotary_dim/2 cosines, then rotary_dim/2 sines
     int64_t heads, head_dim;
     int64_t rotary_dim;       ///< even, <= head_dim; elements from rotary_dim on are copied
@@ -56,9 +65,10 @@ typedef enum fi_activation { FI_SILU = 0, FI_GELU_ERF = 1, FI_GELU_TANH = 2 } fi
 
 /// out = activation(gate) * up.
 typedef struct fi_gated_args {
-    fi_rows gate, up, out;  ///< [rows, width]; out may be gate or up
+    fi_rows gate, up, out;  ///< [rows, width]; out may be gate or up; E4M3, E5M2 or I8 where it is quantised
     int64_t inner, width;
     fi_activation activation;
+    fi_quantize quantize;
 } fi_gated_args;
 
 /// What became of one row.

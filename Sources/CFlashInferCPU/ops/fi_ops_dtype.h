@@ -171,6 +171,23 @@ FI_INLINE void *row_at(const fi_rows *rows, int64_t inner, int64_t r) {
     return (char *)rows->data + offset * dtype_size(rows->dtype);
 }
 
+// MARK: scales of rows
+
+/// The greatest magnitude so far as its bits, whose order is that of the numbers, NaN above all.
+FI_INLINE vi v_magnitude_max(vi greatest, vf x) {
+    const vi bits = v_ibits(v_abs(x));
+    return bits > greatest ? bits : greatest;
+}
+
+/// The scale of a row whose greatest magnitude is among those of the lanes; a NaN stays one.
+FI_INLINE float row_scale(vi greatest, fi_dtype t) {
+    const int32_t bits = v_reduce_max_int(greatest);
+    float magnitude;
+    __builtin_memcpy(&magnitude, &bits, sizeof magnitude);
+    const float largest = t == FI_DTYPE_E4M3 ? 448.0f : t == FI_DTYPE_E5M2 ? 57344.0f : 127.0f;
+    return (magnitude < 1e-10f ? 1e-10f : magnitude) / largest;
+}
+
 /// Calls body(F32), body(BF16) or body(F16) with a constant when all dtypes agree, so that the compiler makes a loop
 /// without a switch for the usual cases, and one general loop for the mixed ones.
 #define FI_SPECIALISE(same, dtype, uniform_call, mixed_call)                       \
@@ -179,4 +196,30 @@ FI_INLINE void *row_at(const fi_rows *rows, int64_t inner, int64_t r) {
         else if ((same) && (dtype) == FI_DTYPE_BF16) { const fi_dtype T = FI_DTYPE_BF16; uniform_call; } \
         else if ((same) && (dtype) == FI_DTYPE_F16) { const fi_dtype T = FI_DTYPE_F16; uniform_call; }   \
         else { mixed_call; }                                                       \
+    } while (0)
+
+/// Runs the statements with X and Y the dtypes of input and output, as constants for the usual pairs: equal ones, and float32 to
+/// anything.
+#define FI_WITH_TYPES(tx, to, ...)                                                                            \
+    do {                                                                                                      \
+        if ((tx) == FI_DTYPE_F32) {                                                                           \
+            const fi_dtype X = FI_DTYPE_F32;                                                                  \
+            switch (to) {                                                                                     \
+            case FI_DTYPE_F32: { const fi_dtype Y = FI_DTYPE_F32; __VA_ARGS__; break; }                       \
+            case FI_DTYPE_F16: { const fi_dtype Y = FI_DTYPE_F16; __VA_ARGS__; break; }                       \
+            case FI_DTYPE_BF16: { const fi_dtype Y = FI_DTYPE_BF16; __VA_ARGS__; break; }                     \
+            case FI_DTYPE_E4M3: { const fi_dtype Y = FI_DTYPE_E4M3; __VA_ARGS__; break; }                     \
+            case FI_DTYPE_E5M2: { const fi_dtype Y = FI_DTYPE_E5M2; __VA_ARGS__; break; }                     \
+            case FI_DTYPE_I8: { const fi_dtype Y = FI_DTYPE_I8; __VA_ARGS__; break; }                         \
+            }                                                                                                 \
+        } else if ((tx) == FI_DTYPE_BF16 && (to) == FI_DTYPE_BF16) {                                          \
+            const fi_dtype X = FI_DTYPE_BF16, Y = FI_DTYPE_BF16;                                              \
+            __VA_ARGS__;                                                                                      \
+        } else if ((tx) == FI_DTYPE_F16 && (to) == FI_DTYPE_F16) {                                            \
+            const fi_dtype X = FI_DTYPE_F16, Y = FI_DTYPE_F16;                                                \
+            __VA_ARGS__;                                                                                      \
+        } else {                                                                                              \
+            const fi_dtype X = (tx), Y = (to);                                                                \
+            __VA_ARGS__;                                                                                      \
+        }                                                                                                     \
     } while (0)

@@ -45,7 +45,9 @@ FI_INLINE int v_any(vi m) { return m != 0; }
 FI_INLINE float v_reduce_add(vf x) { return x; }
 FI_INLINE float v_reduce_max(vf x) { return x; }
 FI_INLINE float v_reduce_min(vf x) { return x; }
+FI_INLINE int32_t v_reduce_max_int(vi x) { return x; }
 #else
+FI_INLINE int32_t v_reduce_max_int(vi x) { return __builtin_reduce_max(x); }
 FI_INLINE int v_any(vi m) { return __builtin_reduce_or(m) != 0; }
 
 typedef float v4f __attribute__((ext_vector_type(4)));

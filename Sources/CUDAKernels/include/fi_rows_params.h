@@ -22,6 +22,17 @@ typedef struct {
     int vectorised;
 } fi_row_tiling;
 
+/// How an output of 8 bits is scaled before it is rounded; other outputs are not.
+typedef struct {
+    /// [1], float32: the scale, or 0: one over it is `factor`.
+    unsigned long long scale;
+    /// [rows], float32, or 0: max(greatest magnitude, 1e-10) / the type's largest is written there, and is the row's scale.
+    unsigned long long row_scales;
+    float factor;
+    /// A DType.
+    int type;
+} fi_quantize;
+
 /// output = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), s = input + residual; residual becomes s.
 typedef struct {
     /// [rows, width]; residual may be absent; output may be the input.
@@ -31,8 +42,7 @@ typedef struct {
     long long width;
     unsigned int rows, inner_rows;
     float epsilon, weight_offset;
-    /// Multiplies before an output of 8 bits is rounded; 1 otherwise.
-    float output_scale;
+    fi_quantize quantize;
     /// Whether every tensor allows 16-byte accesses.
     int vectorised;
 } fi_rms_norm_params;
@@ -41,7 +51,9 @@ typedef struct {
 typedef struct {
     /// [rows, width]; output may be gate or up.
     fi_row_tensor gate, up, output;
+    /// Rows of scales of their own have a block each instead, whatever the tiling says of lanes and blocks.
     fi_row_tiling tiling;
+    fi_quantize quantize;
 } fi_gated_activation_params;
 
 /// output = alpha * first + beta * second.

@@ -3,9 +3,10 @@
 // FI_GROUP threads share a row and hold it in registers, FI_CHUNKS vectors each, so that every tensor moves once. Rows that
 // are too wide for that, or not aligned, are read twice instead.
 //
-// FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
+// FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
 
 #include "fi_rows_params.h"
+#include "portable/quantize.cuh"
 #include "primitives/element.cuh"
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
@@ -23,12 +24,22 @@ static __device__ __forceinline__ float row_sum(float value) {
     }
 }
 
+/// The greatest magnitude of a row, as bits.
+static __device__ __forceinline__ unsigned int row_magnitude(unsigned int bits) {
+    if constexpr (FI_GROUP <= 32) {
+        return fi_warp_reduce<FI_GROUP>(bits, fi_magnitude_max());
+    } else {
+        __shared__ unsigned int slots[FI_THREADS / 32];
+        return fi_block_reduce<FI_THREADS>(bits, fi_magnitude_max(), slots);
+    }
+}
+
 static __device__ __forceinline__ float row_scale(const fi_rms_norm_params &p, float squares) {
     return 1.0f / sqrtf(squares / (float)p.width + p.epsilon);
 }
 
 struct row_addresses {
-    unsigned long long input, residual, output;
+    unsigned long long input, residual, output, scale;
 };
 
 /// Chunk `chunk`'s sum of input and residual.
@@ -52,20 +63,38 @@ static __device__ __forceinline__ float squares(const float (&x)[V], float sum) 
     return sum;
 }
 
+/// The normalised elements.
 template <int V>
-static __device__ __forceinline__ void finish(
-    const fi_rms_norm_params &p, const row_addresses &row, long long index, float (&x)[V],
-    const fi_packed<FI_WEIGHT, V> &weight, float scale
+static __device__ __forceinline__ void normalise(
+    const fi_rms_norm_params &p, float (&x)[V], const fi_packed<FI_WEIGHT, V> &weight, float scale
 ) {
-    if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
     float w[V];
     fi_unpack<FI_WEIGHT, V>(weight, w);
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-        x[i] = x[i] * scale * (w[i] + p.weight_offset);
-        if (fi_size(FI_OUTPUT) == 1) x[i] *= p.output_scale;
+    for (int i = 0; i < V; i++) x[i] = x[i] * scale * (w[i] + p.weight_offset);
+}
+
+template <int V>
+static __device__ __forceinline__ void finish(
+    const fi_rms_norm_params &p, const row_addresses &row, long long index, float (&x)[V],
+    const fi_packed<FI_WEIGHT, V> &weight, float scale, float factor
+) {
+    if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
+    normalise<V>(p, x, weight, scale);
+    if constexpr (FI_OUTPUT == FI_BYTES) {
+        fi_write_bytes<V>(p.quantize.type, row.output, index, x, factor);
+    } else {
+        fi_write<FI_OUTPUT, V>(row.output, index, x);
     }
-    fi_write<FI_OUTPUT, V>(row.output, index, x);
+}
+
+/// What elements are multiplied by before they are rounded to 8 bits, where each row has a scale of its own: writes the scale.
+static __device__ __forceinline__ float own_factor(
+    const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active, unsigned int greatest
+) {
+    const float scale = fi_row_scale(p.quantize, row_magnitude(greatest));
+    if (lane == 0 && active) *(float *)row.scale = scale;
+    return __fdiv_rn(1.0f, scale);
 }
 
 /// The row in registers: at most FI_CHUNKS vectors a thread.
@@ -95,6 +124,25 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
         }
     }
     const float scale = row_scale(p, row_sum(sum));
+    float factor = 1.0f;
+    if constexpr (FI_OUTPUT == FI_BYTES) {
+        factor = fi_factor(p.quantize);
+        if (p.quantize.row_scales != 0) {
+            unsigned int greatest = 0;
+#pragma unroll
+            for (int c = 0; c < FI_CHUNKS; c++) {
+                const int chunk = c * FI_GROUP + lane;
+                if (chunk < chunks) {
+                    float x[V];
+                    add<V>(input[c], residual[c], has_residual, x);
+                    if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
+                    normalise<V>(p, x, weight[c], scale);
+                    greatest = fi_magnitude<V>(x, greatest);
+                }
+            }
+            factor = own_factor(p, row, lane, active, greatest);
+        }
+    }
 #pragma unroll
     for (int c = 0; c < FI_CHUNKS; c++) {
         const int chunk = c * FI_GROUP + lane;
@@ -102,12 +150,12 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
             float x[V];
             add<V>(input[c], residual[c], has_residual, x);
             if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
-            finish<V>(p, row, chunk * V, x, weight[c], scale);
+            finish<V>(p, row, chunk * V, x, weight[c], scale, factor);
         }
     }
 }
 
-/// The row from memory twice. Each thread reads an element before it writes it, so tensors may share memory here too.
+/// The row from memory twice, or three times where it has a scale of its own. Each thread reads an element before it writes it, so tensors may share memory here too.
 template <int V>
 static __device__ __forceinline__ void norm_streamed(
     const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active
@@ -123,17 +171,34 @@ static __device__ __forceinline__ void norm_streamed(
         sum = squares<V>(x, sum);
     }
     const float scale = row_scale(p, row_sum(sum));
+    float factor = 1.0f;
+    if constexpr (FI_OUTPUT == FI_BYTES) {
+        factor = fi_factor(p.quantize);
+        if (p.quantize.row_scales != 0) {
+            unsigned int greatest = 0;
+            for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
+                float x[V];
+                fi_packed<FI_RESIDUAL, V> residual;
+                if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
+                add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
+                normalise<V>(p, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale);
+                greatest = fi_magnitude<V>(x, greatest);
+            }
+            factor = own_factor(p, row, lane, active, greatest);
+        }
+    }
     for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
         float x[V];
         fi_packed<FI_RESIDUAL, V> residual;
         if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
         add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
-        finish<V>(p, row, index, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale);
+        finish<V>(p, row, index, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale, factor);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rms_norm(const __grid_constant__ fi_rms_norm_params p) {
-    constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT);
+    // Bytes take no part: vectors of sixteen would not fit in registers.
+    constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT);
     const unsigned int wanted = blockIdx.x * FI_ROWS_PER_BLOCK + threadIdx.x / FI_GROUP;
     const bool active = wanted < p.rows;
     const unsigned int place = active ? wanted : 0;
@@ -142,6 +207,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rms_norm
     row.input = fi_row_address<FI_INPUT>(p.input, place, p.inner_rows);
     row.residual = p.residual.address == 0 ? 0 : fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows);
     row.output = fi_row_address<FI_OUTPUT>(p.output, place, p.inner_rows);
+    row.scale = p.quantize.row_scales + 4ull * place;
     if (p.vectorised && p.width <= (long long)FI_GROUP * FI_CHUNKS * V) {
         norm_held<V>(p, row, lane, active);
     } else if (p.vectorised) {

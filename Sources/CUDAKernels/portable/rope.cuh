@@ -1,26 +1,13 @@
 // Rotary embedding of queries and keys, each token at its own position.
 //
 // A block turns a part of one token's heads: it computes the token's cosines and sines once, in shared memory, and each thread
-// turns one vector of pairs. An angle is a 64-bit fraction of a turn, in which position times frequency is exact: whole turns
-// fall off at the top, so it holds at any position.
+// turns one vector of pairs.
 //
 // FI_INPUT, FI_OUTPUT: storage types.
 
 #include "fi_rope_params.h"
+#include "portable/rope_turn.cuh"
 #include "primitives/element.cuh"
-
-static __device__ __forceinline__ float2 cosine_sine(const fi_rope_params &p, unsigned int pair, int position) {
-    const unsigned long long turn = ((const unsigned long long *)p.turns)[pair] * (unsigned long long)(long long)position;
-    // The nearest multiple of a quarter turn goes in the quadrant; what is left, at most an eighth either way, keeps all the
-    // bits of its float. sincospif takes half turns: 2^64 is 2.
-    const unsigned int quadrant = (unsigned int)((turn + (1ull << 61)) >> 62);
-    const long long rest = (long long)(turn - ((unsigned long long)quadrant << 62));
-    float s, c;
-    sincospif((float)rest * 0x1p-63f, &s, &c);
-    const float x = quadrant & 1 ? -s : c;
-    const float y = quadrant & 1 ? c : s;
-    return quadrant & 2 ? make_float2(-x, -y) : make_float2(x, y);
-}
 
 /// One thread's part of a token: a vector of pairs of one head, or a vector of the elements that stay.
 struct rope_item {
@@ -45,32 +32,6 @@ static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, uns
     return item;
 }
 
-/// Turns the pairs of two vectors: of the first and of the second elements, or two neighbouring ones of whole pairs.
-template <int V, bool tabled>
-static __device__ __forceinline__ void turn(
-    const fi_rope_params &p, unsigned int pair, int position, const float2 *table, float (&a)[V], float (&b)[V]
-) {
-    if (p.interleaved && V > 1) {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            const float2 by = tabled ? table[pair + i] : cosine_sine(p, pair + i, position);
-            float &u = 2 * i < V ? a[2 * i % V] : b[2 * i % V];
-            float &v = 2 * i < V ? a[(2 * i + 1) % V] : b[(2 * i + 1) % V];
-            const float turned = u * by.x - v * by.y;
-            v = v * by.x + u * by.y;
-            u = turned;
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            const float2 by = tabled ? table[pair + i] : cosine_sine(p, pair + i, position);
-            const float turned = a[i] * by.x - b[i] * by.y;
-            b[i] = b[i] * by.x + a[i] * by.y;
-            a[i] = turned;
-        }
-    }
-}
-
 template <int V, bool tabled>
 static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *table) {
     const unsigned int token = blockIdx.x / p.token_blocks;
@@ -79,15 +40,11 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     const unsigned int half = p.rotary_dim / 2;
     const unsigned int pair = item.lane * V;
     long long first, second;
-    if (!turns) {
+    if (turns) {
+        pair_places<V>(p.interleaved, half, pair, first, second);
+    } else {
         first = p.rotary_dim + (long long)(item.lane - p.turn_lanes) * V;
         second = first;
-    } else if (p.interleaved) {
-        first = 2 * (long long)pair;
-        second = first + V;
-    } else {
-        first = pair;
-        second = (long long)pair + half;
     }
     // The loads are on their way while the angles are computed.
     fi_packed<FI_INPUT, V> low, high;
@@ -97,7 +54,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     }
     const int position = ((const int *)p.positions)[token];
     if constexpr (tabled) {
-        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p, i, position);
+        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.turns, i, position);
         __syncthreads();
     }
     if (!item.inside) return;
@@ -113,7 +70,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     fi_unpack<FI_INPUT, V>(low, a);
     if (turns) {
         fi_unpack<FI_INPUT, V>(high, b);
-        turn<V, tabled>(p, pair, position, table, a, b);
+        turn<V, tabled>(p.turns, p.interleaved, pair, position, table, a, b);
         fi_write<FI_OUTPUT, V>(item.output, second, b);
     }
     fi_write<FI_OUTPUT, V>(item.output, first, a);

@@ -25,7 +25,8 @@ extension CPUOps {
         }
     }
 
-    private static func arguments(
+    /// The scatter of keys or of values, its offsets and reciprocal scales filled in.
+    static func arguments(
         _ source: TensorView, _ cache: KVTensor, _ slots: KVSlots, _ offsets: UnsafeMutablePointer<Int64>,
         _ scale: Float, _ perHead: TensorView?, _ reciprocals: UnsafeMutablePointer<Float>
     ) -> fi_scatter_args {

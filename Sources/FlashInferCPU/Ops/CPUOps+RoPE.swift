@@ -12,14 +12,12 @@ extension CPUOps {
         let elements = operation.queries.elementCount + (operation.keys?.elementCount ?? 0)
         if tokens == 0 { return }
         scratch.withLock { scratch in
-            let key = RoPETable.Key(parameters: operation.parameters, headDim: operation.queries.shape[2])
-            if scratch.rope.key != key { swap(&scratch.rope, &scratch.otherRope) }
-            let table = scratch.rope.table(for: key, operation.positions, self)
-            let dim = scratch.rope.rotaryDim
-            let queries = Self.arguments(operation.queries, operation.queryOutput, table, dim, operation.parameters)
+            let turns = turns(
+                operation.parameters, headDim: operation.queries.shape[2], operation.positions, &scratch)
+            let queries = turns.arguments(operation.queries, into: operation.queryOutput.kernelRows)
             var keys: fi_rope_args?
             if let input = operation.keys, let output = operation.keyOutput {
-                keys = Self.arguments(input, output, table, dim, operation.parameters)
+                keys = turns.arguments(input, into: output.kernelRows)
             }
             spread(rows: tokens, units: 2 * elements) { _, first, last in
                 withUnsafePointer(to: queries) { kernels.rope($0, first, last) }
@@ -28,13 +26,67 @@ extension CPUOps {
         }
     }
 
-    private static func arguments(
-        _ input: TensorView, _ output: TensorView, _ table: UnsafePointer<Float>, _ rotaryDim: Int,
-        _ parameters: RoPEParameters
-    ) -> fi_rope_args {
+    /// Turns queries and keys, and stores keys and values: each token's heads one after another, while they are in the cache.
+    public func execute(_ operation: RoPEAppendKVOperation) {
+        let tokens = operation.queries.shape[0]
+        let (queryHeads, heads) = (operation.queries.shape[1], operation.cache.keys.headCount)
+        if tokens == 0 { return }
+        let (cache, slots) = (operation.cache, operation.slots.onHost)
+        scratch.withLock { scratch in
+            let turns = turns(
+                operation.parameters, headDim: operation.queries.shape[2], operation.positions, &scratch)
+            let offsets = scratch.slots.reserve(2 * tokens)
+            let factors = scratch.scales.reserve(2 * heads + queryHeads)
+            var queries = turns.arguments(operation.queries, into: operation.queryOutput.kernelRows)
+            if operation.queryScale != 1 {
+                let queryFactors = factors + 2 * heads
+                queryFactors.update(repeating: 1 / operation.queryScale, count: queryHeads)
+                queries.scale = UnsafePointer(queryFactors)
+            }
+            // Keys and values go where the append alone would put them.
+            let append = Self.arguments(
+                operation.keys, cache.keys, slots, offsets, cache.scales.key, cache.scales.keyPerHead, factors)
+            var keys = turns.arguments(
+                operation.keys,
+                into: fi_rows(
+                    data: append.destination, outer_stride: 0, inner_stride: append.head_stride,
+                    dtype: append.destination_dtype))
+            (keys.slots, keys.scale) = (append.slots, append.scale)
+            let values = Self.arguments(
+                operation.values, cache.values, slots, offsets + tokens, cache.scales.value,
+                cache.scales.valuePerHead, factors + heads)
+            let units =
+                2 * (operation.queries.elementCount + operation.keys.elementCount + operation.values.elementCount)
+            spread(rows: tokens, units: units) { _, first, last in
+                withUnsafePointer(to: queries) { kernels.rope($0, first, last) }
+                withUnsafePointer(to: keys) { kernels.rope($0, first, last) }
+                withUnsafePointer(to: values) { kernels.scatter($0, first, last) }
+            }
+        }
+    }
+
+    /// The cosines and sines of a step's positions.
+    private func turns(
+        _ parameters: RoPEParameters, headDim: Int, _ positions: TensorView, _ scratch: inout CPUOpsScratch
+    ) -> RoPETurns {
+        let key = RoPETable.Key(parameters: parameters, headDim: headDim)
+        if scratch.rope.key != key { swap(&scratch.rope, &scratch.otherRope) }
+        return RoPETurns(
+            table: scratch.rope.table(for: key, positions, self), rotaryDim: Int64(scratch.rope.rotaryDim),
+            isInterleaved: parameters.pairing == .interleaved)
+    }
+}
+
+/// A table of cosines and sines, and which pairs it is for.
+private struct RoPETurns {
+    let table: UnsafePointer<Float>
+    let rotaryDim: Int64
+    let isInterleaved: Bool
+
+    func arguments(_ input: TensorView, into output: fi_rows) -> fi_rope_args {
         fi_rope_args(
-            x: input.kernelRows, out: output.kernelRows, cos_sin: table, heads: Int64(input.shape[1]),
-            head_dim: input.width, rotary_dim: Int64(rotaryDim), interleaved: parameters.pairing == .interleaved)
+            x: input.kernelRows, out: output, slots: nil, scale: nil, cos_sin: table, heads: Int64(input.shape[1]),
+            head_dim: input.width, rotary_dim: rotaryDim, interleaved: isInterleaved)
     }
 }
 

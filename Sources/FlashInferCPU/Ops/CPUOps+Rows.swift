@@ -8,7 +8,8 @@ extension CPUOps {
             x: operation.input.kernelRows, residual: operation.residual?.kernelRows ?? .none,
             out: operation.output.kernelRows, weight: operation.weight.pointer,
             weight_dtype: operation.weight.dtype.kernelType, inner: operation.input.innerRows,
-            width: operation.input.width, epsilon: operation.epsilon, weight_offset: operation.weightOffset)
+            width: operation.input.width, epsilon: operation.epsilon, weight_offset: operation.weightOffset,
+            quantize: fi_quantize(operation.quantization))
         withUnsafePointer(to: &arguments) { arguments in
             spread(rows: operation.input.rowCount, units: 2 * operation.input.elementCount) { _, first, last in
                 kernels.rms_norm(arguments, first, last)
@@ -26,7 +27,8 @@ extension CPUOps {
             }
         var arguments = fi_gated_args(
             gate: operation.gate.kernelRows, up: operation.up.kernelRows, out: operation.output.kernelRows,
-            inner: operation.gate.innerRows, width: operation.gate.width, activation: activation)
+            inner: operation.gate.innerRows, width: operation.gate.width, activation: activation,
+            quantize: fi_quantize(operation.quantization))
         withUnsafePointer(to: &arguments) { arguments in
             spread(rows: operation.gate.rowCount, units: 4 * operation.gate.elementCount) { _, first, last in
                 kernels.gated(arguments, first, last)

@@ -42,3 +42,17 @@ extension fi_rows {
     /// No rows: the kernels' "nullptr".
     static var none: fi_rows { fi_rows(data: nil, outer_stride: 0, inner_stride: 0, dtype: FI_DTYPE_F32) }
 }
+
+extension fi_quantize {
+    /// The scale of an output of 8 bits, as it is now.
+    init(_ quantization: OutputQuantization?) {
+        self =
+            switch quantization {
+            case nil: fi_quantize(factor: 1, row_scales: nil)
+            case .scale(let scale): fi_quantize(factor: 1 / scale, row_scales: nil)
+            case .scaleTensor(let scale):
+                fi_quantize(factor: 1 / (scale.elements(as: Float.self)?.pointee ?? 1), row_scales: nil)
+            case .perRow(let scales): fi_quantize(factor: 1, row_scales: scales.elements(as: Float.self))
+            }
+    }
+}

@@ -14,6 +14,7 @@ package enum KernelCatalogue {
         LogProbabilityKernel.shipped,
         SampleKernel.shipped,
         AppendKVKernel.shipped,
+        RoPEAppendKernel.shipped,
         CopyPagesKernel.shipped,
         MergeStatesKernel.shipped,
     ]

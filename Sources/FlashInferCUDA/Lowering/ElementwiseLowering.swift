@@ -1,56 +1,6 @@
 package import CUDAKernels
 package import FlashInferCore
 
-/// The kernels of gated activations.
-package enum GatedActivationKernel {
-    private static let table = SpecTable(count: 81)
-
-    private static func spec(
-        _ activation: GatedActivationOperation.Activation, gate: DType, up: DType, output: DType
-    ) -> KernelSpec {
-        let (number, name) =
-            switch activation {
-            case .silu: (0, "silu")
-            case .geluErf: (1, "gelu")
-            case .geluTanh: (2, "gelu-tanh")
-            }
-        let types = (gate.kernelNumber * 3 + up.kernelNumber) * 3 + output.kernelNumber
-        return table.spec(number * 27 + types) {
-            KernelSpec(
-                file: "portable/gated_activation.cuh", entry: "gated_activation",
-                defines: [
-                    .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
-                    .init("FI_OUTPUT", output.kernelNumber), .init("FI_ACTIVATION", number),
-                ],
-                // As many loads on their way as registers allow; the error function needs more of them.
-                threads: fi_row_tiling.threads, blocksPerProcessor: activation == .geluErf ? 5 : 6,
-                label: "\(name) \(label(gate, up, output))")
-        }
-    }
-
-    /// The specialisations that ship.
-    package static func shipped() -> [KernelSpec] {
-        DType.computeTypes.flatMap { type in
-            GatedActivationOperation.Activation.allCases.map { spec($0, gate: type, up: type, output: type) }
-        }
-    }
-
-    /// The launch of an operation.
-    package static func lower(
-        _ operation: GatedActivationOperation
-    ) throws(FlashInferError) -> KernelLaunch<fi_gated_activation_params>? {
-        let (gate, up, output) = (operation.gate, operation.up, operation.output)
-        if gate.elementCount == 0 { return nil }
-        let cover = try fi_row_tiling.covering(
-            (gate, up, output), vector: vectorWidth(gate.dtype, up.dtype, output.dtype), name: "gate")
-        return KernelLaunch(
-            spec(operation.activation, gate: gate.dtype, up: up.dtype, output: output.dtype), blocks: cover.blocks,
-            fi_gated_activation_params(
-                gate: try fi_row_tensor(gate, "gate"), up: try fi_row_tensor(up, "up"),
-                output: try fi_row_tensor(output, "output"), tiling: cover.tiling))
-    }
-}
-
 /// The kernels of weighted sums.
 package enum AddKernel {
     private static let table = SpecTable(count: 27)
@@ -63,7 +13,7 @@ package enum AddKernel {
                     .init("FI_FIRST", first.kernelNumber), .init("FI_SECOND", second.kernelNumber),
                     .init("FI_OUTPUT", output.kernelNumber),
                 ],
-                threads: fi_row_tiling.threads, label: "add \(label(first, second, output))")
+                threads: fi_row_tiling.threads, label: "add \(typesLabel(first, second, output))")
         }
     }
 
@@ -161,10 +111,4 @@ package enum EmbeddingKernel {
                 output: try fi_row_tensor(output, "output"), tiling: cover.tiling,
                 table_type: Int32(table.dtype.kernelNumber), scale: operation.scale))
     }
-}
-
-/// "bf16", or "bf16-fp32-bf16" where types differ.
-private func label(_ first: DType, _ second: DType, _ third: DType) -> String {
-    first == second && second == third
-        ? first.label : [first, second, third].map(\.label).joined(separator: "-")
 }

@@ -25,22 +25,26 @@ package enum RMSNormKernel {
         Shape(group: 1024, threads: 1024, chunks: 4),
     ]
 
-    private static let table = SpecTable(count: 81 * shapes.count)
+    private static let table = SpecTable(count: 108 * shapes.count)
 
+    /// - Parameter output: `nil` for 8 bits, of a type chosen at run time.
     private static func spec(
-        _ shape: Int, input: DType, residual: DType, weight: DType, output: DType
+        _ shape: Int, input: DType, residual: DType, weight: DType, output: DType?
     ) -> KernelSpec {
         let types =
-            ((input.kernelNumber * 3 + residual.kernelNumber) * 3 + weight.kernelNumber) * 3 + output.kernelNumber
-        return table.spec(shape * 81 + types) {
+            ((input.kernelNumber * 3 + residual.kernelNumber) * 3 + weight.kernelNumber) * 4
+            + (output?.kernelNumber ?? 3)
+        return table.spec(shape * 108 + types) {
             let way = shapes[shape]
-            let isUniform = input == residual && input == weight && input == output
-            let name = isUniform ? input.label : [input, residual, weight, output].map(\.label).joined(separator: "-")
+            let isUniform = input == residual && input == weight && input == output ?? input
+            let types = [input.label, residual.label, weight.label] + (output.map { [$0.label] } ?? [])
+            let name = (isUniform ? input.label : types.joined(separator: "-")) + (output == nil ? " to bytes" : "")
             return KernelSpec(
                 file: "portable/rms_norm.cuh", entry: "rms_norm",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_RESIDUAL", residual.kernelNumber),
-                    .init("FI_WEIGHT", weight.kernelNumber), .init("FI_OUTPUT", output.kernelNumber),
+                    .init("FI_WEIGHT", weight.kernelNumber),
+                    .init("FI_OUTPUT", output?.kernelNumber ?? bytesNumber),
                     .init("FI_GROUP", way.group), .init("FI_CHUNKS", way.chunks),
                 ],
                 // 1,280 threads a processor: more would spill what they hold of their rows.
@@ -52,7 +56,9 @@ package enum RMSNormKernel {
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            shapes.indices.map { spec($0, input: type, residual: type, weight: type, output: type) }
+            [type, nil].flatMap { output in
+                shapes.indices.map { spec($0, input: type, residual: type, weight: type, output: output) }
+            }
         }
     }
 
@@ -64,18 +70,22 @@ package enum RMSNormKernel {
         if input.elementCount == 0 { return nil }
         let residual = operation.residual
         let residualType = residual?.dtype ?? input.dtype
-        let vector = vectorWidth(input.dtype, residualType, weight.dtype, output.dtype)
+        // Bytes take no part in the width of vectors: what a thread holds of its row would not fit in registers.
+        let isQuantized = operation.quantization != nil
+        let vector = vectorWidth(input.dtype, residualType, weight.dtype, isQuantized ? .float32 : output.dtype)
         let width = input.width
         let isAligned =
-            width % vector == 0 && input.hasAlignedRows && output.hasAlignedRows && weight.address % 16 == 0
-            && residual?.hasAlignedRows ?? true
+            width % vector == 0 && input.hasAlignedRows && output.hasAlignedRows(vector: vector)
+            && weight.address % 16 == 0 && residual?.hasAlignedRows ?? true
         let chunks = isAligned ? width / vector : width
         let shape = shapes.firstIndex { chunks <= $0.group * $0.chunks } ?? shapes.count - 1
         let rows = try input.kernelRowCount("input")
         let rowsPerBlock = shapes[shape].threads / shapes[shape].group
         try weight.checkAlignment("weight")
         return KernelLaunch(
-            spec(shape, input: input.dtype, residual: residualType, weight: weight.dtype, output: output.dtype),
+            spec(
+                shape, input: input.dtype, residual: residualType, weight: weight.dtype,
+                output: isQuantized ? nil : output.dtype),
             blocks: (Int(rows) + rowsPerBlock - 1) / rowsPerBlock,
             fi_rms_norm_params(
                 input: try fi_row_tensor(input, "input"),
@@ -83,6 +93,6 @@ package enum RMSNormKernel {
                     ?? .absent,
                 output: try fi_row_tensor(output, "output"), weight: UInt64(weight.address), width: Int64(width),
                 rows: rows, inner_rows: input.innerRows, epsilon: operation.epsilon,
-                weight_offset: operation.weightOffset, output_scale: 1, vectorised: isAligned ? 1 : 0))
+                weight_offset: operation.weightOffset, quantize: try fi_quantize(operation.quantization, output.dtype), vectorised: isAligned ? 1 : 0))
     }
 }

@@ -103,7 +103,8 @@ package enum RoPEKernel {
 }
 
 extension fi_heads_tensor {
-    fileprivate init(_ view: TensorView?) {
+    /// Heads of tokens; all zeros for none.
+    init(_ view: TensorView?) {
         guard let view else {
             self.init(address: 0, token: 0, head: 0)
             return

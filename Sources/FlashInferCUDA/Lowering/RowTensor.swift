@@ -40,10 +40,18 @@ extension TensorView {
     }
 
     /// Whether 16-byte accesses are allowed at every multiple of 16 bytes of every row.
-    var hasAlignedRows: Bool {
-        guard address % 16 == 0 else { return false }
+    var hasAlignedRows: Bool { hasRows(alignedTo: 16) }
+
+    /// Whether vectors of `vector` elements are allowed at every multiple of their size in every row: accesses of 16 bytes or fewer.
+    func hasAlignedRows(vector: Int) -> Bool { hasRows(alignedTo: vectorAlignment(vector)) }
+
+    /// The alignment of a vector's accesses.
+    func vectorAlignment(_ vector: Int) -> Int { min(16, vector * dtype.byteCount) }
+
+    private func hasRows(alignedTo byteCount: Int) -> Bool {
+        guard address % UInt(byteCount) == 0 else { return false }
         for dimension in 0..<rank - 1 where shape[dimension] > 1 {
-            if strides[dimension] * dtype.byteCount % 16 != 0 { return false }
+            if strides[dimension] * dtype.byteCount % byteCount != 0 { return false }
         }
         return true
     }
@@ -71,7 +79,10 @@ extension fi_row_tiling {
         let width = isOneRow ? first.elementCount : first.width
         let rows = isOneRow ? 1 : try first.kernelRowCount(name)
         // Of one long row only the start counts.
-        func isAligned(_ view: TensorView) -> Bool { isOneRow ? view.address % 16 == 0 : view.hasAlignedRows }
+        func isAligned(_ view: TensorView) -> Bool {
+            isOneRow
+                ? view.address % UInt(view.vectorAlignment(vector)) == 0 : view.hasAlignedRows(vector: vector)
+        }
         let isVectorised =
             othersAreAligned && width % vector == 0 && isAligned(first) && isAligned(second)
             && third.map(isAligned) ?? true
@@ -87,5 +98,22 @@ extension fi_row_tiling {
             width: Int64(width), rows: rows, inner_rows: isOneRow ? 1 : first.innerRows, lane_bits: UInt32(laneBits),
             column_blocks: UInt32(columnBlocks), vectorised: isVectorised ? 1 : 0)
         return (tiling, blocks)
+    }
+}
+
+extension fi_quantize {
+    /// The scale of an output of a type; what there is to say of one that is not quantised.
+    package init(_ quantization: OutputQuantization?, _ type: DType) throws(FlashInferError) {
+        self.init(scale: 0, row_scales: 0, factor: 1, type: Int32(type.kernelNumber))
+        switch quantization {
+        case nil: break
+        case .scale(let scale): factor = 1 / scale
+        case .scaleTensor(let tensor):
+            try tensor.checkAlignment("output scale")
+            scale = UInt64(tensor.address)
+        case .perRow(let scales):
+            try scales.checkAlignment("row scales")
+            row_scales = UInt64(scales.address)
+        }
     }
 }

@@ -22,9 +22,18 @@ extension DType {
     }
 }
 
+/// FI_BYTES: in the place of an output's type, one of 8 bits that is chosen at run time.
+let bytesNumber = 8
+
 /// Elements that a thread takes at once: 16 bytes of the narrowest of some types, as `fi_vector` has it.
 func vectorWidth(_ types: DType...) -> Int {
     var size = 4
     for type in types { size = min(size, type.byteCount) }
     return 16 / size
+}
+
+/// "bf16", or "bf16-fp32-bf16" where types differ.
+func typesLabel(_ first: DType, _ second: DType, _ third: DType) -> String {
+    first == second && second == third
+        ? first.label : [first, second, third].map(\.label).joined(separator: "-")
 }

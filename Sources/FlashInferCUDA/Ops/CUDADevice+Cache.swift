@@ -4,19 +4,31 @@ internal import FlashInferCore
 extension CUDADevice {
     /// Stores new keys and values.
     func execute(_ operation: AppendKVOperation) throws(FlashInferError) {
-        if operation.slots.count == 0 { return }
-        if let table = operation.slots.table {
-            try table.checkAlignment("slot table")
-            return try append(operation, slots: table.address)
-        }
-        try refuseHostArrays("an append with slots of the host", instead: "slots in device memory, KVSlots(table:)")
-        try operations.withSlots(operation.slots) { (address) throws(FlashInferError) in
-            try append(operation, slots: address)
+        try withSlots(operation.slots, of: "an append") { (slots) throws(FlashInferError) in
+            for launch in try AppendKVKernel.lower(operation, slots: slots) { try enqueue(launch) }
         }
     }
 
-    private func append(_ operation: AppendKVOperation, slots: UInt) throws(FlashInferError) {
-        for launch in try AppendKVKernel.lower(operation, slots: slots) { try enqueue(launch) }
+    /// Turns queries and keys, and stores keys and values.
+    func execute(_ operation: RoPEAppendKVOperation) throws(FlashInferError) {
+        if operation.slots.count == 0 { return }
+        let turns = try operations.turns(operation.parameters, headDim: operation.queries.shape[2])
+        try withSlots(operation.slots, of: "RoPE with an append") { (slots) throws(FlashInferError) in
+            try enqueue(RoPEAppendKernel.lower(operation, turns: turns, slots: slots))
+        }
+    }
+
+    /// Calls `body` with the address of slots on the device; not at all where there are none.
+    private func withSlots(
+        _ slots: KVSlots, of what: String, _ body: (UInt) throws(FlashInferError) -> Void
+    ) throws(FlashInferError) {
+        if slots.count == 0 { return }
+        if let table = slots.table {
+            try table.checkAlignment("slot table")
+            return try body(table.address)
+        }
+        try refuseHostArrays("\(what) with slots of the host", instead: "slots in device memory, KVSlots(table:)")
+        try operations.withSlots(slots, body)
     }
 
     /// Copies pages.

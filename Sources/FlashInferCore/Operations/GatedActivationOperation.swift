@@ -1,6 +1,7 @@
 /// The gated activation of a feed-forward block: `output = activation(gate) · up`, element by element.
 ///
-/// For a fused projection `[tokens, 2 · width]`, gate and up are its two slices.
+/// For a fused projection `[tokens, 2 · width]`, gate and up are its two slices. With a ``quantization`` the float32 product is
+/// rounded once, to 8 bits.
 public struct GatedActivationOperation: Sendable, Equatable {
     /// The function of the gate.
     public enum Activation: Sendable, Hashable, CaseIterable {
@@ -18,18 +19,25 @@ public struct GatedActivationOperation: Sendable, Equatable {
     /// The gate's shape.
     public var up: TensorView
 
-    /// The gate's shape; may be `gate` or `up`.
+    /// The gate's shape; may be `gate` or `up`. float8 or int8 where it is quantised.
     public var output: TensorView
 
     /// The function of the gate.
     public var activation: Activation
 
+    /// How an output of 8 bits is scaled; `nil` for one of a compute type.
+    public var quantization: OutputQuantization?
+
     /// An operation; call ``validate()`` before it is executed.
-    public init(gate: TensorView, up: TensorView, output: TensorView, activation: Activation) {
+    public init(
+        gate: TensorView, up: TensorView, output: TensorView, activation: Activation,
+        quantization: OutputQuantization? = nil
+    ) {
         self.gate = gate
         self.up = up
         self.output = output
         self.activation = activation
+        self.quantization = quantization
     }
 
     /// Checks every tensor.
@@ -39,9 +47,9 @@ public struct GatedActivationOperation: Sendable, Equatable {
         let checks = TensorChecks(device: gate.device)
         try checks.rows(gate, "gate")
         try checks.rows(up, "up", like: gate)
-        try checks.rows(output, "output", like: gate)
-        try checks.writable(output, "output")
+        try checks.output(output, like: gate, quantization)
         try checks.distinct(output, "output", from: gate, "gate")
         try checks.distinct(output, "output", from: up, "up")
+        if case .perRow(let scales) = quantization { try checks.distinct(scales, "row scales", from: up, "up") }
     }
 }

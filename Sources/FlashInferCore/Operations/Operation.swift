@@ -28,6 +28,8 @@ public enum Operation: Sendable {
     case sample(SampleOperation)
     /// New keys and values into a cache.
     case appendKV(AppendKVOperation)
+    /// Rotary position embedding, and the keys and values stored.
+    case ropeAppendKV(RoPEAppendKVOperation)
     /// Whole pages of a cache to other pages.
     case copyPages(CopyPagesOperation)
     /// A product with packed weights.
@@ -51,6 +53,7 @@ extension Operation {
         case .logProbability(let operation): try operation.validate()
         case .sample(let operation): try operation.validate()
         case .appendKV(let operation): try operation.validate()
+        case .ropeAppendKV(let operation): try operation.validate()
         case .copyPages(let operation): try operation.validate()
         case .linear(let operation): try operation.validate()
         }

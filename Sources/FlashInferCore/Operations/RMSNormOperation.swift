@@ -6,6 +6,9 @@
 /// residual ← sum
 /// ```
 /// The norm sees the unrounded sum; accumulation is float32. Moves each tensor once, the weight excepted.
+///
+/// With a ``quantization`` the output is rounded once, from the float32 result to 8 bits: the same bytes as a float32 output and a
+/// ``ConvertOperation`` after it.
 public struct RMSNormOperation: Sendable, Equatable {
     /// `[…, width]`, rank 1 to 3, float32, float16 or bfloat16, any strides of the rows.
     public var input: TensorView
@@ -16,7 +19,7 @@ public struct RMSNormOperation: Sendable, Equatable {
     /// The input's shape; read, and overwritten with the sum. `nil` for none.
     public var residual: TensorView?
 
-    /// The input's shape; may be the input.
+    /// The input's shape; may be the input. float8 or int8 where it is quantised.
     public var output: TensorView
 
     /// Added to the mean square, 0 or more.
@@ -25,10 +28,13 @@ public struct RMSNormOperation: Sendable, Equatable {
     /// Added to each weight: 0, or 1 where the weights are stored less one (Gemma).
     public var weightOffset: Float
 
+    /// How an output of 8 bits is scaled; `nil` for one of a compute type.
+    public var quantization: OutputQuantization?
+
     /// An operation; call ``validate()`` before it is executed.
     public init(
         input: TensorView, weight: TensorView, residual: TensorView? = nil, output: TensorView, epsilon: Float = 1e-6,
-        weightOffset: Float = 0
+        weightOffset: Float = 0, quantization: OutputQuantization? = nil
     ) {
         self.input = input
         self.weight = weight
@@ -36,6 +42,7 @@ public struct RMSNormOperation: Sendable, Equatable {
         self.output = output
         self.epsilon = epsilon
         self.weightOffset = weightOffset
+        self.quantization = quantization
     }
 
     /// Checks every tensor.
@@ -44,8 +51,7 @@ public struct RMSNormOperation: Sendable, Equatable {
     public func validate() throws(FlashInferError) {
         let checks = TensorChecks(device: input.device)
         try checks.rows(input, "input")
-        try checks.rows(output, "output", like: input)
-        try checks.writable(output, "output")
+        try checks.output(output, like: input, quantization)
         try checks.distinct(output, "output", from: input, "input")
         guard weight.dtype.isComputeType else {
             throw .invalidArgument("weight", found: "\(weight.dtype)", expected: "float32, float16 or bfloat16")
@@ -58,6 +64,9 @@ public struct RMSNormOperation: Sendable, Equatable {
             try checks.distinct(output, "output", from: residual, "residual")
             guard residual.address != output.address || input.elementCount == 0 else {
                 throw .invalidArgument("residual", found: "the output", expected: "memory of its own")
+            }
+            if case .perRow(let scales) = quantization {
+                try checks.distinct(scales, "row scales", from: residual, "residual")
             }
         }
         guard epsilon >= 0, epsilon.isFinite, weightOffset.isFinite else {

@@ -106,6 +106,27 @@ struct TensorChecks {
         return offset < width || step - offset < width
     }
 
+    /// `output` and `input` share no memory, though their rows may alternate in it, as heads of one fused projection do.
+    func apart(_ output: TensorView, _ name: String, from input: TensorView, _ other: String) throws(FlashInferError) {
+        let (first, second) = (Self.extent(output), Self.extent(input))
+        if first.isEmpty || second.isEmpty || !first.overlaps(second) { return }
+        // Rows of both come again after as many bytes: then one of each says it all.
+        let period = output.strides[0] * output.dtype.byteCount
+        if period > 0, period == input.strides[0] * input.dtype.byteCount {
+            let distance = Int(bitPattern: second.lowerBound &- first.lowerBound) % period
+            let between = distance < 0 ? distance + period : distance
+            if between >= Self.rowExtent(output), period - between >= Self.rowExtent(input) { return }
+        }
+        throw .invalidArgument(name, found: "over the memory of \(other)", expected: "apart from it")
+    }
+
+    /// Bytes that one index of the first dimension spans.
+    private static func rowExtent(_ view: TensorView) -> Int {
+        var last = 0
+        for dimension in 1..<view.rank { last += (view.shape[dimension] - 1) * view.strides[dimension] }
+        return (last + 1) * view.dtype.byteCount
+    }
+
     /// The addresses that a view spans.
     private static func extent(_ view: TensorView) -> Range<UInt> {
         guard view.elementCount > 0 else { return view.address..<view.address }

@@ -1,0 +1,23 @@
+// The functions of a gate.
+//
+// FI_OUTPUT: the storage type of what is computed. FI_ACTIVATION: 0 SiLU, 1 GELU by the error function, 2 GELU's tanh form.
+#pragma once
+
+#include "primitives/element.cuh"
+
+/// Two units in float32's last place off where 16 bits do not show it. Bytes are those of the float32 output, converted.
+static __device__ __forceinline__ float quotient(float x, float y) {
+    return fi_size(FI_OUTPUT) == 2 ? __fdividef(x, y) : x / y;
+}
+
+static __device__ __forceinline__ float activate(float x) {
+    if constexpr (FI_ACTIVATION == 0) {
+        return quotient(x, 1.0f + expf(-x));
+    } else if constexpr (FI_ACTIVATION == 1) {
+        return 0.5f * x * erfcf(-0.70710678118654752f * x);
+    } else {
+        // 0.5 x (1 + tanh(u)) = x * sigmoid(2u), which keeps its relative accuracy for negative x.
+        const float cubic = __fmaf_rn(x * x, 0.044715f, 1.0f) * x;
+        return quotient(x, 1.0f + expf(cubic * -1.5957691216057308f));
+    }
+}

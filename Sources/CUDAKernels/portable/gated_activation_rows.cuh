@@ -1,0 +1,99 @@
+// Gated activations stored as 8 bits, each row with a scale of its own: a block a row.
+//
+// A row's results stay in registers, FI_CHUNKS vectors a thread, while its greatest magnitude is found. Wider rows, and those that
+// are not aligned, are computed twice.
+//
+// FI_GATE, FI_UP: storage types. FI_OUTPUT: FI_BYTES. FI_ACTIVATION: see gate.cuh.
+
+#include "fi_rows_params.h"
+#include "portable/gate.cuh"
+#include "portable/quantize.cuh"
+#include "primitives/element.cuh"
+#include "primitives/reduce.cuh"
+#include "primitives/rows.cuh"
+
+struct row_addresses {
+    unsigned long long gate, up, output;
+};
+
+template <int V>
+static __device__ __forceinline__ void product(
+    const fi_packed<FI_GATE, V> &gate, const fi_packed<FI_UP, V> &up, float (&x)[V]
+) {
+    float y[V];
+    fi_unpack<FI_GATE, V>(gate, x);
+    fi_unpack<FI_UP, V>(up, y);
+#pragma unroll
+    for (int i = 0; i < V; i++) x[i] = activate(x[i]) * y[i];
+}
+
+/// Finds and writes the row's scale; what elements are multiplied by.
+static __device__ __forceinline__ float own_factor(const fi_gated_activation_params &p, unsigned int greatest) {
+    __shared__ unsigned int slots[FI_THREADS / 32];
+    const float scale = fi_row_scale(p.quantize, fi_block_reduce<FI_THREADS>(greatest, fi_magnitude_max(), slots));
+    if (threadIdx.x == 0) ((float *)p.quantize.row_scales)[blockIdx.x] = scale;
+    return __fdiv_rn(1.0f, scale);
+}
+
+template <int V>
+static __device__ __forceinline__ void held(const fi_gated_activation_params &p, const row_addresses &row) {
+    const int chunks = (int)(p.tiling.width / V);
+    fi_packed<FI_GATE, V> gate[FI_CHUNKS];
+    fi_packed<FI_UP, V> up[FI_CHUNKS];
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        const int chunk = c * FI_THREADS + (int)threadIdx.x;
+        if (chunk < chunks) {
+            gate[c] = fi_load<FI_GATE, V>(row.gate, chunk * V);
+            up[c] = fi_load<FI_UP, V>(row.up, chunk * V);
+        }
+    }
+    float x[FI_CHUNKS][V];
+    unsigned int greatest = 0;
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        if (c * FI_THREADS + (int)threadIdx.x < chunks) {
+            product<V>(gate[c], up[c], x[c]);
+            greatest = fi_magnitude<V>(x[c], greatest);
+        }
+    }
+    const float factor = own_factor(p, greatest);
+#pragma unroll
+    for (int c = 0; c < FI_CHUNKS; c++) {
+        const int chunk = c * FI_THREADS + (int)threadIdx.x;
+        if (chunk < chunks) fi_write_bytes<V>(p.quantize.type, row.output, chunk * V, x[c], factor);
+    }
+}
+
+template <int V>
+static __device__ __forceinline__ void streamed(const fi_gated_activation_params &p, const row_addresses &row) {
+    const long long first = (long long)threadIdx.x * V, width = p.tiling.width;
+    unsigned int greatest = 0;
+    float x[V];
+    for (long long index = first; index < width; index += FI_THREADS * V) {
+        product<V>(fi_load<FI_GATE, V>(row.gate, index), fi_load<FI_UP, V>(row.up, index), x);
+        greatest = fi_magnitude<V>(x, greatest);
+    }
+    const float factor = own_factor(p, greatest);
+    for (long long index = first; index < width; index += FI_THREADS * V) {
+        product<V>(fi_load<FI_GATE, V>(row.gate, index), fi_load<FI_UP, V>(row.up, index), x);
+        fi_write_bytes<V>(p.quantize.type, row.output, index, x, factor);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
+    gated_activation_rows(const __grid_constant__ fi_gated_activation_params p) {
+    constexpr int V = fi_vector(FI_GATE, FI_UP);
+    const unsigned int inner = p.tiling.inner_rows;
+    row_addresses row;
+    row.gate = fi_row_address<FI_GATE>(p.gate, blockIdx.x, inner);
+    row.up = fi_row_address<FI_UP>(p.up, blockIdx.x, inner);
+    row.output = fi_row_address<FI_OUTPUT>(p.output, blockIdx.x, inner);
+    if (p.tiling.vectorised && p.tiling.width <= (long long)FI_THREADS * FI_CHUNKS * V) {
+        held<V>(p, row);
+    } else if (p.tiling.vectorised) {
+        streamed<V>(p, row);
+    } else {
+        streamed<1>(p, row);
+    }
+}

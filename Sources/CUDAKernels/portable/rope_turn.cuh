@@ -1,0 +1,56 @@
+// Angles of positions, and turns of pairs by them: what rotary embedding is, alone and with an append.
+//
+// An angle is a 64-bit fraction of a turn, in which position times frequency is exact: whole turns fall off at the top, so it
+// holds at any position.
+#pragma once
+
+#include "fi_rope_params.h"
+
+/// The cosine and the sine of pair `pair` at a position. `turns`: see fi_rope_params.
+static __device__ __forceinline__ float2 cosine_sine(unsigned long long turns, unsigned int pair, int position) {
+    const unsigned long long turn = ((const unsigned long long *)turns)[pair] * (unsigned long long)(long long)position;
+    // The nearest multiple of a quarter turn goes in the quadrant; what is left, at most an eighth either way, keeps all the
+    // bits of its float. sincospif takes half turns: 2^64 is 2.
+    const unsigned int quadrant = (unsigned int)((turn + (1ull << 61)) >> 62);
+    const long long rest = (long long)(turn - ((unsigned long long)quadrant << 62));
+    float s, c;
+    sincospif((float)rest * 0x1p-63f, &s, &c);
+    const float x = quadrant & 1 ? -s : c;
+    const float y = quadrant & 1 ? c : s;
+    return quadrant & 2 ? make_float2(-x, -y) : make_float2(x, y);
+}
+
+/// Where a vector of pairs lies in its head: its first elements, and its second ones (or the neighbours of the first).
+template <int V>
+static __device__ __forceinline__ void pair_places(
+    bool interleaved, unsigned int half, unsigned int pair, long long &first, long long &second
+) {
+    first = interleaved ? 2 * (long long)pair : pair;
+    second = interleaved ? first + V : (long long)pair + half;
+}
+
+/// Turns the pairs of two vectors: of the first and of the second elements, or two neighbouring ones of whole pairs.
+template <int V, bool tabled>
+static __device__ __forceinline__ void turn(
+    unsigned long long turns, bool interleaved, unsigned int pair, int position, const float2 *table, float (&a)[V], float (&b)[V]
+) {
+    if (interleaved && V > 1) {
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
+            float &u = 2 * i < V ? a[2 * i % V] : b[2 * i % V];
+            float &v = 2 * i < V ? a[(2 * i + 1) % V] : b[(2 * i + 1) % V];
+            const float turned = u * by.x - v * by.y;
+            v = v * by.x + u * by.y;
+            u = turned;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
+            const float turned = a[i] * by.x - b[i] * by.y;
+            b[i] = b[i] * by.x + a[i] * by.y;
+            a[i] = turned;
+        }
+    }
+}
