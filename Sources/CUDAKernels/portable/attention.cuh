@@ -4,7 +4,7 @@
 // keys, staged through shared memory: FlashAttention-2's loop (arXiv 2307.08691) over FlashInfer's work lists (arXiv
 // 2501.01005). With warps_n > 1, for few rows, warps share the keys of a stage and meet at the end of the item. Parts of a tile
 // whose keys were cut go to the workspace; the last to arrive merges them.
-#include "portable/attention_finish.cuh"
+#include "portable/attention_meeting.cuh"
 
 /// Items that blocks take from a queue: each its own number first, and then whatever is next, asked for while the item at hand is
 /// computed.

@@ -1,0 +1,369 @@
+// Attention of many query rows on Hopper: wgmma, the tensor memory accelerator, and warps with roles (FlashAttention-3, arXiv
+// 2407.08608), over the plan's queue of work items.
+//
+// One warpgroup brings: a warp asks the copy engine for keys and values, the others copy queries, of the item at hand and then of
+// the next. The others compute, 64 rows each: the scores of a stage, and beside them the product of the weights of the stage before
+// with its values. They take turns at the tensor cores, so that one's exponentials run beside another's products.
+#define FI_HOPPER 1
+#include "fi_hopper_attention_params.h"
+#include "portable/attention_finish.cuh"
+#include "hopper/tensor_copy.cuh"
+#include "hopper/wgmma.cuh"
+
+constexpr int groups = warps / 4, all_threads = threads + 128;
+static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
+static_assert(can_finish_alone, "outputs leave through the memory of the queries");
+
+/// The block's barriers.
+struct Barriers {
+    uint64 item_full[2], queries_full[2], item_empty[2];
+    uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
+};
+FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
+
+/// A place in a ring of stages: which stage, and the parity of its turn.
+struct Ring {
+    int stage = 0;
+    uint32 phase = 0;
+    __device__ __forceinline__ void next() {
+        if (++stage == stages) stage = 0, phase ^= 1;
+    }
+};
+
+struct Block {
+    const fi_hopper_attention_params &maps;
+    const fi_attention_params &p;
+    uint32 base;
+    Barriers &barriers;
+    Item (&items)[2];
+};
+
+/// The warp that takes items from the queue and asks for their keys and values.
+FI_DEVICE void bring_items(const Block &block) {
+    const fi_attention_params &p = block.p;
+    const int lane = threadIdx.x % warp_size;
+    int start = p.queue_start, count = p.queue_count;
+    if (p.queue_indptr != 0) {
+        const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
+        start = queue[0];
+        count = queue[1] - start;
+    }
+    uint32 *cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
+    const int box_rows = block.maps.box_rows, boxes = keys / box_rows;
+    Ring ring;
+    int index = blockIdx.x;
+    for (uint32 turn = 0;; ++turn) {
+        const int slot = turn % 2;
+        Item &item = block.items[slot];
+        barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
+        if (index >= count) {
+            if (lane == 0) {
+                item.tile = -1;
+                barrier(block.barriers.item_full[slot]).arrive();
+                // The last block to end leaves the cursors as it found them.
+                if (atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+            }
+            return;
+        }
+        if (lane < sizeof(fi_attention_item) / 16)
+            reinterpret_cast<uint4 *>(&item)[lane] =
+                reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + start + index)[lane];
+        __syncwarp();
+        if (lane == 0) barrier(block.barriers.item_full[slot]).arrive();
+
+        const KeyFinder finder{p, item};
+        const int tiles = ceil_div(item.key_count, keys), head = item.head;
+        for (int tile = 0; tile < tiles; ++tile) {
+            const int there = min(item.key_count - tile * keys, keys), used = ceil_div(there, box_rows);
+            const uint32 key_stage = block.base + Shared::key_stages + ring.stage * Shared::key_bytes;
+            const uint32 value_stage = block.base + Shared::value_stages + ring.stage * Shared::value_bytes;
+            const Barrier keys_full = barrier(block.barriers.keys_full[ring.stage]);
+            const Barrier values_full = barrier(block.barriers.values_full[ring.stage]);
+            // Where this lane's boxes lie.
+            int row = 0, page = 0;
+            const int box = lane % boxes;
+            if (box < used) {
+                const int key = item.key + tile * keys + box * box_rows;
+                if constexpr (FI_RAGGED) {
+                    row = item.only_block + key;
+                } else {
+                    page = finder.block(key);
+                    row = finder.row(key);
+                }
+            }
+            barrier(block.barriers.keys_empty[ring.stage]).wait(ring.phase ^ 1);
+            if (lane == 0) keys_full.arrive_expecting(used * box_rows * Shared::key_columns * 128);
+            __syncwarp();
+            for (int id = lane; id < boxes * Shared::key_columns; id += warp_size)
+                if (box < used)
+                    copy_box(key_stage + (id / boxes * keys + box * box_rows) * 128, block.maps.keys, id / boxes * 64, head, row, page,
+                             keys_full);
+            barrier(block.barriers.values_empty[ring.stage]).wait(ring.phase ^ 1);
+            if (lane == 0) values_full.arrive_expecting(used * box_rows * Shared::value_columns * 128);
+            __syncwarp();
+            for (int id = lane; id < boxes * Shared::value_columns; id += warp_size)
+                if (box < used)
+                    copy_box(value_stage + (id / boxes * keys + box * box_rows) * 128, block.maps.values,
+                             blockIdx.y * slice_vo + id / boxes * 64, head, row, page, values_full);
+            ring.next();
+        }
+        if (lane == 0) index = gridDim.x + atomicAdd(cursors, 1);
+        index = __shfl_sync(0xffffffff, index, 0);
+    }
+}
+
+/// The warps that copy queries: `thread` of `count`.
+FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
+    constexpr int chunks = padded_qk / 8;
+    const fi_attention_params &p = block.p;
+    for (uint32 turn = 0;; ++turn) {
+        const int slot = turn % 2;
+        const Item &item = block.items[slot];
+        barrier(block.barriers.item_full[slot]).wait(turn / 2);
+        if (item.tile < 0) return;
+        const uint32 to = block.base + Shared::queries + slot * Shared::query_bytes;
+#pragma unroll 4
+        for (int id = thread; id < rows * chunks; id += count) {
+            const int row = id / chunks, chunk = id % chunks;
+            const bool is_there = row < item.row_count;
+            const uint16 *from = query_row(p, item, is_there ? row : 0) + chunk * 8;
+            const uint32 place = row / 64 * (64 * Shared::key_columns * 128) + chunk / 8 * (64 * 128) + row % 64 * 128;
+            copy_async<16>(to + place + ((chunk % 8 ^ row % 8) << 4), from, is_there);
+        }
+        copy_commit();
+        copy_wait<0>();
+        fence_async_proxy();
+        barrier(block.barriers.queries_full[slot]).arrive();
+    }
+}
+
+/// scores = queries · keys of a stage, under way.
+FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 keys_at) {
+#pragma unroll
+    for (int step = 0; step < padded_qk / 16; ++step) {
+        const int tile = step / 4, within = step % 4 * 32;
+        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * keys * 128 + within),
+                         step > 0);
+    }
+    wgmma_commit();
+}
+
+/// output += weights · values of a stage, under way.
+FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at) {
+#pragma unroll
+    for (int step = 0; step < keys / 16; ++step) wgmma<half_type>(output, weights[step], advance_operand(values_at, step * 16 * 128), true);
+    wgmma_commit();
+}
+
+/// Rows' maxima as they now are, what the output is to be multiplied by for it, and whether it is 1 for all rows of the warp.
+struct Rise {
+    float factor[2];
+    bool rises;
+};
+
+/// Scores become weights; the output follows later, when the product under way has ended.
+FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float scale) {
+    constexpr float tolerated = 8;
+    Rise rise{{1, 1}, false};
+    float maximum[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        float even = s[0][0][2 * h], odd = s[0][0][2 * h + 1];
+#pragma unroll
+        for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[0][n][2 * h]), odd = fmaxf(odd, s[0][n][2 * h + 1]);
+        maximum[h] = quad_max(fmaxf(even, odd));
+        rise.rises |= (maximum[h] - state.maximum[0][h]) * scale > tolerated;
+    }
+    rise.rises = __any_sync(0xffffffff, rise.rises);
+    if (rise.rises) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const float next = fmaxf(maximum[h], state.maximum[0][h]);
+            rise.factor[h] = exp2_approximate(state.maximum[0][h] * scale - reference(next, scale));
+            state.maximum[0][h] = next;
+            state.sum[0][2 * h] *= rise.factor[h];
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const float offset = -reference(state.maximum[0][h], scale);
+        float even = 0, odd = 0;
+#pragma unroll
+        for (int n = 0; n < key_tiles; ++n) {
+            even += s[0][n][2 * h] = exp2_approximate(fmaf(s[0][n][2 * h], scale, offset));
+            odd += s[0][n][2 * h + 1] = exp2_approximate(fmaf(s[0][n][2 * h + 1], scale, offset));
+        }
+        state.sum[0][2 * h] += even + odd;
+    }
+    return rise;
+}
+
+FI_DEVICE void follow(State &state, const Rise &rise) {
+    if (!rise.rises) return;
+#pragma unroll
+    for (int n = 0; n < value_tiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) state.output[0][n][i] *= rise.factor[i / 2];
+}
+
+FI_DEVICE void pack_all(uint32 (&weights)[keys / 16][4], const float (&s)[key_tiles][4]) {
+#pragma unroll
+    for (int step = 0; step < keys / 16; ++step) pack_weights(weights[step], s, step);
+}
+
+/// Zeros in the rows of a stage's values past the last key: a weight of 0 does not stop what is there if it is no number.
+FI_DEVICE void clear_values(uint32 stage, int there) {
+    constexpr int chunks = Shared::value_columns * 8;
+    for (int id = there * chunks + threadIdx.x; id < keys * chunks; id += threads)
+        store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
+    fence_async_proxy();
+    sync_block();
+}
+
+/// An item's part of a tile whose keys were cut, to the workspace.
+FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const State &state, int warp_row, float scale) {
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int row = warp_row + h * 8 + lane / 4;
+        if (row >= item.row_count) continue;
+        const RowEnd end = end_row(state.maximum[0][h] * scale, state.sum[0][2 * h]);
+        const int64 partial = item.partial_row + row;
+        if (lane % 4 == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+        float *to = pointer<float>(p.partial_output) + partial * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < value_tiles; ++n)
+            *reinterpret_cast<float2 *>(to + n * 8) =
+                make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
+    }
+}
+
+FI_DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
+}
+
+/// What the softmax multiplies scores by, and what they are multiplied by before.
+FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
+    float scale = p.score_scale;
+    if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
+    if constexpr (logits != Logits::capped) scale *= log2_e;
+    return make_float2(logits == Logits::plain ? scale : 1, scale);
+}
+
+/// A warpgroup's rows of item after item.
+FI_DEVICE void compute_items(const Block &block, char *shared) {
+    const fi_attention_params &p = block.p;
+    Barriers &barriers = block.barriers;
+    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
+    Ring key_ring, value_ring;
+    const auto free_stage = [&](const uint64 &empty) {
+        __syncwarp();
+        if (lane == 0) barrier(empty).arrive();
+    };
+    // The first group has the first turn.
+    if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
+    for (uint32 turn = 0;; ++turn) {
+        const int slot = turn % 2;
+        const Item &item = block.items[slot];
+        barrier(barriers.item_full[slot]).wait(turn / 2);
+        if (item.tile < 0) return;
+        const uint32 own_queries = block.base + Shared::queries + slot * Shared::query_bytes + group * (64 * Shared::key_columns * 128);
+        const uint64 queries = operand(own_queries);
+        const KeyFinder finder{p, item};
+        const CommonlyVisible common(p, item, warp_row);
+        const float2 scale = score_scales(p, item);
+        const int tiles = ceil_div(item.key_count, keys);
+        const auto keys_at = [&] { return operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
+        const auto values_at = [&] {
+            return operand(block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes, keys * 128);
+        };
+        State state;
+        state.clear();
+        barrier(barriers.queries_full[slot]).wait(turn / 2);
+        if (tiles > 0) {
+            float s[1][key_tiles][4];
+            uint32 weights[keys / 16][4];
+            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            wgmma_fence();
+            start_scores(s[0], queries, keys_at());
+            wgmma_wait<0>();
+            free_stage(barriers.keys_empty[key_ring.stage]);
+            key_ring.next();
+            finish_scores(s, p, item, finder, common, warp_row, item.key, scale.y);
+            weigh_scores(state, s, scale.x);
+            pack_all(weights, s[0]);
+#pragma unroll 1
+            for (int tile = 1; tile < tiles; ++tile) {
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+                wgmma_fence();
+                start_scores(s[0], queries, keys_at());
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                start_values(state.output[0], weights, values_at());
+                if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                wgmma_wait<1>();
+                free_stage(barriers.keys_empty[key_ring.stage]);
+                key_ring.next();
+                finish_scores(s, p, item, finder, common, warp_row, item.key + tile * keys, scale.y);
+                const Rise rise = weigh_scores(state, s, scale.x);
+                wgmma_wait<0>();
+                free_stage(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+                follow(state, rise);
+                pack_all(weights, s[0]);
+            }
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            if (item.key_count % keys != 0)
+                clear_values(block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes, item.key_count % keys);
+            wgmma_fence();
+            start_values(state.output[0], weights, values_at());
+            wgmma_wait<0>();
+            free_stage(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) state.sum[0][2 * h] = quad_sum(state.sum[0][2 * h]);
+        if (item.partial_row < 0) {
+            // Outputs leave through the group's queries, which all its warps have read.
+            sync_threads(group_barrier + group, 128);
+            finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
+        } else {
+            store_part(p, item, state, warp_row, scale.x);
+            merge_if_last(p, item, shared);
+        }
+        __syncwarp();
+        if (lane == 0) barrier(barriers.item_empty[slot]).arrive();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention(const __grid_constant__ fi_hopper_attention_params maps) {
+    extern __shared__ __align__(1024) char shared[];
+    __shared__ __align__(16) Item items[2];
+    __shared__ Barriers barriers;
+    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    if (threadIdx.x == 0) {
+        for (int slot = 0; slot < 2; ++slot) {
+            barrier(barriers.item_full[slot]).init(1);
+            barrier(barriers.queries_full[slot]).init(96);
+            barrier(barriers.item_empty[slot]).init(warps);
+        }
+        for (int stage = 0; stage < stages; ++stage) {
+            barrier(barriers.keys_full[stage]).init(1);
+            barrier(barriers.values_full[stage]).init(1);
+            barrier(barriers.keys_empty[stage]).init(warps);
+            barrier(barriers.values_empty[stage]).init(warps);
+        }
+        publish_barriers();
+    }
+    __syncthreads();
+    if (threadIdx.x >= threads) {
+        shrink_registers<groups == 2 ? 40 : 56>();
+        const int thread = threadIdx.x - threads;
+        if (thread < warp_size) bring_items(block);
+        else bring_queries(block, thread - warp_size, 96);
+    } else {
+        grow_registers<groups == 2 ? 232 : 152>();
+        compute_items(block, shared);
+    }
+}

@@ -1,0 +1,29 @@
+// Where everything lies in shared memory, on Hopper; a part of attention_tile.cuh.
+#pragma once
+#include "hopper/barrier.cuh"
+
+/// Where keys lie is asked for by the copy engine's warp; the portable kernels' places are not used.
+constexpr int place_stages = 1;
+
+/// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; wider heads are several such tiles.
+struct Shared {
+    static constexpr int key_columns = padded_qk / 64, value_columns = padded_vo / 64;
+    /// Two items' queries: those at hand, and the next. Each warpgroup's 64 rows lie together.
+    static constexpr int query_bytes = rows * key_columns * 128;
+    static constexpr int key_bytes = keys * key_columns * 128, value_bytes = keys * value_columns * 128;
+    static constexpr int queries = 0;
+    static constexpr int key_stages = queries + 2 * query_bytes;
+    static constexpr int value_stages = key_stages + stages * key_bytes;
+    /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].
+    static constexpr int meeting_ends = value_stages + stages * value_bytes;
+    static constexpr int meeting_targets = meeting_ends + rows * 8;
+    static constexpr int size = meeting_targets + rows * 8;
+};
+static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
+static_assert(padded_qk % 64 == 0 && padded_vo % 64 == 0, "heads are whole rows of 128 bytes");
+
+/// Named barriers: 0 is the whole block's.
+constexpr int consumers_barrier = 1, turn_barrier = 2, group_barrier = 2 + warps / 4;
+
+/// Waits for all that compute.
+FI_DEVICE void sync_block() { sync_threads(consumers_barrier, threads); }

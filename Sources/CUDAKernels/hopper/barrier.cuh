@@ -1,0 +1,43 @@
+// Barriers in shared memory (mbarrier), barriers of some of a block's warps (bar), and what else roles of a block need.
+#pragma once
+#include "primitives/types.cuh"
+
+/// A barrier that is passed when its arrivals, and the bytes that were announced to it, have all come. 8 bytes.
+struct Barrier {
+    uint32 address;
+
+    __device__ __forceinline__ void init(int arrivals) const {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+    }
+    __device__ __forceinline__ void arrive() const {
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address) : "memory");
+    }
+    /// Arrives, and announces bytes that the copy engine will bring.
+    __device__ __forceinline__ void arrive_expecting(int bytes) const {
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes) : "memory");
+    }
+    /// Waits for phase `phase`, of which the parity counts.
+    __device__ __forceinline__ void wait(uint32 phase) const {
+        asm volatile(
+            "{\n"
+            ".reg .pred passed;\n"
+            "again:\n"
+            "mbarrier.try_wait.parity.shared::cta.b64 passed, [%0], %1;\n"
+            "@!passed bra again;\n"
+            "}\n" ::"r"(address), "r"(phase & 1) : "memory");
+    }
+};
+
+/// Makes initialised barriers visible to the copy engine.
+FI_DEVICE void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+/// Orders this thread's plain accesses to shared memory with later ones of the copy engine and the tensor cores.
+FI_DEVICE void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// Waits at barrier `id` for `count` threads, those that only arrive included.
+FI_DEVICE void sync_threads(int id, int count) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(count) : "memory"); }
+FI_DEVICE void arrive_threads(int id, int count) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(count) : "memory"); }
+
+/// Gives registers back, or takes some: all warps of a warpgroup.
+template <int count> FI_DEVICE void shrink_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count)); }
+template <int count> FI_DEVICE void grow_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count)); }

@@ -1,0 +1,16 @@
+// Copies by the tensor memory accelerator: boxes of a tensor map into shared memory, rows of 128 bytes swizzled as wgmma reads them.
+#pragma once
+#include "hopper/barrier.cuh"
+#include "fi_tensor_map.h"
+
+FI_DEVICE void prefetch_map(const fi_tensor_map &map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64>(&map)) : "memory");
+}
+
+/// Copies the box at (element, head, row, block); its bytes arrive at `barrier`.
+FI_DEVICE void copy_box(uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block)
+        : "memory");
+}

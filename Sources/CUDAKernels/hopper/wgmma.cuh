@@ -1,0 +1,66 @@
+// Products of a warpgroup on the tensor cores (wgmma): 64 rows, N columns, 16 elements deep, 16-bit operands, float32 sums.
+//
+// Sums lie in registers as those of mma.m16n8k16 do, a warp having 16 of the 64 rows: c[n][0], c[n][1] = (row lane / 4, columns
+// 8n + 2 (lane % 4), + 1), c[n][2], c[n][3] = row + 8.
+#pragma once
+#include "primitives/mma.cuh"
+
+/// Before the first product of registers that were written.
+FI_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+FI_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+/// Waits until at most the `pending` newest groups of products are under way.
+template <int pending> FI_DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory"); }
+
+/// Where an operand lies in shared memory: 128-byte rows, swizzled, eight rows 1,024 bytes apart from the next eight.
+///
+/// `columns` is how far apart blocks of 64 elements of the other dimension are, where rows are what is multiplied over.
+FI_DEVICE uint64 operand(uint32 address, uint32 columns = 16) {
+    return static_cast<uint64>(1) << 62 | static_cast<uint64>(1024 >> 4) << 32 | static_cast<uint64>(columns >> 4) << 16
+           | (address & 0x3ffff) >> 4;
+}
+/// The operand `bytes` further on.
+FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (bytes >> 4); }
+
+// Operand lists of the instructions, by their number of sums.
+#define FI_SUMS_32 \
+    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
+    "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define FI_SUMS_64 FI_SUMS_32 "," \
+    "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
+    "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define FI_SUMS_96 FI_SUMS_64 "," \
+    "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79," \
+    "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define FI_SUMS_128 FI_SUMS_96 "," \
+    "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
+    "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define FI_FOUR(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
+#define FI_32(c, n) \
+    FI_FOUR(c, n), FI_FOUR(c, n + 1), FI_FOUR(c, n + 2), FI_FOUR(c, n + 3), FI_FOUR(c, n + 4), FI_FOUR(c, n + 5), FI_FOUR(c, n + 6), \
+        FI_FOUR(c, n + 7)
+
+// c = a · b, or c += a · b, with both operands in shared memory, each row's elements side by side; and with a in registers, and
+// each row of b an element that is multiplied over.
+#define FI_WGMMA_SHARED(TYPE, N, SUMS, LIST, P0, P1, P2)                                                                            \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\n"                                                                    \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, 0;\n}\n"  \
+                 : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
+#define FI_WGMMA_REGISTERS(TYPE, N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                             \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P5 ", 0;\n"                                                                    \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" P0 "," P1 "," P2 "," P3 "}, " P4  \
+                 ", p, 1, 1, 1;\n}\n"                                                                                               \
+                 : LIST : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)))
+#define FI_LIST(...) __VA_ARGS__
+#define FI_WGMMA(N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                                             \
+    template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                                \
+        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), P0, P1, P2);                            \
+        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), P0, P1, P2);                                                           \
+    }                                                                                                                               \
+    template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {                    \
+        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4, P5);             \
+        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4, P5);                                            \
+    }
+FI_WGMMA(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37")
+FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69")
+FI_WGMMA(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101")
+FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131", "%132", "%133")

@@ -1,0 +1,16 @@
+// The parameter of the attention kernels for Hopper.
+#ifndef FLASHINFER_HOPPER_ATTENTION_PARAMS_H
+#define FLASHINFER_HOPPER_ATTENTION_PARAMS_H
+
+#include "fi_attention_params.h"
+#include "fi_tensor_map.h"
+
+/// Attention whose keys and values the copy engine brings: their dimensions are element, head, row of a block, block.
+typedef struct {
+    fi_tensor_map keys, values;
+    fi_attention_params attention;
+    /// Rows of a box: a whole block's, or a power of two that divides a block's and a stage's.
+    int box_rows;
+} fi_hopper_attention_params;
+
+#endif

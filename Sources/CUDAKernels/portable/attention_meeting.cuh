@@ -1,0 +1,74 @@
+// How the states of warps that shared keys become one.
+#pragma once
+#include "portable/attention_finish.cuh"
+
+/// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
+FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &state, char *shared, float scale) {
+    float *outputs = reinterpret_cast<float *>(shared);
+    float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
+    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
+    const int lane = threadIdx.x % warp_size, warp_n = threadIdx.x / warp_size % warps_n;
+    const int warp_row = threadIdx.x / warp_size / warps_n * warp_rows;
+    // Every warp is past its last product, and every copy has arrived: the memory is free.
+    __syncthreads();
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
+            const float sum = state.sum[m][2 * h];
+            if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
+            float *to = outputs + row * Shared::meeting_stride;
+#pragma unroll
+            for (int n = 0; n < value_tiles; n += 2) {
+                const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
+                if constexpr (is_narrow) {
+                    // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
+                    *reinterpret_cast<float4 *>(to + n * 8 + 4 * (lane % 4)) = make_float4(x[2 * h], y[2 * h], x[2 * h + 1], y[2 * h + 1]);
+                } else {
+                    *reinterpret_cast<float2 *>(to + n * 8 + 2 * (lane % 4)) = make_float2(x[2 * h], x[2 * h + 1]);
+                    *reinterpret_cast<float2 *>(to + n * 8 + 8 + 2 * (lane % 4)) = make_float2(y[2 * h], y[2 * h + 1]);
+                }
+            }
+        }
+    __syncthreads();
+    const bool is_part = item.partial_row >= 0;
+#pragma unroll 1
+    for (int row = threadIdx.x; row < item.row_count; row += threads) {
+        float maximum = negative_infinity(), sum = 0;
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, ends[w * rows + row].x);
+        float weights[warps_n];
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float2 end = ends[w * rows + row];
+            weights[w] = end.x == negative_infinity() ? 0 : exp2_approximate(end.x - maximum);
+            sum += end.y * weights[w];
+        }
+        const RowEnd end = end_row(maximum, sum);
+        float factor = end.factor;
+        if (is_part) {
+            const int partial = item.partial_row + row;
+            if (blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+            targets[row] = static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo;
+        } else {
+            factor = finish_row(p, item, row, end, targets[row]);
+        }
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
+        const int row = id / row_fours, d = id % row_fours * 4;
+        float4 v = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float weight = ends[w * rows + row].x;
+            const float4 x = *reinterpret_cast<const float4 *>(outputs + (w * rows + row) * Shared::meeting_stride + d);
+            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+        }
+        if (is_part) store_partial(p, targets[row] + d, v, count_of_four(d));
+        else store_output(p, targets[row] + d, v, count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+    }
+}
