@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "CCUDA"),
 
         // The kernels' CUDA C++ text, embedded, and the C structs of their parameters.
-        .target(name: "CUDAKernels", exclude: ["primitives", "portable", "resources.txt"]),
+        .target(name: "CUDAKernels", exclude: ["primitives", "portable", "hopper", "resources.txt"]),
 
         // The operations on NVIDIA GPUs: driver, run-time compilation, lowering, launches.
         .target(

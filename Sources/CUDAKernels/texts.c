@@ -9,6 +9,9 @@ static const char attention_params[] = {
 static const char cache_params[] = {
 #embed "include/fi_cache_params.h"
     , 0};
+static const char hopper_attention_params[] = {
+#embed "include/fi_hopper_attention_params.h"
+    , 0};
 static const char merge_params[] = {
 #embed "include/fi_merge_params.h"
     , 0};
@@ -23,6 +26,24 @@ static const char rows_params[] = {
     , 0};
 static const char sample_params[] = {
 #embed "include/fi_sample_params.h"
+    , 0};
+static const char tensor_map[] = {
+#embed "include/fi_tensor_map.h"
+    , 0};
+static const char hopper_attention[] = {
+#embed "hopper/attention.cuh"
+    , 0};
+static const char hopper_attention_shared[] = {
+#embed "hopper/attention_shared.cuh"
+    , 0};
+static const char hopper_barrier[] = {
+#embed "hopper/barrier.cuh"
+    , 0};
+static const char hopper_tensor_copy[] = {
+#embed "hopper/tensor_copy.cuh"
+    , 0};
+static const char hopper_wgmma[] = {
+#embed "hopper/wgmma.cuh"
     , 0};
 static const char portable_add[] = {
 #embed "portable/add.cuh"
@@ -42,11 +63,17 @@ static const char portable_attention_finish[] = {
 static const char portable_attention_load[] = {
 #embed "portable/attention_load.cuh"
     , 0};
+static const char portable_attention_meeting[] = {
+#embed "portable/attention_meeting.cuh"
+    , 0};
 static const char portable_attention_rope[] = {
 #embed "portable/attention_rope.cuh"
     , 0};
 static const char portable_attention_scores[] = {
 #embed "portable/attention_scores.cuh"
+    , 0};
+static const char portable_attention_shared[] = {
+#embed "portable/attention_shared.cuh"
     , 0};
 static const char portable_attention_softmax[] = {
 #embed "portable/attention_softmax.cuh"
@@ -142,19 +169,28 @@ static const char primitives_types[] = {
 const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
     {"fi_cache_params.h", cache_params},
+    {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
     {"fi_rope_append_params.h", rope_append_params},
     {"fi_rope_params.h", rope_params},
     {"fi_rows_params.h", rows_params},
     {"fi_sample_params.h", sample_params},
+    {"fi_tensor_map.h", tensor_map},
+    {"hopper/attention.cuh", hopper_attention},
+    {"hopper/attention_shared.cuh", hopper_attention_shared},
+    {"hopper/barrier.cuh", hopper_barrier},
+    {"hopper/tensor_copy.cuh", hopper_tensor_copy},
+    {"hopper/wgmma.cuh", hopper_wgmma},
     {"portable/add.cuh", portable_add},
     {"portable/append_kv.cuh", portable_append_kv},
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
     {"portable/attention_finish.cuh", portable_attention_finish},
     {"portable/attention_load.cuh", portable_attention_load},
+    {"portable/attention_meeting.cuh", portable_attention_meeting},
     {"portable/attention_rope.cuh", portable_attention_rope},
     {"portable/attention_scores.cuh", portable_attention_scores},
+    {"portable/attention_shared.cuh", portable_attention_shared},
     {"portable/attention_softmax.cuh", portable_attention_softmax},
     {"portable/attention_tile.cuh", portable_attention_tile},
     {"portable/convert.cuh", portable_convert},

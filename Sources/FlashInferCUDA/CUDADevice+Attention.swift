@@ -37,14 +37,22 @@ extension CUDADevice {
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }
         for tile in plan.tiles.indices where plan.launches(tile: tile, isCapturing: isCapturing) {
-            let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
+            let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters)
+            let choice = PreparedPlan.Choice(tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper)
+            let function = try plan.function(choice, on: self)
             parameters.tile = Int32(tile)
             parameters.queue_start = plan.queueStarts[tile]
             parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
-            let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing, processors: limits.processors)
-            try queue.launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+            let blocks = plan.blockCount(choice, isCapturing: isCapturing, processors: limits.processors)
+            if isHopper {
+                let boxed = try fi_hopper_attention_params(
+                    parameters, operation, stageRows: plan.tiles[tile].keys, driver: queue.context.driver)
+                try queue.launch(function, grid: (blocks, plan.heads.slices, 1), boxed)
+            } else {
+                try queue.launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+            }
         }
     }
 
@@ -84,7 +92,7 @@ extension CUDADevice {
         try stage(plan, items, layout, in: workspace)
         let constants = try attention.constants(for: plan.problem, queue: queue)
         let next = PreparedPlan(
-            plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles,
+            plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
             queueStarts: items.queueIndptr,

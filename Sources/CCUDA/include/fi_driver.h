@@ -150,6 +150,10 @@ enum {
       (fi_cu_function function, size_t index, size_t *_Nonnull offset, size_t *_Nonnull bytes)) \
     X(cuOccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor", 1, \
       (int *_Nonnull blocks, fi_cu_function function, int threads, size_t dynamic_shared_bytes)) \
+    X(cuTensorMapEncodeTiled, "cuTensorMapEncodeTiled", 1, \
+      (void *_Nonnull map, int data_type, unsigned int rank, void *_Nonnull address, const uint64_t *_Nonnull dimensions, \
+       const uint64_t *_Nonnull strides, const uint32_t *_Nonnull box, const uint32_t *_Nonnull element_strides, \
+       int interleave, int swizzle, int l2_promotion, int out_of_bounds_fill)) \
     X(cuLaunchKernel, "cuLaunchKernel", 1, \
       (fi_cu_function function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, \
        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, fi_cu_stream stream, \

@@ -122,11 +122,11 @@ FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot * Shared::query_bytes;
-#pragma unroll 4
+#pragma unroll 2
         for (int id = thread; id < rows * chunks; id += count) {
             const int row = id / chunks, chunk = id % chunks;
-            const bool is_there = row < item.row_count;
-            const uint16 *from = query_row(p, item, is_there ? row : 0) + chunk * 8;
+            const bool is_there = row < item.row_count && chunk * 8 < dim_qk;
+            const uint16 *from = query_row(p, item, is_there ? row : 0) + (is_there ? chunk * 8 : 0);
             const uint32 place = row / 64 * (64 * Shared::key_columns * 128) + chunk / 8 * (64 * 128) + row % 64 * 128;
             copy_async<16>(to + place + ((chunk % 8 ^ row % 8) << 4), from, is_there);
         }
@@ -232,7 +232,7 @@ FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const 
         if (lane % 4 == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
         float *to = pointer<float>(p.partial_output) + partial * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
 #pragma unroll
-        for (int n = 0; n < value_tiles; ++n)
+        for (int n = 0; n < slice_vo / 8; ++n)
             *reinterpret_cast<float2 *>(to + n * 8) =
                 make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
     }

@@ -20,7 +20,7 @@ struct Shared {
     static constexpr int size = meeting_targets + rows * 8;
 };
 static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
-static_assert(padded_qk % 64 == 0 && padded_vo % 64 == 0, "heads are whole rows of 128 bytes");
+static_assert(dim_qk % 8 == 0 && slice_vo % 16 == 0, "rows are copied in chunks of 16 bytes, and leave in them");
 
 /// Named barriers: 0 is the whole block's.
 constexpr int consumers_barrier = 1, turn_barrier = 2, group_barrier = 2 + warps / 4;

@@ -42,8 +42,13 @@ constexpr bool is_narrow = narrow != Narrow::none;
 constexpr bool has_narrow_keys = is_narrow && rope == Rope::none;
 constexpr int element_bytes = is_narrow ? 1 : 2;
 
-/// Products take 16 elements at a time; heads are padded with zeros.
-constexpr int padded_qk = round_up(dim_qk, 16), padded_vo = round_up(slice_vo, 16);
+/// Products take 16 elements at a time, the copy engine 64; heads are padded with zeros.
+#ifdef FI_HOPPER
+constexpr int padding = 64;
+#else
+constexpr int padding = 16;
+#endif
+constexpr int padded_qk = round_up(dim_qk, padding), padded_vo = round_up(slice_vo, padding);
 
 constexpr int row_tiles = warp_rows / 16, key_tiles = warp_keys / 8, value_tiles = padded_vo / 8;
 

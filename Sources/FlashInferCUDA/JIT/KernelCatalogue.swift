@@ -28,7 +28,7 @@ package enum KernelCatalogue {
     /// Whether there is code of a kernel for an architecture: attention's tiles are of each architecture's own size, and Hopper's
     /// kernels use instructions that only 9.0 has.
     package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
-        if spec.file == "portable/attention.cuh" { return AttentionKernel.isShipped(spec, for: architecture) }
+        if spec.entry.hasSuffix("attention") { return AttentionKernel.isShipped(spec, for: architecture) }
         return !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
     }
 }

@@ -28,6 +28,9 @@ extension AttentionKernel {
                 dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
+            heads.allowsBoxes =
+                !heads.isNarrow && !heads.hasRoPE && !entry.hasColumns
+                && (entry.outputType ?? entry.queryType).byteCount == 2
             for (index, tile) in (AttentionTuning.tiles(heads, limits) ?? []).enumerated() {
                 specs.append(
                     AttentionKernel(

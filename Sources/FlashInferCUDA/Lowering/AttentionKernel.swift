@@ -55,7 +55,8 @@ package struct AttentionKernel: Hashable {
     /// How it is compiled and launched.
     var spec: KernelSpec {
         KernelSpec(
-            file: "portable/attention.cuh", entry: "fi_attention",
+            file: tile.isHopper ? "hopper/attention.cuh" : "portable/attention.cuh",
+            entry: tile.isHopper ? "fi_hopper_attention" : "fi_attention",
             defines: [
                 .init("FI_HALF", "Half::\(queryType == .float16 ? "float16" : "bfloat16")"),
                 .init("FI_NARROW", "Narrow::\(narrow)"),
@@ -98,7 +99,8 @@ package struct AttentionKernel: Hashable {
     }
 
     private var label: String {
-        var label = "attention \(tile.rows)x\(tile.keys) \(tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
+        var label = tile.isHopper ? "hopper attention " : "attention "
+        label += "\(tile.rows)x\(tile.keys) \(tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
         label +=
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }

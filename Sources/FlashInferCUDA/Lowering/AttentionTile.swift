@@ -18,11 +18,17 @@ struct AttentionTile: Hashable {
     var blocksPerProcessor: Int
     /// Queries are kept in registers where a thread's share is at most this many.
     var queryRegisters = 32
+    /// Whether this is the shape of `hopper/attention.cuh`: four warps more bring what the others compute on.
+    var isHopper = false
 
-    var threads: Int { warpsM * warpsN * 32 }
+    var threads: Int { warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
 
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
+        if isHopper {
+            // Queries of two items, stages, and where a merge's rows go.
+            return 2 * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + rows * 16
+        }
         let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =
             keys
@@ -49,6 +55,8 @@ struct AttentionHeads: Hashable {
     var hasRoPE: Bool
     /// Whether a request's keys are one after another.
     var isRagged: Bool
+    /// Whether the copy engine of Hopper can bring the keys, and the outputs can leave as its kernel has them.
+    var allowsBoxes = false
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -68,6 +76,10 @@ struct AttentionHeads: Hashable {
     var paddedQK: Int { (dimQK + 15) & ~15 }
     var paddedVO: Int { (sliceVO + 15) & ~15 }
 
+    /// Elements as the copy engine's boxes have them: rows of 128 bytes.
+    var boxedQK: Int { (dimQK + 63) & ~63 }
+    var boxedVO: Int { (sliceVO + 63) & ~63 }
+
     /// Bytes between rows of shared memory, as `Rows::stride` has them.
     func rowStride(_ elements: Int, bytes: Int) -> Int {
         let chunks = elements * bytes / 16
@@ -81,6 +93,10 @@ extension AttentionHeads {
         dimVO = problem.shape.headDimVO
         isNarrow = problem.kvType.byteCount == 1
         if case .rope = problem.variant.positionEncoding { hasRoPE = true } else { hasRoPE = false }
-        isRagged = problem.geometry.blocks.blocksAreRows && problem.geometry.blocks.keyPositions == .sequential
+        let blocks = problem.geometry.blocks
+        isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
+        allowsBoxes =
+            !isNarrow && !hasRoPE && problem.outputType.byteCount == 2 && blocks.keyPositions == .sequential
+            && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
     }
 }

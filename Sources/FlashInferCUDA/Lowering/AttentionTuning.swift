@@ -8,10 +8,13 @@ enum AttentionTuning {
         var perBlock: Int
         /// Of a processor, in bytes.
         var perProcessor: Int
+        /// Whether there are wgmma and the tensor memory accelerator as 9.0 has them.
+        var isHopper: Bool
 
         init(_ properties: CUDAProperties) {
             perBlock = properties.sharedMemoryPerBlockOptIn
             perProcessor = properties.sharedMemoryPerProcessor
+            isHopper = properties.computeCapability == (9, 0)
         }
 
         /// Those of an architecture, for compiling without a GPU (CUDA C++ Programming Guide, technical specifications).
@@ -24,6 +27,7 @@ enum AttentionTuning {
                 }
             perBlock = kibibytes * 1024
             perProcessor = (kibibytes + 1) * 1024
+            isHopper = (architecture.major, architecture.minor) == (9, 0) && architecture.isSpecific
         }
 
         /// Whether `tile` and its neighbours on the processor fit; the system takes 1 KiB of each block.
@@ -39,7 +43,8 @@ enum AttentionTuning {
     static func tiles(
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
-        let kinds = [(16, decode(heads)), (64, short(heads)), (.max, long(heads))]
+        let hopper = limits.isHopper && heads.allowsBoxes ? hopper(heads) : []
+        let kinds = [(16, decode(heads)), (64, short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }
@@ -78,6 +83,23 @@ enum AttentionTuning {
                     queryRegisters: heads.paddedVO > 128 ? 0 : 32)
             }
         } + smallest(heads)
+    }
+
+    /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their
+    /// registers, and two stages of both in memory beside two items' queries.
+    private static func hopper(_ heads: AttentionHeads) -> [AttentionTile] {
+        guard heads.boxedVO <= 128, heads.slices == 1, heads.boxedQK <= 192, heads.dimQK % 8 == 0, heads.dimVO % 16 == 0
+        else { return [] }
+        return [128, 64].map { keys in
+            AttentionTile(
+                rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+                isHopper: true)
+        }
+    }
+
+    /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.
+    static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
+        long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
     }
 
     /// More: 32 rows a warp where a thread's registers hold them, so that each key is loaded from shared memory for two products;

@@ -10,6 +10,8 @@ final class AttentionState: Sendable {
     struct Tuning: Sendable {
         let heads: AttentionHeads
         let tiles: [AttentionTile]
+        /// In the place of Hopper's tile where the copy engine cannot bring a run's tensors.
+        let portable: AttentionTile?
         let traits: KernelTraits
     }
 
@@ -50,7 +52,7 @@ final class AttentionState: Sendable {
                 nearest: "heads of at most 256 elements")
         }
         let tuning = Tuning(
-            heads: heads, tiles: tiles.map(\.tile),
+            heads: heads, tiles: tiles.map(\.tile), portable: AttentionTuning.portable(heads, limits),
             traits: AttentionTuning.traits(tiles, kvHeads: key.kvHeads, processors: processors))
         tunings.withLock { $0[key] = tuning }
         return tuning

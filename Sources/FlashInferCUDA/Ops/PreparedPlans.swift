@@ -9,6 +9,8 @@ final class PreparedPlan: Sendable {
     let capacity: PlanSize
     let heads: AttentionHeads
     let tiles: [AttentionTile]
+    /// In the place of Hopper's tile where the copy engine cannot bring a run's tensors.
+    let portable: AttentionTile?
     /// Addresses, sizes and settings; no tensors.
     let parameters: fi_attention_params
     /// The item that each tile's queue starts with.
@@ -23,16 +25,19 @@ final class PreparedPlan: Sendable {
         var tile: Int
         var chunk: Int
         var isScaled: Bool
+        /// Whether Hopper's kernel takes the tile.
+        var isHopper = false
     }
 
     init(
-        _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile],
+        _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile], portable: AttentionTile?,
         parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64
     ) {
         self.plan = plan
         self.capacity = capacity
         self.heads = heads
         self.tiles = tiles
+        self.portable = portable
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
@@ -57,10 +62,17 @@ final class PreparedPlan: Sendable {
         (isCapturing ? capacity : plan.size).tileMask >> UInt32(tile) & 1 == 1
     }
 
+    /// The tile that a choice launches.
+    private func shape(of choice: Choice) -> AttentionTile {
+        let tile = tiles[choice.tile]
+        return tile.isHopper && !choice.isHopper ? portable ?? tile : tile
+    }
+
     /// Thread blocks of a launch of a tile: one for each head of each list, or as many as a queue keeps busy at a time.
-    func blockCount(ofTile tile: Int, isCapturing: Bool, processors: Int) -> Int {
+    func blockCount(_ choice: Choice, isCapturing: Bool, processors: Int) -> Int {
+        let tile = choice.tile
         if plan.traits.tiles[tile].schedule == .lists { return plan.workerCount * plan.traits.concurrentHeads }
-        let resident = processors * tiles[tile].blocksPerProcessor
+        let resident = processors * shape(of: choice).blocksPerProcessor
         return isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident)
     }
 
@@ -68,7 +80,7 @@ final class PreparedPlan: Sendable {
     func function(_ choice: Choice, on device: CUDADevice) throws(FlashInferError) -> CUDAFunction {
         if let function = functions.withLock({ $0[choice] }) { return function }
         let kernel = AttentionKernel(
-            plan.problem, tile: tiles[choice.tile], isQueued: plan.traits.tiles[choice.tile].schedule == .queue,
+            plan.problem, tile: shape(of: choice), isQueued: plan.traits.tiles[choice.tile].schedule == .queue,
             chunk: choice.chunk, isScaled: choice.isScaled)
         let function = try device.kernel(kernel.spec)
         functions.withLock { $0[choice] = function }

@@ -1,0 +1,76 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+/// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 64 elements of each.
+enum AttentionBoxes {
+    /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
+    /// swizzle repeats after eight rows.
+    ///
+    /// Items start at multiples of 64 keys and stages have multiples of 64, so such a box lies within one block and one stage.
+    static func rows(ofBlocks blockSize: Int) -> Int? {
+        let rows = min(blockSize & -blockSize, 64)
+        return rows >= 8 ? rows : nil
+    }
+
+    /// Whether the driver makes a map of a tensor: the address and strides are multiples of 16 bytes, strides positive and below
+    /// 2^40 bytes.
+    static func allow(_ tensor: KVTensor) -> Bool {
+        let bytes = tensor.dtype.byteCount
+        func allows(_ stride: Int, of extent: Int) -> Bool {
+            extent <= 1 || (stride > 0 && stride * bytes & 15 == 0 && stride * bytes < 1 << 40)
+        }
+        return Int(bitPattern: tensor.view.address) & 15 == 0 && allows(tensor.headStride, of: tensor.headCount)
+            && allows(tensor.tokenStride, of: tensor.blockSize ?? tensor.blockCount)
+            && (tensor.blockSize == nil || allows(tensor.blockStride, of: tensor.blockCount))
+    }
+
+    /// The map of a cache's keys or values.
+    static func map(
+        _ tensor: KVTensor, headDim: Int, boxRows: Int, driver: CUDADriver
+    ) throws(FlashInferError) -> fi_tensor_map {
+        var map = fi_tensor_map()
+        // CU_TENSOR_MAP_DATA_TYPE_FLOAT16 and _BFLOAT16.
+        let type: Int32 = tensor.dtype == .float16 ? 6 : 9
+        let bytes = tensor.dtype.byteCount
+        // Element, head, row of a block, block; a ragged tensor is one block. A stride of a dimension of one is not used, but must be
+        // one that is allowed.
+        let rows = tensor.blockSize ?? tensor.blockCount, blocks = tensor.blockSize == nil ? 1 : tensor.blockCount
+        let extents = [headDim, tensor.headCount, rows, blocks].map { UInt64(max($0, 1)) }
+        let strides = [
+            (tensor.headStride, tensor.headCount), (tensor.tokenStride, rows), (tensor.blockStride, blocks),
+        ].map { stride, extent in extent > 1 ? UInt64(stride * bytes) : 16 }
+        let box: [UInt32] = [64, 1, UInt32(boxRows), 1]
+        let steps: [UInt32] = [1, 1, 1, 1]
+        let status = driver.functions.cuTensorMapEncodeTiled(
+            // No interleaving; rows of 128 bytes, swizzled; promoted to 128 bytes in the second-level cache; zeros outside.
+            &map, type, 4, UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: tensor.view.address))!, extents,
+            strides, box,
+            steps, 0, 3, 2, 0)
+        try driver.check(status, "cuTensorMapEncodeTiled")
+        return map
+    }
+}
+
+extension AttentionOperation {
+    /// Whether Hopper's kernel takes this run's tensors; the portable one takes all.
+    func allowsBoxes(_ parameters: fi_attention_params) -> Bool {
+        parameters.query_is_aligned != 0 && parameters.output_is_aligned != 0 && AttentionBoxes.allow(cache.keys)
+            && AttentionBoxes.allow(cache.values)
+    }
+}
+
+extension fi_hopper_attention_params {
+    /// The portable kernel's parameter with the maps of the run's cache.
+    init(
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, stageRows: Int, driver: CUDADriver
+    ) throws(FlashInferError) {
+        let shape = operation.plan.problem.shape
+        let (keys, values) = (operation.cache.keys, operation.cache.values)
+        let boxRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:)) ?? stageRows
+        self.init()
+        self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, driver: driver)
+        self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, driver: driver)
+        attention = parameters
+        box_rows = Int32(boxRows)
+    }
+}
