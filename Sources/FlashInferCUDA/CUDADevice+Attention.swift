@@ -36,7 +36,9 @@ extension CUDADevice {
         let chunk = operation.chunk(plan.heads)
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }
-        for tile in plan.tiles.indices where plan.launches(tile: tile, isCapturing: isCapturing) {
+        let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
+        for entry in launches {
+            let tile = entry.tile
             let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters)
             let choice = PreparedPlan.Choice(tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper)
             let function = try plan.function(choice, on: self)
@@ -45,13 +47,13 @@ extension CUDADevice {
             parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
-            let blocks = plan.blockCount(choice, isCapturing: isCapturing, processors: limits.processors)
+            let grid = (entry.blocks, plan.heads.slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
                     parameters, operation, stageRows: plan.tiles[tile].keys, driver: queue.context.driver)
-                try queue.launch(function, grid: (blocks, plan.heads.slices, 1), boxed)
+                try queue.launch(function, grid: grid, boxed)
             } else {
-                try queue.launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+                try queue.launch(function, grid: grid, parameters)
             }
         }
     }
@@ -96,7 +98,8 @@ extension CUDADevice {
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
             queueStarts: items.queueIndptr,
-            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr))
+            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr),
+            processors: limits.processors)
         if let older {
             next.adopt(older)
             next.isCaptured = older.isCaptured

@@ -181,7 +181,7 @@ FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float sca
             const float next = fmaxf(maximum[h], state.maximum[0][h]);
             rise.factor[h] = exp2_approximate(state.maximum[0][h] * scale - reference(next, scale));
             state.maximum[0][h] = next;
-            state.sum[0][2 * h] *= rise.factor[h];
+            state.sum[0][h] *= rise.factor[h];
         }
     }
 #pragma unroll
@@ -193,7 +193,7 @@ FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float sca
             even += s[0][n][2 * h] = exp2_approximate(fmaf(s[0][n][2 * h], scale, offset));
             odd += s[0][n][2 * h + 1] = exp2_approximate(fmaf(s[0][n][2 * h + 1], scale, offset));
         }
-        state.sum[0][2 * h] += even + odd;
+        state.sum[0][h] += even + odd;
     }
     return rise;
 }
@@ -226,8 +226,8 @@ FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const 
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = warp_row + h * 8 + lane / 4;
+        const RowEnd end = end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h]));
         if (row >= item.row_count) continue;
-        const RowEnd end = end_row(state.maximum[0][h] * scale, state.sum[0][2 * h]);
         const int64 partial = item.partial_row + row;
         if (lane % 4 == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
         float *to = pointer<float>(p.partial_output) + partial * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
@@ -236,11 +236,6 @@ FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const 
             *reinterpret_cast<float2 *>(to + n * 8) =
                 make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
     }
-}
-
-FI_DEVICE float quad_sum(float x) {
-    x += __shfl_xor_sync(0xffffffff, x, 1);
-    return x + __shfl_xor_sync(0xffffffff, x, 2);
 }
 
 /// What the softmax multiplies scores by, and what they are multiplied by before.
@@ -322,8 +317,6 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             free_stage(barriers.values_empty[value_ring.stage]);
             value_ring.next();
         }
-#pragma unroll
-        for (int h = 0; h < 2; ++h) state.sum[0][2 * h] = quad_sum(state.sum[0][2 * h]);
         if (item.partial_row < 0) {
             // Outputs leave through the group's queries, which all its warps have read.
             sync_threads(group_barrier + group, 128);

@@ -101,7 +101,7 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int row = warp_row + m * 16 + h * 8 + lane / 4;
-            RowEnd end = end_row(state.maximum[m][h] * scale, state.sum[m][2 * h]);
+            RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
             if (row >= item.row_count) continue;
             const int query = item.query(p, row), head = item.query_head(p, row, query);
             end = with_sink(end, p, head);

@@ -16,7 +16,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
-            const float sum = state.sum[m][2 * h];
+            const float sum = quad_sum(state.sum[m][h]);
             if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
             float *to = outputs + row * Shared::meeting_stride;
 #pragma unroll

@@ -2,11 +2,10 @@
 #pragma once
 #include "portable/attention_scores.cuh"
 
-/// The state of a warp's rows: output not yet divided by the sum, the maximum it is relative to, and the sum, as a tile of a product
-/// with ones: elements 2h and 2h + 1 are both row h's.
+/// The state of a warp's rows: output not yet divided by the sum, the maximum it is relative to, this thread's share of the sum.
 struct State {
     float output[row_tiles][value_tiles][4];
-    float maximum[row_tiles][2], sum[row_tiles][4];
+    float maximum[row_tiles][2], sum[row_tiles][2];
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -16,7 +15,7 @@ struct State {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) output[m][n][i] = 0;
 #pragma unroll
-            for (int h = 0; h < 2; ++h) maximum[m][h] = negative_infinity(), sum[m][2 * h] = sum[m][2 * h + 1] = 0;
+            for (int h = 0; h < 2; ++h) maximum[m][h] = negative_infinity(), sum[m][h] = 0;
         }
     }
 };
@@ -24,6 +23,11 @@ struct State {
 FI_DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+
+FI_DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
 }
 
 FI_DEVICE float exp2_approximate(float x) {
@@ -70,7 +74,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
                 const float next = fmaxf(maximum[m][h], state.maximum[m][h]);
                 const float factor = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
                 state.maximum[m][h] = next;
-                state.sum[m][2 * h] *= factor, state.sum[m][2 * h + 1] *= factor;
+                state.sum[m][h] *= factor;
 #pragma unroll
                 for (int n = 0; n < value_tiles; ++n) state.output[m][n][2 * h] *= factor, state.output[m][n][2 * h + 1] *= factor;
             }
@@ -87,12 +91,13 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
 constexpr int unit_tiles = is_narrow ? 4 : 2, units = key_tiles / unit_tiles;
 
 /// Turns scores first ..< end of unit `unit` into weights 2^(score · scale - reference).
-FI_DEVICE void weigh(float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
+FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
                      int end) {
 #pragma unroll
     for (int e = first; e < end; ++e) {
         const int i = e % 4, n = unit * unit_tiles + e / 4 % unit_tiles, m = e / (4 * unit_tiles), h = i / 2;
         s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], scale, references.of[m][h]));
+        state.sum[m][h] += s[m][n][i];
     }
 }
 
@@ -104,9 +109,6 @@ FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int 
     a[3] = pack<half_type>(s[2 * step + 1][2], s[2 * step + 1][3]);
 }
 
-/// Two 16-bit ones.
-constexpr uint32 two_ones = half_type == Half::float16 ? 0x3c003c00 : 0x3f803f80;
-
 /// output += weights · values, of the warp's part of the stage. The weights of one unit of keys are computed between the products
 /// of the one before, so that exponentials and tensor cores work at the same time.
 FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key) {
@@ -114,7 +116,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
     const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16));
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
     const References references = raise_references(state, s, scale);
-    weigh(s, references, scale, 0, 0, weights);
+    weigh(state, s, references, scale, 0, 0, weights);
     // Fragments are loaded one pair of tiles ahead of the products that need them.
     uint32 b[2][4];
     load_matrices_transposed(b[0], start);
@@ -124,11 +126,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
 #pragma unroll
         for (int step = 0; step < unit_tiles / 2; ++step)
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) {
-                pack_weights(a[step][m], s[m], unit * (unit_tiles / 2) + step);
-                // The weights' sum is one product more instead of an addition each, and no lane needs another's at the end.
-                mma<half_type>(state.sum[m], a[step][m], two_ones, two_ones);
-            }
+            for (int m = 0; m < row_tiles; ++m) pack_weights(a[step][m], s[m], unit * (unit_tiles / 2) + step);
 #pragma unroll
         for (int pair = 0; pair < pairs; ++pair) {
             const int now = (unit * pairs + pair) % 2, next_unit = pair + 1 < pairs ? unit : unit + 1, next_pair = pair + 1 < pairs ? pair + 1 : 0;
@@ -155,7 +153,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                 }
             }
             if (unit + 1 < units)
-                weigh(s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
+                weigh(state, s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
         }
     }
 }
