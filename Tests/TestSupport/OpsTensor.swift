@@ -51,6 +51,12 @@ public final class OpsTensor: @unchecked Sendable {
     /// All of the memory, poison included: for a copy to a device and back.
     public var bytes: UnsafeMutableRawBufferPointer { memory }
 
+    /// Whether all of the memory, poison included, is that of another tensor.
+    public func isIdentical(to other: OpsTensor) -> Bool {
+        // A pointer alone keeps no tensor alive.
+        withExtendedLifetime((self, other)) { memory.elementsEqual(other.memory) }
+    }
+
     /// The elements in row-major order.
     public var values: [Double] { (0..<count).map { self[$0] } }
 

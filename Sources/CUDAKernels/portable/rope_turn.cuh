@@ -29,6 +29,13 @@ static __device__ __forceinline__ void pair_places(
     second = interleaved ? first + V : (long long)pair + half;
 }
 
+/// Turns one pair, in instructions that no compiler chooses: kernels that turn give the same bits.
+static __device__ __forceinline__ void rotate(float2 by, float &u, float &v) {
+    const float turned = __fmaf_rn(u, by.x, -__fmul_rn(v, by.y));
+    v = __fmaf_rn(v, by.x, __fmul_rn(u, by.y));
+    u = turned;
+}
+
 /// Turns the pairs of two vectors: of the first and of the second elements, or two neighbouring ones of whole pairs.
 template <int V, bool tabled>
 static __device__ __forceinline__ void turn(
@@ -40,17 +47,13 @@ static __device__ __forceinline__ void turn(
             const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
             float &u = 2 * i < V ? a[2 * i % V] : b[2 * i % V];
             float &v = 2 * i < V ? a[(2 * i + 1) % V] : b[(2 * i + 1) % V];
-            const float turned = u * by.x - v * by.y;
-            v = v * by.x + u * by.y;
-            u = turned;
+            rotate(by, u, v);
         }
     } else {
 #pragma unroll
         for (int i = 0; i < V; i++) {
             const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
-            const float turned = a[i] * by.x - b[i] * by.y;
-            b[i] = b[i] * by.x + a[i] * by.y;
-            a[i] = turned;
+            rotate(by, a[i], b[i]);
         }
     }
 }

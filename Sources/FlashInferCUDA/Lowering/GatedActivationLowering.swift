@@ -4,9 +4,10 @@ package import FlashInferCore
 /// The kernels of gated activations: element by element, or row by row where each row has a scale of its own.
 package enum GatedActivationKernel {
     private static let table = SpecTable(count: 108)
-    private static let rowTable = SpecTable(count: 27)
-    /// A block a row, and what its threads hold of it: 16,384 elements of 16 bits.
-    private static let (rowThreads, rowChunks) = (512, 4)
+    private static let rowTable = SpecTable(count: 54)
+    /// Threads of a row, short or long, and vectors that each holds of it: up to 16,384 elements of 16 bits. Four vectors of half as
+    /// many threads would spill.
+    private static let (rowThreads, rowChunks) = ([256, 1024], 2)
 
     private static func numberAndName(_ activation: GatedActivationOperation.Activation) -> (Int, String) {
         switch activation {
@@ -36,18 +37,20 @@ package enum GatedActivationKernel {
     }
 
     private static func rowSpec(
-        _ activation: GatedActivationOperation.Activation, gate: DType, up: DType
+        _ activation: GatedActivationOperation.Activation, gate: DType, up: DType, isLong: Bool
     ) -> KernelSpec {
         let (number, name) = numberAndName(activation)
-        return rowTable.spec((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) {
+        let types = (number * 3 + gate.kernelNumber) * 3 + up.kernelNumber
+        let threads = rowThreads[isLong ? 1 : 0]
+        return rowTable.spec(2 * types + (isLong ? 1 : 0)) {
             KernelSpec(
                 file: "portable/gated_activation_rows.cuh", entry: "gated_activation_rows",
                 defines: [
                     .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
                     .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number), .init("FI_CHUNKS", rowChunks),
                 ],
-                threads: rowThreads, blocksPerProcessor: 2,
-                label: "\(name) \(typesLabel(gate, up, gate)) to bytes by row")
+                threads: threads, blocksPerProcessor: 1024 / threads,
+                label: "\(name) \(typesLabel(gate, up, gate)) to bytes by row \(threads)x\(rowChunks)")
         }
     }
 
@@ -57,7 +60,8 @@ package enum GatedActivationKernel {
             GatedActivationOperation.Activation.allCases.flatMap {
                 [
                     spec($0, gate: type, up: type, output: type), spec($0, gate: type, up: type, output: nil),
-                    rowSpec($0, gate: type, up: type),
+                    rowSpec($0, gate: type, up: type, isLong: false),
+                    rowSpec($0, gate: type, up: type, isLong: true),
                 ]
             }
         }
@@ -82,9 +86,11 @@ package enum GatedActivationKernel {
             output: try fi_row_tensor(output, "output"), tiling: cover.tiling,
             quantize: try fi_quantize(operation.quantization, output.dtype))
         if isByRow {
+            let chunks = gate.width / (cover.tiling.vectorised == 0 ? 1 : vector)
             return KernelLaunch(
-                rowSpec(operation.activation, gate: gate.dtype, up: up.dtype), blocks: Int(cover.tiling.rows),
-                parameters)
+                rowSpec(
+                    operation.activation, gate: gate.dtype, up: up.dtype, isLong: chunks > rowThreads[0] * rowChunks),
+                blocks: Int(cover.tiling.rows), parameters)
         }
         return KernelLaunch(
             spec(operation.activation, gate: gate.dtype, up: up.dtype, output: isQuantized ? nil : output.dtype),

@@ -47,8 +47,8 @@ package enum RMSNormKernel {
                     .init("FI_OUTPUT", output?.kernelNumber ?? bytesNumber),
                     .init("FI_GROUP", way.group), .init("FI_CHUNKS", way.chunks),
                 ],
-                // 1,280 threads a processor: more would spill what they hold of their rows.
-                threads: way.threads, blocksPerProcessor: max(1280 / way.threads, 1),
+                // 1,280 threads a processor, 1,024 for bytes: more would spill what they hold of their rows.
+                threads: way.threads, blocksPerProcessor: max((output == nil ? 1024 : 1280) / way.threads, 1),
                 label: "rms-norm \(name) \(way.group)x\(way.chunks)")
         }
     }
@@ -67,7 +67,10 @@ package enum RMSNormKernel {
         _ operation: RMSNormOperation
     ) throws(FlashInferError) -> KernelLaunch<fi_rms_norm_params>? {
         let (input, output, weight) = (operation.input, operation.output, operation.weight)
-        if input.elementCount == 0 { return nil }
+        if input.elementCount == 0 {
+            // Rows of no elements have a scale all the same.
+            guard case .perRow = operation.quantization, input.rowCount > 0 else { return nil }
+        }
         let residual = operation.residual
         let residualType = residual?.dtype ?? input.dtype
         // Bytes take no part in the width of vectors: what a thread holds of its row would not fit in registers.
@@ -93,6 +96,7 @@ package enum RMSNormKernel {
                     ?? .absent,
                 output: try fi_row_tensor(output, "output"), weight: UInt64(weight.address), width: Int64(width),
                 rows: rows, inner_rows: input.innerRows, epsilon: operation.epsilon,
-                weight_offset: operation.weightOffset, quantize: try fi_quantize(operation.quantization, output.dtype), vectorised: isAligned ? 1 : 0))
+                weight_offset: operation.weightOffset, quantize: try fi_quantize(operation.quantization, output.dtype),
+                vectorised: isAligned ? 1 : 0))
     }
 }

@@ -34,7 +34,7 @@ extension DType {
 extension TensorChecks {
     /// An output of the shape of `model`: of a compute type, or of 8 bits where it is quantised.
     func output(
-        _ view: TensorView, like model: TensorView, _ quantization: OutputQuantization?
+        _ view: TensorView, like model: TensorView, _ modelName: String, _ quantization: OutputQuantization?
     ) throws(FlashInferError) {
         guard let quantization else {
             try rows(view, "output", like: model)
@@ -56,7 +56,7 @@ extension TensorChecks {
         case .perRow(let scales):
             try vector(scales, "row scales", .float32, view.rowCount)
             try distinct(scales, "row scales", from: view, "output")
-            try distinct(scales, "row scales", from: model, "input")
+            try distinct(scales, "row scales", from: model, modelName)
         }
     }
 

@@ -51,7 +51,7 @@ public struct RMSNormOperation: Sendable, Equatable {
     public func validate() throws(FlashInferError) {
         let checks = TensorChecks(device: input.device)
         try checks.rows(input, "input")
-        try checks.output(output, like: input, quantization)
+        try checks.output(output, like: input, "input", quantization)
         try checks.distinct(output, "output", from: input, "input")
         guard weight.dtype.isComputeType else {
             throw .invalidArgument("weight", found: "\(weight.dtype)", expected: "float32, float16 or bfloat16")

@@ -135,30 +135,22 @@ final class DecoderModel: Sendable {
         let values = try heads(of: qkv, from: config.queryWidth + config.kvWidth, count: config.kvHeadCount)
         if let queryNorm = layer.queryNorm { try norm(queries, queryNorm, into: queries) }
         if let keyNorm = layer.keyNorm { try norm(keys, keyNorm, into: keys) }
-        // Both turn into the types that attention and the cache take.
-        let turned = try narrow(queries, types.query, buffers.narrowQueries)
-        let turnedKeys = try narrow(keys, types.key, buffers.narrowKeys)
+        // Queries turn into the type that attention takes; keys and values go to the cache, rounded once.
+        let turned =
+            types.query == .float32
+            ? queries : try buffers.narrowQueries.view.slice(0..<rows).reshaped(queries.shape)
         try device.run(
-            .rope(
-                RoPEOperation(
-                    queries: queries, keys: keys, queryOutput: turned, keyOutput: turnedKeys,
+            .ropeAppendKV(
+                RoPEAppendKVOperation(
+                    queries: queries, keys: keys, values: values, queryOutput: turned,
                     positions: inputs.positions(rows),
-                    parameters: config.rope.parameters(isSliding: config.window(ofLayer: index) != nil))))
-        try device.run(
-            .appendKV(
-                AppendKVOperation(keys: turnedKeys, values: values, cache: cache.view(ofLayer: index), slots: slots)))
+                    parameters: config.rope.parameters(isSliding: config.window(ofLayer: index) != nil),
+                    cache: cache.view(ofLayer: index), slots: slots)))
         let output = buffers.attention.view.slice(0..<rows)
         try plans.run(
             index, turned, cache.view(ofLayer: index),
             into: output.reshaped([rows, config.headCount, config.headDim]))
         try project(output, layer.attentionOutput, postNorm: layer.postAttentionNorm, rows)
-    }
-
-    /// Where heads of a narrower type go; float32 ones stay where they are.
-    private func narrow(
-        _ heads: TensorView, _ type: DType, _ buffer: SharedTensor
-    ) throws(FlashInferError) -> TensorView {
-        type == .float32 ? heads : try buffer.view.slice(0..<heads.shape[0]).reshaped(heads.shape)
     }
 
     private func feedForward(_ layer: DecoderLayer, _ rows: Int) throws(FlashInferError) {

@@ -17,8 +17,6 @@ struct StepBuffers: Sendable {
     let qkv: SharedTensor
     /// `[rows, heads · headDim]`, of the type that attention takes; empty where that is float32.
     let narrowQueries: SharedTensor
-    /// `[rows, kvHeads · headDim]`, of the type that the cache stores; empty where keys stay float32 up to there.
-    let narrowKeys: SharedTensor
     /// `[rows, heads · headDim]`
     let attention: SharedTensor
     /// `[rows, 2 · intermediate]`, float32.
@@ -45,7 +43,6 @@ struct StepBuffers: Sendable {
         projected = try tensor(.float32, [config.postNorms ? rows : 0, config.hiddenSize])
         qkv = try tensor(.float32, [rows, config.queryWidth + 2 * config.kvWidth])
         narrowQueries = try tensor(types.query, [types.query == .float32 ? 0 : rows, config.queryWidth])
-        narrowKeys = try tensor(types.key, [types.key == .float32 ? 0 : rows, config.kvWidth])
         attention = try tensor(types.attention, [rows, config.queryWidth])
         gateUp = try tensor(.float32, [rows, 2 * config.intermediateSize])
         activated = try tensor(types.linear, [rows, config.intermediateSize])
@@ -70,9 +67,6 @@ struct ActivationTypes: Sendable, Equatable {
     var linear: DType
     /// Queries of attention.
     var query: DType
-    /// Keys on their way to the cache: its own type where the queries have that, as one kernel turns both; else float32, so that
-    /// they are rounded once.
-    var key: DType
     /// Outputs of attention.
     var attention: DType
 }
@@ -107,7 +101,6 @@ extension ActivationTypes {
                             variant: config.attentionVariant(window: nil), queryType: query, kvType: cacheType,
                             outputType: output))
                     (self.query, attention) = (query, output)
-                    key = query == cacheType ? cacheType : .float32
                     return
                 } catch {
                     failure = error

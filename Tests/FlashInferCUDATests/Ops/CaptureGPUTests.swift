@@ -61,9 +61,15 @@ import Testing
         let append = AppendKVOperation(
             keys: source.view, values: source.view, cache: try .paged(combined: cache.view),
             slots: try KVSlots(slots: [1], pageSize: 2))
+        let positions = try gpu.tensor(.int32, [1], values: [0])
+        let turnedAppend = RoPEAppendKVOperation(
+            queries: source.view, keys: source.view, values: source.view,
+            queryOutput: try gpu.tensor(.float32, [1, 1, 8]).view, positions: positions.view,
+            parameters: RoPEParameters(), cache: try .paged(combined: cache.view),
+            slots: try KVSlots(slots: [1], pageSize: 2))
         let copy = CopyPagesOperation(cache: try .paged(combined: cache.view), sources: [0], destinations: [1])
         let all: [FlashInferCore.Operation] = [
-            .sample(sample), .softmax(softmax), .appendKV(append), .copyPages(copy),
+            .sample(sample), .softmax(softmax), .appendKV(append), .copyPages(copy), .ropeAppendKV(turnedAppend),
         ]
         for operation in all {
             #expect(throws: FlashInferError.self) {

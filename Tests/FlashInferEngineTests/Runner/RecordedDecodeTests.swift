@@ -65,7 +65,17 @@ import Testing
             #expect(attention.queries.dtype == .float16)
             #expect(attention.queries.shape[0] == 4)
         }
-        for case .appendKV(let append) in graph.operations { #expect(append.slots.table?.shape == [2, 4]) }
+        var appends = 0
+        for operation in graph.operations {
+            switch operation {
+            case .ropeAppendKV(let append):
+                appends += 1
+                #expect(append.slots.table?.shape == [2, 4] && append.queryOutput.dtype == .float16)
+            case .rope, .appendKV: Issue.record("rotation and append are one launch")
+            default: break
+            }
+        }
+        #expect(appends == runner.config.layerCount)
     }
 
     @Test func aReplayedStepSendsTheTableAndThePlanAndFetchesTheTokens() throws {
@@ -135,7 +145,10 @@ import Testing
             switch operation {
             case .linear(let linear): #expect(linear.input.dtype == .float16)
             case .convert: Issue.record("no product's input needs a conversion")
-            case .appendKV(let append): #expect(append.keys.dtype == .float16)
+            case .ropeAppendKV(let append):
+                // From float32 to the cache's type, and to attention's, with one rounding.
+                #expect(append.keys.dtype == .float32 && append.cache.keys.dtype == .float16)
+                #expect(append.queryOutput.dtype == .float16)
             case .attention(let attention): #expect(attention.output.dtype == .float16)
             default: break
             }
