@@ -36,15 +36,16 @@ extension CUDADevice {
         let chunk = operation.chunk(plan.heads)
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }
-        for tile in plan.tiles.indices where plan.launches(tile: tile, isCapturing: isCapturing) {
+        let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
+        for entry in launches {
+            let tile = entry.tile
             let function = try plan.function(.init(tile: tile, chunk: chunk, isScaled: isScaled), on: self)
             parameters.tile = Int32(tile)
             parameters.queue_start = plan.queueStarts[tile]
             parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
-            let blocks = plan.blockCount(ofTile: tile, isCapturing: isCapturing, processors: limits.processors)
-            try queue.launch(function, grid: (blocks, plan.heads.slices, 1), parameters)
+            try queue.launch(function, grid: (entry.blocks, plan.heads.slices, 1), parameters)
         }
     }
 
@@ -88,7 +89,8 @@ extension CUDADevice {
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
             queueStarts: items.queueIndptr,
-            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr))
+            queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr),
+            processors: limits.processors)
         if let older {
             next.adopt(older)
             next.isCaptured = older.isCaptured

@@ -93,11 +93,15 @@ extension AttentionOperation {
 
     /// Bytes that all addresses and strides of keys and values are multiples of, at most what the heads allow.
     func chunk(_ heads: AttentionHeads) -> Int {
-        var bits = 0
-        for tensor in [cache.keys, cache.values] {
-            bits |= Int(bitPattern: tensor.view.address)
-            bits |= (tensor.blockStride | tensor.tokenStride | tensor.headStride) * tensor.dtype.byteCount
-        }
-        return min(AttentionKernel.chunk(dividing: bits), AttentionKernel.largestChunk(heads))
+        min(
+            AttentionKernel.chunk(dividing: cache.keys.alignment | cache.values.alignment),
+            AttentionKernel.largestChunk(heads))
+    }
+}
+
+extension KVTensor {
+    /// Its address and strides in bytes, ORed.
+    fileprivate var alignment: Int {
+        Int(bitPattern: view.address) | (blockStride | tokenStride | headStride) * dtype.byteCount
     }
 }

@@ -15,19 +15,27 @@ final class PreparedPlan: Sendable {
     let queueStarts: [Int32]
     /// Where captured launches find their queues.
     let queueIndptrAddress: UInt64
-    /// Kernels in use, by tile, chunk and scaling.
-    private let functions = Mutex<[Choice: CUDAFunction]>([:])
+    /// The launches of a run that is not captured, which every layer of every step asks for.
+    let launches: [Launch]
+    /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
+    private let functions = Mutex<[(choice: Choice, function: CUDAFunction)]>([])
     private let hasCapture = Atomic(false)
 
-    struct Choice: Hashable {
+    struct Choice: Equatable {
         var tile: Int
         var chunk: Int
         var isScaled: Bool
     }
 
+    /// A tile's launch.
+    struct Launch: Sendable {
+        var tile: Int
+        var blocks: Int
+    }
+
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile],
-        parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64
+        parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64, processors: Int
     ) {
         self.plan = plan
         self.capacity = capacity
@@ -36,6 +44,7 @@ final class PreparedPlan: Sendable {
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
+        launches = Self.launches(plan, tiles, mask: plan.size.tileMask, isCapturing: false, processors: processors)
     }
 
     /// Whether a captured graph reads this workspace.
@@ -52,26 +61,36 @@ final class PreparedPlan: Sendable {
             }
     }
 
-    /// Whether a tile's kernel is launched: where it has items, or, in a graph whose plan changes, where it may have some.
-    func launches(tile: Int, isCapturing: Bool) -> Bool {
-        (isCapturing ? capacity : plan.size).tileMask >> UInt32(tile) & 1 == 1
+    /// The launches of a captured run: of every tile that may have items when the graph is given another plan.
+    func capturedLaunches(processors: Int) -> [Launch] {
+        Self.launches(plan, tiles, mask: capacity.tileMask, isCapturing: true, processors: processors)
     }
 
-    /// Thread blocks of a launch of a tile: one for each head of each list, or as many as a queue keeps busy at a time.
-    func blockCount(ofTile tile: Int, isCapturing: Bool, processors: Int) -> Int {
-        if plan.traits.tiles[tile].schedule == .lists { return plan.workerCount * plan.traits.concurrentHeads }
-        let resident = processors * tiles[tile].blocksPerProcessor
-        return isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident)
+    /// The launches of the tiles of a mask, with a block for each head of each list, or as many as a queue keeps busy at a time.
+    private static func launches(
+        _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, isCapturing: Bool, processors: Int
+    ) -> [Launch] {
+        tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
+            if plan.traits.tiles[tile].schedule == .lists {
+                return Launch(tile: tile, blocks: plan.workerCount * plan.traits.concurrentHeads)
+            }
+            let resident = processors * tiles[tile].blocksPerProcessor
+            return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
+        }
     }
 
     /// The loaded kernel of a tile.
     func function(_ choice: Choice, on device: CUDADevice) throws(FlashInferError) -> CUDAFunction {
-        if let function = functions.withLock({ $0[choice] }) { return function }
+        let known = functions.withLock { functions in functions.first { $0.choice == choice }?.function }
+        if let known { return known }
         let kernel = AttentionKernel(
             plan.problem, tile: tiles[choice.tile], isQueued: plan.traits.tiles[choice.tile].schedule == .queue,
             chunk: choice.chunk, isScaled: choice.isScaled)
         let function = try device.kernel(kernel.spec)
-        functions.withLock { $0[choice] = function }
+        functions.withLock { functions in
+            // Another thread may have been faster with the same one.
+            if !functions.contains(where: { $0.choice == choice }) { functions.append((choice, function)) }
+        }
         return function
     }
 
@@ -102,20 +121,41 @@ final class PreparedPlan: Sendable {
 
 /// The plans that lie in workspaces of one device, by the workspaces' addresses.
 final class PreparedPlans: Sendable {
-    private let plans = Mutex<[UInt: PreparedPlan]>([:])
+    private struct Content {
+        var plans: [UInt: PreparedPlan] = [:]
+        /// The one asked for last: all layers of a step ask for the same.
+        var last: (workspace: UInt, plan: PreparedPlan)?
+    }
+
+    private let content = Mutex(Content())
 
     /// The plan in a workspace.
     subscript(workspace: UInt) -> PreparedPlan? {
-        get { plans.withLock { $0[workspace] } }
-        set { plans.withLock { $0[workspace] = newValue } }
+        get {
+            content.withLock { content in
+                if let last = content.last, last.workspace == workspace { return last.plan }
+                let plan = content.plans[workspace]
+                content.last = plan.map { (workspace, $0) }
+                return plan
+            }
+        }
+        set {
+            content.withLock { content in
+                content.plans[workspace] = newValue
+                content.last = newValue.map { (workspace, $0) }
+            }
+        }
     }
 
     /// Forgets the plans in memory that is freed.
     func forget(_ region: MemoryRegion) {
         let end = region.address + UInt(region.byteCount)
-        plans.withLock { plans in
-            if plans.isEmpty { return }
-            for address in plans.keys where address >= region.address && address < end { plans[address] = nil }
+        content.withLock { content in
+            if content.plans.isEmpty { return }
+            for address in content.plans.keys where address >= region.address && address < end {
+                content.plans[address] = nil
+            }
+            content.last = nil
         }
     }
 }

@@ -118,24 +118,42 @@ extension CUDACase {
     /// Rows of keys: those of the pages, where there are pages.
     var rowCount: Int { pageSize == 0 ? kvLengths.reduce(0, +) : pageCounts.reduce(0, +) * pageSize }
 
-    func problem() throws -> AttentionProblem {
-        guard let query = DType(queryType), let kv = DType(kvType) else {
-            throw FlashInferError.invalidArgument("type", found: "\(queryType), \(kvType)", expected: "names of types")
-        }
+    /// Lengths and page table as a server keeps them from step to step.
+    struct Tables {
+        var queryIndptr: [Int32]
+        /// Of pages; of keys where there are no pages.
+        var kvIndptr: [Int32]
+        var pageIndices: [Int32] = []
+        var lastPageLengths: [Int32] = []
+    }
+
+    func tables() -> Tables {
         func indptr(_ lengths: [Int]) -> [Int32] {
             lengths.reduce(into: [0]) { $0.append($0[$0.count - 1] + Int32($1)) }
         }
+        if pageSize == 0 { return Tables(queryIndptr: indptr(queryLengths), kvIndptr: indptr(kvLengths)) }
+        // Pages in random order, as a server's pool hands them out after a while.
+        var random = Random(state: 1)
+        return Tables(
+            queryIndptr: indptr(queryLengths), kvIndptr: indptr(pageCounts),
+            pageIndices: (0..<Int32(pageCounts.reduce(0, +))).shuffled(using: &random),
+            lastPageLengths: kvLengths.map { Int32(($0 - 1) % pageSize + 1) })
+    }
+
+    func problem() throws -> AttentionProblem { try problem(tables()) }
+
+    /// Checks tables and types, and nothing else.
+    func problem(_ tables: Tables) throws -> AttentionProblem {
+        guard let query = DType(queryType), let kv = DType(kvType) else {
+            throw FlashInferError.invalidArgument("type", found: "\(queryType), \(kvType)", expected: "names of types")
+        }
         let geometry: BatchGeometry
         if pageSize == 0 {
-            geometry = try .ragged(queryIndptr: indptr(queryLengths), kvIndptr: indptr(kvLengths))
+            geometry = try .ragged(queryIndptr: tables.queryIndptr, kvIndptr: tables.kvIndptr)
         } else {
-            // Pages in random order, as a server's pool hands them out after a while.
-            let pages = pageCounts.reduce(0, +)
-            var random = Random(state: 1)
             geometry = try .paged(
-                queryIndptr: indptr(queryLengths), pageIndptr: indptr(pageCounts),
-                pageIndices: (0..<Int32(pages)).shuffled(using: &random),
-                lastPageLengths: kvLengths.map { Int32(($0 - 1) % pageSize + 1) }, pageSize: pageSize, pageCount: pages)
+                queryIndptr: tables.queryIndptr, pageIndptr: tables.kvIndptr, pageIndices: tables.pageIndices,
+                lastPageLengths: tables.lastPageLengths, pageSize: pageSize, pageCount: tables.pageIndices.count)
         }
         return try AttentionProblem(
             geometry: geometry, shape: AttentionShape(queryHeads: queryHeads, kvHeads: kvHeads, headDimQK: headDim),

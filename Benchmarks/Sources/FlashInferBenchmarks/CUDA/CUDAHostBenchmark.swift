@@ -8,8 +8,8 @@ struct CUDAHostBenchmark: ParsableCommand {
         abstract: "Host time of a decode step on the GPU: geometry, plan, upload, run, replay.",
         discussion: """
             32 query heads over 8, head dim 128, page 16, about 2,048 keys a request, in a fixed capacity. Medians in \
-            microseconds. 'replan' is what a server calls each step (plan and its upload); 'run' enqueues one layer; 'replay' \
-            enqueues a graph of 32 layers.
+            microseconds. 'geometry' is the check of tables that a server keeps, 'replan' is what it calls each step (plan and \
+            its upload); 'run' enqueues one layer; 'replay' enqueues a graph of 32 layers.
             """)
 
     @Option(help: "Write the figures to this file as JSON.")
@@ -68,7 +68,8 @@ struct CUDAHostBenchmark: ParsableCommand {
         let batches = (0..<8).map { step in
             CUDACase.decode("host", (0..<count).map { 1024 + ($0 * 7919 + step * 131) % 2048 })
         }
-        let problems = try batches.map { try $0.problem() }
+        let tables = batches.map { $0.tables() }
+        let problems = try zip(batches, tables).map { try $0.problem($1) }
         let first = problems[0]
         let traits = try gpu.kernelTraits(for: first)
         let capacity = try Planner.capacity(
@@ -99,7 +100,7 @@ struct CUDAHostBenchmark: ParsableCommand {
         }
         return Row(
             requests: count,
-            geometry: try microseconds(on: gpu) { _ = try batches[$0 % 8].geometryOfServer() },
+            geometry: try microseconds(on: gpu) { _ = try batches[$0 % 8].problem(tables[$0 % 8]) },
             plan: try microseconds(on: gpu, plans),
             prepare: try microseconds(on: gpu) { _ in
                 try gpu.prepare(plan, capacity: capacity, in: workspace.region)
@@ -123,9 +124,4 @@ struct CUDAHostBenchmark: ParsableCommand {
         }
         return times.median * 1e6
     }
-}
-
-extension CUDACase {
-    /// What a server does each step with tables that it keeps: checks them, and nothing else.
-    fileprivate func geometryOfServer() throws -> AttentionProblem { try problem() }
 }
