@@ -17,7 +17,7 @@ package final class CUDAContext: Sendable {
     private let device: fi_cu_device
     private let handle: fi_cu_context
     private let isPoisoned = Atomic(false)
-    private let poison = Mutex<FlashInferError?>(nil)
+    private let poison = Locked<FlashInferError?>(nil)
 
     /// Retains the primary context of a GPU.
     ///

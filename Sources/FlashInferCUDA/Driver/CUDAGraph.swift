@@ -1,11 +1,10 @@
 package import CCUDA
 package import FlashInferCore
-internal import Synchronization
 
 /// Recorded work, ready to run again and again on the queue it was recorded on.
 package final class CUDAGraph: DeviceGraph {
     /// Locked, as the driver lets one thread at a time launch an executable.
-    private let executable: Mutex<Executable>
+    private let executable: Locked<Executable>
     private let queue: CUDAQueue
     private let owner: (any AnyObject & Sendable)?
 
@@ -31,7 +30,7 @@ package final class CUDAGraph: DeviceGraph {
     package init(
         _ graph: fi_cu_graph, on queue: CUDAQueue, keeping owner: (any AnyObject & Sendable)?
     ) throws(FlashInferError) {
-        executable = Mutex(try Executable(graph, in: queue.context))
+        executable = Locked(try Executable(graph, in: queue.context))
         self.queue = queue
         self.owner = owner
     }

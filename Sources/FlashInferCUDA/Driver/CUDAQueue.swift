@@ -1,6 +1,5 @@
 internal import CCUDA
 package import FlashInferCore
-internal import Synchronization
 
 /// One stream of one GPU with its memory: everything is enqueued here, in order.
 ///
@@ -16,7 +15,7 @@ package final class CUDAQueue: Sendable {
     package let gate = CaptureGate()
     private let ring: StagingRing
     /// What was freed while a graph was recorded: a free on the stream would have become part of the graph.
-    private let freedWhileCapturing = Mutex<[UInt]>([])
+    private let freedWhileCapturing = Locked<[UInt]>([])
 
     /// A queue with its own stream, or the caller's, which must outlive it.
     package init(context: CUDAContext, stream: UInt? = nil) throws(FlashInferError) {

@@ -21,7 +21,7 @@ package final class CaptureGate: Sendable {
     /// The thread that records, or waits to; 0 where there is none.
     private let owner = Atomic<UInt>(0)
     /// Held by the thread that records.
-    private let turn = Mutex(())
+    private let turn = Locked(())
 
     private static let closed = 1 << 62
 

@@ -1,6 +1,5 @@
 package import CCUDA
 internal import FlashInferCore
-internal import Synchronization
 
 /// Pinned host buffers that take turns, so that the host writes the next message while the GPU still reads the ones before.
 ///
@@ -36,7 +35,7 @@ package final class StagingRing: Sendable {
 
     private let context: CUDAContext
     /// In the order in which they were last used.
-    private let slots = Mutex<[Slot]>([])
+    private let slots = Locked<[Slot]>([])
 
     /// Small messages share one size, so that any free buffer serves them.
     private static let smallestSlot = 64 << 10

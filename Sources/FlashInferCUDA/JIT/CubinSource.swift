@@ -1,5 +1,4 @@
 internal import FlashInferCore
-internal import Synchronization
 
 /// Where machine code comes from: a bundle, the disk cache, or the compiler, in this order.
 ///
@@ -11,8 +10,8 @@ package final class CubinSource: Sendable {
     private let environment: CUDAEnvironment
     private let disk: DiskCache?
     private let bundle: Result<KernelBundle, FlashInferError>?
-    private let nvrtc = Mutex<Result<NVRTC, FlashInferError>?>(nil)
-    private let counts = Mutex(Counts())
+    private let nvrtc = Locked<Result<NVRTC, FlashInferError>?>(nil)
+    private let counts = Locked(Counts())
 
     /// Where cubins came from so far.
     package struct Counts: Sendable, Equatable {

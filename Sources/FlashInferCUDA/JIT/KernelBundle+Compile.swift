@@ -1,5 +1,4 @@
 internal import FlashInferCore
-internal import Synchronization
 
 extension KernelBundle {
     private final class Progress: Sendable {
@@ -9,7 +8,7 @@ extension KernelBundle {
             var failure: FlashInferError?
         }
 
-        let state = Mutex(State())
+        let state = Locked(State())
     }
 
     /// Compiles kernels for a bundle, side by side; those in the disk cache are taken from there.

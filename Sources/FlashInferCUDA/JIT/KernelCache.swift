@@ -1,5 +1,4 @@
 internal import FlashInferCore
-internal import Synchronization
 
 /// The kernels of one device, loaded: each spec's function once.
 package final class KernelCache: Sendable {
@@ -21,7 +20,7 @@ package final class KernelCache: Sendable {
 
     private let context: CUDAContext
     private let source: CubinSource
-    private let loaded = Mutex(Loaded())
+    private let loaded = Locked(Loaded())
 
     package init(context: CUDAContext, source: CubinSource) {
         self.context = context
@@ -58,7 +57,7 @@ package final class KernelCache: Sendable {
     }
 
     private final class Failures: Sendable {
-        let first = Mutex<FlashInferError?>(nil)
+        let first = Locked<FlashInferError?>(nil)
     }
 
     /// Finds out whether kernels can be had at all.

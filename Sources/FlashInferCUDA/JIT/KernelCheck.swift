@@ -1,5 +1,4 @@
 internal import FlashInferCore
-internal import Synchronization
 
 /// Compiles kernels for architectures, side by side, and collects what they take.
 package struct KernelCheck: Sendable {
@@ -87,6 +86,6 @@ package struct KernelCheck: Sendable {
     }
 
     private final class Outcomes: Sendable {
-        let list = Mutex<[Outcome]>([])
+        let list = Locked<[Outcome]>([])
     }
 }

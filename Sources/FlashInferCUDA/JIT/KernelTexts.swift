@@ -1,13 +1,12 @@
 internal import CUDAKernels
 internal import FlashInferCore
-internal import Synchronization
 
 /// Texts of kernels by name, and what each one includes.
 package final class KernelTexts: Sendable {
     /// Names and texts, in order of names.
     package let texts: [(name: String, text: String)]
     private let positions: [String: Int]
-    private let digests = Mutex<[String: String]>([:])
+    private let digests = Locked<[String: String]>([:])
 
     /// Those that ship.
     package static let shipped: KernelTexts = {

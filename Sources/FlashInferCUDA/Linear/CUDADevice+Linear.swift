@@ -1,9 +1,8 @@
 package import FlashInferCore
-internal import Synchronization
 
 /// What a device opens at its first weights, as a process may never need it.
 package final class LinearState: Sendable {
-    private let linear = Mutex<CUDALinear?>(nil)
+    private let linear = Locked<CUDALinear?>(nil)
 
     package init() {}
 

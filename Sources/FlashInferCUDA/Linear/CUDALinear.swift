@@ -1,6 +1,5 @@
 internal import CCUDA
 package import FlashInferCore
-internal import Synchronization
 
 /// A device's matrix products: the library's handle and workspace, plans made so far, and memory for converted inputs.
 package final class CUDALinear: Sendable {
@@ -15,9 +14,9 @@ package final class CUDALinear: Sendable {
     private let name: String
     private let handle: fi_cublas_handle
     private let workspace: CUDABuffer
-    private let state = Mutex(State())
+    private let state = Locked(State())
     /// Held from a conversion to the product that reads it, so that no other thread's conversion comes between.
-    private let scratchTurn = Mutex(())
+    private let scratchTurn = Locked(())
 
     /// Room for split-K's partial sums: what NVIDIA advises for Hopper.
     private static let workspaceByteCount = 32 << 20

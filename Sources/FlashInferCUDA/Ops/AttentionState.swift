@@ -1,5 +1,4 @@
 internal import FlashInferCore
-internal import Synchronization
 
 /// What a device keeps for attention: plans in workspaces, tuning looked up before, and constants in device memory.
 final class AttentionState: Sendable {
@@ -16,8 +15,8 @@ final class AttentionState: Sendable {
     let plans = PreparedPlans()
     private let limits: AttentionTuning.Limits
     private let processors: Int
-    private let tunings = Mutex<[TuningKey: Tuning]>([:])
-    private let kept = Mutex<[ConstantKey: UInt]>([:])
+    private let tunings = Locked<[TuningKey: Tuning]>([:])
+    private let kept = Locked<[ConstantKey: UInt]>([:])
 
     private struct TuningKey: Hashable {
         var heads: AttentionHeads

@@ -1,6 +1,5 @@
 internal import CUDAKernels
 package import FlashInferCore
-internal import Synchronization
 
 /// Device memory that the small operations keep from call to call: what they read of host arrays.
 ///
@@ -24,7 +23,7 @@ package final class OperationState: Sendable {
     }
 
     private let queue: CUDAQueue
-    private let content = Mutex(Content())
+    private let content = Locked(Content())
 
     /// State of a queue's operations.
     package init(queue: CUDAQueue) { self.queue = queue }

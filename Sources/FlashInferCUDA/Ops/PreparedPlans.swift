@@ -18,7 +18,7 @@ final class PreparedPlan: Sendable {
     /// The launches of a run that is not captured, which every layer of every step asks for.
     let launches: [Launch]
     /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
-    private let functions = Mutex<[(choice: Choice, function: CUDAFunction)]>([])
+    private let functions = Locked<[(choice: Choice, function: CUDAFunction)]>([])
     private let hasCapture = Atomic(false)
 
     struct Choice: Equatable {
@@ -127,7 +127,7 @@ final class PreparedPlans: Sendable {
         var last: (workspace: UInt, plan: PreparedPlan)?
     }
 
-    private let content = Mutex(Content())
+    private let content = Locked(Content())
 
     /// The plan in a workspace.
     subscript(workspace: UInt) -> PreparedPlan? {
