@@ -1,8 +1,8 @@
 // Attention of many query rows on Hopper: wgmma, the tensor memory accelerator, and warps with roles (FlashAttention-3, arXiv
 // 2407.08608), over the plan's queue of work items.
 //
-// One warpgroup brings: a warp asks the copy engine for keys and values, the others copy queries, of the item at hand and then of
-// the next. The others compute, 64 rows each: the scores of a stage, and beside them the product of the weights of the stage before
+// One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
+// of the item at hand and then of the next. The others compute, 64 rows each: the scores of a stage, and beside them the product of the weights of the stage before
 // with its values. They take turns at the tensor cores, so that one's exponentials run beside another's products.
 #define FI_HOPPER 1
 #include "fi_hopper_attention_params.h"
@@ -17,6 +17,8 @@ static_assert(can_finish_alone, "outputs leave through the memory of the queries
 /// The block's barriers.
 struct Barriers {
     uint64 item_full[2], queries_full[2], item_empty[2];
+    /// The next item is wanted.
+    uint64 claim;
     uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
 };
 FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
@@ -38,86 +40,114 @@ struct Block {
     Item (&items)[2];
 };
 
-/// The warp that takes items from the queue and asks for their keys and values.
-FI_DEVICE void bring_items(const Block &block) {
+/// The warp that asks for keys and values.
+FI_DEVICE void bring_keys(const Block &block) {
     const fi_attention_params &p = block.p;
-    const int lane = threadIdx.x % warp_size;
-    int start = p.queue_start, count = p.queue_count;
-    if (p.queue_indptr != 0) {
-        const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
-        start = queue[0];
-        count = queue[1] - start;
-    }
-    uint32 *cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
-    const int box_rows = block.maps.box_rows, boxes = keys / box_rows;
-    Ring ring;
-    int index = blockIdx.x;
+    const int lane = threadIdx.x % warp_size, box_rows = block.maps.box_rows, boxes = keys / box_rows, box = lane % boxes;
+    Ring key_ring, value_ring;
     for (uint32 turn = 0;; ++turn) {
-        const int slot = turn % 2;
-        Item &item = block.items[slot];
-        barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
-        if (index >= count) {
-            if (lane == 0) {
-                item.tile = -1;
-                barrier(block.barriers.item_full[slot]).arrive();
-                // The last block to end leaves the cursors as it found them.
-                if (atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
-            }
-            return;
-        }
-        if (lane < sizeof(fi_attention_item) / 16)
-            reinterpret_cast<uint4 *>(&item)[lane] =
-                reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + start + index)[lane];
-        __syncwarp();
-        if (lane == 0) barrier(block.barriers.item_full[slot]).arrive();
-
+        const Item &item = block.items[turn % 2];
+        barrier(block.barriers.item_full[turn % 2]).wait(turn / 2);
+        if (item.tile < 0) return;
         const KeyFinder finder{p, item};
         const int tiles = ceil_div(item.key_count, keys), head = item.head;
-        for (int tile = 0; tile < tiles; ++tile) {
-            const int there = min(item.key_count - tile * keys, keys), used = ceil_div(there, box_rows);
-            const uint32 key_stage = block.base + Shared::key_stages + ring.stage * Shared::key_bytes;
-            const uint32 value_stage = block.base + Shared::value_stages + ring.stage * Shared::value_bytes;
-            const Barrier keys_full = barrier(block.barriers.keys_full[ring.stage]);
-            const Barrier values_full = barrier(block.barriers.values_full[ring.stage]);
-            // Where this lane's boxes lie.
-            int row = 0, page = 0;
-            const int box = lane % boxes;
-            if (box < used) {
+        // Where this lane's box of a stage lies; `used` boxes hold keys.
+        struct Place { int used, row, page; };
+        const auto find = [&](int tile) {
+            Place place{ceil_div(min(item.key_count - tile * keys, keys), box_rows), 0, 0};
+            if (box < place.used) {
                 const int key = item.key + tile * keys + box * box_rows;
                 if constexpr (FI_RAGGED) {
-                    row = item.only_block + key;
+                    place.row = item.only_block + key;
                 } else {
-                    page = finder.block(key);
-                    row = finder.row(key);
+                    place.page = finder.block(key);
+                    place.row = finder.row(key);
                 }
             }
-            barrier(block.barriers.keys_empty[ring.stage]).wait(ring.phase ^ 1);
-            if (lane == 0) keys_full.arrive_expecting(used * box_rows * Shared::key_columns * 128);
+            return place;
+        };
+        const auto bring = [&](const fi_tensor_map &map, uint32 to, int columns, int first, const Place &place, Ring &ring,
+                               const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+            barrier(empty[ring.stage]).wait(ring.phase ^ 1);
+            if (lane == 0) barrier(full[ring.stage]).arrive_expecting(place.used * box_rows * columns * 128);
             __syncwarp();
-            for (int id = lane; id < boxes * Shared::key_columns; id += warp_size)
-                if (box < used)
-                    copy_box(key_stage + (id / boxes * keys + box * box_rows) * 128, block.maps.keys, id / boxes * 64, head, row, page,
-                             keys_full);
-            barrier(block.barriers.values_empty[ring.stage]).wait(ring.phase ^ 1);
-            if (lane == 0) values_full.arrive_expecting(used * box_rows * Shared::value_columns * 128);
-            __syncwarp();
-            for (int id = lane; id < boxes * Shared::value_columns; id += warp_size)
-                if (box < used)
-                    copy_box(value_stage + (id / boxes * keys + box * box_rows) * 128, block.maps.values,
-                             blockIdx.y * slice_vo + id / boxes * 64, head, row, page, values_full);
+            to += ring.stage * keys * columns * 128;
+            for (int id = lane; id < boxes * columns; id += warp_size)
+                if (box < place.used)
+                    copy_box(to + (id / boxes * keys + box * box_rows) * 128, map, first + id / boxes * 64, head, place.row, place.page,
+                             barrier(full[ring.stage]));
             ring.next();
+        };
+        Place before{};
+        // Keys are wanted a stage before the values beside them, and are done with a stage before.
+        for (int tile = 0; tile <= tiles; ++tile) {
+            // As late as hides it: what is claimed early waits for this block while others have nothing left.
+            if (lane == 0 && tile == max(tiles - 4, 0)) barrier(block.barriers.claim).arrive();
+            Place place{};
+            if (tile < tiles) {
+                place = find(tile);
+                bring(block.maps.keys, block.base + Shared::key_stages, Shared::key_columns, 0, place, key_ring,
+                      block.barriers.keys_full, block.barriers.keys_empty);
+            }
+            if (tile > 0)
+                bring(block.maps.values, block.base + Shared::value_stages, Shared::value_columns, blockIdx.y * slice_vo, before, value_ring,
+                      block.barriers.values_full, block.barriers.values_empty);
+            before = place;
         }
-        if (lane == 0) index = gridDim.x + atomicAdd(cursors, 1);
-        index = __shfl_sync(0xffffffff, index, 0);
     }
 }
 
-/// The warps that copy queries: `thread` of `count`.
+/// Takes items from the queue, one thread: each block its own number first, and then whatever is next.
+struct Claims {
+    int start, count;
+    uint32 *cursors;
+
+    __device__ __forceinline__ Claims(const fi_attention_params &p) : start(p.queue_start), count(p.queue_count) {
+        if (p.queue_indptr != 0) {
+            const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
+            start = queue[0];
+            count = queue[1] - start;
+        }
+        cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
+    }
+    /// Puts item number `turn` of this block where it belongs; of tile -1 where there is no more.
+    __device__ __forceinline__ void fetch(const Block &block, uint32 turn) const {
+        const int slot = turn % 2;
+        uint32 index = blockIdx.x;
+        if (turn > 0) {
+            barrier(block.barriers.claim).wait(turn - 1);
+            index = gridDim.x + atomicAdd(cursors, 1);
+        }
+        uint4 words[sizeof(fi_attention_item) / 16];
+        if (index < count) {
+            const auto *from = reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(block.p.items) + start + index);
+#pragma unroll
+            for (int i = 0; i < sizeof(fi_attention_item) / 16; ++i) words[i] = from[i];
+        }
+        barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
+        Item &item = block.items[slot];
+        if (index < count) {
+#pragma unroll
+            for (int i = 0; i < sizeof(fi_attention_item) / 16; ++i) reinterpret_cast<uint4 *>(&item)[i] = words[i];
+        } else {
+            item.tile = -1;
+            // The last block to end leaves the cursors as it found them.
+            if (atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+        }
+        barrier(block.barriers.item_full[slot]).arrive();
+    }
+};
+
+/// The warps that take items and copy queries: `thread` of `count`.
 FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
     constexpr int chunks = padded_qk / 8;
     const fi_attention_params &p = block.p;
+    const Claims claims(p);
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
+        if (thread == 0) claims.fetch(block, turn);
+        // The rest of its warp sleeps meanwhile, and does not wait by asking.
+        __syncwarp();
         const Item &item = block.items[slot];
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
@@ -330,12 +360,16 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention(const __grid_constant__ fi_hopper_attention_params maps) {
+/// The parameter, at the alignment that the copy engine asks of its maps.
+struct alignas(64) AlignedParams : fi_hopper_attention_params {};
+
+extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[2];
     __shared__ Barriers barriers;
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     if (threadIdx.x == 0) {
+        barrier(barriers.claim).init(1);
         for (int slot = 0; slot < 2; ++slot) {
             barrier(barriers.item_full[slot]).init(1);
             barrier(barriers.queries_full[slot]).init(96);
@@ -353,7 +387,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     if (threadIdx.x >= threads) {
         shrink_registers<groups == 2 ? 40 : 56>();
         const int thread = threadIdx.x - threads;
-        if (thread < warp_size) bring_items(block);
+        if (thread < warp_size) bring_keys(block);
         else bring_queries(block, thread - warp_size, 96);
     } else {
         grow_registers<groups == 2 ? 232 : 152>();

@@ -11,6 +11,8 @@ typedef struct {
     fi_attention_params attention;
     /// Rows of a box: a whole block's, or a power of two that divides a block's and a stage's.
     int box_rows;
+    /// To a multiple of 64 bytes, the maps' alignment.
+    int unused[3];
 } fi_hopper_attention_params;
 
 #endif

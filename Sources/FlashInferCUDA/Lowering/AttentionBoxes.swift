@@ -41,11 +41,15 @@ enum AttentionBoxes {
         ].map { stride, extent in extent > 1 ? UInt64(stride * bytes) : 16 }
         let box: [UInt32] = [64, 1, UInt32(boxRows), 1]
         let steps: [UInt32] = [1, 1, 1, 1]
-        let status = driver.functions.cuTensorMapEncodeTiled(
-            // No interleaving; rows of 128 bytes, swizzled; promoted to 128 bytes in the second-level cache; zeros outside.
-            &map, type, 4, UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: tensor.view.address))!, extents,
-            strides, box,
-            steps, 0, 3, 2, 0)
+        // The driver writes at multiples of 64 bytes only.
+        let status = withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { place in
+            let status = driver.functions.cuTensorMapEncodeTiled(
+                // No interleaving; rows of 128 bytes, swizzled; promoted to 128 bytes in the L2 cache; zeros outside.
+                place.baseAddress!, type, 4, UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))!, extents,
+                strides, box, steps, 0, 3, 2, 0)
+            map = place.loadUnaligned(as: fi_tensor_map.self)
+            return status
+        }
         try driver.check(status, "cuTensorMapEncodeTiled")
         return map
     }
