@@ -117,7 +117,7 @@ import Testing
         _ = try runner.run(batch, sampling: [.greedy(RequestID(0))])
         let kinds = device.operations.map { "\($0)".prefix { $0 != "(" } }
         let layer = [
-            "rmsNorm", "linear", "rope", "appendKV", "attention", "linear", "rmsNorm", "linear", "gatedActivation",
+            "rmsNorm", "linear", "ropeAppendKV", "attention", "linear", "rmsNorm", "linear", "gatedActivation",
             "linear",
         ]
         // The tokens' rows, the layers, then the sampled rows.
