@@ -1,3 +1,4 @@
+internal import CCUDA
 internal import CUDAKernels
 internal import FlashInferCore
 
