@@ -50,7 +50,7 @@ extension CUDADevice {
             let grid = (entry.blocks, plan.heads.slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, stageRows: plan.tiles[tile].keys, driver: queue.context.driver)
+                    parameters, operation, stageRows: plan.tiles[tile].keys, context: queue.context)
                 try queue.launch(function, grid: grid, boxed)
             } else {
                 try queue.launch(function, grid: grid, parameters)

@@ -116,13 +116,18 @@ struct Block {
     __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
         const KeyFinder finder{p, item};
         const int tiles = ceil_div(item.key_count, keys);
-        const CommonlyVisible common(p, item, warp_row);
-        const float2 scale = scales(item);
+        CommonlyVisible common;
+        float2 scale;
         PlaceFinder ahead;
-        state.clear();
-
         Queries queries(base + Shared::queries, warp_row);
-        if constexpr (!loads_first) await_first(item, queries);
+        // While the first copies are under way.
+        const auto prepare = [&] {
+            common = CommonlyVisible(p, item, warp_row);
+            scale = scales(item);
+            state.clear();
+            await_first(item, queries);
+        };
+        if constexpr (!loads_first) prepare();
         int stage = 0;
 #pragma unroll 1
         for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
@@ -131,7 +136,7 @@ struct Block {
             if constexpr (loads_first) {
                 load(item, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
                 if (tile < 0) {
-                    if (tile == -1) await_first(item, queries);
+                    if (tile == -1) prepare();
                     continue;
                 }
             }

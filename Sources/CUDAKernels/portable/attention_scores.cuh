@@ -101,6 +101,7 @@ FI_DEVICE int last_visible(const fi_attention_params &p, const Item &item, int q
 struct CommonlyVisible {
     int first, last;
 
+    __device__ __forceinline__ CommonlyVisible() {}
     __device__ __forceinline__ CommonlyVisible(const fi_attention_params &p, const Item &item, int warp_row)
         : first(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1))),
           last(min(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1))), item.key_end() - 1)) {}

@@ -27,7 +27,7 @@ enum AttentionBoxes {
 
     /// The map of a cache's keys or values.
     static func map(
-        _ tensor: KVTensor, headDim: Int, boxRows: Int, driver: CUDADriver
+        _ tensor: KVTensor, headDim: Int, boxRows: Int, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
         var map = fi_tensor_map()
         // CU_TENSOR_MAP_DATA_TYPE_FLOAT16 and _BFLOAT16.
@@ -43,15 +43,17 @@ enum AttentionBoxes {
         let box: [UInt32] = [64, 1, UInt32(boxRows), 1]
         let steps: [UInt32] = [1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
-        let status = withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { place in
-            let status = driver.functions.cuTensorMapEncodeTiled(
+        let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
+        guard let place else { throw .invalidArgument("cache", found: "no memory", expected: "a device address") }
+        try context.call("cuTensorMapEncodeTiled") { functions in
+            withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { words in
                 // No interleaving; rows of 128 bytes, swizzled; promoted to 128 bytes in the L2 cache; zeros outside.
-                place.baseAddress!, type, 4, UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))!, extents,
-                strides, box, steps, 0, 3, 2, 0)
-            map = place.loadUnaligned(as: fi_tensor_map.self)
-            return status
+                let status = functions.cuTensorMapEncodeTiled(
+                    words.baseAddress!, type, 4, place, extents, strides, box, steps, 0, 3, 2, 0)
+                if status == 0 { map = words.loadUnaligned(as: fi_tensor_map.self) }
+                return status
+            }
         }
-        try driver.check(status, "cuTensorMapEncodeTiled")
         return map
     }
 }
@@ -67,14 +69,14 @@ extension AttentionOperation {
 extension fi_hopper_attention_params {
     /// The portable kernel's parameter with the maps of the run's cache.
     init(
-        _ parameters: fi_attention_params, _ operation: AttentionOperation, stageRows: Int, driver: CUDADriver
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, stageRows: Int, context: CUDAContext
     ) throws(FlashInferError) {
         let shape = operation.plan.problem.shape
         let (keys, values) = (operation.cache.keys, operation.cache.values)
         let boxRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:)) ?? stageRows
         self.init()
-        self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, driver: driver)
-        self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, driver: driver)
+        self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, context: context)
+        self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, context: context)
         attention = parameters
         box_rows = Int32(boxRows)
     }

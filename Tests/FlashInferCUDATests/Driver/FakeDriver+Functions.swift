@@ -263,6 +263,17 @@ extension FakeDriver {
             blocks.pointee = 2
             return fakeCall("cuOccupancyMaxActiveBlocksPerMultiprocessor")
         }
+        table.cuTensorMapEncodeTiled = { map, _, rank, address, extents, strides, box, _, _, _, _, _ in
+            fakeCall("cuTensorMapEncodeTiled") { state in
+                // What the driver checks of them: alignment, and that nothing is empty.
+                guard UInt(bitPattern: map) & 63 == 0, rank == 4, UInt(bitPattern: address) & 15 == 0,
+                    (0..<4).allSatisfy({ extents[$0] > 0 && box[$0] > 0 && box[$0] <= 256 }),
+                    (0..<3).allSatisfy({ strides[$0] & 15 == 0 && strides[$0] < 1 << 40 })
+                else { return 1 }
+                memset(map, 0, 128)
+                return state.requireContext()
+            }
+        }
         table.cuLaunchKernel = { function, gx, gy, gz, bx, by, bz, shared, stream, parameters, _ in
             fakeCall("cuLaunchKernel") { state in
                 guard by == 1, bz == 1, let parameter = parameters[0] else { return 1 }

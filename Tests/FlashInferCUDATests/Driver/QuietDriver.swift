@@ -114,6 +114,7 @@ enum QuietDriver {
         table.cuFuncSetAttribute = { _, _, _ in 0 }
         table.cuFuncGetParamInfo = nil
         table.cuThreadExchangeStreamCaptureMode = { _ in 0 }
+        table.cuTensorMapEncodeTiled = { _, _, _, _, _, _, _, _, _, _, _, _ in 0 }
         table.cuLaunchKernel = { _, _, _, _, _, _, _, _, stream, _, _ in QuietDriver.enqueue(stream) }
     }
 
