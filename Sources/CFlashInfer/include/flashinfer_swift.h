@@ -125,11 +125,11 @@ enum {
 };
 
 /* DLPack's DLDataType: float32 is {FI_FLOAT, 32, 1}, bfloat16 {FI_BFLOAT, 16, 1}, e4m3 {FI_FLOAT8_E4M3FN, 8, 1}. Lanes are 1. */
-typedef struct fi_dtype {
+typedef struct fi_data_type {
     uint8_t code;
     uint8_t bits;
     uint16_t lanes;
-} fi_dtype;
+} fi_data_type;
 
 /* DLPack's DLTensor, field by field. At most five dimensions; no negative strides. Never changed through a const pointer's shape
  * or strides; outputs are written through `data`. */
@@ -137,7 +137,7 @@ typedef struct fi_tensor {
     void *data;
     fi_dl_device device;
     int32_t ndim;
-    fi_dtype dtype;
+    fi_data_type dtype;
     int64_t *shape;
     int64_t *strides; /* NULL: row-major */
     uint64_t byte_offset;
@@ -254,9 +254,9 @@ typedef struct fi_attention_options {
     int32_t num_kv_heads;
     int32_t head_dim_qk;
     int32_t head_dim_vo;       /* 0: head_dim_qk */
-    fi_dtype q_dtype;          /* floating */
-    fi_dtype kv_dtype;         /* a cache type; all 0: q_dtype */
-    fi_dtype o_dtype;          /* floating; all 0: q_dtype */
+    fi_data_type q_dtype;          /* floating */
+    fi_data_type kv_dtype;         /* a cache type; all 0: q_dtype */
+    fi_data_type o_dtype;          /* floating; all 0: q_dtype */
     int32_t kv_layout;         /* FI_NHD or FI_HND */
     int32_t mask_mode;         /* FI_MASK_... */
     int32_t window;            /* keys that a query sees to its left and its own; 0: no window. FlashInfer's window_left + 1 */
@@ -462,9 +462,9 @@ fi_status fi_fused_add_rmsnorm(
 
 /* The function of a gate. */
 enum {
-    FI_SILU = 0,
-    FI_GELU = 1,     /* exact, by erf */
-    FI_GELU_TANH = 2 /* the tanh form */
+    FI_ACTIVATION_SILU = 0,
+    FI_ACTIVATION_GELU = 1,     /* exact, by erf */
+    FI_ACTIVATION_GELU_TANH = 2 /* the tanh form */
 };
 
 /* out = activation(in[..., :width]) * in[..., width:]; in rows [..., 2 * width], out rows [..., width], floating. */
@@ -507,10 +507,10 @@ fi_status fi_embedding(
 /* What became of a row, one byte each in `status` tensors: uint8 [rows], contiguous. Where a status tensor may be NULL, the
  * statuses are not kept. */
 enum {
-    FI_ROW_OK = 0,
-    FI_ROW_NAN = 1,     /* the row holds a NaN */
-    FI_ROW_EMPTY = 2,   /* every entry is -inf */
-    FI_ROW_INFINITE = 3 /* the row holds +inf, so its distribution is undefined */
+    FI_ROW_STATUS_OK = 0,
+    FI_ROW_STATUS_NAN = 1,     /* the row holds a NaN */
+    FI_ROW_STATUS_EMPTY = 2,   /* every entry is -inf */
+    FI_ROW_STATUS_INFINITE = 3 /* the row holds +inf, so its distribution is undefined */
 };
 
 /* out = softmax(in / temperature), rows of one shape, floating; out may be in. temperatures: float32 [1] or [rows], host or
@@ -531,14 +531,14 @@ fi_status fi_log_probability(
     const fi_tensor *out, const fi_tensor *status);
 
 /* How a row is sampled. Not a struct of options: its size is fixed, so that arrays of it can be passed. */
-typedef struct fi_sampling_row {
+typedef struct fi_sampling_parameters {
     float temperature; /* divides the logits; 0: the greatest logit */
     int32_t top_k;     /* tokens kept, of equal logits the lowest ids; 0: all */
     float top_p;       /* tokens kept whose strictly likelier ones have less than this mass; above 0, 1: all */
     float min_p;       /* least probability relative to the greatest; 0: all */
     uint64_t seed;     /* of the request */
     uint64_t step;     /* which draw of the request: another number for each token it samples */
-} fi_sampling_row;
+} fi_sampling_parameters;
 
 /* Of what top_p is a share. */
 enum {
@@ -552,7 +552,7 @@ enum {
  *   parameter_count  the number of rows, or 1 for all alike: then row r draws with seed + r * 0x9E3779B97F4A7C15 (mod 2^64)
  * A row with a NaN, of -inf alone, or (temperature above 0) with +inf gives -1. status may be NULL. Not in a capture. */
 fi_status fi_sample(
-    fi_device *device, void *stream, const fi_tensor *logits, const fi_sampling_row *parameters,
+    fi_device *device, void *stream, const fi_tensor *logits, const fi_sampling_parameters *parameters,
     int64_t parameter_count, int32_t filter_order, const fi_tensor *tokens, const fi_tensor *status);
 
 /* ---- Bits ---------------------------------------------------------------------------------------------------------------- */
