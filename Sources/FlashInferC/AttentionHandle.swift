@@ -17,7 +17,7 @@ final class AttentionHandle: Sendable {
         /// What the workspace was allocated for.
         var allocated: PlanSize?
         /// Whose work may be using the workspace.
-        var users: [StreamState] = []
+        var users: [User] = []
         /// Keys of a block of the matrix, where the plan is of a block-sparse one.
         var columnBlock: Int?
         /// Kept with the settings, as it takes longer than a plan.
@@ -25,16 +25,24 @@ final class AttentionHandle: Sendable {
 
         /// Waits for whoever may be using the workspace, so that it can be freed.
         mutating func finishUsers() {
-            // A stream that is being captured has nothing to wait for.
-            for user in users where user.id != .cpu { try? user.device.synchronize() }
+            for user in users {
+                // A stream that is being captured has nothing to wait for.
+                if let stream = user.stream, stream.id != .cpu { try? stream.device.synchronize() }
+            }
             users = []
         }
 
         /// Notes that a stream's work uses the workspace.
         mutating func use(_ stream: StreamState) {
-            for user in users where user === stream { return }
-            users.append(stream)
+            for user in users where user.stream === stream { return }
+            users.removeAll { $0.stream == nil }
+            users.append(User(stream: stream))
         }
+    }
+
+    /// A stream; gone once it is forgotten, after its work.
+    struct User {
+        weak var stream: StreamState?
     }
 
     init(_ settings: AttentionSettings, on device: DeviceHandle) {

@@ -118,10 +118,7 @@ private struct StatePair {
 
     func merge(into output: TensorView, _ lse: TensorView?, on stream: StreamState) throws(FlashInferError) {
         // Two tensors of equal strides are one of two states, as far apart as their addresses are.
-        for (a, b) in [(first, second), (second, first)] {
-            guard let values = try a.values.stacked(with: b.values), let lses = try a.lse.stacked(with: b.lse) else {
-                continue
-            }
+        if let values = first.values.paired(with: second.values), let lses = first.lse.paired(with: second.lse) {
             return try stream.run(
                 .mergeStates(
                     MergeStatesOperation(values: values, logSumExp: lses, output: output, mergedLogSumExp: lse)))
@@ -153,23 +150,6 @@ private struct StatePair {
 }
 
 extension TensorView {
-    /// This and `other` as one tensor with a first dimension of two, or `nil` where no strides say that.
-    fileprivate func stacked(with other: TensorView) throws(FlashInferError) -> TensorView? {
-        guard strides == other.strides, other.address >= address else { return nil }
-        let distance = Int(other.address - address)
-        guard distance % dtype.byteCount == 0 else { return nil }
-        var shape = Shape(repeating: 2, rank: rank + 1)
-        var steps = Shape(repeating: distance / dtype.byteCount, rank: rank + 1)
-        for dimension in 0..<rank {
-            shape[dimension + 1] = self.shape[dimension]
-            steps[dimension + 1] = strides[dimension]
-        }
-        // The region spans both tensors; what lies between them is not touched.
-        return try TensorView(
-            MemoryRegion(address: address, byteCount: distance + other.region.byteCount, device: device), dtype: dtype,
-            shape: shape, strides: steps, name: "states")
-    }
-
     /// The same elements with a last dimension of stride 1, which row operations need.
     var asRows: TensorView {
         get throws(FlashInferError) {
