@@ -15,6 +15,7 @@ let package = Package(
         .library(name: "FlashInfer", targets: ["FlashInfer"]),
         .library(name: "FlashInferCore", targets: ["FlashInferCore"]),
         .library(name: "FlashInferEngine", targets: ["FlashInferEngine"]),
+        .library(name: "flashinfer_swift", type: .dynamic, targets: ["FlashInferC"]),
         .executable(name: "flashinfer", targets: ["FlashInferCLI"]),
     ],
     dependencies: [
@@ -45,6 +46,13 @@ let package = Package(
         // The public API.
         .target(
             name: "FlashInfer", dependencies: ["FlashInferCore", "FlashInferCPU", "FlashInferCUDA"],
+            swiftSettings: settings),
+
+        // The C ABI: its header, and its functions over the public API, as one dynamic library for callers without Swift.
+        .target(name: "CFlashInfer"),
+        .target(
+            name: "FlashInferC",
+            dependencies: ["FlashInfer", "FlashInferCore", "FlashInferCPU", "FlashInferCUDA", "CFlashInfer"],
             swiftSettings: settings),
 
         // An LLM engine on top: model files, tokenizer, scheduler, block pool, prefix cache, runner.
@@ -89,6 +97,9 @@ let package = Package(
             dependencies: ["FlashInfer", "FlashInferCUDA", "CCUDA", "CUDAKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "FlashInferTests", dependencies: ["FlashInfer", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "FlashInferCTests", dependencies: ["FlashInferC", "CFlashInfer", "FlashInfer", "TestSupport"],
+            swiftSettings: settings),
         .testTarget(
             name: "FlashInferEngineTests", dependencies: ["FlashInferEngine", "TestSupport"], exclude: ["Fixtures"],
             swiftSettings: settings),

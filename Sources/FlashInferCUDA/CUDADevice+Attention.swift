@@ -92,7 +92,8 @@ extension CUDADevice {
         }
         let items = DeviceItems(plan)
         try stage(plan, items, layout, in: workspace)
-        let constants = try attention.constants(for: plan.problem, queue: queue)
+        let constants = try attention.constants(
+            for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
             parameters: fi_attention_params(

@@ -29,6 +29,8 @@ public final class CUDADevice: Device {
     package let linear = LinearState()
     /// What the small operations keep from call to call.
     package let operations: OperationState
+    /// Where memory is that every stream of the GPU reads: this queue, or that of the device whose kernels this one shares.
+    let sharedQueue: CUDAQueue
 
     /// The GPU's properties.
     package var properties: CUDAProperties { queue.context.properties }
@@ -55,6 +57,7 @@ public final class CUDADevice: Device {
     ) throws(FlashInferError) {
         let context = try CUDAContext(driver: driver, ordinal: ordinal)
         queue = try CUDAQueue(context: context, stream: stream)
+        sharedQueue = queue
         operations = OperationState(queue: queue)
         kernels = KernelCache(context: context, source: source ?? CubinSource(driverVersion: driver.version))
         attention = AttentionState(context.properties)
@@ -62,6 +65,18 @@ public final class CUDADevice: Device {
         name = "cuda:\(ordinal) (\(context.properties.name))"
         limits = DeviceLimits(
             processors: context.properties.processors, memoryByteCount: context.properties.totalMemory)
+    }
+
+    /// The same GPU on another stream, which must outlive the device: one context, and kernels, plans in workspaces and constant
+    /// tables in common. For a library whose callers name a stream at every call.
+    ///
+    /// A plan that one of them prepared is run by any of them, on a stream that waits for the one that prepared it.
+    package init(sharing other: CUDADevice, stream: UInt) throws(FlashInferError) {
+        queue = try CUDAQueue(context: other.queue.context, stream: stream)
+        sharedQueue = other.sharedQueue
+        operations = OperationState(queue: queue, tablesOf: other.operations)
+        (kernels, attention) = (other.kernels, other.attention)
+        (id, name, limits) = (other.id, other.name, other.limits)
     }
 
     deinit {

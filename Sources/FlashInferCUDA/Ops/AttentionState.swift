@@ -63,19 +63,21 @@ final class AttentionState: Sendable {
     }
 
     /// The addresses of a variant's own slopes and turns, 0 where it has none. They stay for the device's life: there are few.
+    ///
+    /// - Parameter isShared: whether other streams than the queue's read them: then they are there when this returns.
     func constants(
-        for problem: AttentionProblem, queue: CUDAQueue
+        for problem: AttentionProblem, queue: CUDAQueue, isShared: Bool
     ) throws(FlashInferError) -> (slopes: UInt, turns: UInt) {
         let shape = problem.shape
         switch problem.variant.positionEncoding {
         case .none: return (0, 0)
         case .alibi:
-            let slopes = try constant(.slopes(heads: shape.queryHeads), queue) {
+            let slopes = try constant(.slopes(heads: shape.queryHeads), queue, isShared) {
                 AttentionVariant.alibiSlopes(heads: shape.queryHeads)
             }
             return (slopes, 0)
         case .rope(let rope):
-            let turns = try constant(.turns(rope, headDim: shape.headDimQK), queue) {
+            let turns = try constant(.turns(rope, headDim: shape.headDimQK), queue, isShared) {
                 rope.frequencies(headDim: shape.headDimQK).flatMap { frequency in
                     let turns = frequency / (2 * Double.pi)
                     let high = Float(turns)
@@ -87,7 +89,7 @@ final class AttentionState: Sendable {
     }
 
     private func constant(
-        _ key: ConstantKey, _ queue: CUDAQueue, _ make: () -> [Float]
+        _ key: ConstantKey, _ queue: CUDAQueue, _ isShared: Bool, _ make: () -> [Float]
     ) throws(FlashInferError) -> UInt {
         if let known = kept.withLock({ $0[key] }) { return known }
         let elements = make()
@@ -96,6 +98,7 @@ final class AttentionState: Sendable {
             Result { () throws(FlashInferError) in try queue.upload(bytes, to: address) }
         }
         try result.get()
+        if isShared { try queue.synchronize() }
         // Where two threads made the same, the first stays in use and the other is a few bytes too many.
         return kept.withLock { kept in
             if let earlier = kept[key] { return earlier }

@@ -23,10 +23,15 @@ package final class OperationState: Sendable {
     }
 
     private let queue: CUDAQueue
+    /// Whose tables these operations read; `nil` for their own.
+    private let owner: OperationState?
     private let content = Locked(Content())
 
-    /// State of a queue's operations.
-    package init(queue: CUDAQueue) { self.queue = queue }
+    /// State of a queue's operations; with the tables of another queue's, where several streams share them.
+    package init(queue: CUDAQueue, tablesOf owner: OperationState? = nil) {
+        self.queue = queue
+        self.owner = owner
+    }
 
     /// Copies `byteCount` bytes that `fill` writes to the device, and calls `body` with their address; they stay until the next call.
     func withStaged(
@@ -69,9 +74,18 @@ package final class OperationState: Sendable {
     /// It is made at its first use, which cannot be while a graph is captured, and stays.
     package func turns(_ parameters: RoPEParameters, headDim: Int) throws(FlashInferError) -> UInt {
         let key = TurnsKey(parameters: parameters, headDim: headDim)
+        guard let owner else { return try turns(key, isCapturing: queue.isCapturing, isShared: false) }
+        return try owner.turns(key, isCapturing: queue.isCapturing, isShared: true)
+    }
+
+    /// - Parameter isShared: whether other streams than this queue's read the table: then it is there when this returns.
+    private func turns(
+        _ key: TurnsKey, isCapturing: @autoclosure () -> Bool, isShared: Bool
+    ) throws(FlashInferError) -> UInt {
+        let (parameters, headDim) = (key.parameters, key.headDim)
         return try content.withLock { (content) throws(FlashInferError) in
             if let address = content.turns[key] { return address }
-            guard !queue.isCapturing else {
+            guard !isCapturing() else {
                 throw .deviceFailure(
                     call: "RoPE",
                     message:
@@ -88,6 +102,7 @@ package final class OperationState: Sendable {
                 }
                 pairs.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: bytes[size...]).copyMemory(from: $0) }
             }
+            if isShared { try queue.synchronize() }
             content.turns[key] = memory.address
             content.turnsMemory.append(memory)
             return memory.address

@@ -1,0 +1,127 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The functions of this file have the header's names.
+
+public import CFlashInfer
+internal import FlashInferCore
+
+/// Appends keys and values to a paged cache.
+@c @implementation
+public func fi_append_paged_kv(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ args: UnsafePointer<fi_append_args>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        let args = try options(args, "args", empty: fi_append_args())
+        let keys = try TensorView(args.k, "k", on: id)
+        let values = try TensorView(args.v, "v", on: id)
+        var cache = try KVCacheView(
+            split: args.k_cache, args.v_cache, combined: args.kv_cache, args.kv_layout, on: id)
+        let heads = cache.keys.headCount
+        cache.scales = try KVScales(
+            key: args.k_scale == 0 ? 1 : args.k_scale, value: args.v_scale == 0 ? 1 : args.v_scale,
+            keyPerHead: TensorView(optional: args.k_scales, "k_scales", on: id).map { (view) throws(FlashInferError) in
+                try perHead(view, "k_scales", heads)
+            },
+            valuePerHead: TensorView(optional: args.v_scales, "v_scales", on: id).map {
+                (view) throws(FlashInferError) in
+                try perHead(view, "v_scales", heads)
+            })
+        let slots = try KVSlots(args, pageSize: cache.keys.blockSize ?? 1, HostArrays(device: stream.device))
+        // A count that fits nothing would be told of the keys' shape only.
+        guard keys.rank >= 1, slots.count == keys.shape[0] else {
+            throw FlashInferError.lengthMismatch(
+                "slots", found: slots.count, expected: keys.rank >= 1 ? keys.shape[0] : 0)
+        }
+        try stream.run(.appendKV(AppendKVOperation(keys: keys, values: values, cache: cache, slots: slots)))
+    }
+}
+
+/// Copies whole pages.
+@c @implementation
+public func fi_copy_pages(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ k_cache: UnsafePointer<fi_tensor>?,
+    _ v_cache: UnsafePointer<fi_tensor>?, _ kv_cache: UnsafePointer<fi_tensor>?, _ kv_layout: Int32,
+    _ sources: UnsafePointer<fi_tensor>?, _ destinations: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let host = HostArrays(device: stream.device)
+        try stream.run(
+            .copyPages(
+                CopyPagesOperation(
+                    cache: KVCacheView(split: k_cache, v_cache, combined: kv_cache, kv_layout, on: stream.id),
+                    sources: host.int32(sources, "sources"), destinations: host.int32(destinations, "destinations"))))
+    }
+}
+
+extension KVCacheView {
+    /// A paged cache of two tensors or of one.
+    init(
+        split keys: UnsafePointer<fi_tensor>?, _ values: UnsafePointer<fi_tensor>?,
+        combined: UnsafePointer<fi_tensor>?, _ layout: Int32, on id: DeviceID
+    ) throws(FlashInferError) {
+        let layout = try KVLayout(layout)
+        guard let combined else {
+            self = try .paged(
+                keys: TensorView(keys, "k_cache", on: id), values: TensorView(values, "v_cache", on: id),
+                layout: layout)
+            return
+        }
+        guard keys == nil, values == nil else {
+            throw .invalidArgument(
+                "kv_cache", found: "given besides k_cache or v_cache", expected: "NULL, or k_cache and v_cache NULL")
+        }
+        self = try .paged(combined: TensorView(combined, "kv_cache", on: id), layout: layout)
+    }
+}
+
+extension KVSlots {
+    /// Slots in whichever way the caller says them.
+    fileprivate init(_ args: fi_append_args, pageSize: Int, _ host: HostArrays) throws(FlashInferError) {
+        let ways = [args.batch_indices, args.append_indptr, args.slot_mapping, args.slot_table].filter { $0 != nil }
+        guard ways.count == 1 else {
+            throw .invalidArgument(
+                "args", found: "\(ways.count) of batch_indices, append_indptr, slot_mapping and slot_table",
+                expected: "exactly one")
+        }
+        if args.slot_table != nil {
+            try self.init(table: host.view(required(args.slot_table, "slot_table"), "slot_table", .index))
+        } else if args.slot_mapping != nil {
+            try self.init(slots: host.slots(args.slot_mapping), pageSize: pageSize)
+        } else if args.append_indptr != nil {
+            let table = try PageList(args.kv_indptr, args.kv_indices, args.last_page_len, pageSize, host)
+            try self.init(table.geometry(queryIndptr: host.int32(args.append_indptr, "append_indptr")))
+        } else {
+            let table = try PageList(args.kv_indptr, args.kv_indices, args.last_page_len, pageSize, host)
+            try self.init(
+                table: table.geometry().blocks, batchIndices: host.int32(args.batch_indices, "batch_indices"),
+                positions: host.int32(args.positions, "positions"))
+        }
+    }
+}
+
+/// A page table in CSR form, as the caller gives it.
+struct PageList {
+    private let indptr: [Int32]
+    private let indices: [Int32]
+    private let lastPageLengths: [Int32]
+    private let pageSize: Int
+
+    init(
+        _ indptr: UnsafePointer<fi_tensor>?, _ indices: UnsafePointer<fi_tensor>?,
+        _ lastPageLengths: UnsafePointer<fi_tensor>?, _ pageSize: Int, _ host: HostArrays
+    ) throws(FlashInferError) {
+        self.indptr = try host.int32(indptr, "kv_indptr")
+        self.indices = try host.int32(indices, "kv_indices").used(by: self.indptr)
+        self.lastPageLengths = try host.int32(lastPageLengths, "last_page_len")
+        self.pageSize = pageSize
+    }
+
+    /// The table, whose ids an operation checks against its cache.
+    func geometry(queryIndptr: [Int32]? = nil) throws(FlashInferError) -> BatchGeometry {
+        try .paged(
+            queryIndptr: queryIndptr, pageIndptr: indptr, pageIndices: indices, lastPageLengths: lastPageLengths,
+            pageSize: pageSize, pageCount: Int(Int32.max))
+    }
+}

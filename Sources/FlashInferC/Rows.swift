@@ -1,0 +1,164 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The functions of this file have the header's names.
+
+public import CFlashInfer
+internal import FlashInferCore
+
+/// The stream of a call, from the caller's device and stream.
+@inline(__always)
+func call(_ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?) throws(FlashInferError) -> StreamState {
+    try object(device, "device", as: DeviceHandle.self).on(stream)
+}
+
+/// Root-mean-square normalisation.
+@c @implementation
+public func fi_rmsnorm(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ eps: Float, _ weight_offset: Float
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .rmsNorm(
+                RMSNormOperation(
+                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                    output: TensorView(out, "out", on: id), epsilon: eps, weightOffset: weight_offset)))
+    }
+}
+
+/// Root-mean-square normalisation of a sum that replaces the residual.
+@c @implementation
+public func fi_fused_add_rmsnorm(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ residual: UnsafePointer<fi_tensor>?, _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?,
+    _ eps: Float, _ weight_offset: Float
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .rmsNorm(
+                RMSNormOperation(
+                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                    residual: TensorView(residual, "residual", on: id), output: TensorView(out, "out", on: id),
+                    epsilon: eps, weightOffset: weight_offset)))
+    }
+}
+
+private func activation(_ number: Int32) throws(FlashInferError) -> GatedActivationOperation.Activation {
+    try choice(
+        "activation", number,
+        [(FI_ACTIVATION_SILU, .silu), (FI_ACTIVATION_GELU, .geluErf), (FI_ACTIVATION_GELU_TANH, .geluTanh)])
+}
+
+/// A gated activation of the halves of a fused projection.
+@c @implementation
+public func fi_act_and_mul(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ kind: Int32, _ input: UnsafePointer<fi_tensor>?,
+    _ out: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let both = try TensorView(input, "in", on: stream.id)
+        guard both.rank >= 1, both.shape[-1] % 2 == 0 else {
+            throw FlashInferError.invalidArgument(
+                "in", found: "of shape \(both.shape)",
+                expected: "rows of an even width, the gate and then the other half")
+        }
+        let (width, last) = (both.shape[-1] / 2, both.rank - 1)
+        try stream.run(
+            .gatedActivation(
+                GatedActivationOperation(
+                    gate: both.slice(0..<width, along: last), up: both.slice(width..<2 * width, along: last),
+                    output: TensorView(out, "out", on: stream.id), activation: activation(kind))))
+    }
+}
+
+/// A gated activation of two tensors.
+@c @implementation
+public func fi_gated_activation(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ kind: Int32, _ gate: UnsafePointer<fi_tensor>?,
+    _ up: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .gatedActivation(
+                GatedActivationOperation(
+                    gate: TensorView(gate, "gate", on: id), up: TensorView(up, "up", on: id),
+                    output: TensorView(out, "out", on: id), activation: activation(kind))))
+    }
+}
+
+/// Rotary position embedding.
+@c @implementation
+public func fi_rope(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ q: UnsafePointer<fi_tensor>?,
+    _ k: UnsafePointer<fi_tensor>?, _ positions: UnsafePointer<fi_tensor>?, _ q_out: UnsafePointer<fi_tensor>?,
+    _ k_out: UnsafePointer<fi_tensor>?, _ options: UnsafePointer<fi_rope_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .rope(
+                RoPEOperation(
+                    queries: TensorView(q, "q", on: id), keys: TensorView(optional: k, "k", on: id),
+                    queryOutput: TensorView(optional: q_out, "q_out", on: id),
+                    keyOutput: TensorView(optional: k_out, "k_out", on: id),
+                    positions: TensorView(positions, "positions", on: id, .index),
+                    parameters: RoPEParameters(options))))
+    }
+}
+
+/// A weighted sum.
+@c @implementation
+public func fi_add(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ a: UnsafePointer<fi_tensor>?,
+    _ b: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ alpha: Float, _ beta: Float
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .add(
+                AddOperation(
+                    first: TensorView(a, "a", on: id), second: TensorView(optional: b, "b", on: id),
+                    output: TensorView(out, "out", on: id), alpha: alpha, beta: beta)))
+    }
+}
+
+/// Conversion between element types.
+@c @implementation
+public func fi_convert(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ out: UnsafePointer<fi_tensor>?, _ scale: Float
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        try stream.run(
+            .convert(
+                ConvertOperation(
+                    input: TensorView(input, "in", on: stream.id), output: TensorView(out, "out", on: stream.id),
+                    scale: scale)))
+    }
+}
+
+/// Rows of a table.
+@c @implementation
+public func fi_embedding(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ table: UnsafePointer<fi_tensor>?,
+    _ ids: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ scale: Float
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .embedding(
+                EmbeddingOperation(
+                    table: TensorView(table, "table", on: id), ids: TensorView(ids, "ids", on: id, .index),
+                    output: TensorView(out, "out", on: id), scale: scale)))
+    }
+}
