@@ -101,7 +101,7 @@ class AppendArgs(ctypes.Structure):
     ]
 
 
-class SamplingRow(ctypes.Structure):
+class SamplingParameters(ctypes.Structure):
     _fields_ = [
         ("temperature", c_float), ("top_k", c_int32), ("top_p", c_float), ("min_p", c_float), ("seed", c_uint64),
         ("step", c_uint64),
@@ -112,7 +112,7 @@ class SamplingRow(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
-    "fi_append_args": AppendArgs, "fi_sampling_row": SamplingRow,
+    "fi_append_args": AppendArgs, "fi_sampling_parameters": SamplingParameters,
 }
 
 # Tensors, handles and streams are plain addresses.

@@ -108,6 +108,10 @@ class ArrayLibrary:
     def concat(self, arrays: Sequence[Any]) -> Any:
         return self.module.concatenate(list(arrays))
 
+    def contiguous_vector(self, array: Any) -> Any:
+        """The elements in order, one after another; the array's own memory where it is that already."""
+        return self.module.ascontiguousarray(array.reshape(-1))
+
 
 class TorchLibrary(ArrayLibrary):
     name = "torch"
@@ -143,6 +147,9 @@ class TorchLibrary(ArrayLibrary):
             raise UnsupportedError(f"a tensor is on {device}; this library has kernels for cpu and cuda")
         return View(
             array.data_ptr(), dtype, tuple(array.shape), array.stride(), kind, device.index or 0, array)
+
+    def contiguous_vector(self, array: Any) -> Any:
+        return array.reshape(-1).contiguous()
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
         return self.torch.empty(shape, dtype=self.dtypes[dtype], device=like.device)

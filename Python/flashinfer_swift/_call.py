@@ -12,7 +12,7 @@ import threading
 from typing import Any, Sequence
 
 from . import _abi, _library
-from ._arrays import CPU, ArrayLibrary, TorchLibrary, View, foreign_view, is_contiguous, library_of
+from ._arrays import CPU, ArrayLibrary, TorchLibrary, View, contiguous_strides, is_contiguous, library_of
 from .errors import InvalidArgumentError
 
 _MAX_RANK = 5
@@ -144,15 +144,8 @@ def as_rows(view: View, name: str) -> View:
     return view.with_shape((rows, width), (width, 1))
 
 
-def expect_shape(view: View, name: str, shape: Sequence[int]) -> None:
-    if tuple(view.shape) != tuple(shape):
-        raise InvalidArgumentError(f"{name} is of shape {tuple(view.shape)}, but must be {tuple(shape)}")
-
-
 def host_view(buffer: Any, dtype: str, shape: Sequence[int]) -> View:
     """A view of a ctypes array."""
-    from ._arrays import contiguous_strides
-
     return View(ctypes.addressof(buffer), dtype, tuple(shape), contiguous_strides(shape), CPU, 0, buffer)
 
 
@@ -164,8 +157,3 @@ def host_floats(values: Sequence[float]) -> View:
 def host_ints(values: Sequence[int]) -> View:
     buffer = (ctypes.c_int32 * max(len(values), 1))(*values)
     return host_view(buffer, "int32", (len(values),))
-
-
-__all__ = [
-    "Call", "Slot", "as_rows", "expect_shape", "foreign_view", "host_floats", "host_ints", "host_view",
-]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from . import _abi, _library
-from ._arrays import CUDA, ArrayLibrary, TorchLibrary, View, library_of
-from ._call import Call, Slot
+from ._arrays import ArrayLibrary, TorchLibrary, View
+from ._call import Slot
 from .errors import InvalidArgumentError, UnsupportedError
 
 _LAYOUTS = {"NHD": _abi.NHD, "HND": _abi.HND}
@@ -172,14 +172,16 @@ class PlannedAttention:
     def run(
         self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
+        stream: int | None = None,
     ) -> None:
-        """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None."""
+        """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None; `stream` is the current one of q's device."""
         if not self.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
         scales = (q_scale, k_scale, v_scale, o_scale, sm_scale)
         held = None
         torch_like = type(arrays) is TorchLibrary and type(q) is arrays.tensor
-        stream = arrays.stream(q)
+        if stream is None:
+            stream = arrays.stream(q)
         with self.lock:
             args = self._args
             if torch_like and type(out) is arrays.tensor:
@@ -275,11 +277,6 @@ def scale_value(arrays: ArrayLibrary, value: Any, name: str) -> float:
     return float(value)
 
 
-def index_call(like: Any, name: str) -> Call:
-    """A call whose tensors are index arrays."""
-    return Call(like, name)
-
-
 def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
     """The total that a running sum ends with; waits for a GPU."""
     values = arrays.to_list(indptr[-1:]) if hasattr(indptr, "__getitem__") else arrays.to_list(indptr)
@@ -291,13 +288,3 @@ def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
 def default_scale(sm_scale: float | None) -> float:
     """The C library's 0 means 1 / sqrt(head_dim)."""
     return 0.0 if sm_scale is None else float(sm_scale)
-
-
-def sequence_of(arrays: Sequence[Any]) -> list[Any]:
-    return list(arrays)
-
-
-__all__ = [
-    "CUDA", "Options", "PlannedAttention", "default_scale", "index_call", "indptr_last", "layout_code", "library_of",
-    "position_code", "scale_value",
-]

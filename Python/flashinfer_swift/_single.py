@@ -61,7 +61,7 @@ def run_single(
         sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
         rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta)
     stream = arrays.stream(q)
-    plan, key = _planned(options, q_view, qo_len, kv_len, stream, arrays)
+    plan = _planned(options, q_view, qo_len, kv_len, stream, arrays)
     shape = (*q_view.shape[:-1], v_view.shape[-1])
     out = arrays.empty(shape, o_name, q)
     lse = arrays.empty(q_view.shape[:-1], "float32", q) if return_lse else None
@@ -69,10 +69,10 @@ def run_single(
     try:
         plan.run(
             arrays, _with_row(q_view) if decode else q, (k, v), _with_row(arrays.view(out)) if decode else out,
-            _with_row(arrays.view(lse)) if decode and lse is not None else lse, None, q_scale, k_scale, v_scale)
+            _with_row(arrays.view(lse)) if decode and lse is not None else lse, None, q_scale, k_scale, v_scale,
+            stream=stream)
     finally:
         plan.set_mask(None)
-    del key
     return out, lse
 
 
@@ -86,14 +86,14 @@ def mask_vector(arrays: ArrayLibrary, mask: Any) -> tuple[View, Any]:
     if view.dtype not in ("bool", "uint8"):
         raise InvalidArgumentError(f"the custom mask is of {view.dtype}, but must be of bool or uint8")
     if len(view.shape) != 1 or view.strides != contiguous_strides(view.shape):
-        mask = mask.reshape(-1)
+        mask = arrays.contiguous_vector(mask)
         view = arrays.view(mask)
     return view, mask
 
 
 def _planned(
     options: Options, q: View, qo_len: int, kv_len: int, stream: int, arrays: ArrayLibrary
-) -> tuple[PlannedAttention, tuple]:
+) -> PlannedAttention:
     key = (options, q.device, q.index)
     lengths = (qo_len, kv_len, stream)
     found = _plans.kept.get(key)
@@ -105,7 +105,7 @@ def _planned(
         # The graph replays this plan: it must not be planned for anything else.
         del _plans.kept[key]
         _captured.append(found[0])
-        return found[0], key
+        return found[0]
     if found is None:
         plan = PlannedAttention()
         plan.configure(options, q.device, q.index)
@@ -118,4 +118,4 @@ def _planned(
         _plans.kept.pop(key, None)  # a plan that fails is not kept
         plan.plan("fi_attention_plan_single", stream, qo_len, kv_len, queries=qo_len)
         _plans.kept[key] = (plan, lengths)
-    return plan, key
+    return plan

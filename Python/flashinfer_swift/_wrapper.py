@@ -7,9 +7,9 @@ import weakref
 from typing import Any
 
 from . import _abi, _compile
-from ._arrays import ArrayLibrary, View, element_count, foreign_view, library_of
-from ._call import Call, as_rows
-from ._planned import Options, PlannedAttention, layout_code, position_code
+from ._arrays import ArrayLibrary, element_count, is_contiguous, library_of
+from ._call import Call
+from ._planned import Options, PlannedAttention, layout_code
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
 
 _keys = itertools.count(1)
@@ -100,8 +100,8 @@ class BatchWrapper:
             buffer[:count] = given.reshape(-1) if view.dtype == target.dtype else call.arrays.cast(given, target.dtype).reshape(-1)
             view = call.arrays.view(buffer[:count])
         else:
-            if len(view.shape) != 1:
-                given = given.reshape(-1)
+            if len(view.shape) != 1 or not is_contiguous(view):
+                given = call.arrays.contiguous_vector(given)
                 view = call.arrays.view(given)
         self._mask = given
         self._core.set_mask(view)
@@ -200,9 +200,3 @@ def refuse(name: str, **given: Any) -> None:
     for argument, value in given.items():
         if value is not None:
             raise unsupported(f"{name}", f"{argument} is not supported", f"the call without {argument}")
-
-
-__all__ = [
-    "BatchWrapper", "InvalidArgumentError", "Options", "View", "as_rows", "foreign_view", "insert_axis", "no_multi_item",
-    "paged_cache", "position_code", "refuse", "wrappers",
-]

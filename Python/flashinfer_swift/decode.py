@@ -7,10 +7,11 @@ import warnings
 from typing import Any
 
 from . import _abi, _compile
+from ._call import host_ints
 from ._planned import Options, default_scale, position_code
 from ._single import run_single
 from ._wrapper import BatchWrapper, paged_cache, refuse
-from .errors import InvalidArgumentError, UnsupportedError, unsupported
+from .errors import InvalidArgumentError, unsupported
 
 
 def single_decode_with_kv_cache(
@@ -161,8 +162,6 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
                 raise InvalidArgumentError(
                     f"q_len_per_req={q_len_per_req} needs kv_len >= q_len_per_req for every request")
             self._check_lengths(call, indptr, last_page_len, page_size, q_len_per_req)
-            from ._call import host_ints
-
             queries = call.tensor(host_ints([row * q_len_per_req for row in range(batch + 1)]), "qo_indptr")
         self._core.plan(
             "fi_attention_plan_paged", call.arrays.stream(call.like), queries, call.tensor(indptr, "indptr"),
@@ -298,6 +297,6 @@ def fast_decode_plan(
 
 
 __all__ = [
-    "BatchDecodeWithPagedKVCacheWrapper", "CUDAGraphBatchDecodeWithPagedKVCacheWrapper", "UnsupportedError",
-    "fast_decode_plan", "single_decode_with_kv_cache",
+    "BatchDecodeWithPagedKVCacheWrapper", "CUDAGraphBatchDecodeWithPagedKVCacheWrapper", "fast_decode_plan",
+    "single_decode_with_kv_cache",
 ]

@@ -1,13 +1,13 @@
-"""Packing of bits, and the quantisations that the cache types need."""
+"""Packing of bits."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
-from . import _abi  # noqa: F401  (the module's constants belong to its documentation)
-from ._arrays import CPU, TorchLibrary, contiguous_strides, library_of
-from ._call import Call
-from . import _compile, _library
+from . import _compile
+from ._arrays import CPU, TorchLibrary, is_contiguous
+from ._call import Call, host_ints
 from .errors import InvalidArgumentError
 
 
@@ -35,8 +35,8 @@ def packbits(x: Any, bitorder: str = "big") -> Any:
     if call.first.device != CPU:
         return _packbits_composed(call.arrays, x, count, big)
     flat = call.first.with_shape((count,), (1,))
-    if call.first.strides != contiguous_strides(call.first.shape):
-        x = x.reshape(-1)
+    if not is_contiguous(call.first):
+        x = call.arrays.contiguous_vector(x)
         flat = call.arrays.view(x)
     out = call.empty(((count + 7) // 8,), "uint8")
     status = call.library.fi_packbits(call.view(flat, "x"), big, call.output(out, "out"))
@@ -61,28 +61,17 @@ def segment_packbits(x: Any, indptr: Any, bitorder: str = "big") -> tuple[Any, A
             raise InvalidArgumentError(
                 f"segment {segment}: indptr goes from {start} to {end}, but must ascend within 0 ... {call.first.shape[0]}")
         new_starts.append(new_starts[-1] + (end - start + 7) // 8)
-    import struct
-
     new_indptr = call.arrays.from_host(struct.pack(f"{len(new_starts)}i", *new_starts), "int32", (len(new_starts),), x)
     if call.first.device != CPU:
         return _segments_composed(call.arrays, x, starts, new_starts, big), new_indptr
     out = call.empty((new_starts[-1],), "uint8")
-    from ._call import host_ints
-
-    if call.first.strides != (1,):
-        x = x.reshape(-1)
+    x = x if call.first.strides == (1,) else call.arrays.contiguous_vector(x)
     status = call.library.fi_segment_packbits(
-        call.view(call.arrays.view(x) if call.first.strides == (1,) else _contiguous(call, x), "x"),
-        call.view(host_ints(starts), "indptr"), big, call.output(out, "out"), call.output(new_indptr, "out_indptr"))
+        call.view(call.arrays.view(x), "x"), call.view(host_ints(starts), "indptr"), big, call.output(out, "out"),
+        call.output(new_indptr, "out_indptr"))
     if status:
         call.library.fail(status, "segment_packbits")
     return out, new_indptr
-
-
-def _contiguous(call: Call, x: Any) -> Any:
-    copy = call.arrays.cast(x, call.arrays.view(x).dtype)
-    copy = copy.contiguous() if isinstance(call.arrays, TorchLibrary) else call.arrays.module.ascontiguousarray(copy)
-    return call.arrays.view(copy)
 
 
 def _check_bits(call: Call) -> None:
@@ -105,8 +94,6 @@ def _packbits_composed(arrays: Any, x: Any, count: int, big: int) -> Any:
 
 def _segments_composed(arrays: Any, x: Any, starts: list[int], new_starts: list[int], big: int) -> Any:
     """One gather puts every segment at the byte where it starts."""
-    import struct
-
     bits = arrays.empty((new_starts[-1] * 8,), "uint8", x)
     bits[...] = 0
     flat = arrays.cast(x.reshape(-1) != 0, "uint8")

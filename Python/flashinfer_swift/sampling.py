@@ -278,14 +278,14 @@ def _rows(rows: int, seeds: Any, steps: Any, top_k: Any, top_p: Any, min_p: Any)
         return default if value is None else value
 
     if not any(isinstance(value, list) for value in (seeds, steps, top_k, top_p, min_p)):
-        return _abi.SamplingRow(1.0, _k(number(top_k, 0), top_k), float(number(top_p, 1.0)), float(number(min_p, 0.0)), seeds, steps), 1
+        return _abi.SamplingParameters(1.0, _k(number(top_k, 0), top_k), float(number(top_p, 1.0)), float(number(min_p, 0.0)), seeds, steps), 1
 
     def column(value: Any, default: Any) -> list[Any]:
         return value if isinstance(value, list) else [number(value, default)] * rows
 
     seed_column = seeds if isinstance(seeds, list) else [
         (seeds + row * _abi.ROW_SEED_STEP) & _MASK64 for row in range(rows)]
-    array = (_abi.SamplingRow * max(rows, 1))()
+    array = (_abi.SamplingParameters * max(rows, 1))()
     for row, values in enumerate(zip(
             column(top_k, 0), column(top_p, 1.0), column(min_p, 0.0), seed_column, column(steps, 0))):
         k, p, least, seed_value, step = values
