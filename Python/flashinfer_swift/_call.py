@@ -44,14 +44,13 @@ class Slot:
         self.data.value = view.pointer
         return self.address
 
-    def fill_torch(self, tensor: Any, library: TorchLibrary, name: str) -> int:
+    def fill_torch(self, tensor: Any, library: TorchLibrary, name: str) -> None:
         key = (tensor.dtype, tensor.shape, tensor.stride(), tensor.get_device())
-        if key != self.torch_key:
-            address = self.fill(library.view(tensor), name)
+        if key == self.torch_key:
+            self.data.value = tensor.data_ptr()
+        else:
+            self.fill(library.view(tensor), name)
             self.torch_key = key
-            return address
-        self.data.value = tensor.data_ptr()
-        return self.address
 
     def _describe(self, view: View, name: str) -> None:
         rank = len(view.shape)

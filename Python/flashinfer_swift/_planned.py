@@ -82,6 +82,10 @@ class Options(NamedTuple):
         return options, rope
 
 
+# Which tensors a run has: a combined cache or a pair, with the log-sum-exp or without.
+_PAIR, _COMBINED, _LSE = 0, 1, 2
+
+
 class PlannedAttention:
     """A `fi_attention` with the slots of its run.
 
@@ -104,6 +108,8 @@ class PlannedAttention:
         self._args.q = self._q.address
         self._args.out = self._out.address
         self._scales: tuple = (None, None, None, None, None)
+        self._form = -1
+        self._run_function = self.library.fi_attention_run
         self._finalizer: Any = None
         self.out_dtype: str = ""
         self._mask: Any = None
@@ -112,6 +118,8 @@ class PlannedAttention:
 
     def configure(self, options: Options, device: str, index: int) -> None:
         """Options of the next plan, on this device."""
+        if options == self.options and self.place == (device, index):
+            return
         native, _keep = options.native()
         with self.lock:
             if self.handle is not None and self.place != (device, index):
@@ -126,7 +134,7 @@ class PlannedAttention:
                 self.place = (device, index)
                 self._finalizer = weakref.finalize(self, self.library.fi_attention_destroy, self.handle)
                 self._finalizer.atexit = False  # the driver may be gone by then
-            elif options != self.options:
+            else:
                 self.planned = False
                 status = self.library.fi_attention_configure(self.handle, ctypes.byref(native))
                 if status:
@@ -178,63 +186,72 @@ class PlannedAttention:
         if not self.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
         scales = (q_scale, k_scale, v_scale, o_scale, sm_scale)
-        held = None
-        torch_like = type(arrays) is TorchLibrary and type(q) is arrays.tensor
         if stream is None:
             stream = arrays.stream(q)
+        held: Any = None
         with self.lock:
             args = self._args
-            if torch_like and type(out) is arrays.tensor:
+            if type(arrays) is TorchLibrary and type(q) is arrays.tensor and type(out) is arrays.tensor:
                 self._q.fill_torch(q, arrays, "q")
                 self._out.fill_torch(out, arrays, "out")
                 if type(kv) is tuple or type(kv) is list:
-                    k, v = kv
-                    args.k = self._k.fill_torch(k, arrays, "k")
-                    args.v = self._v.fill_torch(v, arrays, "v")
-                    args.kv = 0
+                    self._k.fill_torch(kv[0], arrays, "k")
+                    self._v.fill_torch(kv[1], arrays, "v")
+                    form = _PAIR
                 else:
-                    args.k = args.v = 0
-                    args.kv = self._kv.fill_torch(kv, arrays, "paged_kv_cache")
-                args.lse = self._lse.fill_torch(lse, arrays, "lse") if lse is not None else 0
+                    self._kv.fill_torch(kv, arrays, "paged_kv_cache")
+                    form = _COMBINED
+                if lse is not None:
+                    self._lse.fill_torch(lse, arrays, "lse")
+                    form |= _LSE
             else:
-                held = self._fill_views(arrays, q, kv, out, lse)
+                form, held = self._fill_views(arrays, q, kv, out, lse)
+            if form != self._form:
+                self._set_form(form)
             if sinks is not None:
                 sinks_view = arrays.view(sinks)
                 args.sinks = self._slots["sinks"].fill(sinks_view, "sinks")
-            else:
+            elif args.sinks:
                 args.sinks = 0
             # Scales that are numbers change rarely, and tensors of scales must be read anew each time.
-            held_scales = None
-            if scales != (None, None, None, None, None) or self._scales != scales:
-                held_scales = self._set_scales(arrays, scales)
-            status = self.library.fi_attention_run(self.handle, stream, self._args_address)
+            held_scales = self._set_scales(arrays, scales) if scales != self._scales else None
+            status = self._run_function(self.handle, stream, self._args_address)
             if status:
                 self.library.fail(status, "run")
         del held, held_scales
 
-    def _fill_views(self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any) -> list[View]:
+    def _set_form(self, form: int) -> None:
+        """Which of the slots this run uses."""
         args = self._args
+        args.kv = self._kv.address if form & _COMBINED else 0
+        args.k = 0 if form & _COMBINED else self._k.address
+        args.v = 0 if form & _COMBINED else self._v.address
+        args.lse = self._lse.address if form & _LSE else 0
+        self._form = form
+
+    def _fill_views(self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any) -> tuple[int, list[View]]:
         held = []
 
-        def fill(slot: Slot, array: Any, name: str, written: bool = False) -> int:
-            view = array if isinstance(array, View) else arrays.view(array)
+        def fill(slot: Slot, array: Any, name: str, written: bool = False) -> None:
+            view = array if type(array) is View else arrays.view(array)
             if written and view.readonly:
                 raise InvalidArgumentError(f"{name} is read-only memory, but is written")
             held.append(view)
-            return slot.fill(view, name)
+            slot.fill(view, name)
 
         fill(self._q, q, "q")
         fill(self._out, out, "out", True)
-        if isinstance(kv, (tuple, list)) and not isinstance(kv, View):
-            k, v = kv
-            args.k = fill(self._k, k, "k")
-            args.v = fill(self._v, v, "v")
-            args.kv = 0
+        form = _COMBINED
+        if type(kv) is not View and isinstance(kv, (tuple, list)):
+            fill(self._k, kv[0], "k")
+            fill(self._v, kv[1], "v")
+            form = _PAIR
         else:
-            args.k = args.v = 0
-            args.kv = fill(self._kv, kv, "paged_kv_cache")
-        args.lse = fill(self._lse, lse, "lse", True) if lse is not None else 0
-        return held
+            fill(self._kv, kv, "paged_kv_cache")
+        if lse is not None:
+            fill(self._lse, lse, "lse", True)
+            form |= _LSE
+        return form, held
 
     def _set_scales(self, arrays: ArrayLibrary, scales: tuple) -> list[View]:
         """q, k, v, o and softmax scale: numbers, tensors of one number, or (k and v) tensors of one number a head."""
@@ -259,7 +276,7 @@ class PlannedAttention:
         args.o_scale = scale_value(arrays, o_scale, "o_scale")
         args.sm_scale = sm_scale or 0.0
         # A tensor's number may change in place: it is not remembered, so that the next run reads it again.
-        self._scales = scales if all(value is None or isinstance(value, (int, float)) for value in scales) else (0,) * 5
+        self._scales = scales if all(value is None or isinstance(value, (int, float)) for value in scales) else ()
         return held
 
 
