@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
+import sys
 import threading
 from typing import Any, Callable, NoReturn
 
@@ -31,6 +32,23 @@ def library_path() -> pathlib.Path:
     return pathlib.Path(__file__).parent / "lib" / FILE_NAME
 
 
+def help_find_compiler() -> None:
+    """Says to the library where this Python has a bundle of kernels, or NVRTC, unless the environment says so already.
+
+    The library looks beside the program and in usual places, and cannot know which Python it was loaded by.
+    """
+    bundle = pathlib.Path(__file__).parent / "lib" / "flashinfer.bundle"
+    if "FLASHINFER_BUNDLE" not in os.environ and bundle.exists():
+        os.environ["FLASHINFER_BUNDLE"] = str(bundle)
+    if "FLASHINFER_NVRTC" not in os.environ:
+        for folder in sys.path:
+            for name in ("nvidia/cu13/lib/libnvrtc.so.13", "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"):
+                path = pathlib.Path(folder or ".") / name
+                if path.exists():
+                    os.environ["FLASHINFER_NVRTC"] = str(path)
+                    return
+
+
 class Library:
     """The loaded library: every function of the header as an attribute, with its argument types set."""
 
@@ -39,6 +57,7 @@ class Library:
         if not path.exists():
             raise LibraryNotFoundError(
                 f"{path} does not exist; install the wheel, or say in {VARIABLE} where {FILE_NAME} is")
+        help_find_compiler()
         try:
             # CDLL releases the interpreter's lock during calls, so other threads go on.
             self.handle = ctypes.CDLL(str(path))
