@@ -1,7 +1,7 @@
 """The pytest plugin of `run.py`: which cases run, what each came to, written line by line so that a crash loses one case at most.
 
 Environment: FIC_OUT the file of results, FIC_SEED, FIC_CASES cases of a file, FIC_DEADLINE seconds since the epoch after which no
-case begins, FIC_SKIP a file of cases not to run again, FIC_CPU=1 to run on the CPU what the tests put on "cuda".
+case begins, FIC_CASE_LIMIT seconds for a case, FIC_SKIP a file of cases not to run again, FIC_CPU=1 to run on the CPU what the tests put on "cuda".
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -58,6 +59,27 @@ def pytest_collection_modifyitems(session, config, items):
 
 def pytest_runtest_logstart(nodeid, location):
     _write(start=nodeid)
+
+
+class CaseTimeLimit(BaseException):  # so that no test catches it
+    """A case took longer than FIC_CASE_LIMIT seconds."""
+
+
+def _too_long(*_):
+    raise CaseTimeLimit(f"longer than {_case_limit} s")
+
+
+_case_limit = int(os.environ.get("FIC_CASE_LIMIT", "60"))
+signal.signal(signal.SIGALRM, _too_long)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item):
+    signal.alarm(_case_limit)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
 
 
 @pytest.hookimpl(wrapper=True)

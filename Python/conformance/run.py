@@ -73,6 +73,8 @@ def classify(record: dict, cpu: bool) -> tuple[str, str]:
     first = message.splitlines()[0] if message else ""
     if "NotImplementedError" in types:
         return "not applicable", first
+    if cpu and ("CaseTimeLimit" in types or message == "killed at the time limit"):
+        return "not applicable", "too long on this CPU"
     for pattern, reason in DECLARED + (DECLARED_CPU if cpu and "AssertionError" not in types else []):
         if re.search(pattern, message):
             return "not applicable", reason
@@ -99,7 +101,7 @@ class Runner:
         environment.update(
             PYTHONPATH=os.pathsep.join(paths), FLASHINFER_CONFORMANCE_PEER=str(self.peer), FIC_OUT=str(records),
             FIC_SEED=str(self.arguments.seed), FIC_CASES=str(cases), FIC_DEADLINE=str(deadline), FIC_SKIP=str(skip),
-            FIC_CPU="1" if self.arguments.cpu else "0", OMP_NUM_THREADS="2", PYTHONUNBUFFERED="1")
+            FIC_CASE_LIMIT=str(self.arguments.case_limit), FIC_CPU="1" if self.arguments.cpu else "0", OMP_NUM_THREADS="2", PYTHONUNBUFFERED="1")
         return environment
 
     def run_unit(self, name: str, files: list[str], cases: int) -> dict:
@@ -216,6 +218,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--limit", type=float, default=440, help="seconds for everything")
     parser.add_argument("--file-limit", type=float, default=170, help="seconds for a file")
+    parser.add_argument("--case-limit", type=int, default=60, help="seconds for a case")
     parser.add_argument("--only", default="")
     parser.add_argument("--cpu", action="store_true", help="what the tests put on cuda runs on the CPU")
     arguments = parser.parse_args()

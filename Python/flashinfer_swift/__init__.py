@@ -77,6 +77,7 @@ from .sparse import BlockSparseAttentionWrapper as BlockSparseAttentionWrapper
 from .sparse import VariableBlockSparseAttentionWrapper as VariableBlockSparseAttentionWrapper
 from .topk import TopKTieBreak as TopKTieBreak
 from .topk import top_k as top_k
+from . import info as info
 from .version import __version__ as __version__
 
 torch_ops.register_if_torch_is_imported()

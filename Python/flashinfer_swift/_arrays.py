@@ -31,7 +31,7 @@ class View(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in elements
     device: str
-    index: int
+    index: int  # type: ignore[assignment]  # of the GPU; a tuple's own method of that name is not wanted
     owner: Any  # keeps the memory alive while the view is used
     readonly: bool = False
 
@@ -383,7 +383,7 @@ def _find_library(array: Any, name: str) -> ArrayLibrary:
         f"{name} is a {type(array).__name__}, but must be a tensor of torch, NumPy or CuPy, or an object with __dlpack__")
 
 
-_CTYPES = {
+_CTYPES: dict[str, Any] = {
     "int8": ctypes.c_int8, "uint8": ctypes.c_uint8, "int16": ctypes.c_int16, "uint16": ctypes.c_uint16,
     "int32": ctypes.c_int32, "uint32": ctypes.c_uint32, "int64": ctypes.c_int64, "uint64": ctypes.c_uint64,
     "float32": ctypes.c_float, "float64": ctypes.c_double, "bool": ctypes.c_bool,

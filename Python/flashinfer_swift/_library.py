@@ -120,7 +120,7 @@ class Device:
         if status:
             library.fail(status, f"device {kind}:{index}")
         self.library = library
-        self.handle = handle.value
+        self.handle: int = handle.value or 0
         self.kind = kind
         self.index = index
 

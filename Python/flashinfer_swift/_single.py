@@ -19,12 +19,13 @@ class _Plans(threading.local):
     """A thread's plans. They are not shared: a plan is changed between two runs."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[tuple, tuple[PlannedAttention, tuple | None]] = OrderedDict()
+        self.kept: OrderedDict[tuple, tuple[PlannedAttention, tuple]] = OrderedDict()
 
 
 _plans = _Plans()
-#: Plans that a CUDA graph was captured with; they are never planned again.
-_captured: list[PlannedAttention] = []
+#: Plans that a CUDA graph was captured with; they are never planned again. Graphs captured from calls that are alike share one, so
+#: they must not be replayed at the same time.
+_captured: dict[tuple, PlannedAttention] = {}
 
 
 def run_single(
@@ -97,14 +98,17 @@ def _planned(
     key = (options, q.device, q.index)
     lengths = (qo_len, kv_len, stream)
     found = _plans.kept.get(key)
-    capturing = q.device == CUDA and arrays.name == "torch" and arrays.torch.cuda.is_current_stream_capturing()
+    capturing = q.device == CUDA and arrays.name == "torch" and arrays.module.cuda.is_current_stream_capturing()
     if capturing:
+        kept = _captured.get((key, qo_len, kv_len))
+        if kept is not None:
+            return kept
         if found is None or found[1][:2] != lengths[:2]:
             raise InvalidArgumentError(
                 "attention of one request is captured in a CUDA graph before it ran with these sizes; run it once before")
         # The graph replays this plan: it must not be planned for anything else.
         del _plans.kept[key]
-        _captured.append(found[0])
+        _captured[(key, qo_len, kv_len)] = found[0]
         return found[0]
     if found is None:
         plan = PlannedAttention()

@@ -22,6 +22,7 @@ class BatchWrapper:
     size that it needs. It may be None; then the plan's index arrays say the device."""
 
     _name = "wrapper"
+    _has_sinks = False
 
     def __init__(self, float_workspace_buffer: Any, kv_layout: str, use_cuda_graph: bool) -> None:
         layout_code(kv_layout)
@@ -135,9 +136,8 @@ class BatchWrapper:
         self, q: Any, kv: Any, out: Any, lse: Any, return_lse: bool, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
     ) -> Any:
-        if type(q) is self._q_type:
-            arrays = self._arrays
-        else:
+        arrays = self._arrays
+        if arrays is None or type(q) is not self._q_type:
             arrays = library_of(q, "q")
             self._arrays, self._q_type = arrays, type(q)
         if out is None:
@@ -169,7 +169,7 @@ class BatchWrapper:
         return (out, lse) if return_lse else out
 
 
-def paged_cache(arrays: ArrayLibrary, cache: Any, kv_layout: str) -> Any:
+def paged_cache(cache: Any, kv_layout: str) -> Any:
     """A combined cache, or a pair, as the C library takes it; without a page dimension the page size is 1, as the peer has it."""
     axis = 1 if kv_layout == "NHD" else 2
     if isinstance(cache, (tuple, list)):

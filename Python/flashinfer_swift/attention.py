@@ -8,7 +8,7 @@ from . import _abi, _compile
 from ._planned import Options, default_scale, indptr_last
 from ._call import host_ints
 from ._wrapper import BatchWrapper, paged_cache, refuse
-from .errors import InvalidArgumentError, unsupported
+from .errors import InvalidArgumentError
 from .prefill import BatchPrefillWithPagedKVCacheWrapper
 
 
@@ -89,7 +89,7 @@ class BatchAttention(BatchWrapper):
         self, call: Any, qo_indptr: Any, kv_indptr: Any, kv_indices: Any, last: list[int], page_size: int, kind: str,
         index: int, shape: tuple, causal: bool, sm_scale: float | None, logits_soft_cap: float | None,
     ) -> None:
-        options = Options(
+        options = Options(  # type: ignore[misc]
             *shape, kv_layout=self._kv_layout, mask_mode=_abi.MASK_CAUSAL if causal else _abi.MASK_NONE,
             logits_soft_cap=logits_soft_cap or 0.0, sm_scale=default_scale(sm_scale))
         self._configure(call, options, (kind, index))
@@ -110,7 +110,7 @@ class BatchAttention(BatchWrapper):
         planned = self._options.logits_soft_cap if self._options is not None else 0.0
         if logits_soft_cap and logits_soft_cap != planned:
             raise InvalidArgumentError(f"logits_soft_cap is {logits_soft_cap} in run, but {planned} in plan; give it to plan")
-        kv_cache = paged_cache(None, kv_cache, self._kv_layout)
+        kv_cache = paged_cache(kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, kv_cache, out, lse, True, None, None, k_scale, v_scale)
         return self._run(q, kv_cache, out, lse, True, None, None, k_scale, v_scale)
@@ -137,29 +137,6 @@ class BatchAttentionWithAttentionSinkWrapper(BatchPrefillWithPagedKVCacheWrapper
             float_workspace_buffer, kv_layout, use_cuda_graph, qo_indptr_buf, paged_kv_indptr_buf, paged_kv_indices_buf,
             paged_kv_last_page_len_buf, custom_mask_buf, mask_indptr_buf, backend)
         self._has_sinks = True
-        self._run_scale: float | None = None
-
-    def _extras(self, args: tuple, sinks: Any) -> Any:
-        if len(args) > 2:
-            raise unsupported(f"{self._name}.run", f"{len(args)} extra arguments are given", "sink and sm_scale")
-        if args:
-            sinks = args[0]
-        self._run_scale = float(args[1]) if len(args) == 2 else None
-        return sinks
-
-    def run(self, q: Any, paged_kv_cache: Any, *args: Any, **options: Any) -> Any:
-        """As of ``BatchPrefillWithPagedKVCacheWrapper``, with the sink."""
-        sinks = options.get("sinks")
-        if not args and sinks is None:
-            raise InvalidArgumentError("sink is not given; run(q, paged_kv_cache, sink, sm_scale)")
-        self._run_scale = None
-        return super().run(q, paged_kv_cache, *args, **options)
-
-    def _run(
-        self, q: Any, kv: Any, out: Any, lse: Any, return_lse: bool, sinks: Any = None, q_scale: Any = None,
-        k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
-    ) -> Any:
-        return super()._run(q, kv, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, o_scale, self._run_scale)
 
 
 __all__ = ["BatchAttention", "BatchAttentionWithAttentionSinkWrapper"]

@@ -118,7 +118,7 @@ class MultiLevelCascadeAttentionWrapper:
             raise InvalidArgumentError(
                 f"the lists of tables have {[len(table) for table in tables]} entries, but there are {len(self._levels)} levels")
         for number, (level, *table) in enumerate(zip(self._levels, *tables)):
-            level.plan(
+            level.plan(  # type: ignore[misc, call-arg]
                 *table, num_qo_heads, num_kv_heads, head_dim, page_size, causal=causal and number == len(self._levels) - 1,
                 pos_encoding_mode=pos_encoding_mode, sm_scale=sm_scale, window_left=window_left,
                 logits_soft_cap=logits_soft_cap, rope_scale=rope_scale, rope_theta=rope_theta, q_data_type=q_data_type,
@@ -211,7 +211,7 @@ class BatchPrefillWithSharedPrefixPagedKVCacheWrapper:
         cache = unique_kv_cache[0] if isinstance(unique_kv_cache, (tuple, list)) else unique_kv_cache
         wanted = (causal, sm_scale, call.first.dtype, call.arrays.view(cache).dtype)
         if self._planned != wanted:
-            self._unique.plan(
+            self._unique.plan(  # type: ignore[misc]
                 *self._arguments, causal=causal, sm_scale=sm_scale, q_data_type=wanted[2], kv_data_type=wanted[3])
             self._planned = wanted
         out, lse = single_prefill_with_kv_cache_return_lse(

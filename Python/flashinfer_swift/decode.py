@@ -131,7 +131,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             q_data_type = data_type if q_data_type is None else q_data_type
             kv_data_type = data_type if kv_data_type is None else kv_data_type
         q_name, kv_name, o_name = self._dtypes(call, q_data_type or "float16", kv_data_type, o_data_type)
-        bounds: dict[str, int] = {}
+        bounds: dict[str, Any] = {}
         if self._use_cuda_graph:
             if batch != self._fixed_batch_size:
                 raise InvalidArgumentError(
@@ -213,9 +213,9 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             warnings.warn("q_len_per_req belongs to plan", DeprecationWarning, stacklevel=2)
         if type(paged_kv_cache) is tuple:
             if paged_kv_cache[0].ndim != 4:
-                paged_kv_cache = paged_cache(None, paged_kv_cache, self._kv_layout)
+                paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         elif getattr(paged_kv_cache, "ndim", 5) != 5:
-            paged_kv_cache = paged_cache(None, paged_kv_cache, self._kv_layout)
+            paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
         return self._run(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
@@ -286,8 +286,11 @@ def fast_decode_plan(
     non_blocking: bool = True, fixed_split_size: int | None = None, disable_split_kv: bool = False, q_len_per_req: int = 1,
     global_override_indptr_cpu: Any = None,
 ) -> None:
-    """``wrapper.plan``, which is fast anyway; with a host copy of ``indptr`` where the caller has one."""
-    wrapper.plan(
+    """``wrapper.plan``, which is fast anyway; with a host copy of ``indptr`` where the caller has one.
+
+    May be put in the place of a wrapper's ``plan``, as engines do.
+    """
+    wrapper._plan(
         global_override_indptr_cpu if global_override_indptr_cpu is not None else indptr, indices, last_page_len,
         num_qo_heads, num_kv_heads, head_dim, page_size, pos_encoding_mode=pos_encoding_mode, window_left=window_left,
         logits_soft_cap=logits_soft_cap, q_data_type=q_data_type if q_data_type is not None else (data_type or "float16"),

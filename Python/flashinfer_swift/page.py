@@ -93,7 +93,7 @@ def _append_call(
 ) -> tuple[Call, _abi.AppendArgs]:
     """The arguments that all ways of appending share."""
     call = Call(append_key, "append_key")
-    cache = paged_cache(None, paged_kv_cache, kv_layout)
+    cache = paged_cache(paged_kv_cache, kv_layout)
     args = _abi.AppendArgs(struct_size=ctypes.sizeof(_abi.AppendArgs), kv_layout=layout_code(kv_layout))
     args.k = call.tensor(append_key, "append_key")
     args.v = call.tensor(append_value, "append_value")

@@ -113,7 +113,7 @@ class BatchPODWithPagedKVCacheWrapper:
         wanted = (causal_p, id(custom_mask_p) if custom_mask_p is not None else None,
                   id(packed_custom_mask_p) if packed_custom_mask_p is not None else None)
         if self._planned != wanted:
-            self._prefill.plan(
+            self._prefill.plan(  # type: ignore[misc]
                 *self._arguments[0], custom_mask=custom_mask_p, packed_custom_mask=packed_custom_mask_p, causal=causal_p,
                 **self._arguments[1])
             self._planned = wanted

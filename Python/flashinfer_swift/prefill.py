@@ -58,6 +58,10 @@ def _one_of(first_name: str, first: Any, second_name: str, second: Any) -> Any:
     raise InvalidArgumentError(f"{first_name} and {second_name} are both given; give one of them")
 
 
+#: Where the name of the variant is in the peer's jit_args.
+_JIT_VARIANT = 11
+
+
 class _BatchPrefillWrapper(BatchWrapper):
     """What the paged and the ragged wrapper share."""
 
@@ -66,9 +70,13 @@ class _BatchPrefillWrapper(BatchWrapper):
         jit_args: Any, jit_kwargs: Any, backend: str,
     ) -> None:
         super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph)
-        refuse(self._name, jit_args=jit_args, jit_kwargs=jit_kwargs)
+        if jit_args is not None and len(jit_args) > _JIT_VARIANT and jit_args[_JIT_VARIANT] == "AttentionSink":
+            # Of the peer's variants in CUDA source the one that this library has; it is known by its name.
+            self._has_sinks = True
+        else:
+            refuse(self._name, jit_args=jit_args)
+        self._run_scale: float | None = None
         self._backend = backend
-        self._has_sinks = False
         self._custom_mask_buf = custom_mask_buf
         self._graph_rows = 0
         self._max_requests = 0
@@ -82,7 +90,7 @@ class _BatchPrefillWrapper(BatchWrapper):
         """Bytes of float and integer workspace that the caller must give: none, a plan owns what it needs."""
         return 0, 0
 
-    def _graph_bounds(self, call: Any, qo_indptr: Any, max_pages: int) -> dict[str, int]:
+    def _graph_bounds(self, call: Any, qo_indptr: Any, max_pages: int) -> dict[str, Any]:
         """The bounds of CUDA-graph mode: the buffers' lengths, and as many rows as the first plan has."""
         rows = indptr_last(call.arrays, qo_indptr)
         if self._use_cuda_graph:
@@ -112,6 +120,24 @@ class _BatchPrefillWrapper(BatchWrapper):
             pos_encoding_mode=pos_encoding_mode, rope_scale=1.0 if rope_scale is None else rope_scale,
             rope_theta=1e4 if rope_theta is None else rope_theta, has_sinks=self._has_sinks)
 
+    def _extras(self, args: tuple, sinks: Any) -> Any:
+        """The sinks of the run, which with a softmax scale may follow its tensors by position, as the peer's variant takes them."""
+        if not self._has_sinks:
+            if args:
+                raise unsupported(f"{self._name}.run", "extra positional arguments belong to the peer's JIT variants", "none")
+            if sinks is not None:
+                raise unsupported(
+                    f"{self._name}.run", "sinks are planned for in advance", "BatchAttentionWithAttentionSinkWrapper")
+            return None
+        if len(args) > 2 or (args and sinks is not None):
+            raise unsupported(f"{self._name}.run", f"{len(args)} extra arguments are given", "sink and sm_scale")
+        if args:
+            sinks = args[0]
+        if sinks is None:
+            raise InvalidArgumentError("sink is not given; give it and sm_scale after the tensors, or sinks=")
+        self._run_scale = float(args[1]) if len(args) == 2 else None
+        return sinks
+
     def _check_rows(self, q: Any) -> None:
         if not self._core.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
@@ -139,7 +165,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
     :param float_workspace_buffer: says the device; None takes it from the plan's arrays. See ``BatchWrapper``.
     :param use_cuda_graph: plan within the bounds of the buffers (read for their lengths only) and of the first plan's rows.
     :param custom_mask_buf: in CUDA-graph mode, where masks are copied to: uint8, a byte an element, or packed.
-    :param backend, mask_indptr_buf: accepted; do nothing.
+    :param backend, mask_indptr_buf, jit_kwargs: accepted; do nothing.
+    :param jit_args: None, or those of the peer's variant "AttentionSink": then ``run`` takes the sinks and the softmax scale.
     """
 
     _name = "BatchPrefillWithPagedKVCacheWrapper"
@@ -222,7 +249,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         :param enable_pdl, use_fp16_softmax: accepted; do nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
-        if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor or uses_spcompress:
+        if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor or uses_spcompress or (
+                self._has_sinks):
             sinks = self._extras(args, sinks)
             refuse(
                 f"{self._name}.run", kv_cache_sf=kv_cache_sf,
@@ -233,21 +261,15 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         self._check_rows(q)
         if type(paged_kv_cache) is tuple:
             if paged_kv_cache[0].ndim != 4:
-                paged_kv_cache = paged_cache(None, paged_kv_cache, self._kv_layout)
+                paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         elif getattr(paged_kv_cache, "ndim", 5) != 5:
-            paged_kv_cache = paged_cache(None, paged_kv_cache, self._kv_layout)
+            paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
+            if self._run_scale is not None:
+                raise unsupported(f"{self._name}.run under torch.compile", "sm_scale is given", "sm_scale in plan")
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale)
-        return self._run(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale)
-
-    def _extras(self, args: tuple, sinks: Any) -> Any:
-        """The sinks of the run. This wrapper has none."""
-        if args:
-            raise unsupported(f"{self._name}.run", "extra positional arguments belong to the peer's JIT variants", "q and cache")
-        if sinks is not None:
-            raise unsupported(
-                f"{self._name}.run", "sinks are planned for in advance", "BatchAttentionWithAttentionSinkWrapper")
-        return None
+        return self._run(
+            q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
@@ -334,15 +356,16 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
 
         :param o_scale: None or 1: outputs are never quantised here.
         """
-        if args:
-            raise unsupported(f"{self._name}.run", "extra positional arguments belong to the peer's JIT variants", "q, k and v")
+        sinks = self._extras(args, None) if args or self._has_sinks else None
         refuse(f"{self._name}.run", kv_cache_sf=kv_cache_sf)
         self._check_rows(q)
         if o_scale is not None and o_scale != 1:
             refuse(f"{self._name}.run", o_scale=o_scale)
         if _compile.is_compiling():
-            return self._run_traced(q, (k, v), out, lse, return_lse, None, q_scale, k_scale, v_scale)
-        return self._run(q, (k, v), out, lse, return_lse, None, q_scale, k_scale, v_scale)
+            if self._run_scale is not None:
+                raise unsupported(f"{self._name}.run under torch.compile", "sm_scale is given", "sm_scale in plan")
+            return self._run_traced(q, (k, v), out, lse, return_lse, sinks, q_scale, k_scale, v_scale)
+        return self._run(q, (k, v), out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

@@ -289,7 +289,7 @@ def _rows(rows: int, seeds: Any, steps: Any, top_k: Any, top_p: Any, min_p: Any)
     for row, values in enumerate(zip(
             column(top_k, 0), column(top_p, 1.0), column(min_p, 0.0), seed_column, column(steps, 0))):
         k, p, least, seed_value, step = values
-        array[row] = (1.0, _k(k, top_k), p, least, seed_value, step)
+        array[row] = _abi.SamplingParameters(1.0, _k(k, top_k), p, least, seed_value, step)
     return array, rows
 
 

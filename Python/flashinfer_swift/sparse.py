@@ -124,8 +124,10 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
                 f"{tuple(block_col_sz.shape)} do not agree; they must be [kv heads, MB, NB], [kv heads, MB] and [kv heads, NB]")
         seen = call.arrays.to_list(block_mask_map)
         row_sizes, column_sizes = call.arrays.to_list(block_row_sz), call.arrays.to_list(block_col_sz)
-        qo_indptr, kv_indptr, ids = [0], [0], []
-        key_totals, row_totals = set(), set()
+        qo_indptr, kv_indptr = [0], [0]
+        ids: list[int] = []
+        key_totals: set[int] = set()
+        row_totals: set[int] = set()
         for head in range(heads):
             columns = [0]
             for size in column_sizes[head * column_blocks:(head + 1) * column_blocks]:

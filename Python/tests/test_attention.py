@@ -1,5 +1,6 @@
 """Attention: single, batch decode, batch prefill (paged and ragged), mixed batches, sinks, POD, on NumPy arrays."""
 
+import functools
 import unittest
 
 import numpy as np
@@ -162,6 +163,9 @@ class DecodeTests(unittest.TestCase):
         fi.fast_decode_plan(wrapper, pages.indptr, pages.indices, pages.last, 4, 2, 64, 4, q_data_type="float32")
         q = random((2, 4, 64))
         close(self, wrapper.run(q, pages.cache)[1:], ref.attention(q[1:], pages.keys[1], pages.values[1])[0])
+        # Engines put it in the place of plan.
+        wrapper.plan = functools.partial(fi.fast_decode_plan, wrapper)
+        wrapper.plan(pages.indptr, pages.indices, pages.last, 4, 2, 64, 4, q_data_type="float32")
 
 
 class PrefillTests(unittest.TestCase):

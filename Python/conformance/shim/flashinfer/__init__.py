@@ -46,6 +46,9 @@ class _Missing:
     def __mro_entries__(self, bases: Any) -> tuple:
         return ()
 
+    def __getitem__(self, key: Any) -> Any:
+        return _Missing(f"{self._name}[{key!r}]")
+
     def __or__(self, other: Any) -> Any:  # in annotations
         return object
 
