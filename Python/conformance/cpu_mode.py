@@ -44,4 +44,5 @@ def enable() -> None:
         setattr(torch.cuda, name, lambda *args, **kwargs: None)
     torch.cuda.get_device_properties = lambda device=None: type(
         "Properties", (), {"multi_processor_count": 132, "total_memory": 8 << 30, "name": "cpu"})()
+    torch.cuda.mem_get_info = lambda device=None: (1 << 20, 1 << 20)
     torch.set_num_threads(1)

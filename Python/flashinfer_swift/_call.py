@@ -96,6 +96,12 @@ class Call:
             return 0
         return self.view(self.read(array), name)
 
+    def index(self, array: Any, name: str) -> int:
+        """As `tensor`, for int32; int64 is converted, not misread."""
+        if self.read(array).dtype == "int64":
+            array = self.arrays.cast(array, "int32")
+        return self.tensor(array, name)
+
     def output(self, array: Any, name: str) -> int:
         """As `tensor`, for an array that is written."""
         view = self.read(array)

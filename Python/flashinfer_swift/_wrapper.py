@@ -144,8 +144,8 @@ class BatchWrapper:
             out = arrays.empty((*q.shape[:-1], self._v_width), self._core.out_dtype, q)
         if return_lse and lse is None:
             lse = arrays.empty(q.shape[:-1], "float32", q)
-        self._core.run(
-            arrays, q, kv, out, lse if return_lse else None, sinks, q_scale, k_scale, v_scale, o_scale, sm_scale)
+        # An lse that is given is written, asked for or not, as the peer does.
+        self._core.run(arrays, q, kv, out, lse, sinks, q_scale, k_scale, v_scale, o_scale, sm_scale)
         return (out, lse) if return_lse else out
 
     def _run_traced(
@@ -164,7 +164,7 @@ class BatchWrapper:
             if value is not None and not isinstance(value, (int, float)):
                 raise UnsupportedError(f"{name} is a tensor under torch.compile; give it as a number")
         _compile.ops.attention_run(
-            q, k, v, out, lse if return_lse else None, sinks, float(q_scale or 0), float(k_scale or 0), float(v_scale or 0),
+            q, k, v, out, lse, sinks, float(q_scale or 0), float(k_scale or 0), float(v_scale or 0),
             self._key)
         return (out, lse) if return_lse else out
 

@@ -12,10 +12,28 @@ _INSTEAD = (
 
 
 class BatchMLAPagedAttentionWrapper:
-    """Raises ``NotImplementedError``."""
+    """Raises ``NotImplementedError``; the methods say what the peer's take."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, float_workspace_buffer: Any, use_cuda_graph: bool = False, qo_indptr: Any = None, kv_indptr: Any = None,
+        kv_indices: Any = None, kv_len_arr: Any = None, backend: str = "auto",
+    ) -> None:
         raise unsupported("BatchMLAPagedAttentionWrapper", _REASON, _INSTEAD)
+
+    def plan(
+        self, qo_indptr: Any, kv_indptr: Any, kv_indices: Any, kv_len_arr: Any, num_heads: int, head_dim_ckv: int,
+        head_dim_kpe: int, page_size: int, causal: bool, sm_scale: float, q_data_type: Any, kv_data_type: Any,
+        use_profiler: bool = False,
+    ) -> None:
+        raise unsupported("BatchMLAPagedAttentionWrapper.plan", _REASON, _INSTEAD)
+
+    def run(
+        self, q_nope: Any, q_pe: Any, ckv_cache: Any, kpe_cache: Any, out: Any = None, lse: Any = None,
+        return_lse: bool = False, profiler_buffer: Any = None, kv_len: Any = None, page_table: Any = None,
+        return_lse_base_on_e: bool = False, o_scale: Any = None, *, ckv_scale: Any = None, ckv_scale_arr: Any = None,
+        kpe_scale: Any = None,
+    ) -> Any:
+        raise unsupported("BatchMLAPagedAttentionWrapper.run", _REASON, _INSTEAD)
 
 
 class BatchDecodeMlaWithPagedKVCacheWrapper:

@@ -19,7 +19,7 @@ def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:
     count = call.read(kv_last_page_len).shape[0]
     lengths = call.empty((count,), "int32")
     call.run(
-        "fi_seq_lens", call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_last_page_len, "kv_last_page_len"), page_size,
+        "fi_seq_lens", call.index(kv_indptr, "kv_indptr"), call.index(kv_last_page_len, "kv_last_page_len"), page_size,
         call.output(lengths, "seq_lens"))
     return lengths
 
@@ -37,7 +37,7 @@ def get_batch_indices_positions(
     if positions is None:
         positions = call.empty((nnz,), "int32")
     call.run(
-        "fi_batch_indices_positions", call.tensor(append_indptr, "append_indptr"), call.tensor(seq_lens, "seq_lens"),
+        "fi_batch_indices_positions", call.index(append_indptr, "append_indptr"), call.index(seq_lens, "seq_lens"),
         call.output(batch_indices, "batch_indices"), call.output(positions, "positions"))
     return batch_indices, positions
 

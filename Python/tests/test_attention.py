@@ -109,8 +109,10 @@ class DecodeTests(unittest.TestCase):
             close(self, out[rows], expected)
             close(self, lse[rows], expected_lse)
         again = np.empty_like(out)
-        self.assertIs(wrapper.run(q, cache, out=again), again)
+        again_lse = np.empty_like(lse)
+        self.assertIs(wrapper.run(q, cache, out=again, lse=again_lse), again)
         np.testing.assert_array_equal(again, out)
+        np.testing.assert_array_equal(again_lse, lse)  # one that is given is written, asked for or not
 
     def test_layouts_and_page_sizes(self):
         for layout in ("NHD", "HND"):

@@ -108,7 +108,7 @@ class OperationErrorTests(unittest.TestCase):
                 call()
 
     def test_what_is_missing_says_what_works(self):
-        for call in (fi.BatchMLAPagedAttentionWrapper, fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform):
+        for call in (lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform):
             with self.assertRaisesRegex(NotImplementedError, "what works instead"):
                 call()
 

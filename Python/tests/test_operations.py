@@ -113,7 +113,10 @@ class RopeTests(unittest.TestCase):
 class PageTests(unittest.TestCase):
     def test_lengths_and_positions(self):
         pages = Pages((5, 0, 17), 4, 2, 64)
-        np.testing.assert_array_equal(fi.get_seq_lens(pages.indptr, pages.last, 4), [5, 0, 17])
+        for kind in (np.int32, np.int64):
+            lengths = fi.get_seq_lens(pages.indptr.astype(kind), pages.last.astype(kind), 4)
+            self.assertEqual(lengths.dtype, np.int32)
+            np.testing.assert_array_equal(lengths, [5, 0, 17])
         batch, positions = fi.get_batch_indices_positions(
             np.array([0, 2, 2, 5], np.int32), np.array([5, 0, 17], np.int32), 7)
         np.testing.assert_array_equal(batch, [0, 0, 2, 2, 2, -1, -1])

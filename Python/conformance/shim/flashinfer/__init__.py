@@ -49,6 +49,9 @@ class _Missing:
     def __getitem__(self, key: Any) -> Any:
         return _Missing(f"{self._name}[{key!r}]")
 
+    def __truediv__(self, other: Any) -> Any:  # folders
+        return _Missing(f"{self._name} / {other!r}")
+
     def __or__(self, other: Any) -> Any:  # in annotations
         return object
 
