@@ -31,6 +31,7 @@ from .errors import UnsupportedError as UnsupportedError
 from .mla import BatchDecodeMlaWithPagedKVCacheWrapper as BatchDecodeMlaWithPagedKVCacheWrapper
 from .mla import BatchMLAPagedAttentionWrapper as BatchMLAPagedAttentionWrapper
 from .mla import append_paged_mla_kv_cache as append_paged_mla_kv_cache
+from .mla import concat_mla_k as concat_mla_k
 from .norm import fused_add_rmsnorm as fused_add_rmsnorm
 from .norm import fused_add_rmsnorm_quant as fused_add_rmsnorm_quant
 from .norm import gemma_fused_add_rmsnorm as gemma_fused_add_rmsnorm

@@ -68,7 +68,7 @@ def per_row(arrays: ArrayLibrary, value: Any, like: Any, name: str) -> Any:
 
 def _sorted_descending(arrays: ArrayLibrary, values: Any) -> Any:
     if isinstance(arrays, TorchLibrary):
-        return arrays.module.sort(values, -1, descending=True).values
+        return arrays.module.sort(values, dim=-1, descending=True).values
     return arrays.module.sort(values, -1)[..., ::-1]
 
 
@@ -135,7 +135,7 @@ def top_k(input: Any, k: int, sorted: bool, tie_break: int) -> tuple[Any, Any]:
     if isinstance(arrays, TorchLibrary):
         torch = arrays.module
         source = input.flip(-1) if tie_break == 2 else input
-        places = torch.sort(source, -1, descending=True, stable=True).indices[..., :k]
+        places = torch.sort(source, dim=-1, descending=True, stable=True).indices[..., :k]
         if tie_break == 2:
             places = width - 1 - places
         return input.gather(-1, places), places

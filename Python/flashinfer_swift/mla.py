@@ -48,4 +48,15 @@ def append_paged_mla_kv_cache(*args: Any, **kwargs: Any) -> None:
     raise unsupported("append_paged_mla_kv_cache", "there is no append to ckv and kpe caches", "append_paged_kv_cache")
 
 
-__all__ = ["BatchDecodeMlaWithPagedKVCacheWrapper", "BatchMLAPagedAttentionWrapper", "append_paged_mla_kv_cache"]
+def concat_mla_k(k: Any, k_nope: Any, k_rope: Any) -> None:
+    """Writes ``k_nope`` and, for every head, ``k_rope [tokens, 1, …]`` side by side into ``k [tokens, heads, …]``. Two copies of the
+    array library's."""
+    width = k_nope.shape[-1]
+    k[..., :width] = k_nope
+    k[..., width:] = k_rope
+
+
+__all__ = [
+    "BatchDecodeMlaWithPagedKVCacheWrapper", "BatchMLAPagedAttentionWrapper", "append_paged_mla_kv_cache",
+    "concat_mla_k",
+]

@@ -271,6 +271,11 @@ class BitTests(unittest.TestCase):
             parts = [np.packbits(x[a:b], bitorder=order) for a, b in zip(indptr, indptr[1:])]
             np.testing.assert_array_equal(packed, np.concatenate(parts))
 
+    def test_concat(self):
+        k, nope, rope = np.zeros((3, 4, 24), np.float32), random((3, 4, 16)), random((3, 1, 8), seed=1)
+        fi.concat_mla_k(k, nope, rope)
+        np.testing.assert_array_equal(k, np.concatenate([nope, np.broadcast_to(rope, (3, 4, 8))], -1))
+
     def test_top_k(self):
         x = random((5, 40))
         x[2, 7] = x[2, 30] = 9
