@@ -79,6 +79,7 @@ from .sparse import VariableBlockSparseAttentionWrapper as VariableBlockSparseAt
 from .topk import TopKTieBreak as TopKTieBreak
 from .topk import top_k as top_k
 from . import info as info
+from . import logits_processor as logits_processor
 from .version import __version__ as __version__
 
 torch_ops.register_if_torch_is_imported()

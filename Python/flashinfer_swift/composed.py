@@ -128,6 +128,13 @@ def top_k(input: Any, k: int, sorted: bool, tie_break: int) -> tuple[Any, Any]:
     width = input.shape[-1]
     if not 1 <= k <= width:
         raise InvalidArgumentError(f"k is {k}, but must be in 1 ... {width}")
+    if k == width and not sorted:
+        # All of them, as they are.
+        places = arrays.module.arange(width, device=input.device) if isinstance(arrays, TorchLibrary) else arrays.module.arange(width)
+        places = (
+            places.expand(input.shape).contiguous() if isinstance(arrays, TorchLibrary)
+            else arrays.module.broadcast_to(places, input.shape).copy())
+        return arrays.cast(input * 1, arrays.view(input).dtype), places
     if tie_break == 0 and isinstance(arrays, TorchLibrary):
         values, places = arrays.module.topk(input, k, -1, sorted=sorted)
         return values, places

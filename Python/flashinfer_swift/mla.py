@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import unsupported
+from .errors import UnsupportedError, unsupported
 
 _REASON = "there is no kernel for latent attention with separate ckv and kpe caches"
 _INSTEAD = (
@@ -51,6 +51,9 @@ def append_paged_mla_kv_cache(*args: Any, **kwargs: Any) -> None:
 def concat_mla_k(k: Any, k_nope: Any, k_rope: Any) -> None:
     """Writes ``k_nope`` and, for every head, ``k_rope [tokens, 1, …]`` side by side into ``k [tokens, heads, …]``. Two copies of the
     array library's."""
+    if not k.dtype == k_nope.dtype == k_rope.dtype:
+        raise UnsupportedError(
+            f"concat_mla_k: k is of {k.dtype}, k_nope of {k_nope.dtype} and k_rope of {k_rope.dtype}; it copies, and converts nothing")
     width = k_nope.shape[-1]
     k[..., :width] = k_nope
     k[..., width:] = k_rope

@@ -145,6 +145,36 @@ class FilterTests(unittest.TestCase):
             close(self, fi.top_p_renorm_probs(p, mass), p * keep / (p * keep).sum(-1, keepdims=True))
 
 
+class PipeTests(unittest.TestCase):
+    def test_fused_equals_step_by_step(self):
+        from flashinfer_swift.logits_processor import LogitsPipe, MinP, Sample, Softmax, Temperature, TensorType, TopK, TopP
+
+        logits = random((20, 60), scale=2)
+        seeds = dict(seed=3, offset=1)
+        for steps, parameters, kind in (
+            ([Temperature(), Softmax()], dict(temperature=0.5), None), ([Softmax(), TopP(), Sample()], dict(top_p=0.6), None),
+            ([Softmax(), MinP(), Sample()], dict(min_p=0.3), None), ([TopK(), Softmax(), Sample()], dict(top_k=5), TensorType.LOGITS),
+            ([Softmax(), TopK(), Sample()], dict(top_k=5), None), ([Sample()], {}, TensorType.LOGITS),
+        ):
+            results = [LogitsPipe(steps, compile=fuse, input_type=kind)(logits, **parameters, **seeds) for fuse in (True, False)]
+            if results[0].dtype == np.float32:
+                close(self, results[0], results[1], factor=3)
+            else:
+                # The filters alone round the probabilities once more, which may move a draw.
+                self.assertGreater((results[0] == results[1]).mean(), 0.9)
+        joint = LogitsPipe([Softmax(), TopK(joint_topk_topp=True), TopP(), Sample()])
+        np.testing.assert_array_equal(
+            joint(logits, top_k=9, top_p=0.5, **seeds),
+            fi.top_k_top_p_sampling_from_probs(fi.softmax(logits), 9, 0.5, filter_apply_order="joint", **seeds))
+        for wrong in (
+            lambda: LogitsPipe([]), lambda: LogitsPipe([Sample()]), lambda: LogitsPipe([Softmax(), Temperature()]),
+            lambda: LogitsPipe([Softmax(), Sample(), TopP()]), lambda: LogitsPipe([Softmax(), Softmax()]),
+            lambda: joint(logits, top_k=9), lambda: joint(logits, top_k=-1, top_p=0.5),
+        ):
+            with self.assertRaises(ValueError):
+                wrong()
+
+
 class SpeculativeTests(unittest.TestCase):
     def test_one_hot_chain(self):
         eye = np.eye(6, dtype=np.float32)

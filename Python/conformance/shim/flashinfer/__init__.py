@@ -93,7 +93,7 @@ class _Module(types.ModuleType):
 #: The peer's modules that are ours.
 _SAME = (
     "activation", "cascade", "decode", "mla", "norm", "page", "pod", "prefill", "quantization", "rope", "sampling", "sparse", "topk",
-    "attention",
+    "attention", "logits_processor",
 )
 _HERE = pathlib.Path(__file__).parent
 
