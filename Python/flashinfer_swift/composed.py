@@ -55,14 +55,23 @@ def _concat_last(arrays: ArrayLibrary, parts: list[Any]) -> Any:
     return arrays.module.cat(parts, -1) if isinstance(arrays, TorchLibrary) else arrays.module.concatenate(parts, -1)
 
 
+def check_parameter(value: Any, sizes: tuple[int, ...], name: str) -> None:
+    """A sampling parameter that is a tensor has one number for each row."""
+    shape = tuple(value.shape)
+    if not shape:
+        raise InvalidArgumentError(f"{name}: Expected a 1D tensor of shape (batch_size,) or scalar, got a 0-dimensional tensor")
+    if len(shape) != 1:
+        raise InvalidArgumentError(f"{name}: Expected a 1D tensor or scalar, got a {len(shape)}D tensor")
+    if shape[0] not in sizes:
+        raise InvalidArgumentError(
+            f"Sampling parameter tensor batch size mismatch: {name} has {shape[0]} numbers, but there are {sizes[0]} rows")
+
+
 def per_row(arrays: ArrayLibrary, value: Any, like: Any, name: str) -> Any:
     """A parameter as a column ``[rows, 1]``, or the number itself."""
     if isinstance(value, (int, float)):
         return value
-    if getattr(value, "ndim", 1) == 0:
-        return value
-    if value.ndim != 1 or value.shape[0] not in (1, like.shape[0]):
-        raise InvalidArgumentError(f"{name} is of shape {tuple(value.shape)}, but must be ({like.shape[0]},), one a row")
+    check_parameter(value, (like.shape[0],), name)
     return value[:, None]
 
 

@@ -180,7 +180,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             if length < q_len:
                 raise InvalidArgumentError(
                     f"request {request}: kv_len is {length}, but q_len_per_req={q_len} needs kv_len >= q_len_per_req: "
-                    "the rows' own tokens are in the cache already")
+                    "the rows' own tokens are in the cache already, and earlier rows would see an empty KV range")
 
     begin_forward = plan
 

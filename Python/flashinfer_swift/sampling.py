@@ -200,15 +200,9 @@ def _parameter(arrays: Any, value: Any, source_rows: int, rows: int, indices: An
     """None, a number, or a list of one number for each output row."""
     if value is None or isinstance(value, (int, float)):
         return value
-    shape = tuple(value.shape)
-    if len(shape) == 0:
-        raise InvalidArgumentError(f"Expected a 1D tensor or float scalar for {name}, got a 0-dimensional tensor")
-    if len(shape) != 1:
-        raise InvalidArgumentError(f"Expected a 1D tensor or float scalar for {name}, got a {len(shape)}D tensor")
-    if shape[0] not in (rows, source_rows):
-        raise InvalidArgumentError(f"{name}: the batch size of the tensor is {shape[0]}, but must be {rows}, one a row")
+    composed.check_parameter(value, (rows, source_rows), name)
     values = arrays.to_list(value)
-    if shape[0] != rows:
+    if len(values) != rows:
         values = [values[index] for index in arrays.to_list(indices)]
     return values
 
