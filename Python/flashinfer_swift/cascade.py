@@ -1,0 +1,232 @@
+"""Merging of attention states, and cascade attention: shared prefixes attended once, the levels merged."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from . import _compile
+from ._call import Call
+from .errors import InvalidArgumentError
+from .prefill import BatchPrefillWithPagedKVCacheWrapper, single_prefill_with_kv_cache_return_lse
+
+
+def merge_state(v_a: Any, s_a: Any, v_b: Any, s_b: Any) -> tuple[Any, Any]:
+    """The state of attention over two disjoint sets of keys, from the state over each.
+
+    :param v_a: ``[rows, heads, head_dim]``.
+    :param s_a: ``[rows, heads]``, base-2 log-sum-exp; other types than float32 are converted.
+    :returns: the merged values and the merged log-sum-exp (float32).
+    """
+    if _compile.is_compiling():
+        return _compile.ops.merge_state(v_a, s_a, v_b, s_b)
+    call = Call(v_a, "v_a")
+    s_a, s_b = _float32(call, s_a), _float32(call, s_b)
+    out = call.empty(call.first.shape)
+    lse = call.empty(call.first.shape[:2], "float32")
+    call.run(
+        "fi_merge_state", call.tensor(v_a, "v_a"), call.tensor(s_a, "s_a"), call.tensor(v_b, "v_b"), call.tensor(s_b, "s_b"),
+        call.output(out, "out"), call.output(lse, "lse"))
+    return out, lse
+
+
+def merge_state_in_place(v: Any, s: Any, v_other: Any, s_other: Any, mask: Any = None) -> None:
+    """Merges ``(v_other, s_other)`` into ``(v, s)``, in place.
+
+    :param s: float32, as it is written; another type is an error (the peer loses the update).
+    :param mask: ``[rows]``, bool or uint8: rows with 0 stay as they are.
+    """
+    if _compile.is_compiling():
+        _compile.ops.merge_state_in_place(v, s, v_other, s_other, mask)
+        return
+    call = Call(v, "v")
+    found = call.read(s).dtype
+    if found != "float32":
+        raise InvalidArgumentError(f"s is of {found}, but must be float32: it is updated in place")
+    call.run(
+        "fi_merge_state_in_place", call.output(v, "v"), call.output(s, "s"), call.tensor(v_other, "v_other"),
+        call.tensor(_float32(call, s_other), "s_other"), call.tensor(mask, "mask"))
+
+
+def merge_states(v: Any, s: Any) -> tuple[Any, Any]:
+    """Merges many states: ``v [rows, states, heads, head_dim]``, ``s [rows, states, heads]``.
+
+    :returns: ``[rows, heads, head_dim]`` and ``[rows, heads]``.
+    """
+    if _compile.is_compiling():
+        return _compile.ops.merge_states(v, s)
+    call = Call(v, "v")
+    shape = call.first.shape
+    if len(shape) != 4:
+        raise InvalidArgumentError(f"v is of shape {shape}, but must be [rows, states, heads, head_dim]")
+    out = call.empty((shape[0], shape[2], shape[3]))
+    lse = call.empty((shape[0], shape[2]), "float32")
+    call.run(
+        "fi_merge_states", call.tensor(v, "v"), call.tensor(_float32(call, s), "s"), call.output(out, "out"),
+        call.output(lse, "lse"))
+    return out, lse
+
+
+def _float32(call: Call, array: Any) -> Any:
+    return array if call.arrays.view(array).dtype == "float32" else call.arrays.cast(array, "float32")
+
+
+class MultiLevelCascadeAttentionWrapper:
+    """Attention over a hierarchy of shared prefixes: a batch attention for each level, merged.
+
+    :param num_levels: levels, the most shared first.
+    :param float_workspace_buffer, use_cuda_graph, …_buf_arr: as of ``BatchPrefillWithPagedKVCacheWrapper``, one for each level.
+    """
+
+    def __init__(
+        self, num_levels: int, float_workspace_buffer: Any = None, kv_layout: str = "NHD", use_cuda_graph: bool = False,
+        qo_indptr_buf_arr: Sequence[Any] | None = None, paged_kv_indptr_buf_arr: Sequence[Any] | None = None,
+        paged_kv_indices_buf_arr: Sequence[Any] | None = None, paged_kv_last_page_len_buf_arr: Sequence[Any] | None = None,
+    ) -> None:
+        if num_levels < 1:
+            raise InvalidArgumentError(f"num_levels is {num_levels}, but must be at least 1")
+        buffers = (qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr, paged_kv_last_page_len_buf_arr)
+        if use_cuda_graph and any(buffer is None or len(buffer) != num_levels for buffer in buffers):
+            raise InvalidArgumentError(f"CUDA-graph mode needs every list of buffers, each of {num_levels} (num_levels)")
+        self._use_cuda_graph = use_cuda_graph
+        self._levels = [
+            BatchPrefillWithPagedKVCacheWrapper(
+                float_workspace_buffer, kv_layout, use_cuda_graph,
+                *((buffer[level] for buffer in buffers) if use_cuda_graph else ()))  # type: ignore[index]
+            for level in range(num_levels)
+        ]
+
+    @property
+    def is_cuda_graph_enabled(self) -> bool:
+        return self._use_cuda_graph
+
+    def reset_workspace_buffer(self, float_workspace_buffer: Any, int_workspace_buffers: Any = None) -> None:
+        """Takes the device from another buffer from the next plan on."""
+        for level in self._levels:
+            level.reset_workspace_buffer(float_workspace_buffer)
+
+    def plan(
+        self, qo_indptr_arr: Sequence[Any], paged_kv_indptr_arr: Sequence[Any], paged_kv_indices_arr: Sequence[Any],
+        paged_kv_last_page_len: Sequence[Any], num_qo_heads: int, num_kv_heads: int, head_dim: int, page_size: int,
+        causal: bool = False, pos_encoding_mode: str = "NONE", use_fp16_qk_reduction: bool = False,
+        sm_scale: float | None = None, window_left: int = -1, logits_soft_cap: float | None = None,
+        rope_scale: float | None = None, rope_theta: float | None = None, q_data_type: Any = "float16",
+        kv_data_type: Any = None,
+    ) -> None:
+        """Plans each level with its own ``qo_indptr`` and page table. ``causal`` holds for the last level only."""
+        tables = (qo_indptr_arr, paged_kv_indptr_arr, paged_kv_indices_arr, paged_kv_last_page_len)
+        if any(len(table) != len(self._levels) for table in tables):
+            raise InvalidArgumentError(
+                f"the lists of tables have {[len(table) for table in tables]} entries, but there are {len(self._levels)} levels")
+        for number, (level, *table) in enumerate(zip(self._levels, *tables)):
+            level.plan(  # type: ignore[misc, call-arg]
+                *table, num_qo_heads, num_kv_heads, head_dim, page_size, causal=causal and number == len(self._levels) - 1,
+                pos_encoding_mode=pos_encoding_mode, sm_scale=sm_scale, window_left=window_left,
+                logits_soft_cap=logits_soft_cap, rope_scale=rope_scale, rope_theta=rope_theta, q_data_type=q_data_type,
+                kv_data_type=kv_data_type)
+
+    begin_forward = plan
+
+    def run(self, q: Any, paged_kv_cache: Any) -> Any:
+        """The attention of ``q [rows, num_qo_heads, head_dim]`` over all levels; ``paged_kv_cache`` as of the batch wrappers."""
+        out, lse = self._levels[-1].run(q, paged_kv_cache, return_lse=True)
+        for level in self._levels[:-1]:
+            part, part_lse = level.run(q, paged_kv_cache, return_lse=True)
+            merge_state_in_place(out, lse, part, part_lse)
+        return out
+
+    forward = run
+
+    def end_forward(self) -> None:
+        """Does nothing; kept for the peer's old name."""
+
+
+class BatchDecodeWithSharedPrefixPagedKVCacheWrapper:
+    """Decode where all requests share a contiguous prefix: the prefix once for the whole batch, then a merge."""
+
+    def __init__(self, float_workspace_buffer: Any = None, kv_layout: str = "NHD") -> None:
+        from .decode import BatchDecodeWithPagedKVCacheWrapper
+
+        self._kv_layout = kv_layout
+        self._unique = BatchDecodeWithPagedKVCacheWrapper(float_workspace_buffer, kv_layout)
+
+    def reset_workspace_buffer(self, float_workspace_buffer: Any, int_workspace_buffer: Any = None) -> None:
+        self._unique.reset_workspace_buffer(float_workspace_buffer)
+
+    def begin_forward(
+        self, unique_kv_indptr: Any, unique_kv_indices: Any, unique_kv_last_page_len: Any, num_qo_heads: int,
+        num_kv_heads: int, head_dim: int, page_size: int, data_type: Any = "float16",
+    ) -> None:
+        """Plans the part of each request that is its own."""
+        self._unique.plan(
+            unique_kv_indptr, unique_kv_indices, unique_kv_last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size,
+            q_data_type=data_type, kv_data_type=data_type)
+
+    plan = begin_forward
+
+    def forward(self, q: Any, k_shared: Any, v_shared: Any, unique_kv_cache: Any) -> Any:
+        """``q [batch, num_qo_heads, head_dim]``, ``k_shared [shared, num_kv_heads, head_dim]`` (HND: heads first)."""
+        out, lse = single_prefill_with_kv_cache_return_lse(q, k_shared, v_shared, causal=False, kv_layout=self._kv_layout)
+        unique, unique_lse = self._unique.run(q, unique_kv_cache, return_lse=True)
+        merge_state_in_place(out, lse, unique, unique_lse)
+        return out
+
+    run = forward
+
+    def end_forward(self) -> None:
+        """Does nothing; kept for the peer's old name."""
+
+
+class BatchPrefillWithSharedPrefixPagedKVCacheWrapper:
+    """Prefill where all requests share a contiguous prefix; see ``BatchDecodeWithSharedPrefixPagedKVCacheWrapper``."""
+
+    def __init__(self, float_workspace_buffer: Any = None, kv_layout: str = "NHD") -> None:
+        self._kv_layout = kv_layout
+        self._unique = BatchPrefillWithPagedKVCacheWrapper(float_workspace_buffer, kv_layout)
+        self._arguments: tuple = ()
+
+    def reset_workspace_buffer(self, float_workspace_buffer: Any, int_workspace_buffer: Any = None) -> None:
+        self._unique.reset_workspace_buffer(float_workspace_buffer)
+
+    def begin_forward(
+        self, qo_indptr: Any, paged_kv_indptr: Any, paged_kv_indices: Any, paged_kv_last_page_len: Any, num_qo_heads: int,
+        num_kv_heads: int, head_dim: int, page_size: int,
+    ) -> None:
+        """The page tables of the parts that are the requests' own; planned in ``forward``, which says whether it is causal."""
+        self._arguments = (
+            qo_indptr, paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, num_qo_heads, num_kv_heads, head_dim,
+            page_size)
+        self._planned: tuple | None = None
+
+    plan = begin_forward
+
+    def forward(
+        self, q: Any, k_shared: Any, v_shared: Any, unique_kv_cache: Any, causal: bool = False,
+        use_fp16_qk_reduction: bool = False, sm_scale: float | None = None, rope_scale: float | None = None,
+        rope_theta: float | None = None,
+    ) -> Any:
+        """The attention over the shared prefix (never causal) and each request's own keys."""
+        if not self._arguments:
+            raise InvalidArgumentError("forward is called before begin_forward; call begin_forward first")
+        call = Call(q, "q")
+        cache = unique_kv_cache[0] if isinstance(unique_kv_cache, (tuple, list)) else unique_kv_cache
+        wanted = (causal, sm_scale, call.first.dtype, call.arrays.view(cache).dtype)
+        if self._planned != wanted:
+            self._unique.plan(  # type: ignore[misc]
+                *self._arguments, causal=causal, sm_scale=sm_scale, q_data_type=wanted[2], kv_data_type=wanted[3])
+            self._planned = wanted
+        out, lse = single_prefill_with_kv_cache_return_lse(
+            q, k_shared, v_shared, causal=False, kv_layout=self._kv_layout, sm_scale=sm_scale)
+        unique, unique_lse = self._unique.run(q, unique_kv_cache, return_lse=True)
+        merge_state_in_place(out, lse, unique, unique_lse)
+        return out
+
+    run = forward
+
+    def end_forward(self) -> None:
+        """Does nothing; kept for the peer's old name."""
+
+
+__all__ = [
+    "BatchDecodeWithSharedPrefixPagedKVCacheWrapper", "BatchPrefillWithSharedPrefixPagedKVCacheWrapper",
+    "MultiLevelCascadeAttentionWrapper", "merge_state", "merge_state_in_place", "merge_states",
+]

@@ -1,0 +1,305 @@
+"""Decode attention: one query row (or a few) for each request, over contiguous or paged keys and values."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+from . import _abi, _compile
+from ._call import host_ints
+from ._planned import Options, default_scale, position_code
+from ._single import run_single
+from ._wrapper import BatchWrapper, paged_cache, refuse
+from .errors import InvalidArgumentError, unsupported
+
+
+def single_decode_with_kv_cache(
+    q: Any, k: Any, v: Any, kv_layout: str = "NHD", pos_encoding_mode: str = "NONE", use_tensor_cores: bool = False,
+    q_scale: float | None = None, k_scale: float | None = None, v_scale: float | None = None, window_left: int = -1,
+    logits_soft_cap: float | None = None, sm_scale: float | None = None, rope_scale: float | None = None,
+    rope_theta: float | None = None, return_lse: bool = False,
+) -> Any:
+    """Attention of one query over one contiguous cache.
+
+    :param q: ``[num_qo_heads, head_dim]``, float32, float16 or bfloat16.
+    :param k: ``[kv_len, num_kv_heads, head_dim]`` (NHD) or ``[num_kv_heads, kv_len, head_dim]`` (HND); any type of a cache.
+    :param use_tensor_cores: accepted; the kernel is chosen by what is fastest.
+    :returns: ``[num_qo_heads, head_dim]``; with ``return_lse`` also the base-2 log-sum-exp ``[num_qo_heads]``.
+    """
+    if _compile.is_compiling():
+        out, lse = _compile.ops.single_decode(
+            q, k, v, kv_layout, pos_encoding_mode, q_scale, k_scale, v_scale, window_left, logits_soft_cap, sm_scale,
+            rope_scale, rope_theta)
+        return (out, lse) if return_lse else out
+    out, lse = run_single(
+        "single_decode_with_kv_cache", q, k, v, decode=True, kv_layout=kv_layout, pos_encoding_mode=pos_encoding_mode,
+        window_left=window_left, logits_soft_cap=logits_soft_cap, sm_scale=sm_scale, rope_scale=rope_scale,
+        rope_theta=rope_theta, return_lse=return_lse, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale)
+    return (out, lse) if return_lse else out
+
+
+#: What may follow page_size by position, as it once could in the peer.
+_POSITIONAL = (
+    "pos_encoding_mode", "window_left", "logits_soft_cap", "q_data_type", "kv_data_type", "o_data_type", "data_type",
+    "sm_scale", "rope_scale", "rope_theta", "non_blocking", "block_tables", "seq_lens", "fixed_split_size",
+    "disable_split_kv", "q_len_per_req",
+)
+
+
+class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
+    """Decode of a batch over a paged cache: ``plan`` once a step, ``run`` once a layer.
+
+    :param float_workspace_buffer: says the device; None takes it from the plan's arrays. See ``BatchWrapper``.
+    :param use_cuda_graph: plan within the bounds of the three buffers, so that captured runs use each next plan. The buffers
+        are read for their lengths only.
+    :param use_tensor_cores, backend, jit_args: accepted where they do nothing; see ``Docs/conformance.md``.
+    """
+
+    _name = "BatchDecodeWithPagedKVCacheWrapper"
+
+    def __init__(
+        self, float_workspace_buffer: Any = None, kv_layout: str = "NHD", use_cuda_graph: bool = False,
+        use_tensor_cores: bool = False, paged_kv_indptr_buffer: Any = None, paged_kv_indices_buffer: Any = None,
+        paged_kv_last_page_len_buffer: Any = None, backend: str = "auto", jit_args: Any = None,
+    ) -> None:
+        super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph)
+        refuse(self._name, jit_args=jit_args)
+        self._use_tensor_cores = bool(use_tensor_cores)
+        self._backend = backend
+        self._graph_q_len: int | None = None
+        self._q_len_per_req = 1
+        self._fixed_batch_size = 0
+        if use_cuda_graph:
+            for name, buffer in (
+                ("paged_kv_indptr_buffer", paged_kv_indptr_buffer), ("paged_kv_indices_buffer", paged_kv_indices_buffer),
+                ("paged_kv_last_page_len_buffer", paged_kv_last_page_len_buffer),
+            ):
+                if buffer is None:
+                    raise InvalidArgumentError(f"{name} is None, but CUDA-graph mode needs it: its length bounds the plans")
+            self._fixed_batch_size = len(paged_kv_last_page_len_buffer)
+            if len(paged_kv_indptr_buffer) != self._fixed_batch_size + 1:
+                raise InvalidArgumentError(
+                    f"paged_kv_indptr_buffer has {len(paged_kv_indptr_buffer)} entries, but must have "
+                    f"{self._fixed_batch_size + 1}: one more than paged_kv_last_page_len_buffer")
+            self._max_pages = len(paged_kv_indices_buffer)
+
+    @property
+    def use_tensor_cores(self) -> bool:
+        return self._use_tensor_cores
+
+    def workspace_size(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """Bytes of float and integer workspace that the caller must give: none, a plan owns what it needs."""
+        return 0, 0
+
+    def plan(
+        self, indptr: Any, indices: Any, last_page_len: Any, num_qo_heads: int, num_kv_heads: int, head_dim: int,
+        page_size: int, *positional: Any, **options: Any,
+    ) -> None:
+        """Plans a batch: ``indptr [requests + 1]``, ``indices [indptr[-1]]`` and ``last_page_len [requests]``, all int32, on the
+        host or the device. Arrays on a GPU are copied to the host, which waits for the stream.
+
+        Further options, by keyword: pos_encoding_mode, window_left, logits_soft_cap, q_data_type ("float16"), kv_data_type,
+        o_data_type, data_type, sm_scale, rope_scale, rope_theta, non_blocking, block_tables, seq_lens, fixed_split_size (pages),
+        disable_split_kv, q_len_per_req.
+        """
+        if positional:
+            warnings.warn(
+                f"options of {self._name}.plan after page_size are better given by keyword", DeprecationWarning, stacklevel=2)
+            for name, value in zip(_POSITIONAL, positional):
+                if name in options:
+                    raise TypeError(f"plan() got two values for {name}")
+                options[name] = value
+        self._plan(indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size, **options)
+
+    def _plan(
+        self, indptr: Any, indices: Any, last_page_len: Any, num_qo_heads: int, num_kv_heads: int, head_dim: int,
+        page_size: int, *, pos_encoding_mode: str = "NONE", window_left: int = -1, window_right: int = 0,
+        logits_soft_cap: float | None = None, q_data_type: Any = "float16", kv_data_type: Any = None,
+        o_data_type: Any = None, data_type: Any = None, sm_scale: float | None = None, rope_scale: float | None = None,
+        rope_theta: float | None = None, non_blocking: bool = True, block_tables: Any = None, seq_lens: Any = None,
+        fixed_split_size: int | None = None, disable_split_kv: bool = False, q_len_per_req: int = 1,
+    ) -> None:
+        position_code(pos_encoding_mode)
+        if window_right != 0:
+            raise unsupported(f"{self._name}.plan", "there is no window_right", "window_left")
+        if q_len_per_req < 1:
+            raise InvalidArgumentError(f"q_len_per_req is {q_len_per_req}, but must be at least 1")
+        batch = len(last_page_len)
+        call = self._call(indptr, "indptr")
+        if data_type is not None:
+            q_data_type = data_type if q_data_type is None else q_data_type
+            kv_data_type = data_type if kv_data_type is None else kv_data_type
+        q_name, kv_name, o_name = self._dtypes(call, q_data_type or "float16", kv_data_type, o_data_type)
+        bounds: dict[str, Any] = {}
+        if self._use_cuda_graph:
+            if batch != self._fixed_batch_size:
+                raise InvalidArgumentError(
+                    f"the batch has {batch} requests, but the batch size is fixed in CUDA-graph mode: "
+                    f"the buffers have {self._fixed_batch_size}")
+            if len(indices) > self._max_pages:
+                raise InvalidArgumentError(
+                    f"indices has {len(indices)} page ids, but paged_kv_indices_buffer has room for {self._max_pages}")
+            if self._graph_q_len is not None and self._graph_q_len != q_len_per_req:
+                raise InvalidArgumentError(
+                    f"q_len_per_req is {q_len_per_req}, but this CUDA-graph wrapper was planned with {self._graph_q_len}; "
+                    "q_len_per_req is part of the frozen shape: use a wrapper for each")
+            bounds = dict(
+                max_requests=batch, max_queries=batch * q_len_per_req, max_request_queries=q_len_per_req,
+                max_pages=self._max_pages)
+            if fixed_split_size is not None and fixed_split_size > 0:
+                bounds["max_keys"] = self._max_pages * page_size
+        split_mode, split_size = self._split(fixed_split_size, disable_split_kv, page_size)
+        self._configure(call, Options(
+            num_qo_heads, num_kv_heads, head_dim, head_dim, q_name, kv_name, o_name, kv_layout=self._kv_layout,
+            mask_mode=_abi.MASK_CAUSAL if q_len_per_req > 1 else _abi.MASK_NONE, window_left=max(window_left, -1),
+            logits_soft_cap=logits_soft_cap or 0.0, sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
+            rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta,
+            split_mode=split_mode, split_size=split_size, **bounds))
+        queries = 0
+        if q_len_per_req > 1:
+            if seq_lens is not None and min(call.arrays.to_list(seq_lens), default=q_len_per_req) < q_len_per_req:
+                raise InvalidArgumentError(
+                    f"q_len_per_req={q_len_per_req} needs kv_len >= q_len_per_req for every request")
+            self._check_lengths(call, indptr, last_page_len, page_size, q_len_per_req)
+            queries = call.tensor(host_ints([row * q_len_per_req for row in range(batch + 1)]), "qo_indptr")
+        self._core.plan(
+            "fi_attention_plan_paged", call.arrays.stream(call.like), queries, call.tensor(indptr, "indptr"),
+            call.tensor(indices, "indices"), call.tensor(last_page_len, "last_page_len"), page_size, 0,
+            queries=batch * q_len_per_req)
+        self._batch_size = batch
+        self._q_len_per_req = q_len_per_req
+        if self._use_cuda_graph:
+            self._graph_q_len = q_len_per_req
+
+    @staticmethod
+    def _check_lengths(call: Any, indptr: Any, last_page_len: Any, page_size: int, q_len: int) -> None:
+        starts, last = call.arrays.to_list(indptr), call.arrays.to_list(last_page_len)
+        for request, (start, end, tail) in enumerate(zip(starts, starts[1:], last)):
+            length = (end - start - 1) * page_size + tail if end > start else 0
+            if length < q_len:
+                raise InvalidArgumentError(
+                    f"request {request}: kv_len is {length}, but q_len_per_req={q_len} needs kv_len >= q_len_per_req: "
+                    "the rows' own tokens are in the cache already, and earlier rows would see an empty KV range")
+
+    begin_forward = plan
+
+    def run(
+        self, q: Any, paged_kv_cache: Any, *args: Any, q_scale: Any = None, k_scale: Any = None, v_scale: Any = None,
+        out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
+        window_left: int | None = None, sinks: Any = None, q_len_per_req: int | None = None,
+        skip_softmax_threshold_scale_factor: float | None = None, kv_cache_sf: Any = None,
+    ) -> Any:
+        """Runs the plan on one layer.
+
+        :param q: ``[requests · q_len_per_req, num_qo_heads, head_dim]``.
+        :param paged_kv_cache: ``[pages, 2, page_size, num_kv_heads, head_dim]`` (HND: heads first), or a pair without the 2.
+        :param k_scale, v_scale: numbers, or float32 tensors ``[num_kv_heads]``.
+        :param enable_pdl: accepted; does nothing.
+        :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
+        """
+        if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor is not None:
+            self._refuse_extras(args, sinks, kv_cache_sf, skip_softmax_threshold_scale_factor)
+        if window_left is not None:
+            self._check_window(window_left)
+        if not self._core.planned:
+            raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
+        rows = self._batch_size * self._q_len_per_req
+        if q.shape[0] != rows:
+            raise InvalidArgumentError(
+                f"q has {q.shape[0]} rows, but the plan has {self._batch_size} requests of q_len_per_req={self._q_len_per_req}; "
+                f"q must be [{rows}, {self._heads}, head_dim], or plan again with the q_len_per_req wanted")
+        if q_len_per_req is not None:
+            warnings.warn("q_len_per_req belongs to plan", DeprecationWarning, stacklevel=2)
+        if type(paged_kv_cache) is tuple:
+            if paged_kv_cache[0].ndim != 4:
+                paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
+        elif getattr(paged_kv_cache, "ndim", 5) != 5:
+            paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
+        if _compile.is_compiling():
+            return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
+        return self._run(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
+
+    def _refuse_extras(self, args: Any, sinks: Any, kv_cache_sf: Any, skip: Any) -> None:
+        if args:
+            raise unsupported(f"{self._name}.run", "extra positional arguments belong to the peer's JIT variants", "q and cache")
+        if sinks is not None:
+            raise unsupported(
+                f"{self._name}.run", "sinks are planned for in advance", "BatchAttentionWithAttentionSinkWrapper")
+        refuse(f"{self._name}.run", kv_cache_sf=kv_cache_sf, skip_softmax_threshold_scale_factor=skip)
+
+    run_return_lse = functools.partialmethod(run, return_lse=True)
+
+    def forward(
+        self, q: Any, paged_kv_cache: Any, pos_encoding_mode: str = "NONE", q_scale: float | None = None,
+        k_scale: float | None = None, v_scale: float | None = None, window_left: int = -1,
+        logits_soft_cap: float | None = None, sm_scale: float | None = None, rope_scale: float | None = None,
+        rope_theta: float | None = None,
+    ) -> Any:
+        """The old name of ``run``; its options must be those of the plan."""
+        self._check_forward(pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta)
+        return self.run(q, paged_kv_cache, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale)
+
+    def forward_return_lse(self, q: Any, paged_kv_cache: Any, *args: Any, **kwargs: Any) -> Any:
+        """``forward`` with the log-sum-exp."""
+        scales = {name: kwargs.pop(name) for name in ("q_scale", "k_scale", "v_scale") if name in kwargs}
+        self._check_forward(*args, **kwargs)
+        return self.run(q, paged_kv_cache, return_lse=True, **scales)
+
+    def _check_forward(
+        self, pos_encoding_mode: str = "NONE", window_left: int = -1, logits_soft_cap: float | None = None,
+        sm_scale: float | None = None, rope_scale: float | None = None, rope_theta: float | None = None,
+    ) -> None:
+        options = self._options
+        if options is None:
+            return
+        for name, given, planned in (
+            ("pos_encoding_mode", pos_encoding_mode, options.pos_encoding_mode), ("window_left", window_left, options.window_left),
+            ("logits_soft_cap", logits_soft_cap or 0.0, options.logits_soft_cap),
+        ):
+            if given != planned and not (name == "logits_soft_cap" and given == 0.0):
+                raise InvalidArgumentError(f"{name} is {given}, but {planned} in plan; give it to plan")
+        for name, value in (("sm_scale", sm_scale), ("rope_scale", rope_scale), ("rope_theta", rope_theta)):
+            planned_value = getattr(options, name)
+            if value is not None and value != planned_value:
+                raise InvalidArgumentError(f"{name} is {value}, but {planned_value} in plan; give it to plan")
+
+
+class CUDAGraphBatchDecodeWithPagedKVCacheWrapper(BatchDecodeWithPagedKVCacheWrapper):
+    """``BatchDecodeWithPagedKVCacheWrapper`` whose plans are bounded by the buffers given, for capture in a CUDA graph."""
+
+    def __init__(
+        self, workspace_buffer: Any, indptr_buffer: Any, indices_buffer: Any, last_page_len_buffer: Any,
+        kv_layout: str = "NHD", use_tensor_cores: bool = False,
+    ) -> None:
+        super().__init__(
+            workspace_buffer, kv_layout, use_cuda_graph=True, use_tensor_cores=use_tensor_cores,
+            paged_kv_indptr_buffer=indptr_buffer, paged_kv_indices_buffer=indices_buffer,
+            paged_kv_last_page_len_buffer=last_page_len_buffer)
+
+
+def fast_decode_plan(
+    wrapper: BatchDecodeWithPagedKVCacheWrapper, indptr: Any, indices: Any, last_page_len: Any, num_qo_heads: int,
+    num_kv_heads: int, head_dim: int, page_size: int, pos_encoding_mode: str = "NONE", window_left: int = -1,
+    logits_soft_cap: float | None = None, q_data_type: Any = None, kv_data_type: Any = None, data_type: Any = None,
+    sm_scale: float | None = None, rope_scale: float | None = None, rope_theta: float | None = None,
+    non_blocking: bool = True, fixed_split_size: int | None = None, disable_split_kv: bool = False, q_len_per_req: int = 1,
+    global_override_indptr_cpu: Any = None,
+) -> None:
+    """``wrapper.plan``, which is fast anyway; with a host copy of ``indptr`` where the caller has one.
+
+    May be put in the place of a wrapper's ``plan``, as engines do.
+    """
+    wrapper._plan(
+        global_override_indptr_cpu if global_override_indptr_cpu is not None else indptr, indices, last_page_len,
+        num_qo_heads, num_kv_heads, head_dim, page_size, pos_encoding_mode=pos_encoding_mode, window_left=window_left,
+        logits_soft_cap=logits_soft_cap, q_data_type=q_data_type if q_data_type is not None else (data_type or "float16"),
+        kv_data_type=kv_data_type, data_type=data_type, sm_scale=sm_scale, rope_scale=rope_scale, rope_theta=rope_theta,
+        non_blocking=non_blocking, fixed_split_size=fixed_split_size, disable_split_kv=disable_split_kv,
+        q_len_per_req=q_len_per_req)
+
+
+__all__ = [
+    "BatchDecodeWithPagedKVCacheWrapper", "CUDAGraphBatchDecodeWithPagedKVCacheWrapper", "fast_decode_plan",
+    "single_decode_with_kv_cache",
+]

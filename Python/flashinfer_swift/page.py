@@ -1,0 +1,150 @@
+"""Paged KV cache: appending, and the arithmetic of page tables."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from . import _abi, _compile
+from ._arrays import CUDA
+from ._call import Call
+from ._planned import layout_code, scale_value
+from ._wrapper import paged_cache
+from .errors import InvalidArgumentError
+
+
+def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:
+    """Keys of each request, ``[requests]`` int32: ``(pages - 1) * page_size + last``, 0 without pages."""
+    call = Call(kv_indptr, "kv_indptr")
+    count = call.read(kv_last_page_len).shape[0]
+    lengths = call.empty((count,), "int32")
+    call.run(
+        "fi_seq_lens", call.index(kv_indptr, "kv_indptr"), call.index(kv_last_page_len, "kv_last_page_len"), page_size,
+        call.output(lengths, "seq_lens"))
+    return lengths
+
+
+def get_batch_indices_positions(
+    append_indptr: Any, seq_lens: Any, nnz: int, batch_indices: Any = None, positions: Any = None
+) -> tuple[Any, Any]:
+    """The request and position of each of ``nnz`` appended tokens; past ``append_indptr[-1]`` they are -1 and 0.
+
+    :param seq_lens: keys of each request after the append.
+    """
+    call = Call(append_indptr, "append_indptr")
+    if batch_indices is None:
+        batch_indices = call.empty((nnz,), "int32")
+    if positions is None:
+        positions = call.empty((nnz,), "int32")
+    call.run(
+        "fi_batch_indices_positions", call.index(append_indptr, "append_indptr"), call.index(seq_lens, "seq_lens"),
+        call.output(batch_indices, "batch_indices"), call.output(positions, "positions"))
+    return batch_indices, positions
+
+
+def append_paged_kv_cache(
+    append_key: Any, append_value: Any, batch_indices: Any, positions: Any, paged_kv_cache: Any, kv_indices: Any,
+    kv_indptr: Any, kv_last_page_len: Any, kv_layout: str = "NHD", k_scale: Any = None, v_scale: Any = None,
+) -> None:
+    """Stores new tokens' keys and values in a paged cache, converting to its type.
+
+    :param append_key: ``[nnz, num_kv_heads, head_dim]``, float32, float16 or bfloat16.
+    :param batch_indices, positions: ``[nnz]`` int32: the request and position of each token; a request of -1 is not stored.
+    :param paged_kv_cache: ``[pages, 2, page_size, num_kv_heads, head_dim]`` (HND: heads first), or a pair without the 2.
+    :param kv_indices, kv_indptr, kv_last_page_len: the page table after the append.
+    :param k_scale, v_scale: (not the peer's) stored numbers are ``value / scale``.
+    """
+    if _compile.is_compiling():
+        cache = paged_kv_cache if isinstance(paged_kv_cache, (tuple, list)) else (paged_kv_cache, None)
+        _compile.ops.append_paged_kv_cache(
+            append_key, append_value, batch_indices, positions, cache[0], cache[1], kv_indices, kv_indptr, kv_last_page_len,
+            kv_layout)
+        return
+    call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
+    if call.first.device == CUDA and call.arrays.name == "torch" and call.arrays.module.cuda.is_current_stream_capturing():
+        table = _captured_slots(call, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
+        args.slot_table = call.tensor(table, "slot_table")
+        call.run("fi_append_paged_kv", ctypes.addressof(args))
+        return
+    args.kv_indptr = call.tensor(kv_indptr, "kv_indptr")
+    args.kv_indices = call.tensor(kv_indices, "kv_indices")
+    args.last_page_len = call.tensor(kv_last_page_len, "kv_last_page_len")
+    args.batch_indices = call.tensor(batch_indices, "batch_indices")
+    args.positions = call.tensor(positions, "positions")
+    call.run("fi_append_paged_kv", ctypes.addressof(args))
+
+
+def append_paged_kv_cache_at(
+    append_key: Any, append_value: Any, slot_table: Any, paged_kv_cache: Any, kv_layout: str = "NHD", k_scale: Any = None,
+    v_scale: Any = None,
+) -> None:
+    """(Not the peer's.) ``append_paged_kv_cache`` by a table of slots, which never waits and can be captured in a CUDA graph.
+
+    :param slot_table: ``[2, nnz]`` int32, contiguous, from ``get_slot_table``: pages (-1: not stored), then rows. It is read when
+        the append runs, so a replay stores where it says by then.
+    """
+    call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
+    args.slot_table = call.tensor(slot_table, "slot_table")
+    call.run("fi_append_paged_kv", ctypes.addressof(args))
+
+
+def _append_call(
+    append_key: Any, append_value: Any, paged_kv_cache: Any, kv_layout: str, k_scale: Any, v_scale: Any
+) -> tuple[Call, _abi.AppendArgs]:
+    """The arguments that all ways of appending share."""
+    call = Call(append_key, "append_key")
+    cache = paged_cache(paged_kv_cache, kv_layout)
+    args = _abi.AppendArgs(struct_size=ctypes.sizeof(_abi.AppendArgs), kv_layout=layout_code(kv_layout))
+    args.k = call.tensor(append_key, "append_key")
+    args.v = call.tensor(append_value, "append_value")
+    if isinstance(cache, (tuple, list)):
+        args.k_cache = call.output(cache[0], "paged_kv_cache[0]")
+        args.v_cache = call.output(cache[1], "paged_kv_cache[1]")
+    else:
+        args.kv_cache = call.output(cache, "paged_kv_cache")
+    args.k_scale = scale_value(call.arrays, k_scale, "k_scale")
+    args.v_scale = scale_value(call.arrays, v_scale, "v_scale")
+    return call, args
+
+
+def _captured_slots(
+    call: Call, batch_indices: Any, positions: Any, paged_kv_cache: Any, kv_indices: Any, kv_indptr: Any,
+    kv_last_page_len: Any, kv_layout: str,
+) -> Any:
+    """The slots computed on the GPU, as a capture cannot wait: tokens that are out of range get -1 and are not stored."""
+    torch = call.arrays.module
+    cache = paged_kv_cache[0] if isinstance(paged_kv_cache, (tuple, list)) else paged_kv_cache
+    pair = isinstance(paged_kv_cache, (tuple, list))
+    page_size = cache.shape[(1 if kv_layout == "NHD" else 2) + (0 if pair else 1)]
+    requests = kv_last_page_len.shape[0]
+    request = batch_indices.long().clamp(0, max(requests - 1, 0))
+    first = kv_indptr.long()[request]
+    pages = kv_indptr.long()[request + 1] - first
+    length = (pages - 1) * page_size + kv_last_page_len.long()[request]
+    position = positions.long()
+    stored = (batch_indices >= 0) & (batch_indices < requests) & (position >= 0) & (position < length) & (pages > 0)
+    entry = (first + position // page_size).clamp(0, max(kv_indices.shape[0] - 1, 0))
+    page = torch.where(stored, kv_indices.long()[entry], -1)
+    return torch.stack((page, torch.where(stored, position % page_size, 0))).to(torch.int32)
+
+
+def get_slot_table(
+    batch_indices: Any, positions: Any, kv_indices: Any, kv_indptr: Any, kv_last_page_len: Any, page_size: int, out: Any = None
+) -> Any:
+    """(Not the peer's.) Where each token goes, ``[2, nnz]`` int32, for ``append_paged_kv_cache_at``."""
+    call = Call(batch_indices, "batch_indices")
+    count = call.first.shape[0]
+    if out is None:
+        out = call.empty((2, count), "int32")
+    elif call.read(out).shape != (2, count):
+        raise InvalidArgumentError(f"out is of shape {call.read(out).shape}, but must be (2, {count})")
+    call.run(
+        "fi_slot_table", call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_indices, "kv_indices"),
+        call.tensor(kv_last_page_len, "kv_last_page_len"), page_size, call.tensor(batch_indices, "batch_indices"),
+        call.tensor(positions, "positions"), call.output(out, "out"))
+    return out
+
+
+__all__ = [
+    "append_paged_kv_cache", "append_paged_kv_cache_at", "get_batch_indices_positions", "get_seq_lens", "get_slot_table",
+]

@@ -1,0 +1,201 @@
+"""Rotary position embedding of queries and keys."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from . import _abi, _compile, composed
+from ._call import Call
+from .errors import InvalidArgumentError
+
+
+def rope_options(
+    rotary_dim: int | None, interleave: bool, scaling: int, rope_scale: float, rope_theta: float, low: float = 1.0,
+    high: float = 4.0, context: int = 8192,
+) -> _abi.RopeOptions:
+    if not rope_scale > 0:
+        raise InvalidArgumentError(f"rope_scale is {rope_scale}, but must be above 0")
+    if scaling == _abi.ROPE_LINEAR and rope_scale == 1:
+        scaling = _abi.ROPE_UNSCALED
+    return _abi.RopeOptions(
+        struct_size=ctypes.sizeof(_abi.RopeOptions), theta=rope_theta, rotary_dim=rotary_dim or 0, interleave=int(interleave),
+        scaling=scaling, factor=rope_scale, low_freq_factor=low, high_freq_factor=high, original_context=int(context))
+
+
+def rotate(q: Any, k: Any, positions: Any, options: _abi.RopeOptions, in_place: bool) -> tuple[Any, Any]:
+    """The rotated tensors; q and k themselves where in place."""
+    call = Call(q, "q")
+    positions = _int32(call, positions, "pos_ids")
+    if in_place and (call.first.readonly or call.read(k).readonly):
+        raise InvalidArgumentError("q or k is read-only memory, but is written")
+    q_out, k_out = (q, k) if in_place else (call.empty(call.first.shape), call.empty(call.read(k).shape, call.read(k).dtype))
+    call.run(
+        "fi_rope", call.tensor(q, "q"), call.tensor(k, "k"), call.tensor(positions, "pos_ids"),
+        0 if in_place else call.output(q_out, "q_out"), 0 if in_place else call.output(k_out, "k_out"),
+        ctypes.addressof(options))
+    return q_out, k_out
+
+
+def _int32(call: Call, positions: Any, name: str) -> Any:
+    """Positions may be int64, as the peer takes them: they are converted, not misread."""
+    dtype = call.arrays.view(positions).dtype
+    if dtype == "int32":
+        return positions
+    if dtype != "int64":
+        raise InvalidArgumentError(f"{name} is of {dtype}, but must be of int32 or int64")
+    return call.arrays.cast(positions, "int32")
+
+
+def ragged_positions(q: Any, indptr: Any, offsets: Any) -> Any:
+    """``positions[indptr[b] + i] = offsets[b] + i``; reads both on the host."""
+    call = Call(q, "q")
+    indptr, offsets = _int32(call, indptr, "indptr"), _int32(call, offsets, "offsets")
+    positions = call.arrays.empty((call.first.shape[0],), "int32", q)
+    call.run(
+        "fi_rope_positions", call.tensor(indptr, "indptr"), call.tensor(offsets, "offsets"),
+        call.output(positions, "positions"))
+    return positions
+
+
+def apply_rope(
+    q: Any, k: Any, indptr: Any, offsets: Any, rotary_dim: int | None = None, interleave: bool = False,
+    rope_scale: float = 1, rope_theta: float = 1e4,
+) -> tuple[Any, Any]:
+    """Rotates a ragged batch: token ``i`` of request ``b`` is at position ``offsets[b] + i``.
+
+    :param q: ``[nnz, num_qo_heads, head_dim]``, float32, float16 or bfloat16.
+    :param k: ``[nnz, num_kv_heads, head_dim]``.
+    :param indptr: ``[batch + 1]``, int32 or int64; read on the host. In a CUDA graph use the ``pos_ids`` form.
+    :param rotary_dim: leading elements of a head that turn; None for all.
+    :param interleave: pairs ``(2i, 2i + 1)`` instead of ``(i, i + rotary_dim / 2)``.
+    """
+    if _compile.is_compiling():
+        return _compile.ops.rope_ragged(
+            q, k, indptr, offsets, rotary_dim or 0, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta, 1.0, 4.0, 8192)
+    return rotate(
+        q, k, ragged_positions(q, indptr, offsets),
+        rope_options(rotary_dim, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta), False)
+
+
+def apply_rope_inplace(
+    q: Any, k: Any, indptr: Any, offsets: Any, rotary_dim: int | None = None, interleave: bool = False,
+    rope_scale: float = 1, rope_theta: float = 1e4,
+) -> None:
+    """``apply_rope`` in place."""
+    if _compile.is_compiling():
+        _compile.ops.rope_ragged_(
+            q, k, indptr, offsets, rotary_dim or 0, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta, 1.0, 4.0, 8192)
+        return
+    rotate(
+        q, k, ragged_positions(q, indptr, offsets),
+        rope_options(rotary_dim, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta), True)
+
+
+def apply_rope_pos_ids(
+    q: Any, k: Any, pos_ids: Any, rotary_dim: int | None = None, interleave: bool = False, rope_scale: float = 1,
+    rope_theta: float = 1e4,
+) -> tuple[Any, Any]:
+    """``apply_rope`` with each token's position: ``pos_ids [nnz]``, int32 or int64 (converted)."""
+    if _compile.is_compiling():
+        return _compile.ops.rope(
+            q, k, pos_ids, rotary_dim or 0, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta, 1.0, 4.0, 8192)
+    return rotate(q, k, pos_ids, rope_options(rotary_dim, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta), False)
+
+
+def apply_rope_pos_ids_inplace(
+    q: Any, k: Any, pos_ids: Any, rotary_dim: int | None = None, interleave: bool = False, rope_scale: float = 1,
+    rope_theta: float = 1e4,
+) -> None:
+    """``apply_rope_pos_ids`` in place."""
+    if _compile.is_compiling():
+        _compile.ops.rope_(
+            q, k, pos_ids, rotary_dim or 0, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta, 1.0, 4.0, 8192)
+        return
+    rotate(q, k, pos_ids, rope_options(rotary_dim, interleave, _abi.ROPE_LINEAR, rope_scale, rope_theta), True)
+
+
+def apply_llama31_rope(
+    q: Any, k: Any, indptr: Any, offsets: Any, rotary_dim: int | None = None, interleave: bool = False,
+    rope_scale: float = 8, rope_theta: float = 5e5, low_freq_factor: float = 1, high_freq_factor: float = 4,
+    old_context_len: int = 8192,
+) -> tuple[Any, Any]:
+    """``apply_rope`` with Llama 3.1's frequencies: low ones divided by ``rope_scale``, high ones kept, a ramp between."""
+    if _compile.is_compiling():
+        return _compile.ops.rope_ragged(
+            q, k, indptr, offsets, rotary_dim or 0, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor,
+            high_freq_factor, old_context_len)
+    options = rope_options(
+        rotary_dim, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len)
+    return rotate(q, k, ragged_positions(q, indptr, offsets), options, False)
+
+
+def apply_llama31_rope_inplace(
+    q: Any, k: Any, indptr: Any, offsets: Any, rotary_dim: int | None = None, interleave: bool = False,
+    rope_scale: float = 8, rope_theta: float = 5e5, low_freq_factor: float = 1, high_freq_factor: float = 4,
+    old_context_len: int = 8192,
+) -> None:
+    """``apply_llama31_rope`` in place."""
+    if _compile.is_compiling():
+        _compile.ops.rope_ragged_(
+            q, k, indptr, offsets, rotary_dim or 0, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor,
+            high_freq_factor, old_context_len)
+        return
+    options = rope_options(
+        rotary_dim, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len)
+    rotate(q, k, ragged_positions(q, indptr, offsets), options, True)
+
+
+def apply_llama31_rope_pos_ids(
+    q: Any, k: Any, pos_ids: Any, rotary_dim: int | None = None, interleave: bool = False, rope_scale: float = 8,
+    rope_theta: float = 5e5, low_freq_factor: float = 1, high_freq_factor: float = 4, old_context_len: int = 8192,
+) -> tuple[Any, Any]:
+    """``apply_rope_pos_ids`` with Llama 3.1's frequencies."""
+    if _compile.is_compiling():
+        return _compile.ops.rope(
+            q, k, pos_ids, rotary_dim or 0, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor,
+            high_freq_factor, old_context_len)
+    options = rope_options(
+        rotary_dim, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len)
+    return rotate(q, k, pos_ids, options, False)
+
+
+def apply_llama31_rope_pos_ids_inplace(
+    q: Any, k: Any, pos_ids: Any, rotary_dim: int | None = None, interleave: bool = False, rope_scale: float = 8,
+    rope_theta: float = 5e5, low_freq_factor: float = 1, high_freq_factor: float = 4, old_context_len: int = 8192,
+) -> None:
+    """``apply_llama31_rope_pos_ids`` in place."""
+    if _compile.is_compiling():
+        _compile.ops.rope_(
+            q, k, pos_ids, rotary_dim or 0, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor,
+            high_freq_factor, old_context_len)
+        return
+    options = rope_options(
+        rotary_dim, interleave, _abi.ROPE_LLAMA3, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len)
+    rotate(q, k, pos_ids, options, True)
+
+
+def apply_rope_with_cos_sin_cache(
+    positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
+) -> tuple[Any, Any]:
+    """Rotates by a table of angles.
+
+    Composed of the array library's operations: there is no kernel that reads a table yet.
+
+    :param query: ``[nnz, num_qo_heads * head_size]``.
+    :param cos_sin_cache: ``[max_position, rotary_dim]``, float32: cosines, then sines.
+    :param is_neox: pairs ``(i, i + rotary_dim / 2)``; False for ``(2i, 2i + 1)``.
+    """
+    return composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
+
+
+def apply_rope_with_cos_sin_cache_inplace(
+    positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
+) -> None:
+    """``apply_rope_with_cos_sin_cache`` in place."""
+    new_query, new_key = composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
+    query[...] = new_query
+    key[...] = new_key
+
+
+__all__ = [name for name in dir() if name.startswith("apply_")]

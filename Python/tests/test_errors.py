@@ -1,0 +1,133 @@
+"""Bad input: every error is a typed exception that names what is wrong, and nothing runs."""
+
+import unittest
+
+import numpy as np
+from support import Pages, needs_torch, random, torch
+
+import flashinfer_swift as fi
+
+
+class PlanErrorTests(unittest.TestCase):
+    def setUp(self):
+        self.pages = Pages((5, 9), 4, 2, 64)
+
+    def plan(self, **changes):
+        p = self.pages
+        arguments = dict(
+            indptr=p.indptr, indices=p.indices, last_page_len=p.last, num_qo_heads=4, num_kv_heads=2, head_dim=64, page_size=4,
+            q_data_type="float32")
+        arguments.update(changes)
+        wrapper = fi.BatchDecodeWithPagedKVCacheWrapper()
+        wrapper.plan(**arguments)
+        return wrapper
+
+    def fails(self, text, kind=ValueError, **changes):
+        with self.assertRaisesRegex(kind, text) as context:
+            self.plan(**changes)
+        self.assertIsInstance(context.exception, fi.FlashInferError)
+
+    def test_tables(self):
+        p = self.pages
+        self.fails("int64", indptr=p.indptr.astype(np.int64))
+        self.fails("int64", indices=p.indices.astype(np.int64))
+        self.fails("int64", last_page_len=p.last.astype(np.int64))
+        self.fails("last-page length|last_page_len", last_page_len=np.array([5, 1], np.int32))
+        self.fails("decreases", indptr=np.array([0, 4, 2], np.int32))
+        self.fails("page", indices=np.full_like(p.indices, -1))
+        self.fails("length|entries|indices", indices=p.indices[:2])
+        self.fails("heads", num_qo_heads=5)
+        self.fails("kv_layout|type", q_data_type="float19")
+        self.fails("window", window_right=3, kind=NotImplementedError)
+        self.fails("NVFP4", kv_data_type="uint8", kind=NotImplementedError)
+        with self.assertRaises(KeyError):
+            fi.BatchDecodeWithPagedKVCacheWrapper(None, "NDH")
+        with self.assertRaises(KeyError):
+            self.plan(pos_encoding_mode="ROPE")
+
+    def test_runs(self):
+        wrapper = self.plan()
+        q, cache = random((2, 4, 64)), self.pages.cache
+        for text, arguments in (
+            ("float16", (q.astype(np.float16), cache)), ("float16|cache type", (q, cache.astype(np.float16))),
+            ("rows", (q[:1], cache)), ("shape", (q[:, :3], cache)), ("page size|pages", (q, cache[:, :, :3])),
+            ("pages", (q, cache[:2])), ("stride", (np.asfortranarray(q), cache)),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                wrapper.run(*arguments)
+        for out in (np.empty((2, 4, 32), np.float32), np.empty((2, 4, 64), np.float16)):
+            with self.assertRaises(ValueError):
+                wrapper.run(q, cache, out=out)
+        frozen = np.empty_like(q)
+        frozen.flags.writeable = False
+        with self.assertRaisesRegex(ValueError, "read-only"):
+            wrapper.run(q, cache, out=frozen)
+        with self.assertRaisesRegex(ValueError, "plan again"):
+            wrapper.run(q, cache, window_left=5)
+        with self.assertRaisesRegex(NotImplementedError, "what works instead"):
+            wrapper.run(q, cache, sinks=q[0, :, 0])
+        with self.assertRaisesRegex(ValueError, "before plan"):
+            fi.BatchDecodeWithPagedKVCacheWrapper().run(q, cache)
+        wrapper.run(q, cache)  # errors have not spoilt it
+
+    def test_a_failed_plan_leaves_no_plan(self):
+        wrapper = self.plan()
+        with self.assertRaises(ValueError):
+            wrapper.plan(
+                self.pages.indptr, self.pages.indices, np.array([9, 9], np.int32), 4, 2, 64, 4, q_data_type="float32")
+        with self.assertRaisesRegex(ValueError, "before plan"):
+            wrapper.run(random((2, 4, 64)), self.pages.cache)
+
+    def test_rows_must_match(self):
+        wrapper = fi.BatchPrefillWithRaggedKVCacheWrapper()
+        indptr = np.array([0, 4], np.int32)
+        wrapper.plan(indptr, indptr, 4, 2, 64, q_data_type="float32")
+        k = random((4, 2, 64))
+        with self.assertRaisesRegex(ValueError, "qo_indptr ends with 4"):
+            wrapper.run(random((5, 4, 64)), k, k)
+        with self.assertRaisesRegex(ValueError, "tokens|shape"):
+            wrapper.run(random((4, 4, 64)), k[:2], k[:2])
+        with self.assertRaisesRegex(ValueError, "mask"):
+            wrapper.plan(indptr, indptr, 4, 2, 64, q_data_type="float32", custom_mask=np.ones(15, bool))
+            wrapper.run(random((4, 4, 64)), k, k)
+
+
+class OperationErrorTests(unittest.TestCase):
+    def test_arguments(self):
+        x, w = random((3, 64)), random((64,))
+        for text, call in (
+            ("weight", lambda: fi.rmsnorm(x, w[:5])), ("float64", lambda: fi.rmsnorm(x.astype(np.float64), w)),
+            ("tensor of torch", lambda: fi.rmsnorm("x", w)), ("out", lambda: fi.silu_and_mul(x, out=x)),
+            ("even", lambda: fi.silu_and_mul(x[:, :63])), ("negative|strides", lambda: fi.rmsnorm(x[:, ::-1], w)),
+            ("residual", lambda: fi.fused_add_rmsnorm(x, x[:2], w)),
+            ("int32 or int64", lambda: fi.apply_rope_pos_ids(x[:, None], x[:, None], np.zeros(3, np.float32))),
+            ("positions", lambda: fi.apply_rope_pos_ids(x[:, None], x[:, None], np.array([-1, 0, 0]))),
+            ("rope_scale", lambda: fi.apply_rope_pos_ids(x[:, None], x[:, None], np.arange(3), rope_scale=0)),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                call()
+
+    def test_what_is_missing_says_what_works(self):
+        for call in (lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform):
+            with self.assertRaisesRegex(NotImplementedError, "what works instead"):
+                call()
+
+    @needs_torch
+    def test_other_devices(self):
+        with self.assertRaisesRegex(NotImplementedError, "meta"):
+            fi.rmsnorm(torch.empty(2, 64, device="meta"), torch.empty(64, device="meta"))
+        with self.assertRaisesRegex(ValueError, "complex64"):
+            fi.rmsnorm(torch.zeros(2, 64, dtype=torch.complex64), torch.zeros(64))
+
+    def test_no_gpu_here(self):
+        from flashinfer_swift import info
+
+        if info.gpu_count():
+            self.skipTest("there is a GPU")
+        with self.assertRaises(RuntimeError) as context:
+            info.device_name("cuda:0")
+        self.assertIsInstance(context.exception, fi.DeviceError)
+
+
+if __name__ == "__main__":
+    unittest.main()
