@@ -32,6 +32,18 @@ struct Ring {
     }
 };
 
+/// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
+struct Span {
+    int first, count, lead;
+
+    __device__ __forceinline__ Span(const Item &item, int box_rows) {
+        lead = FI_RAGGED ? 0 : item.key & (box_rows - 1);
+        first = item.key - lead;
+        count = item.key_count == 0 ? 0 : item.key_count + lead;
+    }
+    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
+};
+
 struct Block {
     const fi_hopper_attention_params &maps;
     const fi_attention_params &p;
@@ -50,13 +62,14 @@ FI_DEVICE void bring_keys(const Block &block) {
         barrier(block.barriers.item_full[turn % 2]).wait(turn / 2);
         if (item.tile < 0) return;
         const KeyFinder finder{p, item};
-        const int tiles = ceil_div(item.key_count, keys), head = item.head;
+        const Span span(item, box_rows);
+        const int tiles = span.tiles(), head = item.head;
         // Where this lane's box of a stage lies; `used` boxes hold keys.
         struct Place { int used, row, page; };
         const auto find = [&](int tile) {
-            Place place{ceil_div(min(item.key_count - tile * keys, keys), box_rows), 0, 0};
+            Place place{ceil_div(min(span.count - tile * keys, keys), box_rows), 0, 0};
             if (box < place.used) {
-                const int key = item.key + tile * keys + box * box_rows;
+                const int key = span.first + tile * keys + box * box_rows;
                 if constexpr (FI_RAGGED) {
                     place.row = item.only_block + key;
                 } else {
@@ -241,10 +254,13 @@ FI_DEVICE void pack_all(uint32 (&weights)[keys / 16][4], const float (&s)[key_ti
     for (int step = 0; step < keys / 16; ++step) pack_weights(weights[step], s, step);
 }
 
-/// Zeros in the rows of a stage's values past the last key: a weight of 0 does not stop what is there if it is no number.
-FI_DEVICE void clear_values(uint32 stage, int there) {
+/// Zeros in the rows before `first` and from `end` on of a stage's values, which are not the item's: a weight of 0 does not stop
+/// what is there if it is no number. For all groups, none of which may have the turn.
+FI_DEVICE void clear_values(uint32 stage, int first, int end) {
     constexpr int chunks = Shared::value_columns * 8;
-    for (int id = there * chunks + threadIdx.x; id < keys * chunks; id += threads)
+    for (int id = threadIdx.x; id < first * chunks; id += threads)
+        store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
+    for (int id = end * chunks + threadIdx.x; id < keys * chunks; id += threads)
         store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
     fence_async_proxy();
     sync_block();
@@ -298,11 +314,10 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const float2 scale = score_scales(p, item);
-        const int tiles = ceil_div(item.key_count, keys);
+        const Span span(item, block.maps.box_rows);
+        const int tiles = span.tiles();
         const auto keys_at = [&] { return operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
-        const auto values_at = [&] {
-            return operand(block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes, keys * 128);
-        };
+        const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
         barrier(barriers.queries_full[slot]).wait(turn / 2);
@@ -315,22 +330,27 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             wgmma_wait<0>();
             free_stage(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
-            finish_scores(s, p, item, finder, common, warp_row, item.key, scale.y);
+            finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
             weigh_scores(state, s, scale.x);
             pack_all(weights, s[0]);
+            // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
             for (int tile = 1; tile < tiles; ++tile) {
+                if (tile == 1 && span.lead > 0) {
+                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                    clear_values(values_stage(), span.lead, keys);
+                }
                 barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
                 if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
                 wgmma_fence();
                 start_scores(s[0], queries, keys_at());
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                start_values(state.output[0], weights, values_at());
+                start_values(state.output[0], weights, operand(values_stage(), keys * 128));
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<1>();
                 free_stage(barriers.keys_empty[key_ring.stage]);
                 key_ring.next();
-                finish_scores(s, p, item, finder, common, warp_row, item.key + tile * keys, scale.y);
+                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
                 const Rise rise = weigh_scores(state, s, scale.x);
                 wgmma_wait<0>();
                 free_stage(barriers.values_empty[value_ring.stage]);
@@ -339,10 +359,10 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                 pack_all(weights, s[0]);
             }
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            if (item.key_count % keys != 0)
-                clear_values(block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes, item.key_count % keys);
+            const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
+            if (first > 0 || end < keys) clear_values(values_stage(), first, end);
             wgmma_fence();
-            start_values(state.output[0], weights, values_at());
+            start_values(state.output[0], weights, operand(values_stage(), keys * 128));
             wgmma_wait<0>();
             free_stage(barriers.values_empty[value_ring.stage]);
             value_ring.next();
@@ -385,12 +405,12 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     }
     __syncthreads();
     if (threadIdx.x >= threads) {
-        shrink_registers<groups == 2 ? 40 : 56>();
+        shrink_registers<56>();
         const int thread = threadIdx.x - threads;
         if (thread < warp_size) bring_keys(block);
         else bring_queries(block, thread - warp_size, 96);
     } else {
-        grow_registers<groups == 2 ? 232 : 152>();
+        grow_registers<groups == 2 ? 224 : 152>();
         compute_items(block, shared);
     }
 }

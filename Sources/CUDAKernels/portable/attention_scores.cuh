@@ -103,7 +103,7 @@ struct CommonlyVisible {
 
     __device__ __forceinline__ CommonlyVisible() {}
     __device__ __forceinline__ CommonlyVisible(const fi_attention_params &p, const Item &item, int warp_row)
-        : first(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1))),
+        : first(max(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1)), item.key)),
           last(min(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1))), item.key_end() - 1)) {}
 };
 
@@ -125,7 +125,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                 slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
             int first = first_visible(p, item, query), last = last_visible(p, item, query);
             if constexpr (!FI_COLUMNS) {
-                first = max(first, 0);
+                first = max(first, item.key);
                 last = min(last, item.key_end() - 1);
                 // A row that sees nothing sees one key that there is not.
                 if (last < first) first = last = 0x7fffffff;

@@ -7,7 +7,7 @@ enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
     /// swizzle repeats after eight rows.
     ///
-    /// Items start at multiples of 64 keys and stages have multiples of 64, so such a box lies within one block and one stage.
+    /// Stages have a multiple of 64 rows and start at a box's first, so a box lies within one block and one stage.
     static func rows(ofBlocks blockSize: Int) -> Int? {
         let rows = min(blockSize & -blockSize, 64)
         return rows >= 8 ? rows : nil

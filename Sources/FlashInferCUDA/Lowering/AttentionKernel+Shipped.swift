@@ -29,7 +29,7 @@ extension AttentionKernel {
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
             heads.allowsBoxes =
-                !heads.isNarrow && !heads.hasRoPE && !entry.hasColumns
+                !heads.isNarrow && !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
                 && (entry.outputType ?? entry.queryType).byteCount == 2
             for (index, tile) in (AttentionTuning.tiles(heads, limits) ?? []).enumerated() {
                 specs.append(

@@ -87,6 +87,16 @@ struct AttentionHeads: Hashable {
     }
 }
 
+extension AttentionVariant.Mask {
+    /// Whether elements of a mask are read: their addresses take more registers than Hopper's kernel has to spare.
+    var isCustom: Bool {
+        switch self {
+        case .none, .causal: false
+        case .custom, .customPacked: true
+        }
+    }
+}
+
 extension AttentionHeads {
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK
@@ -96,7 +106,8 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         allowsBoxes =
-            !isNarrow && !hasRoPE && problem.outputType.byteCount == 2 && blocks.keyPositions == .sequential
+            !isNarrow && !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
+            && blocks.keyPositions == .sequential
             && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
     }
 }
