@@ -61,7 +61,14 @@ DECLARED_CASES = {
         "expects that keys and values of different strides are refused; they are read",
     "test_tensor_core_decode_rejects_mismatched_q_len":
         "expects that q_len_per_req > 1 is refused without use_tensor_cores; it works (the other refusal of the case holds)",
-}
+    "test_batch_prefill_paged_cta_tile_q_smem_probe_qk448_vo256": "reads a private attribute of the peer's (_plan_info)",
+} | dict.fromkeys((
+    "test_batch_decode_workspace_size_plans_with_exact_buffers",
+    "test_batch_prefill_workspace_size_plans_fixed_split_with_exact_buffers",
+    "test_batch_prefill_workspace_size_plans_cuda_graph_with_exact_buffers",
+    "test_batch_decode_workspace_size_rejects_unaligned_workspace_buffer",
+    "test_batch_prefill_workspace_size_rejects_unaligned_workspace_buffer",
+), "sizes the caller's workspace, which is not used: plans own theirs")
 #: On the CPU: what is about CUDA itself.
 DECLARED_CPU = [
     (r"Torch not compiled with CUDA|no NVIDIA driver|NVIDIA GPU|CUDA graph|_CudaStreamBase|_CUDAGraph|torch\.cuda|pin memory|pin_memory"

@@ -25,7 +25,9 @@ package final class CUDAQueue: Sendable {
         } else {
             self.stream = try CUDAStream(in: context)
         }
-        pool = try MemoryPool(in: context)
+        // A pool is no work of a stream: a caller's stream may be met for the first time while the caller records it, as PyTorch does
+        // on a stream of its own.
+        pool = try context.whileCaptureIsRelaxed { () throws(FlashInferError) in try MemoryPool(in: context) }
         ring = StagingRing(context: context)
     }
 

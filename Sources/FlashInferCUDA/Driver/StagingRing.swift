@@ -54,7 +54,10 @@ package final class StagingRing: Sendable {
     ) throws(FlashInferError) {
         // One thread at a time from here to the event, so that slots are in the order of their copies.
         try slots.withLock { (slots) throws(FlashInferError) in
-            let slot = try take(byteCount, from: &slots)
+            // Another thread may record some stream meanwhile: looking at events and making buffers is no work of one.
+            let slot = try context.whileCaptureIsRelaxed { () throws(FlashInferError) in
+                try take(byteCount, from: &slots)
+            }
             defer { slots.append(slot) }
             let bytes = UnsafeMutableRawBufferPointer(rebasing: slot.buffer.bytes[..<byteCount])
             fill(bytes)

@@ -98,7 +98,10 @@ extension FakeDriver {
         table.cuMemFree = { address in fakeCall("cuMemFree") { $0.enqueue(.free(address)) } }
         table.cuMemPoolCreate = { pool, properties in
             let location = properties.pointee.location_type
-            return fakeCall("cuMemPoolCreate") { location == 1 ? $0.make("pool", pool) : 1 }
+            return fakeCall("cuMemPoolCreate") { state in
+                if state.isCaptureUnsafe { return 900 }
+                return location == 1 ? state.make("pool", pool) : 1
+            }
         }
         table.cuMemPoolDestroy = { pool in fakeCall("cuMemPoolDestroy") { $0.destroy("pool", pool) } }
         table.cuMemPoolSetAttribute = { _, _, _ in fakeCall("cuMemPoolSetAttribute") }
@@ -118,6 +121,7 @@ extension FakeDriver {
         table.cuMemFreeAsync = { address, _ in fakeCall("cuMemFreeAsync") { $0.enqueue(.free(address)) } }
         table.cuMemHostAlloc = { memory, bytes, _ in
             fakeCall("cuMemHostAlloc") { state in
+                if state.isCaptureUnsafe { return 900 }
                 let pointer = malloc(bytes)!
                 memory.pointee = pointer
                 state.live["pinned", default: []].insert(UInt(bitPattern: pointer))
@@ -182,6 +186,7 @@ extension FakeDriver {
         }
         table.cuEventQuery = { event in
             fakeCall("cuEventQuery") { state in
+                if state.isCaptureUnsafe { return 900 }
                 state.recordedEvents.contains(event) && !state.passedEvents.contains(event) ? 600 : 0
             }
         }
@@ -215,8 +220,10 @@ extension FakeDriver {
             }
         }
         table.cuThreadExchangeStreamCaptureMode = { mode in
-            mode.pointee = 0
-            return fakeCall("cuThreadExchangeStreamCaptureMode")
+            fakeCall("cuThreadExchangeStreamCaptureMode") { state in
+                swap(&mode.pointee, &state.captureMode)
+                return 0
+            }
         }
         table.cuGraphInstantiate = { executable, graph, _ in
             fakeCall("cuGraphInstantiate") { state in
@@ -235,6 +242,7 @@ extension FakeDriver {
     private static func addModules(_ table: inout fi_driver_table) {
         table.cuModuleLoadData = { module, _ in
             fakeCall("cuModuleLoadData") { state in
+                if state.isCaptureUnsafe { return 900 }
                 state.imageCount += 1
                 let status = state.requireContext()
                 return status == 0 ? state.make("module", module) : status

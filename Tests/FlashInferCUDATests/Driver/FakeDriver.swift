@@ -41,6 +41,10 @@ final class FakeDriver: Sendable {
         var passedEvents: Set<UInt> = []
         var recordedEvents: Set<UInt> = []
         var capture: [Work]?
+        /// 0 global, 1 of this thread, 2 relaxed: of the thread that asks.
+        var captureMode: Int32 = 0
+        /// Whether calls that are no work of a stream would end a capture.
+        var isCaptureUnsafe: Bool { capture != nil && captureMode != 2 }
         var graphs: [UInt: [Work]] = [:]
         var deviceBytes: [UInt64: Int] = [:]
         var capability: (Int32, Int32) = (9, 0)

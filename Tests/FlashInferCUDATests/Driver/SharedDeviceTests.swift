@@ -26,6 +26,22 @@ import Testing
         }
     }
 
+    /// As PyTorch captures: on a stream that it makes for that, which the library has not seen.
+    @Test func aStreamMayBeMetWhileItIsRecorded() throws {
+        let folder = try TemporaryFolder()
+        try FakeDriver.with { fake in
+            let caller = try fake.device()
+            let base = try fake.device(source: TestKernels.source(in: folder))
+            let kernel = try base.kernel(TestKernels.add())
+            fake.change { $0.capture = [] }
+            let other = try CUDADevice(sharing: base, stream: caller.stream)
+            #expect(other.isCapturing)
+            try other.launch(kernel, grid: (1, 1, 1), TestKernels.Params(address: 0, count: 1, value: 2))
+            #expect(fake.read { $0.capture?.count } == 1 && fake.read(\.captureMode) == 0)
+            fake.change { $0.capture = nil }
+        }
+    }
+
     @Test func tablesAreMadeOnceAndThereForEveryStream() throws {
         try FakeDriver.with { fake in
             let caller = try fake.device()
