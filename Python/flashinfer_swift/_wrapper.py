@@ -141,7 +141,7 @@ class BatchWrapper:
             arrays = library_of(q, "q")
             self._arrays, self._q_type = arrays, type(q)
         if out is None:
-            out = arrays.empty((*q.shape[:-1], self._v_width), self._core.out_dtype, q)
+            out = arrays.empty_rows(q, self._v_width, self._core.out_dtype)
         if return_lse and lse is None:
             lse = arrays.empty(q.shape[:-1], "float32", q)
         # An lse that is given is written, asked for or not, as the peer does.
