@@ -101,6 +101,13 @@ class AppendArgs(ctypes.Structure):
     ]
 
 
+class QuantizeOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64), ("scale", c_float), ("reserved", c_int32), ("scale_tensor", c_void_p),
+        ("row_scales", c_void_p),
+    ]
+
+
 class SamplingParameters(ctypes.Structure):
     _fields_ = [
         ("temperature", c_float), ("top_k", c_int32), ("top_p", c_float), ("min_p", c_float), ("seed", c_uint64),
@@ -112,7 +119,7 @@ class SamplingParameters(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
-    "fi_append_args": AppendArgs, "fi_sampling_parameters": SamplingParameters,
+    "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_sampling_parameters": SamplingParameters,
 }
 
 # Tensors, handles and streams are plain addresses.
@@ -139,14 +146,19 @@ FUNCTIONS: dict[str, list] = {
     "fi_merge_state_in_place": [_H, _S, _T, _T, _T, _T, _T],
     "fi_merge_states": [_H, _S, _T, _T, _T, _T],
     "fi_append_paged_kv": [_H, _S, c_void_p],
+    "fi_rope_append": [_H, _S, _T, _T, _F, _T, c_void_p, c_void_p],
     "fi_batch_indices_positions": [_H, _S, _T, _T, _T, _T],
     "fi_seq_lens": [_H, _S, _T, _T, _I64, _T],
     "fi_slot_table": [_H, _S, _T, _T, _T, _I64, _T, _T, _T],
     "fi_copy_pages": [_H, _S, _T, _T, _T, _I32, _T, _T],
     "fi_rmsnorm": [_H, _S, _T, _T, _T, _F, _F],
     "fi_fused_add_rmsnorm": [_H, _S, _T, _T, _T, _T, _F, _F],
+    "fi_rmsnorm_quantize": [_H, _S, _T, _T, _T, _F, _F, c_void_p],
+    "fi_fused_add_rmsnorm_quantize": [_H, _S, _T, _T, _T, _T, _F, _F, c_void_p],
     "fi_act_and_mul": [_H, _S, _I32, _T, _T],
     "fi_gated_activation": [_H, _S, _I32, _T, _T, _T],
+    "fi_act_and_mul_quantize": [_H, _S, _I32, _T, _T, c_void_p],
+    "fi_gated_activation_quantize": [_H, _S, _I32, _T, _T, _T, c_void_p],
     "fi_rope": [_H, _S, _T, _T, _T, _T, _T, c_void_p],
     "fi_rope_positions": [_H, _S, _T, _T, _T],
     "fi_add": [_H, _S, _T, _T, _T, _F, _F],

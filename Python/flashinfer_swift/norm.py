@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
-from . import _compile, composed
+from . import _abi, _compile, composed
+from ._arrays import CPU, element_count
 from ._call import Call, as_rows
 from .errors import InvalidArgumentError
 
@@ -74,30 +76,56 @@ def gemma_fused_add_rmsnorm(
         _fused_add(input, residual, weight, eps, 1.0)
 
 
+def _quantised(out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps: float) -> None:
+    call = Call(input, "input")
+    options = _abi.QuantizeOptions(struct_size=ctypes.sizeof(_abi.QuantizeOptions))
+    if not isinstance(scale, (int, float)) and call.first.device != CPU and call.read(scale).device == CPU:
+        scale = call.arrays.to_list(scale)[0]  # a number of the host's
+    if isinstance(scale, (int, float)):
+        if not scale:
+            raise InvalidArgumentError("scale is 0, but must be above 0")
+        options.scale = scale
+    else:
+        view = call.read(scale)
+        if view.dtype != "float32" or element_count(view) != 1:
+            raise InvalidArgumentError(f"scale is of {view.dtype} and shape {tuple(view.shape)}, but must be one float32")
+        options.scale_tensor = call.view(view.with_shape((1,), (1,)), "scale")
+    rows = call.view(as_rows(call.first, "input"), "input")
+    sums = () if residual is None else (call.output(as_rows(call.read(residual), "residual"), "residual"),)
+    call.run(
+        "fi_rmsnorm_quantize" if residual is None else "fi_fused_add_rmsnorm_quantize", rows, *sums,
+        call.tensor(weight, "weight"), call.output(as_rows(call.read(out), "out"), "out"), eps, 0.0,
+        ctypes.addressof(options))
+
+
 def rmsnorm_quant(
     out: Any, input: Any, weight: Any, scale: Any, eps: float = 1e-6, enable_pdl: bool | None = None
 ) -> None:
-    """``out = rmsnorm(input) / scale`` in float8 (or int8), in two launches through float32.
+    """``out = rmsnorm(input) / scale`` in float8 or int8, rounded once.
 
-    :param scale: a number, or a tensor of one, which is read on the host.
+    :param out: the shape of ``input``; float8 e4m3fn, float8 e5m2 or int8. Saturates.
+    :param scale: above 0: a float32 tensor of one, where ``input`` is, which is read when the kernel runs; or a number.
     """
-    call = Call(input, "input")
-    wide = call.empty(call.first.shape, "float32")
-    _rmsnorm(input, weight, eps, wide, 0.0)
-    convert(wide, out, 1.0 / _scale(call, scale))
+    if _compile.is_compiling():
+        _compile.ops.rmsnorm_quant(out, input, weight, *_traced_scale(scale), eps)
+    else:
+        _quantised(out, input, None, weight, scale, eps)
 
 
 def fused_add_rmsnorm_quant(
     out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps: float = 1e-6, enable_pdl: bool | None = None
 ) -> None:
-    """``residual += input``, ``out = rmsnorm(residual) / scale`` in float8 (or int8), in two launches."""
-    call = Call(input, "input")
-    rows = as_rows(call.first, "input")
-    wide = call.empty(call.first.shape)
-    call.run(
-        "fi_fused_add_rmsnorm", call.view(rows, "input"), call.output(as_rows(call.read(residual), "residual"), "residual"),
-        call.tensor(weight, "weight"), call.output(as_rows(call.read(wide), "out"), "out"), eps, 0.0)
-    convert(wide, out, 1.0 / _scale(call, scale))
+    """``residual += input``, then ``out = rmsnorm(residual) / scale``; arguments as of ``rmsnorm_quant``."""
+    if _compile.is_compiling():
+        _compile.ops.fused_add_rmsnorm_quant(out, input, residual, weight, *_traced_scale(scale), eps)
+    elif residual is None:
+        raise InvalidArgumentError("residual is None, but must be a tensor")
+    else:
+        _quantised(out, input, residual, weight, scale, eps)
+
+
+def _traced_scale(scale: Any) -> tuple[Any, float]:
+    return (None, float(scale)) if isinstance(scale, (int, float)) else (scale, 0.0)
 
 
 def convert(input: Any, out: Any, scale: float = 1.0) -> Any:
@@ -107,13 +135,6 @@ def convert(input: Any, out: Any, scale: float = 1.0) -> Any:
         "fi_convert", call.view(as_rows(call.first, "input"), "input"),
         call.output(as_rows(call.read(out), "out"), "out"), scale)
     return out
-
-
-def _scale(call: Call, scale: Any) -> float:
-    value = float(scale) if isinstance(scale, (int, float)) else float(call.arrays.to_list(scale)[0])
-    if not value:
-        raise InvalidArgumentError("scale is 0, but must be another number")
-    return value
 
 
 def layernorm(input: Any, gemma: Any, beta: Any, eps: float = 1e-6) -> Any:

@@ -11,6 +11,7 @@ from ._call import Call
 from ._planned import layout_code, scale_value
 from ._wrapper import paged_cache
 from .errors import InvalidArgumentError
+from .rope import rope_options
 
 
 def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:
@@ -61,17 +62,24 @@ def append_paged_kv_cache(
             kv_layout)
         return
     call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
+    _place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
+    call.run("fi_append_paged_kv", ctypes.addressof(args))
+
+
+def _place(
+    call: Call, args: _abi.AppendArgs, batch_indices: Any, positions: Any, paged_kv_cache: Any, kv_indices: Any, kv_indptr: Any,
+    kv_last_page_len: Any, kv_layout: str,
+) -> None:
+    """Says where the tokens go; in a capture by a table that the GPU computes."""
     if call.first.device == CUDA and call.arrays.name == "torch" and call.arrays.module.cuda.is_current_stream_capturing():
         table = _captured_slots(call, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
         args.slot_table = call.tensor(table, "slot_table")
-        call.run("fi_append_paged_kv", ctypes.addressof(args))
         return
     args.kv_indptr = call.tensor(kv_indptr, "kv_indptr")
     args.kv_indices = call.tensor(kv_indices, "kv_indices")
     args.last_page_len = call.tensor(kv_last_page_len, "kv_last_page_len")
     args.batch_indices = call.tensor(batch_indices, "batch_indices")
     args.positions = call.tensor(positions, "positions")
-    call.run("fi_append_paged_kv", ctypes.addressof(args))
 
 
 def append_paged_kv_cache_at(
@@ -86,6 +94,58 @@ def append_paged_kv_cache_at(
     call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
     args.slot_table = call.tensor(slot_table, "slot_table")
     call.run("fi_append_paged_kv", ctypes.addressof(args))
+
+
+def rope_append_paged_kv_cache(
+    q: Any, append_key: Any, append_value: Any, batch_indices: Any, positions: Any, paged_kv_cache: Any, kv_indices: Any,
+    kv_indptr: Any, kv_last_page_len: Any, kv_layout: str = "NHD", k_scale: Any = None, v_scale: Any = None, *,
+    out: Any = None, q_scale: Any = None, pos_ids: Any = None, rotary_dim: int | None = None, interleave: bool = False,
+    rope_scale: float = 1, rope_theta: float = 1e4, low_freq_factor: float = 1, high_freq_factor: float = 4,
+    old_context_len: int | None = None,
+) -> Any:
+    """(Not the peer's.) ``apply_rope_pos_ids`` and ``append_paged_kv_cache`` in one kernel: the rotated ``q``, with the rotated
+    keys and the values stored. Rotated numbers are rounded once, to the type that they are stored in.
+
+    :param q: ``[nnz, num_qo_heads, head_dim]``, float32, float16 or bfloat16; keys and values have its type.
+    :param append_key, append_value: as of ``append_paged_kv_cache``, as is the rest up to ``v_scale``; they are not changed.
+    :param out: the shape of ``q``, any of the cache's types; None: ``q`` turns in place. Returned.
+    :param q_scale: a number of a float8 or int8 ``out`` stands for ``number * q_scale``; a number, or a tensor read on the host.
+    :param pos_ids: ``[nnz]``, int32 or int64: what q and k turn by; None: ``positions``.
+    :param old_context_len: with it, Llama 3.1's frequencies, as of ``apply_llama31_rope``; the rest as of ``apply_rope``.
+    """
+    call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
+    _place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
+    return _rope_append(
+        call, args, q, out, q_scale, positions if pos_ids is None else pos_ids, rotary_dim, interleave, rope_scale, rope_theta,
+        low_freq_factor, high_freq_factor, old_context_len)
+
+
+def rope_append_paged_kv_cache_at(
+    q: Any, append_key: Any, append_value: Any, pos_ids: Any, slot_table: Any, paged_kv_cache: Any, kv_layout: str = "NHD",
+    k_scale: Any = None, v_scale: Any = None, *, out: Any = None, q_scale: Any = None, rotary_dim: int | None = None,
+    interleave: bool = False, rope_scale: float = 1, rope_theta: float = 1e4, low_freq_factor: float = 1,
+    high_freq_factor: float = 4, old_context_len: int | None = None,
+) -> Any:
+    """(Not the peer's.) ``rope_append_paged_kv_cache`` by a table of slots, as ``append_paged_kv_cache_at`` takes it."""
+    call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
+    args.slot_table = call.tensor(slot_table, "slot_table")
+    return _rope_append(
+        call, args, q, out, q_scale, pos_ids, rotary_dim, interleave, rope_scale, rope_theta, low_freq_factor,
+        high_freq_factor, old_context_len)
+
+
+def _rope_append(
+    call: Call, args: _abi.AppendArgs, q: Any, out: Any, q_scale: Any, pos_ids: Any, rotary_dim: int | None, interleave: bool,
+    rope_scale: float, rope_theta: float, low: float, high: float, context: int | None,
+) -> Any:
+    options = rope_options(
+        rotary_dim, interleave, _abi.ROPE_LINEAR if context is None else _abi.ROPE_LLAMA3, rope_scale, rope_theta, low, high,
+        context or 8192)
+    call.run(
+        "fi_rope_append", call.output(q, "q") if out is None else call.tensor(q, "q"),
+        0 if out is None else call.output(out, "out"), scale_value(call.arrays, q_scale, "q_scale"),
+        call.index(pos_ids, "pos_ids"), ctypes.addressof(args), ctypes.addressof(options))
+    return q if out is None else out
 
 
 def _append_call(
@@ -147,4 +207,5 @@ def get_slot_table(
 
 __all__ = [
     "append_paged_kv_cache", "append_paged_kv_cache_at", "get_batch_indices_positions", "get_seq_lens", "get_slot_table",
+    "rope_append_paged_kv_cache", "rope_append_paged_kv_cache_at",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _abi, _compile, composed
 from ._call import Call
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, unsupported
 
 
 def rope_options(
@@ -198,4 +198,12 @@ def apply_rope_with_cos_sin_cache_inplace(
     key[...] = new_key
 
 
-__all__ = [name for name in dir() if name.startswith("apply_")]
+def rope_quantize_fp8_append_paged_kv_cache(*args: Any, **kwargs: Any) -> None:
+    """Raises ``NotImplementedError``."""
+    raise unsupported(
+        "rope_quantize_fp8_append_paged_kv_cache",
+        "there is no kernel that turns by a cos_sin_cache, or takes a head's turning and other elements as two tensors",
+        "rope_append_paged_kv_cache, which turns by RoPE's parameters the leading rotary_dim elements of a head, and stores any type")
+
+
+__all__ = [name for name in dir() if name.startswith("apply_")] + ["rope_quantize_fp8_append_paged_kv_cache"]

@@ -142,6 +142,13 @@ def _operators(torch: Any) -> list[tuple[str, Callable, Callable]]:
         ("rmsnorm_out(Tensor input, Tensor weight, float eps, Tensor(a!) out, float weight_offset) -> ()", rmsnorm_out, _nothing),
         ("fused_add_rmsnorm(Tensor(a!) input, Tensor(b!) residual, Tensor weight, float eps, float weight_offset) -> ()",
          norm._fused_add, _nothing),
+        ("rmsnorm_quant(Tensor(a!) out, Tensor input, Tensor weight, Tensor? scale_tensor, float scale, float eps) -> ()",
+         lambda out, input, weight, tensor, scale, eps: norm._quantised(
+             out, input, None, weight, scale if tensor is None else tensor, eps), _nothing),
+        ("fused_add_rmsnorm_quant(Tensor(a!) out, Tensor input, Tensor(b!) residual, Tensor weight, Tensor? scale_tensor, "
+         "float scale, float eps) -> ()",
+         lambda out, input, residual, weight, tensor, scale, eps: norm._quantised(
+             out, input, residual, weight, scale if tensor is None else tensor, eps), _nothing),
         (f"rope(Tensor q, Tensor k, Tensor pos_ids, {_ROPE}) -> (Tensor, Tensor)", rope_out, like_both),
         (f"rope_(Tensor(a!) q, Tensor(b!) k, Tensor pos_ids, {_ROPE}) -> ()", rope_, _nothing),
         (f"rope_ragged(Tensor q, Tensor k, Tensor indptr, Tensor offsets, {_ROPE}) -> (Tensor, Tensor)", rope_ragged, like_both),

@@ -108,7 +108,10 @@ class OperationErrorTests(unittest.TestCase):
                 call()
 
     def test_what_is_missing_says_what_works(self):
-        for call in (lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform):
+        for call in (
+            lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform,
+            fi.rope_quantize_fp8_append_paged_kv_cache,
+        ):
             with self.assertRaisesRegex(NotImplementedError, "what works instead"):
                 call()
 

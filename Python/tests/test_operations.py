@@ -36,17 +36,39 @@ class RowTests(unittest.TestCase):
     @needs_ml_dtypes
     def test_quantised_norms(self):
         x, w = random((5, 64)), random((64,), seed=1)
+        for dtype in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, np.int8):
+            for scale in (0.5, np.array([0.03], np.float32), np.array(0.03, np.float32)):
+                out, fused, residual = np.empty((5, 64), dtype), np.empty((5, 64), dtype), random((5, 64), seed=3)
+                self.assertIsNone(fi.rmsnorm_quant(out, x, w, scale))
+                self.quantised(out, ref.rmsnorm(x, w), scale)
+                total = x + residual
+                self.assertIsNone(fi.fused_add_rmsnorm_quant(fused, x, residual, w, scale, 1e-5))
+                np.testing.assert_array_equal(residual, total)
+                self.quantised(fused, ref.rmsnorm(total, w, 1e-5), scale)
         out = np.empty((5, 64), ml_dtypes.float8_e4m3fn)
-        fi.rmsnorm_quant(out, x, w, 0.5)
-        expected = (ref.rmsnorm(x, w) / 0.5).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
-        # A value next to the middle of two neighbours may fall to either.
-        self.assertLess((out != expected).mean(), 0.02)
-        residual = random((5, 64), seed=3)
-        total = x + residual
-        fi.fused_add_rmsnorm_quant(out, x, residual, w, np.array([0.5], np.float32))
-        close(self, residual, total)
-        expected = (ref.rmsnorm(total, w) / 0.5).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
-        self.assertLess((out != expected).mean(), 0.02)
+        fi.rmsnorm_quant(out, x, w, 1e-6)
+        self.assertEqual(np.abs(out.astype(np.float32)).max(), 448)
+        for text, call in (
+            ("scale is 0", lambda: fi.rmsnorm_quant(out, x, w, 0)), ("-1", lambda: fi.rmsnorm_quant(out, x, w, -1.0)),
+            ("one float32", lambda: fi.rmsnorm_quant(out, x, w, np.ones(2, np.float32))),
+            ("one float32", lambda: fi.rmsnorm_quant(out, x, w, np.ones(1))),
+            ("nan", lambda: fi.rmsnorm_quant(out, x, w, np.full(1, np.nan, np.float32))),
+            ("float8", lambda: fi.rmsnorm_quant(np.empty_like(x), x, w, 1.0)),
+            ("residual is None", lambda: fi.fused_add_rmsnorm_quant(out, x, None, w, 1.0)),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                call()
+
+    def quantised(self, out, exact, scale):
+        """What is stored is next to the exact number: within half a step, but for float32's own rounding."""
+        found, wanted = out.astype(np.float64), exact / np.float32(scale).astype(np.float64)
+        if out.dtype == np.int8:
+            wanted, step = np.clip(wanted, -128, 127), 0.5
+        else:
+            largest, bits, least = (448, 4, -6) if out.dtype == ml_dtypes.float8_e4m3fn else (57344, 3, -14)
+            wanted = np.clip(wanted, -largest, largest)
+            step = 2.0 ** (np.maximum(np.floor(np.log2(np.abs(wanted) + 1e-30)), least) - bits)
+        self.assertTrue((np.abs(found - wanted) <= step + 2e-6 * np.abs(wanted) + 1e-9).all())
 
     def test_layernorm(self):
         x, g, b = random((5, 64), np.float16), random((64,), seed=1), random((64,), seed=2)
@@ -143,6 +165,70 @@ class PageTests(unittest.TestCase):
                     expected[place] = np.stack([k[token], v[token]])
                 np.testing.assert_array_equal(cache, expected)
                 np.testing.assert_array_equal(other, expected)
+
+    def test_rope_append(self):
+        batch, positions = np.array([0, 1, 1, -1, 1], np.int32), np.array([4, 14, 15, 0, 16], np.int32)
+        far = np.array([4, 14, 15, 70000, 900], np.int64)
+        k, v = random((5, 2, 64)), random((5, 2, 64), seed=1)
+        for options, definition in (
+            ({}, {}), (dict(interleave=True, rotary_dim=32, rope_theta=5e5), dict(interleave=True, dim=32, theta=5e5)),
+            (dict(pos_ids=far, rope_scale=4.0), dict(factor=4.0)),
+            (dict(rope_scale=8, rope_theta=5e5, old_context_len=8192), dict(llama=(1.0, 4.0, 8192), theta=5e5, factor=8.0)),
+        ):
+            for layout in ("NHD", "HND"):
+                with self.subTest(layout=layout, **options):
+                    turns = options.get("pos_ids", positions)
+                    q = random((5, 4, 64), seed=2)
+                    exact_q, exact_k = ref.rope(q, turns, **definition), ref.rope(k, turns, **definition)
+                    pages = Pages((5, 17), 4, 2, 64, layout)
+                    cache, plain, out = pages.cache.copy(), pages.cache.copy(), np.empty_like(q)
+                    table = (pages.indices, pages.indptr, pages.last)
+                    before = (q.copy(), k.copy())
+                    self.assertIs(
+                        fi.rope_append_paged_kv_cache(q, k, v, batch, positions, cache, *table, layout, out=out, **options), out)
+                    close(self, out, exact_q, factor=50 if turns is far else 1)
+                    np.testing.assert_array_equal(q, before[0])
+                    np.testing.assert_array_equal(k, before[1])
+                    self.assertIs(fi.rope_append_paged_kv_cache(q, k, v, batch, positions, plain, *table, layout, **options), q)
+                    np.testing.assert_array_equal(q, out)
+                    np.testing.assert_array_equal(plain, cache)
+                    # By slots, as a pair, with the positions given.
+                    slots = fi.get_slot_table(batch, positions, *table, 4)
+                    other = pages.cache.copy()
+                    rest = {name: value for name, value in options.items() if name != "pos_ids"}
+                    again = fi.rope_append_paged_kv_cache_at(
+                        before[0], k, v, turns, slots, (other[:, 0], other[:, 1]), layout, **rest)
+                    self.assertIs(again, before[0])
+                    np.testing.assert_array_equal(again, out)
+                    np.testing.assert_array_equal(other, cache)
+                    turned = pages.cache.copy()
+                    fi.append_paged_kv_cache(exact_k.astype(np.float32), v, batch, positions, turned, *table, layout)
+                    np.testing.assert_array_equal(np.isnan(cache), np.isnan(turned))
+                    close(self, np.nan_to_num(cache), np.nan_to_num(turned), factor=50 if turns is far else 1)
+
+    @needs_ml_dtypes
+    def test_rope_append_in_float8(self):
+        e4m3 = ml_dtypes.float8_e4m3fn
+        q, k, v = random((2, 4, 64)), random((2, 2, 64), seed=1), random((2, 2, 64), seed=2)
+        pages = Pages((5, 17), 4, 2, 64, dtype=e4m3)
+        batch, positions = np.array([0, 1], np.int32), np.array([4, 16], np.int32)
+        cache, expected, out = pages.cache.copy(), pages.cache.copy(), np.empty((2, 4, 64), e4m3)
+        table = (pages.indices, pages.indptr, pages.last)
+        fi.rope_append_paged_kv_cache(
+            q, k, v, batch, positions, cache, *table, k_scale=0.03, v_scale=np.array([0.05], np.float32), out=out, q_scale=0.02)
+        turned_q, turned_k = fi.apply_rope_pos_ids(q, k, positions)
+        fi.append_paged_kv_cache(turned_k, v, batch, positions, expected, *table, k_scale=0.03, v_scale=0.05)
+        np.testing.assert_array_equal(cache.view(np.uint8), expected.view(np.uint8))
+        wide = np.empty((2, 4, 64), e4m3)
+        fi.norm.convert(turned_q, wide, 1 / 0.02)
+        np.testing.assert_array_equal(out.view(np.uint8), wide.view(np.uint8))
+        for text, call in (
+            ("query scale", lambda: fi.rope_append_paged_kv_cache(q, k, v, batch, positions, cache, *table, q_scale=2.0)),
+            ("positions", lambda: fi.rope_append_paged_kv_cache(q, k, v, batch, positions, cache, *table, pos_ids=positions - 9)),
+            ("keys", lambda: fi.rope_append_paged_kv_cache(q, k.astype(np.float16), v, batch, positions, cache, *table)),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                call()
 
     def test_append_out_of_range(self):
         pages = Pages((5, 17), 4, 2, 64)

@@ -182,6 +182,20 @@ class CompileTests(unittest.TestCase):
 
         self.compiled(block, x, w, r)
 
+    def test_quantised_norms(self):
+        x, w, r, scale = torch.randn(5, 64), torch.randn(64), torch.randn(5, 64), torch.tensor([0.03])
+
+        def block(x, w, r, scale):
+            x = x * 2
+            r = r + 0
+            out = [torch.empty(x.shape, dtype=torch.float8_e4m3fn) for _ in range(3)]
+            fi.rmsnorm_quant(out[0], x, w, scale)
+            fi.rmsnorm_quant(out[1], x, w, 0.5)
+            fi.fused_add_rmsnorm_quant(out[2], x, r, w, scale)
+            return (r, *(y.float() for y in out))
+
+        self.compiled(block, x, w, r, scale)
+
     def test_rope_and_merge(self):
         q, k, places = torch.randn(7, 4, 64), torch.randn(7, 2, 64), torch.arange(7)
         indptr, offsets = torch.tensor([0, 3, 7], dtype=torch.int32), torch.tensor([5, 1], dtype=torch.int32)
@@ -244,6 +258,9 @@ class CompileTests(unittest.TestCase):
         torch.library.opcheck(ops.rmsnorm, (x, w, 1e-6, 0.0), test_utils=checks)
         torch.library.opcheck(ops.act_and_mul, (x, 0), test_utils=checks)
         torch.library.opcheck(ops.fused_add_rmsnorm, (x, x.clone(), w, 1e-6, 0.0), test_utils=checks)
+        # int8, as torch cannot compare float8.
+        out, scale = torch.zeros(5, 64, dtype=torch.int8), torch.tensor([0.03])
+        torch.library.opcheck(ops.rmsnorm_quant, (out, x, w, scale, 0.0, 1e-6), test_utils=checks)
         torch.library.opcheck(ops.merge_states, (torch.randn(4, 3, 2, 64), torch.randn(4, 3, 2)), test_utils=checks)
 
 
@@ -310,6 +327,43 @@ class GPUTests(unittest.TestCase):
             torch.cuda.synchronize()
             self.check(out, q, pages)
             close(self, normed, ref.rmsnorm(out.float().cpu().numpy(), np.ones(128)), "float16", 2)
+
+    def test_rope_append_and_quantised_norm_in_a_graph(self):
+        indptr, indices, last, cache = tensors(self.pages, "cuda", torch.float16)
+        k, v = (torch.randn(3, 2, 128, dtype=torch.float16, device="cuda") for _ in range(2))
+        q = torch.randn(3, 8, 128, dtype=torch.float16, device="cuda")
+        batch = torch.tensor([0, 3, -1], dtype=torch.int32, device="cuda")
+        places = torch.tensor([4, 1999, 0], dtype=torch.int32, device="cuda")
+        w, scale = torch.randn(128, dtype=torch.float16, device="cuda"), torch.tensor([0.03], device="cuda")
+
+        def step(cache):
+            out = torch.empty(q.shape, dtype=torch.float8_e4m3fn, device="cuda")
+            fi.rope_append_paged_kv_cache(
+                q, k, v, batch, places, cache, indices, indptr, last, out=out, q_scale=0.02, rope_theta=5e5)
+            normed = torch.empty(q.shape, dtype=torch.float8_e4m3fn, device="cuda")
+            fi.rmsnorm_quant(normed, q, w, scale)
+            return out, normed
+
+        eager = cache.clone()
+        expected = [x.float() for x in step(eager)]
+        exact = ref.rope(q.float().cpu().numpy(), places.cpu().numpy(), theta=5e5) / 0.02
+        # Half a step of e4m3, and what float32 loses of an angle.
+        self.assertLess(np.abs(expected[0].cpu().numpy() - np.clip(exact, -448, 448)).max(), 16.1)
+        turned = ref.rope(k.float().cpu().numpy(), places.cpu().numpy(), theta=5e5)
+        page, row = self.pages.indices[self.pages.indptr[3] + 1999 // 16], 1999 % 16
+        close(self, eager[int(page), 0, row], turned[1], "float16")
+        captured = cache.clone()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = step(captured)
+        scale.fill_(0.06)
+        graph.replay()
+        torch.cuda.synchronize()
+        self.assertTrue(torch.equal(captured.nan_to_num(), eager.nan_to_num()))
+        self.assertTrue(torch.equal(out[0].float(), expected[0]))
+        # The scale is read at each replay.
+        self.assertTrue(torch.equal(out[1].float(), step(cache.clone())[1].float()))
 
     def test_append_in_a_graph(self):
         indptr, indices, last, cache = tensors(self.pages, "cuda", torch.float16)

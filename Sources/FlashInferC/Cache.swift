@@ -11,8 +11,40 @@ public func fi_append_paged_kv(
 ) -> fi_status {
     perform {
         let stream = try call(device, stream)
+        let (keys, values, cache, slots) = try stream.append(args, "args")
+        try stream.run(.appendKV(AppendKVOperation(keys: keys, values: values, cache: cache, slots: slots)))
+    }
+}
+
+/// Rotary position embedding of queries and keys, and the keys and values appended to a paged cache.
+@c @implementation
+public func fi_rope_append(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ q: UnsafePointer<fi_tensor>?,
+    _ q_out: UnsafePointer<fi_tensor>?, _ q_scale: Float, _ positions: UnsafePointer<fi_tensor>?,
+    _ append: UnsafePointer<fi_append_args>?, _ rope: UnsafePointer<fi_rope_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
         let id = stream.id
-        let args = try options(args, "args", empty: fi_append_args())
+        let queries = try TensorView(q, "q", on: id)
+        let queryOutput = try TensorView(optional: q_out, "q_out", on: id)
+        let positions = try TensorView(positions, "positions", on: id, .index)
+        let (keys, values, cache, slots) = try stream.append(append, "append")
+        try stream.run(
+            .ropeAppendKV(
+                RoPEAppendKVOperation(
+                    queries: queries, keys: keys, values: values, queryOutput: queryOutput,
+                    queryScale: q_scale == 0 ? 1 : q_scale, positions: positions, parameters: RoPEParameters(rope),
+                    cache: cache, slots: slots)))
+    }
+}
+
+extension StreamState {
+    /// What a caller appends, to what, and where.
+    fileprivate func append(
+        _ args: UnsafePointer<fi_append_args>?, _ name: String
+    ) throws -> (keys: TensorView, values: TensorView, cache: KVCacheView, slots: KVSlots) {
+        let args = try options(args, name, empty: fi_append_args())
         let keys = try TensorView(args.k, "k", on: id)
         let values = try TensorView(args.v, "v", on: id)
         var cache = try KVCacheView(
@@ -27,13 +59,13 @@ public func fi_append_paged_kv(
                 (view) throws(FlashInferError) in
                 try perHead(view, "v_scales", heads)
             })
-        let slots = try KVSlots(args, pageSize: cache.keys.blockSize ?? 1, HostArrays(device: stream.device))
+        let slots = try KVSlots(args, name, pageSize: cache.keys.blockSize ?? 1, HostArrays(device: device))
         // A count that fits nothing would be told of the keys' shape only.
         guard keys.rank >= 1, slots.count == keys.shape[0] else {
             throw FlashInferError.lengthMismatch(
                 "slots", found: slots.count, expected: keys.rank >= 1 ? keys.shape[0] : 0)
         }
-        try stream.run(.appendKV(AppendKVOperation(keys: keys, values: values, cache: cache, slots: slots)))
+        return (keys, values, cache, slots)
     }
 }
 
@@ -78,11 +110,13 @@ extension KVCacheView {
 
 extension KVSlots {
     /// Slots in whichever way the caller says them.
-    fileprivate init(_ args: fi_append_args, pageSize: Int, _ host: HostArrays) throws(FlashInferError) {
+    fileprivate init(
+        _ args: fi_append_args, _ name: String, pageSize: Int, _ host: HostArrays
+    ) throws(FlashInferError) {
         let ways = [args.batch_indices, args.append_indptr, args.slot_mapping, args.slot_table].filter { $0 != nil }
         guard ways.count == 1 else {
             throw .invalidArgument(
-                "args", found: "\(ways.count) of batch_indices, append_indptr, slot_mapping and slot_table",
+                name, found: "\(ways.count) of batch_indices, append_indptr, slot_mapping and slot_table",
                 expected: "exactly one")
         }
         if args.slot_table != nil {

@@ -46,10 +46,23 @@ public func fi_fused_add_rmsnorm(
     }
 }
 
-private func activation(_ number: Int32) throws(FlashInferError) -> GatedActivationOperation.Activation {
+func activation(_ number: Int32) throws(FlashInferError) -> GatedActivationOperation.Activation {
     try choice(
         "activation", number,
         [(FI_ACTIVATION_SILU, .silu), (FI_ACTIVATION_GELU, .geluErf), (FI_ACTIVATION_GELU_TANH, .geluTanh)])
+}
+
+/// The gate and the other half of a fused projection.
+func halves(_ input: UnsafePointer<fi_tensor>?, on id: DeviceID) throws(FlashInferError) -> (
+    gate: TensorView, up: TensorView
+) {
+    let both = try TensorView(input, "in", on: id)
+    guard both.rank >= 1, both.shape[-1] % 2 == 0 else {
+        throw .invalidArgument(
+            "in", found: "of shape \(both.shape)", expected: "rows of an even width, the gate and then the other half")
+    }
+    let (width, last) = (both.shape[-1] / 2, both.rank - 1)
+    return (both.slice(0..<width, along: last), both.slice(width..<2 * width, along: last))
 }
 
 /// A gated activation of the halves of a fused projection.
@@ -60,18 +73,11 @@ public func fi_act_and_mul(
 ) -> fi_status {
     perform {
         let stream = try call(device, stream)
-        let both = try TensorView(input, "in", on: stream.id)
-        guard both.rank >= 1, both.shape[-1] % 2 == 0 else {
-            throw FlashInferError.invalidArgument(
-                "in", found: "of shape \(both.shape)",
-                expected: "rows of an even width, the gate and then the other half")
-        }
-        let (width, last) = (both.shape[-1] / 2, both.rank - 1)
+        let (gate, up) = try halves(input, on: stream.id)
         try stream.run(
             .gatedActivation(
                 GatedActivationOperation(
-                    gate: both.slice(0..<width, along: last), up: both.slice(width..<2 * width, along: last),
-                    output: TensorView(out, "out", on: stream.id), activation: activation(kind))))
+                    gate: gate, up: up, output: TensorView(out, "out", on: stream.id), activation: activation(kind))))
     }
 }
 

@@ -36,6 +36,7 @@ struct OperationScript {
         try ok(
             fi_gated_activation(
                 handle, stream, Int32(FI_ACTIVATION_GELU_TANH), x, y, output("gelu", .float32, [5, 64])))
+        try quantized(handle, stream, x, y, weight, output)
         let (q, k) = try (input(.float32, [5, 3, 64]), input(.float32, [5, 1, 64]))
         let positions = try indices([0, 1, 7, 100, 9000])
         try ok(
@@ -62,6 +63,41 @@ struct OperationScript {
         var results: [String: [Double]] = [:]
         for (name, tensor) in outputs { results[name] = try tensor.values() }
         return results
+    }
+
+    private func quantized(
+        _ handle: OpaquePointer, _ stream: UnsafeMutableRawPointer?, _ x: UnsafeMutablePointer<fi_tensor>,
+        _ y: UnsafeMutablePointer<fi_tensor>, _ weight: UnsafeMutablePointer<fi_tensor>,
+        _ output: (String, DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>
+    ) throws {
+        var quantize = fi_quantize_options()
+        quantize.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
+        quantize.scale = 0.01
+        try ok(
+            fi_rmsnorm_quantize(
+                handle, stream, x, weight, output("rmsnorm fp8", .float8E5M2, [5, 64]), 1e-5, 0, &quantize))
+        let residual = try output("residual fp8", .float32, [5, 64])
+        try ok(fi_add(handle, stream, y, nil, residual, 1, 0))
+        quantize.scale = 0
+        quantize.row_scales = UnsafePointer(try output("norm scales", .float32, [5]))
+        try ok(
+            fi_fused_add_rmsnorm_quantize(
+                handle, stream, x, residual, weight, output("fused fp8", .float8E5M2, [5, 64]), 1e-5, 0, &quantize))
+        quantize.row_scales = UnsafePointer(try output("gelu scales", .float32, [5]))
+        try ok(
+            fi_gated_activation_quantize(
+                handle, stream, Int32(FI_ACTIVATION_GELU), x, y, output("gelu fp8", .float8E5M2, [5, 64]), &quantize))
+        // One row's scale is written by one operation and read by the next.
+        let scale = try output("scale", .float32, [1])
+        quantize.row_scales = UnsafePointer(scale)
+        try ok(
+            fi_rmsnorm_quantize(
+                handle, stream, weight, weight, output("row fp8", .float8E5M2, [64]), 1e-5, 1, &quantize))
+        quantize.row_scales = nil
+        quantize.scale_tensor = UnsafePointer(scale)
+        try ok(
+            fi_act_and_mul_quantize(
+                handle, stream, Int32(FI_ACTIVATION_SILU), x, output("silu fp8", .float8E5M2, [5, 32]), &quantize))
     }
 
     private func merges(
@@ -122,6 +158,15 @@ struct OperationScript {
             try ok(
                 fi_copy_pages(handle, stream, nil, nil, cache, 0, indices([1, 3]), indices([2, 1])))
         }
+        var args = fi_append_args()
+        args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        (args.k, args.v) = (UnsafePointer(k), UnsafePointer(v))
+        args.kv_cache = UnsafePointer(try output("rope append", .float32, [4, 2, 4, 2, 64]))
+        args.slot_mapping = UnsafePointer([Int32](arrayLiteral: 15, -1, 3, 6).c)
+        try ok(
+            fi_rope_append(
+                handle, stream, input(.float32, [4, 6, 64]), output("rope append q", .float8E5M2, [4, 6, 64]), 0.01,
+                indices([5, 900, 0, 7]), &args, nil))
         try ok(
             fi_rope_positions(handle, stream, indices([0, 2, 3]), indices([9, 4]), output("offsets", .int32, [3])))
     }
@@ -131,7 +176,7 @@ struct OperationScript {
     /// The script that compares a GPU with the CPU runs on the CPU, and writes all that it names.
     @Test func runsOnTheCPU() throws {
         let results = try OperationScript().run(on: .cpu(), nil) { host in (host.c, { host.values }) }
-        #expect(results.count == 30)
+        #expect(results.count == 41)
         for (name, values) in results {
             #expect(values.allSatisfy { $0.isFinite }, "\(name)")
             if name != "status" { #expect(values.contains { $0 != 0 }, "\(name)") }

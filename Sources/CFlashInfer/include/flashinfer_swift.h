@@ -421,6 +421,19 @@ typedef struct fi_append_args {
 /* Appends. Ways 1 to 3 with tensors of a GPU wait for the stream; way 4 never waits. */
 fi_status fi_append_paged_kv(fi_device *device, void *stream, const fi_append_args *args);
 
+/* Rotary position embedding and an append in one pass: fi_rope of q and of the appended k, then fi_append_paged_kv, with float32
+ * between them, so that every number is rounded once, to the type that it is stored in. append->k and append->v are not changed.
+ *   q          [tokens, num_qo_heads, head_dim], floating, last stride 1; append->k and append->v have its type
+ *   q_out      q's shape, a cache type; NULL or q itself: in place. float8 and int8 saturate
+ *   q_scale    a number of a float8 or int8 q_out stands for number * q_scale; 0: 1, which it is for other types
+ *   positions  [tokens] int32, contiguous, 0 or more: what q and k turn by. append->positions say where way 1 stores, no more
+ *   append     as for fi_append_paged_kv. A ragged cache [rows, heads, head_dim] is one of pages of 1: [rows, 1, heads, head_dim]
+ *   rope       NULL: defaults; the first use with a head dimension as for fi_rope
+ * A token that is not stored turns its q. Waits as fi_append_paged_kv does. Only q and q_out may be the same memory. */
+fi_status fi_rope_append(
+    fi_device *device, void *stream, const fi_tensor *q, const fi_tensor *q_out, float q_scale,
+    const fi_tensor *positions, const fi_append_args *append, const fi_rope_options *rope);
+
 /* The request and position of each appended token: token i of request r has position seq_lens[r] - appended + i.
  *   append_indptr [requests + 1], seq_lens [requests] (after the append): int32, host or device
  *   batch_indices, positions [count], int32, contiguous, written on host or device; entries past the appended get -1 and 0 */
@@ -460,6 +473,31 @@ fi_status fi_fused_add_rmsnorm(
     fi_device *device, void *stream, const fi_tensor *in, const fi_tensor *residual, const fi_tensor *weight,
     const fi_tensor *out, float eps, float weight_offset);
 
+/* How an output of 8 bits (float8 e4m3fn, float8 e5m2, int8) is scaled: a stored number stands for number * scale, and is what
+ * value * (1 / scale) is nearest to, in float32, ties to even, saturating. NaN stays NaN, but is 0 in int8. One of three ways: */
+typedef struct fi_quantize_options {
+    uint64_t struct_size;
+    /* 1. One scale, above 0; 0: 1. */
+    float scale;
+    int32_t reserved; /* 0 */
+    /* 2. float32 [1] on the call's device, above 0: read when the operation runs, so nothing waits and a captured graph reads it at
+     *    each replay. On a GPU its number is not checked. */
+    const fi_tensor *scale_tensor;
+    /* 3. float32 [rows], contiguous, on the call's device, written: each row's greatest magnitude, at least 1e-10, divided by the
+     *    type's (448, 57344, 127). Of a row with a NaN the scale is NaN. */
+    const fi_tensor *row_scales;
+} fi_quantize_options;
+
+/* fi_rmsnorm with an output of 8 bits, rounded once: out rows of in's shape, memory of their own. `quantize` NULL: scale 1. */
+fi_status fi_rmsnorm_quantize(
+    fi_device *device, void *stream, const fi_tensor *in, const fi_tensor *weight, const fi_tensor *out, float eps,
+    float weight_offset, const fi_quantize_options *quantize);
+
+/* fi_fused_add_rmsnorm with an output of 8 bits: residual += in, then out = the norm of the (unrounded) sum, quantised. */
+fi_status fi_fused_add_rmsnorm_quantize(
+    fi_device *device, void *stream, const fi_tensor *in, const fi_tensor *residual, const fi_tensor *weight,
+    const fi_tensor *out, float eps, float weight_offset, const fi_quantize_options *quantize);
+
 /* The function of a gate. */
 enum {
     FI_ACTIVATION_SILU = 0,
@@ -475,6 +513,15 @@ fi_status fi_act_and_mul(
 fi_status fi_gated_activation(
     fi_device *device, void *stream, int32_t activation, const fi_tensor *gate, const fi_tensor *up,
     const fi_tensor *out);
+
+/* fi_act_and_mul and fi_gated_activation with an output of 8 bits: the float32 product is rounded once. out has memory of its own;
+ * `quantize` NULL: scale 1. */
+fi_status fi_act_and_mul_quantize(
+    fi_device *device, void *stream, int32_t activation, const fi_tensor *in, const fi_tensor *out,
+    const fi_quantize_options *quantize);
+fi_status fi_gated_activation_quantize(
+    fi_device *device, void *stream, int32_t activation, const fi_tensor *gate, const fi_tensor *up,
+    const fi_tensor *out, const fi_quantize_options *quantize);
 
 /* Rotary position embedding of q [tokens, heads, dim] and k [tokens, kv_heads, dim] (NULL: q only), floating, last stride 1;
  * positions [tokens] int32, contiguous, 0 or more. q_out and k_out NULL: in place. `options` NULL: defaults. The first use of

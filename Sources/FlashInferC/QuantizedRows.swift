@@ -1,0 +1,101 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The functions of this file have the header's names.
+
+public import CFlashInfer
+internal import FlashInferCore
+
+extension OutputQuantization {
+    /// A caller's options; a scale of 1 for NULL.
+    fileprivate init(_ pointer: UnsafePointer<fi_quantize_options>?, on id: DeviceID) throws {
+        guard let pointer else {
+            self = .scale(1)
+            return
+        }
+        let given = try options(pointer, "quantize", empty: fi_quantize_options())
+        let ways = [given.scale != 0, given.scale_tensor != nil, given.row_scales != nil].count { $0 }
+        guard ways <= 1 else {
+            throw FlashInferError.invalidArgument(
+                "quantize", found: "\(ways) of scale, scale_tensor and row_scales", expected: "at most one")
+        }
+        if given.scale_tensor != nil {
+            self = .scaleTensor(try TensorView(given.scale_tensor, "scale_tensor", on: id))
+        } else if given.row_scales != nil {
+            self = .perRow(scales: try TensorView(given.row_scales, "row_scales", on: id))
+        } else {
+            self = .scale(given.scale == 0 ? 1 : given.scale)
+        }
+    }
+}
+
+/// Root-mean-square normalisation with an output of 8 bits.
+@c @implementation
+public func fi_rmsnorm_quantize(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ eps: Float, _ weight_offset: Float,
+    _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .rmsNorm(
+                RMSNormOperation(
+                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                    output: TensorView(out, "out", on: id), epsilon: eps, weightOffset: weight_offset,
+                    quantization: OutputQuantization(quantize, on: id))))
+    }
+}
+
+/// Root-mean-square normalisation of a sum that replaces the residual, with an output of 8 bits.
+@c @implementation
+public func fi_fused_add_rmsnorm_quantize(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ residual: UnsafePointer<fi_tensor>?, _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?,
+    _ eps: Float, _ weight_offset: Float, _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .rmsNorm(
+                RMSNormOperation(
+                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                    residual: TensorView(residual, "residual", on: id), output: TensorView(out, "out", on: id),
+                    epsilon: eps, weightOffset: weight_offset, quantization: OutputQuantization(quantize, on: id))))
+    }
+}
+
+/// A gated activation of the halves of a fused projection, with an output of 8 bits.
+@c @implementation
+public func fi_act_and_mul_quantize(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ kind: Int32, _ input: UnsafePointer<fi_tensor>?,
+    _ out: UnsafePointer<fi_tensor>?, _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let (gate, up) = try halves(input, on: stream.id)
+        try stream.run(
+            .gatedActivation(
+                GatedActivationOperation(
+                    gate: gate, up: up, output: TensorView(out, "out", on: stream.id), activation: activation(kind),
+                    quantization: OutputQuantization(quantize, on: stream.id))))
+    }
+}
+
+/// A gated activation of two tensors, with an output of 8 bits.
+@c @implementation
+public func fi_gated_activation_quantize(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ kind: Int32, _ gate: UnsafePointer<fi_tensor>?,
+    _ up: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .gatedActivation(
+                GatedActivationOperation(
+                    gate: TensorView(gate, "gate", on: id), up: TensorView(up, "up", on: id),
+                    output: TensorView(out, "out", on: id), activation: activation(kind),
+                    quantization: OutputQuantization(quantize, on: id))))
+    }
+}
