@@ -187,7 +187,7 @@ extension FakeDriver {
         table.cuEventQuery = { event in
             fakeCall("cuEventQuery") { state in
                 if state.isCaptureUnsafe { return 900 }
-                state.recordedEvents.contains(event) && !state.passedEvents.contains(event) ? 600 : 0
+                return state.recordedEvents.contains(event) && !state.passedEvents.contains(event) ? 600 : 0
             }
         }
         table.cuEventSynchronize = { event in
