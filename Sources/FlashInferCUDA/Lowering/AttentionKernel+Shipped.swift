@@ -31,10 +31,15 @@ extension AttentionKernel {
             heads.allowsBoxes =
                 !heads.isNarrow && !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
                 && (entry.outputType ?? entry.queryType).byteCount == 2
-            for (index, tile) in (AttentionTuning.tiles(heads, limits) ?? []).enumerated() {
+            var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
+            // Pages of fewer than 8 rows, and unaligned tensors, take the portable kernel where there is Hopper's.
+            if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {
+                tiles.append((index, portable))
+            }
+            for (index, tile) in tiles {
                 specs.append(
                     AttentionKernel(
-                        heads: heads, tile: tile.tile, queryType: entry.queryType, kvType: entry.kvType,
+                        heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
                         pairing: entry.pairing, hasColumns: entry.hasColumns, isQueued: index > 0,
                         chunk: largestChunk(heads)

@@ -15,6 +15,8 @@ import Testing
 
     @Test(arguments: AttentionCase.gpuLarge) func large(_ test: AttentionCase) throws { try check(test) }
 
+    @Test(arguments: AttentionCase.gpuPrefill) func prefill(_ test: AttentionCase) throws { try check(test) }
+
     private func check(_ test: AttentionCase) throws { try checkAttention(test, on: GPU.device) }
 }
 

@@ -18,7 +18,7 @@ struct PackedKernelTests {
     /// The cases that are run, and those of captured graphs, which launch all of their kernels.
     private static let cases =
         AttentionCase.gpuMatrix + AttentionCase.gpuLayouts + AttentionCase.gpuHeadDims + AttentionCase.gpuOddDims
-        + AttentionCase.gpuLarge + AttentionCase.gpuReduced
+        + AttentionCase.gpuLarge + AttentionCase.gpuPrefill + AttentionCase.gpuReduced
     private static let captured = CUDAAttentionReplayTests.batches.indices.flatMap { batch in
         AttentionCase.gpuTypes.indices.flatMap { types in
             CUDAAttentionReplayTests.features(types).map { CUDAAttentionReplayTests.cases(batch, types, $0)[0] }

@@ -279,6 +279,10 @@ extension FakeDriver {
                     (0..<3).allSatisfy({ strides[$0] & 15 == 0 && strides[$0] < 1 << 40 })
                 else { return 1 }
                 memset(map, 0, 128)
+                state.maps.append(
+                    FakeDriver.Map(
+                        extents: (0..<4).map { extents[$0] }, strides: (0..<3).map { strides[$0] },
+                        box: (0..<4).map { box[$0] }))
                 return state.requireContext()
             }
         }

@@ -9,6 +9,12 @@ import Synchronization
 /// freed too early shows. C functions carry no context, so there is one fake at a time: tests use it inside ``with(_:)``.
 final class FakeDriver: Sendable {
     /// One kernel launch.
+    struct Map: Equatable {
+        var extents: [UInt64]
+        var strides: [UInt64]
+        var box: [UInt32]
+    }
+
     struct Launch: Equatable {
         var function: UInt
         var grid: [UInt32]
@@ -40,6 +46,8 @@ final class FakeDriver: Sendable {
         var pending: [Work] = []
         var passedEvents: Set<UInt> = []
         var recordedEvents: Set<UInt> = []
+        /// The tensor maps made: extents, strides of all dimensions but the first in bytes, and boxes.
+        var maps: [Map] = []
         var capture: [Work]?
         /// 0 global, 1 of this thread, 2 relaxed: of the thread that asks.
         var captureMode: Int32 = 0

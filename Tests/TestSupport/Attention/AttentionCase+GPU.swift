@@ -72,6 +72,23 @@ extension AttentionCase {
         }
     }()
 
+    /// Many query rows over pages of every kind of size, as Hopper's copy engine brings them: boxes of 8 to 64 rows, one or several a
+    /// page, and windows, which start at any key of a page.
+    package static let gpuPrefill: [AttentionCase] = {
+        let features: [Feature] = [.causal, .causalWindow, .window, .full, .cap, .sinks]
+        let dims = [(128, 128), (64, 64), (96, 96), (192, 128)]
+        return [8, 16, 48, 64, 128, 192].enumerated().flatMap { turn, pageSize in
+            features.enumerated().map { index, feature in
+                let (qk, vo) = dims[(turn + index) % dims.count]
+                let type: DType = (turn + index) % 2 == 0 ? .bfloat16 : .float16
+                return AttentionCase(
+                    queryType: type, cacheType: type, layout: index % 2 == 0 ? .combinedNHD : .splitHND,
+                    feature: feature, dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + index % 2, pageSize: pageSize,
+                    lengths: [(200, 431), (129, 129), (1, 300), (70, 1000), (0, 5)], seed: UInt64(100 + turn))
+            }
+        }
+    }()
+
     /// A few small cases of the matrix for slow tools (compute-sanitizer): every kernel family, split and merged, little arithmetic.
     package static let gpuReduced: [AttentionCase] = {
         let features: [Feature] = [.causal, .packedWindow, .everything, .alibi, .custom, .window]
@@ -83,7 +100,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        }
+        } + [gpuPrefill[1], gpuPrefill[12]]
     }()
 
     private static func gpuCase(

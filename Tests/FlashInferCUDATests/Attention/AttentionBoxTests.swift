@@ -1,0 +1,63 @@
+import CCUDA
+import FlashInfer
+import FlashInferCUDA
+import FlashInferCore
+import TestSupport
+import Testing
+
+/// What Hopper's prefill asks of the copy engine, on a driver that only writes it down.
+@Suite struct AttentionBoxTests {
+    /// The largest power of two that divides a page, up to 64 rows; the portable kernel for pages of fewer than 8.
+    @Test(arguments: [(8, 8), (16, 16), (24, 8), (48, 16), (64, 64), (96, 32), (192, 64)])
+    func boxesLieWithinPages(_ pageSize: Int, _ boxRows: UInt32) throws {
+        let pages = 4
+        let (maps, launches) = try run(pageSize: pageSize, pages: pages)
+        let token = UInt64(2 * 128 * 2)
+        let map = FakeDriver.Map(
+            extents: [128, 2, UInt64(pageSize), UInt64(pages)], strides: [256, token, 2 * UInt64(pageSize) * token],
+            box: [64, 1, boxRows, 1])
+        #expect(maps == [map, map])
+        #expect(launches == [384])
+    }
+
+    @Test(arguments: [1, 4, 12]) func smallPagesTakeThePortableKernel(_ pageSize: Int) throws {
+        let (maps, launches) = try run(pageSize: pageSize, pages: 8)
+        #expect(maps.isEmpty && launches == [128])
+    }
+
+    /// The plan is the same: a run whose tensors the copy engine cannot bring, or whose outputs cannot leave in chunks, falls back.
+    @Test func unalignedOutputsTakeThePortableKernel() throws {
+        let (maps, launches) = try run(pageSize: 16, pages: 4, outputOffset: 1)
+        #expect(maps.isEmpty && launches == [128])
+    }
+
+    /// The maps, and the threads of each launch, of one request of 100 rows and all keys of `pages` pages.
+    private func run(pageSize: Int, pages: Int, outputOffset: Int = 0) throws -> ([FakeDriver.Map], [UInt32]) {
+        let folder = try TemporaryFolder()
+        let source = try QuietDriver.source(in: folder)
+        return try FakeDriver.with { fake in
+            fake.change {
+                $0.isEager = true
+                $0.freeMemory = 1 << 34
+            }
+            var table = FakeDriver.table()
+            // The fake does not know the kernels' parameters.
+            table.cuFuncGetParamInfo = nil
+            let device = try CUDADevice(driver: CUDADriver(functions: table, path: "fake"), source: source)
+            let geometry = try BatchGeometry.paged(
+                queryIndptr: [0, 100], pageIndptr: [0, Int32(pages)], pageIndices: (0..<Int32(pages)).map { $0 },
+                lastPageLengths: [Int32(pageSize)], pageSize: pageSize, pageCount: pages)
+            let attention = try PlannedAttention(
+                AttentionProblem(
+                    geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128),
+                    variant: .causal, queryType: .bfloat16, kvType: .bfloat16), on: device)
+            let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages, 2, pageSize, 2, 128])
+            let queries = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, 128])
+            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, 128 + outputOffset])
+            try attention.run(
+                queries.view, .paged(combined: cache.view),
+                into: output.view.slice(outputOffset..<outputOffset + 128, along: 2))
+            return fake.read { ($0.maps, $0.launches.map(\.threads)) }
+        }
+    }
+}
