@@ -16,7 +16,8 @@ import Testing
     @Test(arguments: some(AttentionCase.gpuMatrix + AttentionCase.gpuLayouts + AttentionCase.gpuHeadDims))
     func casesOfTheGPU(_ test: AttentionCase) throws { try check(test) }
 
-    @Test(arguments: some(AttentionCase.gpuLarge + AttentionCase.gpuPrefill)) func largeCasesOfTheGPU(_ test: AttentionCase) throws {
+    @Test(arguments: some(AttentionCase.gpuLarge + AttentionCase.gpuPrefill))
+    func largeCasesOfTheGPU(_ test: AttentionCase) throws {
         try check(test)
     }
 
