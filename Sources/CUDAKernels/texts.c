@@ -66,6 +66,9 @@ static const char portable_attention_load[] = {
 static const char portable_attention_meeting[] = {
 #embed "portable/attention_meeting.cuh"
     , 0};
+static const char portable_attention_queue[] = {
+#embed "portable/attention_queue.cuh"
+    , 0};
 static const char portable_attention_rope[] = {
 #embed "portable/attention_rope.cuh"
     , 0};
@@ -188,6 +191,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/attention_finish.cuh", portable_attention_finish},
     {"portable/attention_load.cuh", portable_attention_load},
     {"portable/attention_meeting.cuh", portable_attention_meeting},
+    {"portable/attention_queue.cuh", portable_attention_queue},
     {"portable/attention_rope.cuh", portable_attention_rope},
     {"portable/attention_scores.cuh", portable_attention_scores},
     {"portable/attention_shared.cuh", portable_attention_shared},

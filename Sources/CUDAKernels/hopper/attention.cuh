@@ -2,11 +2,13 @@
 // 2407.08608), over the plan's queue of work items.
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
-// of the item at hand and then of the next. The others compute, 64 rows each: the scores of a stage, and beside them the product of the weights of the stage before
-// with its values. They take turns at the tensor cores, so that one's exponentials run beside another's products.
+// of the item at hand and then of the next. The other warpgroups compute, 64 rows each: the scores of a stage, and beside them the
+// product of the weights of the stage before with its values. They take turns at the tensor cores, so that one's exponentials run
+// beside another's products.
 #define FI_HOPPER 1
 #include "fi_hopper_attention_params.h"
 #include "portable/attention_finish.cuh"
+#include "portable/attention_queue.cuh"
 #include "hopper/tensor_copy.cuh"
 #include "hopper/wgmma.cuh"
 
@@ -110,26 +112,17 @@ FI_DEVICE void bring_keys(const Block &block) {
     }
 }
 
-/// Takes items from the queue, one thread: each block its own number first, and then whatever is next.
-struct Claims {
-    int start, count;
-    uint32 *cursors;
+/// Takes items from the queue, one thread.
+struct Claims : ItemQueue {
+    __device__ __forceinline__ Claims(const fi_attention_params &p) : ItemQueue(p) {}
 
-    __device__ __forceinline__ Claims(const fi_attention_params &p) : start(p.queue_start), count(p.queue_count) {
-        if (p.queue_indptr != 0) {
-            const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
-            start = queue[0];
-            count = queue[1] - start;
-        }
-        cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
-    }
     /// Puts item number `turn` of this block where it belongs; of tile -1 where there is no more.
     __device__ __forceinline__ void fetch(const Block &block, uint32 turn) const {
         const int slot = turn % 2;
         uint32 index = blockIdx.x;
         if (turn > 0) {
             barrier(block.barriers.claim).wait(turn - 1);
-            index = gridDim.x + atomicAdd(cursors, 1);
+            index = claim();
         }
         uint4 words[sizeof(fi_attention_item) / 16];
         if (index < count) {
@@ -144,8 +137,7 @@ struct Claims {
             for (int i = 0; i < sizeof(fi_attention_item) / 16; ++i) reinterpret_cast<uint4 *>(&item)[i] = words[i];
         } else {
             item.tile = -1;
-            // The last block to end leaves the cursors as it found them.
-            if (atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+            end();
         }
         barrier(block.barriers.item_full[slot]).arrive();
     }
@@ -206,7 +198,6 @@ struct Rise {
 
 /// Scores become weights; the output follows later, when the product under way has ended.
 FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float scale) {
-    constexpr float tolerated = 8;
     Rise rise{{1, 1}, false};
     float maximum[2];
 #pragma unroll
@@ -215,7 +206,7 @@ FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float sca
 #pragma unroll
         for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[0][n][2 * h]), odd = fmaxf(odd, s[0][n][2 * h + 1]);
         maximum[h] = quad_max(fmaxf(even, odd));
-        rise.rises |= (maximum[h] - state.maximum[0][h]) * scale > tolerated;
+        rise.rises |= (maximum[h] - state.maximum[0][h]) * scale > tolerated_rise;
     }
     rise.rises = __any_sync(0xffffffff, rise.rises);
     if (rise.rises) {
@@ -282,14 +273,6 @@ FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const 
             *reinterpret_cast<float2 *>(to + n * 8) =
                 make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
     }
-}
-
-/// What the softmax multiplies scores by, and what they are multiplied by before.
-FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
-    float scale = p.score_scale;
-    if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
-    if constexpr (logits != Logits::capped) scale *= log2_e;
-    return make_float2(logits == Logits::plain ? scale : 1, scale);
 }
 
 /// A warpgroup's rows of item after item.

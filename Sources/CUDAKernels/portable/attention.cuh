@@ -5,25 +5,16 @@
 // 2501.01005). With warps_n > 1, for few rows, warps share the keys of a stage and meet at the end of the item. Parts of a tile
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_meeting.cuh"
+#include "portable/attention_queue.cuh"
 
-/// Items that blocks take from a queue: each its own number first, and then whatever is next, asked for while the item at hand is
-/// computed.
-struct Queue {
-    int start, count;
-    uint32 *cursors;
+/// A queue whose next item is asked for while the item at hand is computed.
+struct Queue : ItemQueue {
     /// Of the first thread: the next item's place in the queue.
     int claimed;
 
-    __device__ __forceinline__ Queue(const fi_attention_params &p) : start(p.queue_start), count(p.queue_count) {
-        if (p.queue_indptr != 0) {
-            const int *queue = pointer<const int>(p.queue_indptr) + p.tile;
-            start = queue[0];
-            count = queue[1] - start;
-        }
-        cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
-    }
+    __device__ __forceinline__ Queue(const fi_attention_params &p) : ItemQueue(p) {}
     __device__ __forceinline__ void claim() {
-        if (threadIdx.x == 0) claimed = gridDim.x + atomicAdd(cursors, 1);
+        if (threadIdx.x == 0) claimed = ItemQueue::claim();
     }
     /// Starts to copy what was claimed; of tile -1 where there is no more.
     __device__ __forceinline__ void fetch(const fi_attention_params &p, Item &next) {
@@ -36,9 +27,8 @@ struct Queue {
             next.tile = -1;
         }
     }
-    /// The last block to end leaves the cursors as it found them.
     __device__ __forceinline__ void end() {
-        if (threadIdx.x == 0 && atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+        if (threadIdx.x == 0) ItemQueue::end();
     }
 };
 
@@ -103,14 +93,6 @@ struct Block {
         queries.keep();
     }
 
-    /// What the softmax multiplies scores by, and what they are multiplied by before.
-    __device__ __forceinline__ float2 scales(const Item &item) const {
-        float scale = p.score_scale;
-        if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
-        if constexpr (logits != Logits::capped) scale *= log2_e;
-        return make_float2(logits == Logits::plain ? scale : 1, scale);
-    }
-
     /// All of an item's keys into `state`; meanwhile the next item is claimed and fetched, if there is a queue. Ends with all
     /// memory free and all copies, the next item's too, arrived.
     __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
@@ -123,7 +105,7 @@ struct Block {
         // While the first copies are under way.
         const auto prepare = [&] {
             common = CommonlyVisible(p, item, warp_row);
-            scale = scales(item);
+            scale = score_scales(p, item);
             state.clear();
             await_first(item, queries);
         };
@@ -182,7 +164,7 @@ struct Block {
 
     /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
     __device__ __forceinline__ void end(const Item &item, State &state) const {
-        const float scale = scales(item).x;
+        const float scale = score_scales(p, item).x;
         if constexpr (can_finish_alone) {
             if (item.partial_row < 0 && p.output_is_aligned) {
                 finish_alone(p, item, state, base + Shared::queries + warp_row * QueryRows::stride, warp_row, scale);

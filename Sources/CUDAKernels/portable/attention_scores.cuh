@@ -85,6 +85,14 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries 
 
 constexpr float log2_e = 1.4426950408889634f;
 
+/// What the softmax multiplies scores by, and what they are multiplied by before.
+FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
+    float scale = p.score_scale;
+    if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
+    if constexpr (logits != Logits::capped) scale *= log2_e;
+    return make_float2(logits == Logits::plain ? scale : 1, scale);
+}
+
 /// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
 FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
 

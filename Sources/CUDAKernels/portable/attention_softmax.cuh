@@ -48,12 +48,14 @@ FI_DEVICE float reference(float maximum, float scale) { return maximum == negati
 /// What weights are relative to, scaled, of each row of this thread.
 struct References { float of[row_tiles][2]; };
 
+/// How far, in powers of two, a maximum may rise before the references follow.
+constexpr float tolerated_rise = 8;
+
 /// Raises the rows' references to what they now see.
 ///
 /// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
 /// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling).
 FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
-    constexpr float tolerated = 8;
     float maximum[row_tiles][2];
     bool rises = false;
 #pragma unroll
@@ -64,7 +66,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
 #pragma unroll
             for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[m][n][2 * h]), odd = fmaxf(odd, s[m][n][2 * h + 1]);
             maximum[m][h] = quad_max(fmaxf(even, odd));
-            rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated;
+            rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated_rise;
         }
     if (__any_sync(0xffffffff, rises)) {
 #pragma unroll
