@@ -35,14 +35,9 @@ public func fi_rmsnorm_quantize(
     _ quantize: UnsafePointer<fi_quantize_options>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .rmsNorm(
-                RMSNormOperation(
-                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
-                    output: TensorView(out, "out", on: id), epsilon: eps, weightOffset: weight_offset,
-                    quantization: OutputQuantization(quantize, on: id))))
+        try normalise(
+            device, stream, input, weight, out, eps, weight_offset,
+            quantization: { id in try OutputQuantization(quantize, on: id) })
     }
 }
 
@@ -54,14 +49,10 @@ public func fi_fused_add_rmsnorm_quantize(
     _ eps: Float, _ weight_offset: Float, _ quantize: UnsafePointer<fi_quantize_options>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .rmsNorm(
-                RMSNormOperation(
-                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
-                    residual: TensorView(residual, "residual", on: id), output: TensorView(out, "out", on: id),
-                    epsilon: eps, weightOffset: weight_offset, quantization: OutputQuantization(quantize, on: id))))
+        try normalise(
+            device, stream, input, weight, out, eps, weight_offset,
+            residual: { id in try TensorView(residual, "residual", on: id) },
+            quantization: { id in try OutputQuantization(quantize, on: id) })
     }
 }
 

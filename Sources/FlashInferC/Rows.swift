@@ -10,6 +10,24 @@ func call(_ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?) throws(F
     try object(device, "device", as: DeviceHandle.self).on(stream)
 }
 
+/// All forms of root-mean-square normalisation.
+func normalise(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ eps: Float, _ weightOffset: Float,
+    residual: (DeviceID) throws -> TensorView? = { _ in nil },
+    quantization: (DeviceID) throws -> OutputQuantization? = { _ in nil }
+) throws {
+    let stream = try call(device, stream)
+    let id = stream.id
+    try stream.run(
+        .rmsNorm(
+            RMSNormOperation(
+                input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                residual: residual(id), output: TensorView(out, "out", on: id), epsilon: eps,
+                weightOffset: weightOffset,
+                quantization: quantization(id))))
+}
+
 /// Root-mean-square normalisation.
 @c @implementation
 public func fi_rmsnorm(
@@ -17,13 +35,7 @@ public func fi_rmsnorm(
     _ weight: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ eps: Float, _ weight_offset: Float
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .rmsNorm(
-                RMSNormOperation(
-                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
-                    output: TensorView(out, "out", on: id), epsilon: eps, weightOffset: weight_offset)))
+        try normalise(device, stream, input, weight, out, eps, weight_offset)
     }
 }
 
@@ -35,14 +47,9 @@ public func fi_fused_add_rmsnorm(
     _ eps: Float, _ weight_offset: Float
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .rmsNorm(
-                RMSNormOperation(
-                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
-                    residual: TensorView(residual, "residual", on: id), output: TensorView(out, "out", on: id),
-                    epsilon: eps, weightOffset: weight_offset)))
+        try normalise(
+            device, stream, input, weight, out, eps, weight_offset,
+            residual: { id in try TensorView(residual, "residual", on: id) })
     }
 }
 
