@@ -1,0 +1,168 @@
+// Barriers in shared memory that count arrivals and bytes, and the copies of boxes that complete on them.
+
+#include "decoder.h"
+#include "lanes.h"
+#include "tensor_map.h"
+
+namespace emulator {
+namespace {
+
+/// The eight bytes of an mbarrier, in a way of the emulator's own.
+struct CountingBarrier {
+    int64_t phase : 1, expected : 20, pending : 20, bytes : 23;
+
+    void turn() {
+        if ((pending & 0xfffff) == 0 && bytes == 0) {
+            phase = ~phase;
+            pending = expected;
+        }
+    }
+};
+static_assert(sizeof(CountingBarrier) == 8);
+
+CountingBarrier &barrier_at(Warp &warp, uint64_t address) {
+    if (address % 8) throw Fault("misaligned mbarrier");
+    return *(CountingBarrier *)shared_address(warp, address, 8);
+}
+
+uint64_t address_of(const Warp &warp, const Instruction &i, int lane) {
+    const uint64_t base = i.a.size == 4 ? warp.lanes<uint32_t>(i.a)[lane] : warp.lanes<uint64_t>(i.a)[lane];
+    return base + (uint64_t)i.immediate;
+}
+
+void initialize(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) {
+        CountingBarrier &barrier = barrier_at(warp, address_of(warp, i, lane));
+        barrier.phase = 0;
+        barrier.bytes = 0;
+        barrier.expected = barrier.pending = (int64_t)warp.lanes<uint32_t>(i.b)[lane];
+    });
+}
+
+void invalidate(Warp &, const Instruction &, uint32_t) {}
+
+/// `i.mode`: 1 expects bytes, 2 arrives, 3 both.
+void arrive(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) {
+        CountingBarrier &barrier = barrier_at(warp, address_of(warp, i, lane));
+        if (i.mode & 1) barrier.bytes = barrier.bytes + (int64_t)warp.lanes<uint32_t>(i.b)[lane];
+        if (i.mode & 2) {
+            const int64_t count = !(i.mode & 1) && i.b.size ? (int64_t)warp.lanes<uint32_t>(i.b)[lane] : 1;
+            if ((barrier.pending & 0xfffff) < count) throw Fault("more arrivals at an mbarrier than it expects");
+            barrier.pending = barrier.pending - count;
+            barrier.turn();
+        }
+    });
+}
+
+void test(Warp &warp, const Instruction &i, uint32_t mask) {
+    uint32_t done = 0;
+    for_lanes(mask, [&](int lane) {
+        const CountingBarrier &barrier = barrier_at(warp, address_of(warp, i, lane));
+        const uint32_t parity = warp.lanes<uint32_t>(i.b)[lane] & 1;
+        done |= (uint32_t)((uint32_t)(barrier.phase & 1) != parity) << lane;
+    });
+    uint32_t &d = warp.predicate(i.d);
+    d = (d & ~mask) | done;
+    if (done != mask) warp.gives_way = true;
+}
+
+uint32_t swizzled(uint32_t address, uint8_t swizzle) {
+    // 0 none, 1 to 3: 32, 64 and 128 bytes wide.
+    const uint32_t turn = (1u << swizzle) - 1;
+    return swizzle == 0 ? address : address ^ ((address >> 7 & turn) << 4);
+}
+
+/// A box of a tensor, to shared memory; what lies outside of the tensor is zero. list: coordinates; `i.b` the map, `i.c` the barrier.
+void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) {
+        TensorMap map;
+        memcpy(&map, (const void *)(uintptr_t)(warp.lanes<uint64_t>(i.b)[lane]), sizeof map);
+        if (map.magic != TensorMap::mark) throw Fault("no tensor map where a copy of a box looks for one");
+        if (map.rank != i.list.size()) throw Fault("a copy of a box of another rank than its tensor map's");
+        const uint64_t to = address_of(warp, i, lane);
+        if (to % 128) throw Fault("misaligned box in shared memory");
+        uint64_t elements = 1;
+        for (int n = 0; n < map.rank; n++) elements *= map.box[n];
+        for (uint64_t index = 0; index < elements; index++) {
+            uint64_t rest = index, from = map.address;
+            bool inside = true;
+            for (int n = 0; n < map.rank; n++) {
+                const int64_t at = (int64_t)(rest % map.box[n]) + (int32_t)warp.lanes<uint32_t>(i.list[(size_t)n])[lane];
+                rest /= map.box[n];
+                inside &= at >= 0 && at < (int64_t)map.dimensions[n];
+                from += (uint64_t)at * (n == 0 ? map.element_bytes : map.strides[n - 1]);
+            }
+            const uint32_t place = swizzled((uint32_t)(to + index * map.element_bytes), map.swizzle);
+            uint8_t *target = shared_address(warp, place, map.element_bytes);
+            if (inside) {
+                check_device_memory(from, map.element_bytes, "copy of a box");
+                memcpy(target, (const void *)(uintptr_t)from, map.element_bytes);
+            } else {
+                memset(target, 0, map.element_bytes);
+            }
+        }
+        const uint64_t at = i.c.size == 4 ? warp.lanes<uint32_t>(i.c)[lane] : warp.lanes<uint64_t>(i.c)[lane];
+        CountingBarrier &barrier = barrier_at(warp, at + i.target);
+        barrier.bytes = barrier.bytes - (int64_t)(elements * map.element_bytes);
+        barrier.turn();
+    });
+}
+
+}  // namespace
+
+bool decode_bulk(Decoder &decoder, Instruction &i) {
+    const Statement &statement = decoder.statement();
+    const std::string &op = statement.parts[0];
+    if (op == "mbarrier") {
+        if (statement.has("init")) {
+            decoder.address((size_t)0, i);
+            i.b = decoder.source(1, 4);
+            i.handler = initialize;
+        } else if (statement.has("inval")) {
+            i.handler = invalidate;
+        } else if (statement.has("arrive") || statement.parts[1] == "expect_tx") {
+            const bool arrives = statement.has("arrive"), expects = statement.has("expect_tx");
+            const size_t first = arrives ? 1 : 0;
+            if (arrives && decoder.operand(0) != "_") decoder.unknown("the state of an arrival");
+            decoder.address(first, i);
+            if (decoder.count() > first + 1) i.b = decoder.source(first + 1, 4);
+            i.mode = (uint8_t)((expects ? 1 : 0) | (arrives ? 2 : 0));
+            i.handler = arrive;
+        } else if ((statement.has("try_wait") || statement.has("test_wait")) && statement.has("parity")) {
+            i.d = decoder.destination(0, 4);
+            decoder.address(1, i);
+            i.b = decoder.source(2, 4);
+            i.handler = test;
+            i.kind = Kind::yielding;
+        } else {
+            return false;
+        }
+        return true;
+    }
+    if (op == "cp" && statement.has("bulk") && statement.has("tensor") && statement.has("mbarrier::complete_tx::bytes")) {
+        decoder.address((size_t)0, i);
+        const std::string &source = decoder.operand(1);
+        const std::vector<std::string> parts = split_operands(std::string_view(source).substr(1, source.size() - 2));
+        Instruction map;
+        decoder.address(parts[0], map);
+        if (map.immediate) decoder.unknown("an offset of a tensor map");
+        i.b = map.a;
+        for (const std::string &one : split_operands(std::string_view(parts[1]).substr(1, parts[1].size() - 2))) {
+            i.list.push_back(decoder.source(one, 4));
+        }
+        Instruction barrier;
+        decoder.address(2, barrier);
+        i.c = barrier.a;
+        i.target = (uint32_t)barrier.immediate;
+        i.handler = copy_box;
+        return true;
+    }
+    if (op == "cp" && statement.has("bulk") && (statement.has("commit_group") || statement.has("wait_group"))) {
+        i.handler = invalidate;
+        return true;
+    }
+    return false;
+}
+
+}  // namespace emulator

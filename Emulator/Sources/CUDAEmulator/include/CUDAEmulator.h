@@ -1,0 +1,1 @@
+// The library has no header: it is loaded by name, as the driver is.
