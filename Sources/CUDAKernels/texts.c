@@ -33,6 +33,9 @@ static const char tensor_map[] = {
 static const char hopper_attention[] = {
 #embed "hopper/attention.cuh"
     , 0};
+static const char hopper_attention_output[] = {
+#embed "hopper/attention_output.cuh"
+    , 0};
 static const char hopper_attention_shared[] = {
 #embed "hopper/attention_shared.cuh"
     , 0};
@@ -180,6 +183,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_sample_params.h", sample_params},
     {"fi_tensor_map.h", tensor_map},
     {"hopper/attention.cuh", hopper_attention},
+    {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
     {"hopper/barrier.cuh", hopper_barrier},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},

@@ -9,18 +9,20 @@
 #include "fi_hopper_attention_params.h"
 #include "portable/attention_finish.cuh"
 #include "portable/attention_queue.cuh"
+#include "hopper/attention_output.cuh"
 #include "hopper/tensor_copy.cuh"
 #include "hopper/wgmma.cuh"
 
 constexpr int groups = warps / 4, all_threads = threads + 128;
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
-static_assert(can_finish_alone, "outputs leave through the memory of the queries");
 
 /// The block's barriers.
 struct Barriers {
     uint64 item_full[2], queries_full[2], item_empty[2];
     /// The next item is wanted.
     uint64 claim;
+    /// The only queries are done with.
+    uint64 queries_empty;
     uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
 };
 FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
@@ -87,7 +89,9 @@ FI_DEVICE void bring_keys(const Block &block) {
             if (lane == 0) barrier(full[ring.stage]).arrive_expecting(place.used * box_rows * columns * 128);
             __syncwarp();
             to += ring.stage * keys * columns * 128;
-            for (int id = lane; id < boxes * columns; id += warp_size)
+            // Whole turns over the boxes, so that a lane's are of one place.
+            const int step = warp_size / boxes * boxes;
+            for (int id = lane < step ? lane : boxes * columns; id < boxes * columns; id += step)
                 if (box < place.used)
                     copy_box(to + (id / boxes * keys + box * box_rows) * 128, map, first + id / boxes * 64, head, place.row, place.page,
                              barrier(full[ring.stage]));
@@ -156,7 +160,8 @@ FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
         const Item &item = block.items[slot];
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
-        const uint32 to = block.base + Shared::queries + slot * Shared::query_bytes;
+        const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
+        if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
 #pragma unroll 2
         for (int id = thread; id < rows * chunks; id += count) {
             const int row = id / chunks, chunk = id % chunks;
@@ -292,18 +297,23 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const Item &item = block.items[slot];
         barrier(barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
-        const uint32 own_queries = block.base + Shared::queries + slot * Shared::query_bytes + group * (64 * Shared::key_columns * 128);
+        const uint32 own_queries = block.base + Shared::queries + slot % query_slots * Shared::query_bytes + group * (64 * Shared::key_columns * 128);
         const uint64 queries = operand(own_queries);
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const float2 scale = score_scales(p, item);
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
+        // Where there is room for one item's queries, the next's are brought beside the last product and the output.
+        const auto free_queries = [&](bool is_last) {
+            if (query_slots == 1 && is_last) free_stage(barriers.queries_empty);
+        };
         const auto keys_at = [&] { return operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
         const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
         barrier(barriers.queries_full[slot]).wait(turn / 2);
+        free_queries(tiles == 0);
         if (tiles > 0) {
             float s[1][key_tiles][4];
             uint32 weights[keys / 16][4];
@@ -312,6 +322,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             start_scores(s[0], queries, keys_at());
             wgmma_wait<0>();
             free_stage(barriers.keys_empty[key_ring.stage]);
+            free_queries(tiles == 1);
             key_ring.next();
             finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
             weigh_scores(state, s, scale.x);
@@ -332,6 +343,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<1>();
                 free_stage(barriers.keys_empty[key_ring.stage]);
+                free_queries(tile == tiles - 1);
                 key_ring.next();
                 finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
                 const Rise rise = weigh_scores(state, s, scale.x);
@@ -351,9 +363,13 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             value_ring.next();
         }
         if (item.partial_row < 0) {
-            // Outputs leave through the group's queries, which all its warps have read.
-            sync_threads(group_barrier + group, 128);
-            finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
+            if constexpr (leaves_from_registers) {
+                finish_from_registers(p, item, state, warp_row, scale.x);
+            } else {
+                // Outputs leave through the group's queries, which all its warps have read.
+                sync_threads(group_barrier + group, 128);
+                finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
+            }
         } else {
             store_part(p, item, state, warp_row, scale.x);
             merge_if_last(p, item, shared);
@@ -373,6 +389,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
+        barrier(barriers.queries_empty).init(warps);
         for (int slot = 0; slot < 2; ++slot) {
             barrier(barriers.item_full[slot]).init(1);
             barrier(barriers.queries_full[slot]).init(96);

@@ -5,14 +5,17 @@
 /// Where keys lie is asked for by the copy engine's warp; the portable kernels' places are not used.
 constexpr int place_stages = 1;
 
+/// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores.
+constexpr int query_slots = padded_qk <= 192 ? 2 : 1;
+
 /// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; wider heads are several such tiles.
 struct Shared {
     static constexpr int key_columns = padded_qk / 64, value_columns = padded_vo / 64;
-    /// Two items' queries: those at hand, and the next. Each warpgroup's 64 rows lie together.
+    /// An item's queries: each warpgroup's 64 rows lie together.
     static constexpr int query_bytes = rows * key_columns * 128;
     static constexpr int key_bytes = keys * key_columns * 128, value_bytes = keys * value_columns * 128;
     static constexpr int queries = 0;
-    static constexpr int key_stages = queries + 2 * query_bytes;
+    static constexpr int key_stages = queries + query_slots * query_bytes;
     static constexpr int value_stages = key_stages + stages * key_bytes;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].
     static constexpr int meeting_ends = value_stages + stages * value_bytes;

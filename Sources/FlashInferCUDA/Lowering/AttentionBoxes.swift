@@ -7,7 +7,7 @@ enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
     /// swizzle repeats after eight rows.
     ///
-    /// Stages have a multiple of 64 rows and start at a box's first, so a box lies within one block and one stage.
+    /// Stages have a multiple of 16 rows, and of a box's, and start at a box's first, so a box lies within one block and one stage.
     static func rows(ofBlocks blockSize: Int) -> Int? {
         let rows = min(blockSize & -blockSize, 64)
         return rows >= 8 ? rows : nil
@@ -73,7 +73,8 @@ extension fi_hopper_attention_params {
     ) throws(FlashInferError) {
         let shape = operation.plan.problem.shape
         let (keys, values) = (operation.cache.keys, operation.cache.values)
-        let boxRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:)) ?? stageRows
+        // Boxes of a page's rows are whole within a stage, too.
+        let boxRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:)).map { min($0, stageRows & -stageRows) } ?? stageRows
         self.init()
         self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, context: context)
         self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, context: context)

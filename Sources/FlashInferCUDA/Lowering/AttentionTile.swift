@@ -26,8 +26,9 @@ struct AttentionTile: Hashable {
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
         if isHopper {
-            // Queries of two items, stages, and where a merge's rows go.
-            return 2 * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + rows * 16
+            // Queries of one or two items, stages, and where a merge's rows go.
+            let slots = heads.boxedQK <= 192 ? 2 : 1
+            return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + rows * 16
         }
         let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =

@@ -86,11 +86,12 @@ enum AttentionTuning {
     }
 
     /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their
-    /// registers, and two stages of both in memory beside two items' queries.
+    /// registers, and two stages of both in memory beside two items' queries; with outputs of 256 elements, scores of 80 keys and
+    /// one item's queries do.
     private static func hopper(_ heads: AttentionHeads) -> [AttentionTile] {
-        guard heads.boxedVO <= 128, heads.slices == 1, heads.boxedQK <= 192, heads.dimQK % 8 == 0, heads.dimVO % 16 == 0
+        guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256, heads.dimQK % 8 == 0, heads.dimVO % 16 == 0
         else { return [] }
-        return [128, 64].map { keys in
+        return (heads.boxedVO <= 128 ? [128, 64] : [80, 64]).map { keys in
             AttentionTile(
                 rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
                 isHopper: true)

@@ -76,7 +76,7 @@ extension AttentionCase {
     /// page, and windows, which start at any key of a page.
     package static let gpuPrefill: [AttentionCase] = {
         let features: [Feature] = [.causal, .causalWindow, .window, .full, .cap, .sinks]
-        let dims = [(128, 128), (64, 64), (96, 96), (192, 128)]
+        let dims = [(128, 128), (64, 64), (96, 96), (192, 128), (256, 256), (64, 128)]
         return [8, 16, 48, 64, 128, 192].enumerated().flatMap { turn, pageSize in
             features.enumerated().map { index, feature in
                 let (qk, vo) = dims[(turn + index) % dims.count]

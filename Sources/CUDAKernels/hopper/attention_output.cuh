@@ -1,0 +1,49 @@
+// Outputs that leave straight from registers, where there is no memory that they could leave through.
+#pragma once
+#include "portable/attention_finish.cuh"
+
+/// Queries that the next item's replace at once, or that are narrower, leave no way through theirs.
+constexpr bool leaves_from_registers = query_slots == 1 || !can_finish_alone;
+
+/// Words w[0 ... 3] of the four lanes of a quad, transposed: lane q gets w[q] of all, in the order of the lanes.
+FI_DEVICE void transpose_quad(uint32 (&w)[4]) {
+    const int quad = threadIdx.x % 4;
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        const bool is_upper = (quad & step) != 0;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            if (j & step) continue;
+            const uint32 kept = is_upper ? w[j | step] : w[j];
+            const uint32 got = __shfl_xor_sync(0xffffffff, is_upper ? w[j] : w[j | step], step);
+            w[j] = is_upper ? got : kept;
+            w[j | step] = is_upper ? kept : got;
+        }
+    }
+}
+
+/// Ends the rows of a warp that had their keys to itself: 16 bytes a lane, four lanes 64 in a row.
+FI_DEVICE void finish_from_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, float scale) {
+    constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int row = warp_row + h * 8 + lane / 4;
+        const bool is_there = row < item.row_count;
+        const int query = item.query(p, is_there ? row : 0), head = item.query_head(p, is_there ? row : 0, query);
+        const RowEnd end = with_sink(end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h])), p, head);
+        const int64 token = item.first_query + query;
+        if (is_there && lane % 4 == 0 && p.lse != 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
+        const float factor = end.factor * value_factor(p, item);
+        uint4 *to = pointer<uint4>(p.output + 2 * (token * p.output_token + head * p.output_head)) + lane % 4;
+#pragma unroll
+        for (int n = 0; n < value_tiles; n += 4) {
+            uint32 w[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                w[j] = pack<type>(state.output[0][n + j][2 * h] * factor, state.output[0][n + j][2 * h + 1] * factor);
+            transpose_quad(w);
+            if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    }
+}
