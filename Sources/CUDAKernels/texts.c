@@ -33,11 +33,17 @@ static const char tensor_map[] = {
 static const char hopper_attention[] = {
 #embed "hopper/attention.cuh"
     , 0};
+static const char hopper_attention_bring[] = {
+#embed "hopper/attention_bring.cuh"
+    , 0};
 static const char hopper_attention_output[] = {
 #embed "hopper/attention_output.cuh"
     , 0};
 static const char hopper_attention_shared[] = {
 #embed "hopper/attention_shared.cuh"
+    , 0};
+static const char hopper_attention_widen[] = {
+#embed "hopper/attention_widen.cuh"
     , 0};
 static const char hopper_barrier[] = {
 #embed "hopper/barrier.cuh"
@@ -183,8 +189,10 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_sample_params.h", sample_params},
     {"fi_tensor_map.h", tensor_map},
     {"hopper/attention.cuh", hopper_attention},
+    {"hopper/attention_bring.cuh", hopper_attention_bring},
     {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
+    {"hopper/attention_widen.cuh", hopper_attention_widen},
     {"hopper/barrier.cuh", hopper_barrier},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},

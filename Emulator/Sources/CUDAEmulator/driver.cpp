@@ -38,7 +38,7 @@ enum Status {
 unsigned processors() {
     static const unsigned count = [] {
         const char *named = getenv("EMULATOR_PROCESSORS");
-        return named ? (unsigned)std::max(1, atoi(named)) : 4u;
+        return named ? (unsigned)std::max(1, atoi(named)) : 8u;
     }();
     return count;
 }

@@ -2,119 +2,18 @@
 // 2407.08608), over the plan's queue of work items.
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
-// of the item at hand and then of the next. The other warpgroups compute, 64 rows each: the scores of a stage, and beside them the
+// of the item at hand and then of the next; 8-bit elements they widen on their way. The other warpgroups compute, 64 rows each: the scores of a stage, and beside them the
 // product of the weights of the stage before with its values. They take turns at the tensor cores, so that one's exponentials run
 // beside another's products.
 #define FI_HOPPER 1
-#include "fi_hopper_attention_params.h"
-#include "portable/attention_finish.cuh"
-#include "portable/attention_queue.cuh"
 #include "hopper/attention_output.cuh"
-#include "hopper/tensor_copy.cuh"
+#include "hopper/attention_widen.cuh"
 #include "hopper/wgmma.cuh"
 
-constexpr int groups = warps / 4, all_threads = threads + 128;
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
-/// The block's barriers.
-struct Barriers {
-    uint64 item_full[2], queries_full[2], item_empty[2];
-    /// The next item is wanted.
-    uint64 claim;
-    /// The only queries are done with.
-    uint64 queries_empty;
-    uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
-};
-FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
-
-/// A place in a ring of stages: which stage, and the parity of its turn.
-struct Ring {
-    int stage = 0;
-    uint32 phase = 0;
-    __device__ __forceinline__ void next() {
-        if (++stage == stages) stage = 0, phase ^= 1;
-    }
-};
-
-/// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
-struct Span {
-    int first, count, lead;
-
-    __device__ __forceinline__ Span(const Item &item, int box_rows) {
-        lead = FI_RAGGED ? 0 : item.key & (box_rows - 1);
-        first = item.key - lead;
-        count = item.key_count == 0 ? 0 : item.key_count + lead;
-    }
-    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
-};
-
-struct Block {
-    const fi_hopper_attention_params &maps;
-    const fi_attention_params &p;
-    uint32 base;
-    Barriers &barriers;
-    Item (&items)[2];
-};
-
-/// The warp that asks for keys and values.
-FI_DEVICE void bring_keys(const Block &block) {
-    const fi_attention_params &p = block.p;
-    const int lane = threadIdx.x % warp_size, box_rows = block.maps.box_rows, boxes = keys / box_rows, box = lane % boxes;
-    Ring key_ring, value_ring;
-    for (uint32 turn = 0;; ++turn) {
-        const Item &item = block.items[turn % 2];
-        barrier(block.barriers.item_full[turn % 2]).wait(turn / 2);
-        if (item.tile < 0) return;
-        const KeyFinder finder{p, item};
-        const Span span(item, box_rows);
-        const int tiles = span.tiles(), head = item.head;
-        // Where this lane's box of a stage lies; `used` boxes hold keys.
-        struct Place { int used, row, page; };
-        const auto find = [&](int tile) {
-            Place place{ceil_div(min(span.count - tile * keys, keys), box_rows), 0, 0};
-            if (box < place.used) {
-                const int key = span.first + tile * keys + box * box_rows;
-                if constexpr (FI_RAGGED) {
-                    place.row = item.only_block + key;
-                } else {
-                    place.page = finder.block(key);
-                    place.row = finder.row(key);
-                }
-            }
-            return place;
-        };
-        const auto bring = [&](const fi_tensor_map &map, uint32 to, int columns, int first, const Place &place, Ring &ring,
-                               const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
-            barrier(empty[ring.stage]).wait(ring.phase ^ 1);
-            if (lane == 0) barrier(full[ring.stage]).arrive_expecting(place.used * box_rows * columns * 128);
-            __syncwarp();
-            to += ring.stage * keys * columns * 128;
-            // Whole turns over the boxes, so that a lane's are of one place.
-            const int step = warp_size / boxes * boxes;
-            for (int id = lane < step ? lane : boxes * columns; id < boxes * columns; id += step)
-                if (box < place.used)
-                    copy_box(to + (id / boxes * keys + box * box_rows) * 128, map, first + id / boxes * 64, head, place.row, place.page,
-                             barrier(full[ring.stage]));
-            ring.next();
-        };
-        Place before{};
-        // Keys are wanted a stage before the values beside them, and are done with a stage before.
-        for (int tile = 0; tile <= tiles; ++tile) {
-            // As late as hides it: what is claimed early waits for this block while others have nothing left.
-            if (lane == 0 && tile == max(tiles - 4, 0)) barrier(block.barriers.claim).arrive();
-            Place place{};
-            if (tile < tiles) {
-                place = find(tile);
-                bring(block.maps.keys, block.base + Shared::key_stages, Shared::key_columns, 0, place, key_ring,
-                      block.barriers.keys_full, block.barriers.keys_empty);
-            }
-            if (tile > 0)
-                bring(block.maps.values, block.base + Shared::value_stages, Shared::value_columns, blockIdx.y * slice_vo, before, value_ring,
-                      block.barriers.values_full, block.barriers.values_empty);
-            before = place;
-        }
-    }
-}
+/// Registers of a thread that brings; those that compute get the rest of the processor's.
+constexpr int bringer_registers = is_narrow ? 88 : 56;
 
 /// Takes items from the queue, one thread.
 struct Claims : ItemQueue {
@@ -147,11 +46,12 @@ struct Claims : ItemQueue {
     }
 };
 
-/// The warps that take items and copy queries: `thread` of `count`.
-FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
+/// The warps that take items, copy queries, and widen 8-bit keys and values.
+FI_DEVICE void bring_queries(const Block &block, int thread) {
     constexpr int chunks = padded_qk / 8;
     const fi_attention_params &p = block.p;
     const Claims claims(p);
+    Widener widener{block, thread};
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
         if (thread == 0) claims.fetch(block, turn);
@@ -163,7 +63,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
         if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
 #pragma unroll 2
-        for (int id = thread; id < rows * chunks; id += count) {
+        for (int id = thread; id < rows * chunks; id += bringers) {
             const int row = id / chunks, chunk = id % chunks;
             const bool is_there = row < item.row_count && chunk * 8 < dim_qk;
             const uint16 *from = query_row(p, item, is_there ? row : 0) + (is_there ? chunk * 8 : 0);
@@ -174,6 +74,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread, int count) {
         copy_wait<0>();
         fence_async_proxy();
         barrier(block.barriers.queries_full[slot]).arrive();
+        if constexpr (is_narrow) widener.widen_item(Span(item, block.maps.box_rows).tiles());
     }
 }
 
@@ -392,25 +293,30 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         barrier(barriers.queries_empty).init(warps);
         for (int slot = 0; slot < 2; ++slot) {
             barrier(barriers.item_full[slot]).init(1);
-            barrier(barriers.queries_full[slot]).init(96);
+            barrier(barriers.queries_full[slot]).init(bringers);
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {
-            barrier(barriers.keys_full[stage]).init(1);
-            barrier(barriers.values_full[stage]).init(1);
+            // The copy engine's warp, or all who widen.
+            barrier(barriers.keys_full[stage]).init(is_narrow ? bringers : 1);
+            barrier(barriers.values_full[stage]).init(is_narrow ? bringers : 1);
             barrier(barriers.keys_empty[stage]).init(warps);
             barrier(barriers.values_empty[stage]).init(warps);
+        }
+        for (int stage = 0; stage < raw_stages; ++stage) {
+            barrier(barriers.raw_full[stage]).init(1);
+            barrier(barriers.raw_empty[stage]).init(bringers / warp_size);
         }
         publish_barriers();
     }
     __syncthreads();
     if (threadIdx.x >= threads) {
-        shrink_registers<56>();
+        shrink_registers<bringer_registers>();
         const int thread = threadIdx.x - threads;
         if (thread < warp_size) bring_keys(block);
-        else bring_queries(block, thread - warp_size, 96);
+        else bring_queries(block, thread - warp_size);
     } else {
-        grow_registers<groups == 2 ? 224 : 152>();
+        grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 152>();
         compute_items(block, shared);
     }
 }

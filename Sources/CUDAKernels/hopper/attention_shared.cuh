@@ -6,7 +6,10 @@
 constexpr int place_stages = 1;
 
 /// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores.
-constexpr int query_slots = padded_qk <= 192 ? 2 : 1;
+constexpr int query_slots = padded_qk <= 192 && !is_narrow ? 2 : 1;
+
+/// Stages of 8-bit keys and values that are on their way.
+constexpr int raw_stages = is_narrow ? FI_RAW_STAGES : 1;
 
 /// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; wider heads are several such tiles.
 struct Shared {
@@ -17,13 +20,16 @@ struct Shared {
     static constexpr int queries = 0;
     static constexpr int key_stages = queries + query_slots * query_bytes;
     static constexpr int value_stages = key_stages + stages * key_bytes;
+    /// Rows of 8-bit elements as the cache has them.
+    static constexpr int raw_bytes = is_narrow ? keys * (dim_qk > slice_vo ? dim_qk : slice_vo) : 0;
+    static constexpr int raw = value_stages + stages * value_bytes;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].
-    static constexpr int meeting_ends = value_stages + stages * value_bytes;
+    static constexpr int meeting_ends = raw + raw_stages * raw_bytes;
     static constexpr int meeting_targets = meeting_ends + rows * 8;
     static constexpr int size = meeting_targets + rows * 8;
 };
 static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
-static_assert(dim_qk % 8 == 0 && slice_vo % 16 == 0, "rows are copied in chunks of 16 bytes, and leave in them");
+static_assert(dim_qk % (16 / element_bytes) == 0 && slice_vo % 16 == 0, "rows are copied in chunks of 16 bytes, and leave in them");
 
 /// Named barriers: 0 is the whole block's.
 constexpr int consumers_barrier = 1, turn_barrier = 2, group_barrier = 2 + warps / 4;

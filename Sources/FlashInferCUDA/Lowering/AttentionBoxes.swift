@@ -2,7 +2,8 @@ internal import CCUDA
 internal import CUDAKernels
 internal import FlashInferCore
 
-/// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 64 elements of each.
+/// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 64 elements of each, or all where
+/// they are widened later.
 enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
     /// swizzle repeats after eight rows.
@@ -30,9 +31,9 @@ enum AttentionBoxes {
         _ tensor: KVTensor, headDim: Int, boxRows: Int, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
         var map = fi_tensor_map()
-        // CU_TENSOR_MAP_DATA_TYPE_FLOAT16 and _BFLOAT16.
-        let type: Int32 = tensor.dtype == .float16 ? 6 : 9
         let bytes = tensor.dtype.byteCount
+        // CU_TENSOR_MAP_DATA_TYPE_UINT8, _FLOAT16 and _BFLOAT16.
+        let type: Int32 = bytes == 1 ? 0 : tensor.dtype == .float16 ? 6 : 9
         // Element, head, row of a block, block; a ragged tensor is one block. A stride of a dimension of one is not used, but must be
         // one that is allowed.
         let rows = tensor.blockSize ?? tensor.blockCount, blocks = tensor.blockSize == nil ? 1 : tensor.blockCount
@@ -40,16 +41,18 @@ enum AttentionBoxes {
         let strides = [
             (tensor.headStride, tensor.headCount), (tensor.tokenStride, rows), (tensor.blockStride, blocks),
         ].map { stride, extent in extent > 1 ? UInt64(stride * bytes) : 16 }
-        let box: [UInt32] = [64, 1, UInt32(boxRows), 1]
+        let box: [UInt32] = [bytes == 1 ? UInt32(headDim) : 64, 1, UInt32(boxRows), 1]
+        // Rows of 128 bytes are swizzled as wgmma reads them.
+        let swizzle: Int32 = bytes == 1 ? 0 : 3
         let steps: [UInt32] = [1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
         let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
         guard let place else { throw .invalidArgument("cache", found: "no memory", expected: "a device address") }
         try context.call("cuTensorMapEncodeTiled") { functions in
             withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { words in
-                // No interleaving; rows of 128 bytes, swizzled; promoted to 128 bytes in the L2 cache; zeros outside.
+                // No interleaving; promoted to 128 bytes in the L2 cache; zeros outside.
                 let status = functions.cuTensorMapEncodeTiled(
-                    words.baseAddress!, type, 4, place, extents, strides, box, steps, 0, 3, 2, 0)
+                    words.baseAddress!, type, 4, place, extents, strides, box, steps, 0, swizzle, 2, 0)
                 if status == 0 { map = words.loadUnaligned(as: fi_tensor_map.self) }
                 return status
             }
@@ -74,7 +77,8 @@ extension fi_hopper_attention_params {
         let shape = operation.plan.problem.shape
         let (keys, values) = (operation.cache.keys, operation.cache.values)
         // Boxes of a page's rows are whole within a stage, too.
-        let boxRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:)).map { min($0, stageRows & -stageRows) } ?? stageRows
+        let pageRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:))
+        let boxRows = pageRows.map { min($0, stageRows & -stageRows) } ?? stageRows
         self.init()
         self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, context: context)
         self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, context: context)

@@ -29,7 +29,7 @@ extension AttentionKernel {
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
             heads.allowsBoxes =
-                !heads.isNarrow && !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
+                !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
                 && (entry.outputType ?? entry.queryType).byteCount == 2
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
             // Pages of fewer than 8 rows, and unaligned tensors, take the portable kernel where there is Hopper's.

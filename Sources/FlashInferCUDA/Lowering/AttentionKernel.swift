@@ -69,7 +69,8 @@ package struct AttentionKernel: Hashable {
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
-            ], threads: tile.threads, sharedByteCount: tile.sharedByteCount(heads),
+            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages)] : []), threads: tile.threads,
+            sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label)
     }
 

@@ -18,6 +18,8 @@ struct AttentionTile: Hashable {
     var blocksPerProcessor: Int
     /// Queries are kept in registers where a thread's share is at most this many.
     var queryRegisters = 32
+    /// Stages of 8-bit elements on their way to be widened, in Hopper's kernel.
+    var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh`: four warps more bring what the others compute on.
     var isHopper = false
 
@@ -26,9 +28,11 @@ struct AttentionTile: Hashable {
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
         if isHopper {
-            // Queries of one or two items, stages, and where a merge's rows go.
-            let slots = heads.boxedQK <= 192 ? 2 : 1
-            return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + rows * 16
+            // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
+            let slots = heads.boxedQK <= 192 && !heads.isNarrow ? 2 : 1
+            let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
+            return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
+                * 16
         }
         let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =
@@ -107,7 +111,7 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         allowsBoxes =
-            !isNarrow && !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
+            !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
     }

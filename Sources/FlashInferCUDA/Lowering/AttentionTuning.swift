@@ -89,12 +89,19 @@ enum AttentionTuning {
     /// registers, and two stages of both in memory beside two items' queries; with outputs of 256 elements, scores of 80 keys and
     /// one item's queries do.
     private static func hopper(_ heads: AttentionHeads) -> [AttentionTile] {
-        guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256, heads.dimQK % 8 == 0, heads.dimVO % 16 == 0
+        // Rows of the cache are copied in chunks of 16 bytes.
+        guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256,
+            heads.dimQK % (16 / heads.elementBytes) == 0,
+            heads.dimVO % 16 == 0
         else { return [] }
-        return (heads.boxedVO <= 128 ? [128, 64] : [80, 64]).map { keys in
-            AttentionTile(
-                rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
-                isHopper: true)
+        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow ? [64] : [80, 64]
+        return kinds.flatMap { keys in
+            // 8-bit rows are asked for as far ahead as there is memory.
+            (heads.isNarrow ? [4, 3, 2] : [1]).map { rawStages in
+                AttentionTile(
+                    rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+                    rawStages: rawStages, isHopper: true)
+            }
         }
     }
 

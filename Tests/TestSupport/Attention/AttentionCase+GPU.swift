@@ -86,6 +86,26 @@ extension AttentionCase {
                     feature: feature, dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + index % 2, pageSize: pageSize,
                     lengths: [(200, 431), (129, 129), (1, 300), (70, 1000), (0, 5)], seed: UInt64(100 + turn))
             }
+        } + gpuNarrowPrefill
+    }()
+
+    /// The same over caches of 8 bits, which the kernels for many rows widen on their way.
+    private static let gpuNarrowPrefill: [AttentionCase] = {
+        let types: [(DType, DType)] = [
+            (.bfloat16, .float8E4M3), (.float16, .float8E4M3), (.bfloat16, .int8), (.float16, .int8),
+            (.bfloat16, .float8E5M2),
+            (.float16, .float8E5M2),
+        ]
+        let dims = [(128, 128), (64, 64), (96, 96), (192, 128), (256, 256), (64, 128), (80, 48)]
+        let features: [Feature] = [.causal, .causalWindow, .cap, .sinks, .full]
+        return (0..<15).map { turn in
+            let (qk, vo) = dims[turn % dims.count]
+            return AttentionCase(
+                queryType: types[turn % types.count].0, cacheType: types[turn % types.count].1,
+                layout: [.combinedNHD, .splitHND, .raggedNHD][turn % 3], feature: features[turn % features.count],
+                dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + turn % 2, pageSize: [16, 64, 8][turn % 3],
+                lengths: [(200, 431), (129, 129), (1, 300), (70, 400), (0, 5)], hasHeadScales: turn % 2 == 1,
+                seed: UInt64(200 + turn))
         }
     }()
 
