@@ -36,6 +36,9 @@ static const char hopper_attention[] = {
 static const char hopper_attention_bring[] = {
 #embed "hopper/attention_bring.cuh"
     , 0};
+static const char hopper_attention_gather[] = {
+#embed "hopper/attention_gather.cuh"
+    , 0};
 static const char hopper_attention_output[] = {
 #embed "hopper/attention_output.cuh"
     , 0};
@@ -190,6 +193,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_tensor_map.h", tensor_map},
     {"hopper/attention.cuh", hopper_attention},
     {"hopper/attention_bring.cuh", hopper_attention_bring},
+    {"hopper/attention_gather.cuh", hopper_attention_gather},
     {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
     {"hopper/attention_widen.cuh", hopper_attention_widen},

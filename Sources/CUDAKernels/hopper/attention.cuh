@@ -2,10 +2,11 @@
 // 2407.08608), over the plan's queue of work items.
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
-// of the item at hand and then of the next; 8-bit elements they widen on their way. The other warpgroups compute, 64 rows each: the scores of a stage, and beside them the
+// of the item at hand and then of the next; 8-bit elements they widen on their way, and rows of small pages they copy themselves. The other warpgroups compute, 64 rows each: the scores of a stage, and beside them the
 // product of the weights of the stage before with its values. They take turns at the tensor cores, so that one's exponentials run
 // beside another's products.
 #define FI_HOPPER 1
+#include "hopper/attention_gather.cuh"
 #include "hopper/attention_output.cuh"
 #include "hopper/attention_widen.cuh"
 #include "hopper/wgmma.cuh"
@@ -13,7 +14,7 @@
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
-constexpr int bringer_registers = is_narrow ? 88 : 56;
+constexpr int bringer_registers = is_narrow || is_gathered ? 88 : 56;
 
 /// Takes items from the queue, one thread.
 struct Claims : ItemQueue {
@@ -52,6 +53,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     const Claims claims(p);
     Widener widener{block, thread};
+    Gatherer gatherer{block, thread};
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
         if (thread == 0) claims.fetch(block, turn);
@@ -75,6 +77,10 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
         fence_async_proxy();
         barrier(block.barriers.queries_full[slot]).arrive();
         if constexpr (is_narrow) widener.widen_item(Span(item, block.maps.box_rows).tiles());
+        if constexpr (is_gathered) {
+            gatherer.gather_item(item);
+            if (thread == 0) barrier(block.barriers.claim).arrive();
+        }
     }
 }
 
@@ -297,9 +303,9 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {
-            // The copy engine's warp, or all who widen.
-            barrier(barriers.keys_full[stage]).init(is_narrow ? bringers : 1);
-            barrier(barriers.values_full[stage]).init(is_narrow ? bringers : 1);
+            // The copy engine's warp, or all who widen or copy.
+            barrier(barriers.keys_full[stage]).init(is_narrow || is_gathered ? bringers : 1);
+            barrier(barriers.values_full[stage]).init(is_narrow || is_gathered ? bringers : 1);
             barrier(barriers.keys_empty[stage]).init(warps);
             barrier(barriers.values_empty[stage]).init(warps);
         }
@@ -313,8 +319,11 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
         const int thread = threadIdx.x - threads;
-        if (thread < warp_size) bring_keys(block);
-        else bring_queries(block, thread - warp_size);
+        if (thread < warp_size) {
+            if constexpr (!is_gathered) bring_keys(block);
+        } else {
+            bring_queries(block, thread - warp_size);
+        }
     } else {
         grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 152>();
         compute_items(block, shared);

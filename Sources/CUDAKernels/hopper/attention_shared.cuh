@@ -8,6 +8,10 @@ constexpr int place_stages = 1;
 /// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores.
 constexpr int query_slots = padded_qk <= 192 && !is_narrow ? 2 : 1;
 
+/// Whether pages are too small for boxes.
+constexpr bool is_gathered = FI_GATHER;
+static_assert(!is_gathered || !is_narrow, "rows are copied by threads, or widened by them");
+
 /// Stages of 8-bit keys and values that are on their way.
 constexpr int raw_stages = is_narrow ? FI_RAW_STAGES : 1;
 

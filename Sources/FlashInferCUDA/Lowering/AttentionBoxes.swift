@@ -76,13 +76,18 @@ extension fi_hopper_attention_params {
     ) throws(FlashInferError) {
         let shape = operation.plan.problem.shape
         let (keys, values) = (operation.cache.keys, operation.cache.values)
-        // Boxes of a page's rows are whole within a stage, too.
-        let pageRows = keys.blockSize.flatMap(AttentionBoxes.rows(ofBlocks:))
-        let boxRows = pageRows.map { min($0, stageRows & -stageRows) } ?? stageRows
         self.init()
+        attention = parameters
+        box_rows = 1
+        var boxRows = stageRows
+        if let pageSize = keys.blockSize {
+            // Threads copy the rows of pages that have too few for a box.
+            guard let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
+            // Boxes of a page's rows are whole within a stage, too.
+            boxRows = min(pageRows, stageRows & -stageRows)
+        }
         self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, context: context)
         self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, context: context)
-        attention = parameters
         box_rows = Int32(boxRows)
     }
 }

@@ -28,7 +28,8 @@ extension AttentionKernel {
                 dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
-            heads.allowsBoxes =
+            heads.isGathered = entry.isGathered
+            heads.allowsHopper =
                 !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
                 && (entry.outputType ?? entry.queryType).byteCount == 2
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
@@ -56,6 +57,7 @@ extension AttentionKernel {
         var dimQK = 128
         var dimVO = 128
         var isRagged = false
+        var isGathered = false
         var logits = Logits.plain
         var mask = AttentionVariant.Mask.causal
         var pairing: RoPEParameters.Pairing?
@@ -99,6 +101,7 @@ extension AttentionKernel {
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
         }
         entries.append(Entry(hasColumns: true))
+        for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
         return entries
     }()
 }

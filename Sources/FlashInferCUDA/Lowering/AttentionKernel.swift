@@ -69,7 +69,8 @@ package struct AttentionKernel: Hashable {
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
-            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages)] : []), threads: tile.threads,
+            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : []),
+            threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label)
     }
@@ -106,6 +107,7 @@ package struct AttentionKernel: Hashable {
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
+        if tile.isHopper, heads.isGathered { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }

@@ -60,8 +60,10 @@ struct AttentionHeads: Hashable {
     var hasRoPE: Bool
     /// Whether a request's keys are one after another.
     var isRagged: Bool
-    /// Whether the copy engine of Hopper can bring the keys, and the outputs can leave as its kernel has them.
-    var allowsBoxes = false
+    /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
+    var allowsHopper = false
+    /// Whether pages have too few rows for the boxes of Hopper's copy engine, so that threads copy them.
+    var isGathered = false
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -110,9 +112,10 @@ extension AttentionHeads {
         if case .rope = problem.variant.positionEncoding { hasRoPE = true } else { hasRoPE = false }
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
-        allowsBoxes =
+        isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
+        allowsHopper =
             !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
-            && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
+            && !(isNarrow && isGathered)
     }
 }

@@ -43,7 +43,7 @@ enum AttentionTuning {
     static func tiles(
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
-        let hopper = limits.isHopper && heads.allowsBoxes ? hopper(heads) : []
+        let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
         let kinds = [(16, decode(heads)), (64, short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
@@ -94,7 +94,8 @@ enum AttentionTuning {
             heads.dimQK % (16 / heads.elementBytes) == 0,
             heads.dimVO % 16 == 0
         else { return [] }
-        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow ? [64] : [80, 64]
+        // Threads that widen or copy need registers, which those that compute then have less of.
+        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow || heads.isGathered ? [64] : [80, 64]
         return kinds.flatMap { keys in
             // 8-bit rows are asked for as far ahead as there is memory.
             (heads.isNarrow ? [4, 3, 2] : [1]).map { rawStages in

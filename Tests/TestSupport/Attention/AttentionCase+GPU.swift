@@ -86,7 +86,22 @@ extension AttentionCase {
                     feature: feature, dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + index % 2, pageSize: pageSize,
                     lengths: [(200, 431), (129, 129), (1, 300), (70, 1000), (0, 5)], seed: UInt64(100 + turn))
             }
-        } + gpuNarrowPrefill
+        } + gpuNarrowPrefill + gpuSmallPagePrefill
+    }()
+
+    /// The same over pages too small for boxes, whose rows are copied one by one.
+    private static let gpuSmallPagePrefill: [AttentionCase] = {
+        let dims = [(128, 128), (64, 64), (256, 256), (192, 128), (96, 96), (64, 128), (72, 48)]
+        let features: [Feature] = [.causal, .window, .causalWindow, .cap, .full]
+        return [1, 2, 3, 4, 5, 7, 12, 1].enumerated().map { turn, pageSize in
+            let (qk, vo) = dims[turn % dims.count]
+            let type: DType = turn % 2 == 0 ? .bfloat16 : .float16
+            return AttentionCase(
+                queryType: type, cacheType: type, layout: turn % 2 == 0 ? .splitHND : .combinedNHD,
+                feature: features[turn % features.count], dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + turn % 2,
+                pageSize: pageSize, lengths: [(200, 431), (129, 129), (1, 300), (70, 400), (0, 5)],
+                seed: UInt64(300 + turn))
+        }
     }()
 
     /// The same over caches of 8 bits, which the kernels for many rows widen on their way.
@@ -120,7 +135,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        } + [gpuPrefill[1], gpuPrefill[12]]
+        } + [1, 4, 12, 36].map { gpuPrefill[$0] }
     }()
 
     private static func gpuCase(
