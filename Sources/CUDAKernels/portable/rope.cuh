@@ -54,7 +54,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     }
     const int position = ((const int *)p.positions)[token];
     if constexpr (tabled) {
-        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.turns, i, position);
+        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.angles, half, i, position);
         __syncthreads();
     }
     if (!item.inside) return;
@@ -70,7 +70,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     fi_unpack<FI_INPUT, V>(low, a);
     if (turns) {
         fi_unpack<FI_INPUT, V>(high, b);
-        turn<V, tabled>(p.turns, p.interleaved, pair, position, table, a, b);
+        turn<V, tabled>(p.angles, p.interleaved, half, pair, position, table, a, b);
         fi_write<FI_OUTPUT, V>(item.output, second, b);
     }
     fi_write<FI_OUTPUT, V>(item.output, first, a);

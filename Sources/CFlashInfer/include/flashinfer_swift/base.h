@@ -191,6 +191,16 @@ typedef struct fi_rope_options {
     int32_t original_context; /* LLAMA3; 0: 8192 */
     const float *factors;     /* PER_PAIR: rotary_dim / 2 numbers of host memory, copied */
     uint64_t factor_count;    /* PER_PAIR: how many */
+    /* The rest is not for attention. [positions, rotary_dim] float32, on the call's device, last stride 1: of each position the
+     * cosines, then the sines. They are read instead of computed, so theta and scaling do not count. On a GPU a position outside
+     * gives NaN. NULL: computed. */
+    const fi_tensor *cos_sin_cache;
+    /* [head_dim], floating, contiguous: each head of q (and of k) is divided by the root of its mean square and multiplied by
+     * norm_weight_offset + weight before it turns, in float32 (QK-norm). At most 1024 elements a head. NULL: not. */
+    const fi_tensor *q_norm_weight;
+    const fi_tensor *k_norm_weight; /* the type of q_norm_weight; NULL exactly where that is, or without k */
+    float norm_eps;                 /* added to the mean square; 0: 1e-6 */
+    float norm_weight_offset;       /* 0, or 1 for Gemma */
 } fi_rope_options;
 
 #if defined(__cplusplus)

@@ -19,6 +19,17 @@ fi_status fi_packbits(const fi_tensor *x, int32_t big_endian, const fi_tensor *o
 fi_status fi_segment_packbits(
     const fi_tensor *x, const fi_tensor *indptr, int32_t big_endian, const fi_tensor *out, const fi_tensor *out_indptr);
 
+/* The same where the tensors are: all on the call's device, contiguous. x bool or uint8 [elements], out uint8 [ceil(elements / 8)]. */
+fi_status fi_pack_bits(
+    fi_device *device, void *stream, const fi_tensor *x, int32_t big_endian, const fi_tensor *out);
+
+/* Segment by segment: indptr and out_indptr int32 [segments + 1], both read, in elements and in bytes: segment i has
+ * ceil((indptr[i + 1] - indptr[i]) / 8) bytes. out uint8 [out_indptr[segments]]. On a GPU neither is checked, and nothing outside of
+ * the tensors is read or written whatever they hold. */
+fi_status fi_segment_pack_bits(
+    fi_device *device, void *stream, const fi_tensor *x, const fi_tensor *indptr, const fi_tensor *out_indptr,
+    int32_t big_endian, const fi_tensor *out);
+
 #if defined(__cplusplus)
 }
 #endif

@@ -16,7 +16,7 @@ typedef struct fi_append_args {
     const fi_tensor *k;       /* [tokens, heads, head_dim_qk], floating, last stride 1 */
     const fi_tensor *v;       /* [tokens, heads, head_dim_vo], floating */
     const fi_tensor *k_cache; /* paged by the layout, a cache type; numbers are stored as nearest to value / scale, saturating */
-    const fi_tensor *v_cache;
+    const fi_tensor *v_cache;  /* latent attention: k [tokens, ckv_dim], v [tokens, kpe_dim], caches [pages, page_size, ..._dim] */
     const fi_tensor *kv_cache; /* or, with k_cache and v_cache NULL, combined [pages, 2, ...] */
     int32_t kv_layout;
     int32_t reserved;
