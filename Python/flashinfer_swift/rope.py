@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from . import _abi, _compile, composed
+from . import _abi, _compile
+from ._arrays import View
 from ._call import Call
-from .errors import InvalidArgumentError, unsupported
+from .errors import InvalidArgumentError
 
 
 def rope_options(
@@ -175,35 +176,74 @@ def apply_llama31_rope_pos_ids_inplace(
     rotate(q, k, pos_ids, options, True)
 
 
+def as_heads(view: View, head_size: int, name: str) -> View:
+    """``[tokens, heads * head_size]`` as ``[tokens, heads, head_size]``; three dimensions as they are."""
+    if len(view.shape) == 3:
+        return view
+    if len(view.shape) != 2 or head_size < 1 or view.shape[1] % head_size or (view.strides[1] != 1 and view.shape[1] > 1):
+        raise InvalidArgumentError(
+            f"{name} is of shape {tuple(view.shape)}, but must be [tokens, heads * {head_size}] with stride 1 in a row")
+    return view.with_shape((view.shape[0], view.shape[1] // head_size, head_size), (view.strides[0], head_size, 1))
+
+
+def table_options(call: Call, cos_sin_cache: Any, is_neox: bool) -> _abi.RopeOptions:
+    """The options of angles that are looked up."""
+    table = call.read(cos_sin_cache)
+    if table.dtype != "float32":
+        raise InvalidArgumentError(f"cos_sin_cache is of {table.dtype}: cos_sin_cache should be float32")
+    if len(table.shape) != 2 or table.shape[1] < 2:
+        raise InvalidArgumentError(f"cos_sin_cache is of shape {tuple(table.shape)}, but must be [positions, rotary_dim]")
+    return _abi.RopeOptions(
+        struct_size=ctypes.sizeof(_abi.RopeOptions), rotary_dim=table.shape[1], interleave=int(not is_neox),
+        cos_sin_cache=call.view(table, "cos_sin_cache"))
+
+
+def rotate_by_table(
+    positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool, in_place: bool
+) -> tuple[Any, Any]:
+    """The rotated tensors; query and key themselves where in place."""
+    call = Call(query, "query")
+    positions = _int32(call, positions, "positions")
+    outputs = (query, key) if in_place else (
+        call.empty(call.first.shape), call.empty(call.read(key).shape, call.read(key).dtype))
+    options = table_options(call, cos_sin_cache, is_neox)
+    views = [as_heads(call.read(array), head_size, name) for array, name in ((query, "query"), (key, "key"))]
+    targets = [0, 0]
+    for index, (view, array) in enumerate(zip(views, outputs)):
+        target = call.read(array)
+        if target.readonly:
+            raise InvalidArgumentError("query or key is read-only memory, but is written")
+        if not in_place:
+            targets[index] = call.view(as_heads(target, head_size, "output"), "output")
+    call.run(
+        "fi_rope", call.view(views[0], "query"), call.view(views[1], "key"), call.tensor(positions, "positions"), *targets,
+        ctypes.addressof(options))
+    return outputs
+
+
 def apply_rope_with_cos_sin_cache(
     positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
 ) -> tuple[Any, Any]:
     """Rotates by a table of angles.
 
-    Composed of the array library's operations: there is no kernel that reads a table yet.
-
-    :param query: ``[nnz, num_qo_heads * head_size]``.
+    :param positions: ``[nnz]``, int32 or int64 (converted). On a GPU a position outside of the table gives NaN.
+    :param query: ``[nnz, num_qo_heads * head_size]``, float32, float16 or bfloat16; ``key`` likewise.
     :param cos_sin_cache: ``[max_position, rotary_dim]``, float32: cosines, then sines.
     :param is_neox: pairs ``(i, i + rotary_dim / 2)``; False for ``(2i, 2i + 1)``.
     """
-    return composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
+    if _compile.is_compiling():
+        return _compile.ops.rope_by_table(positions, query, key, head_size, cos_sin_cache, is_neox)
+    return rotate_by_table(positions, query, key, head_size, cos_sin_cache, is_neox, False)
 
 
 def apply_rope_with_cos_sin_cache_inplace(
     positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
 ) -> None:
     """``apply_rope_with_cos_sin_cache`` in place."""
-    new_query, new_key = composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
-    query[...] = new_query
-    key[...] = new_key
+    if _compile.is_compiling():
+        _compile.ops.rope_by_table_(positions, query, key, head_size, cos_sin_cache, is_neox)
+        return
+    rotate_by_table(positions, query, key, head_size, cos_sin_cache, is_neox, True)
 
 
-def rope_quantize_fp8_append_paged_kv_cache(*args: Any, **kwargs: Any) -> None:
-    """Raises ``NotImplementedError``."""
-    raise unsupported(
-        "rope_quantize_fp8_append_paged_kv_cache",
-        "there is no kernel that turns by a cos_sin_cache, or takes a head's turning and other elements as two tensors",
-        "rope_append_paged_kv_cache, which turns by RoPE's parameters the leading rotary_dim elements of a head, and stores any type")
-
-
-__all__ = [name for name in dir() if name.startswith("apply_")] + ["rope_quantize_fp8_append_paged_kv_cache"]
+__all__ = [name for name in dir() if name.startswith("apply_")]

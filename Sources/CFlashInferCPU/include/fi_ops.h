@@ -224,4 +224,4 @@ void fi_rope_table(
 
 /// Bytes first ..< last of `count` flags (nonzero is 1) packed eight a byte, the first in the lowest bit or, `highest_first`, in the
 /// highest. Bits past the last flag are 0.
-void fi_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last);
+void fi_ops_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last);

@@ -29,7 +29,7 @@ void fi_rope_table(float *out, const int32_t *positions, int64_t tokens, const d
     }
 }
 
-void fi_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last) {
+void fi_ops_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last) {
     for (int64_t byte = first; byte < last; byte++) {
         const uint8_t *eight = flags + 8 * byte;
         unsigned bits = 0;

@@ -48,7 +48,7 @@ typedef struct {
     unsigned int tokens, rotary_dim;
     /// Blocks that a token takes, and threads of it that turn.
     unsigned int token_blocks, turning_threads;
-    /// Of normalised heads: elements, and threads of a head; no lanes where no heads are normalised.
+    /// Of normalised heads: elements, and threads of a head.
     unsigned int norm_width, norm_lanes;
     float epsilon, weight_offset;
     /// A DType.

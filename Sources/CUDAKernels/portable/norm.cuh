@@ -16,12 +16,14 @@
 /// Whether the weights arrive with the row, or after the sum where registers are short. Layer norm's are twice as many, float32 as a rule.
 #define FI_HOLDS_WEIGHT (FI_CHUNKS <= (FI_CENTRED ? 1 : 2))
 
+/// The first or second sum of a row; each has its slots, so that neither waits for the other's to be free.
+template <int which>
 static __device__ __forceinline__ float row_sum(float value) {
     if constexpr (FI_GROUP <= 32) {
         return fi_warp_reduce<FI_GROUP>(value, fi_sum());
     } else {
         __shared__ float slots[FI_THREADS / 32];
-        return fi_block_reduce<FI_THREADS>(value, fi_sum(), slots);
+        return fi_block_reduce<FI_THREADS, true>(value, fi_sum(), slots);
     }
 }
 
@@ -31,7 +33,7 @@ static __device__ __forceinline__ unsigned int row_magnitude(unsigned int bits) 
         return fi_warp_reduce<FI_GROUP>(bits, fi_magnitude_max());
     } else {
         __shared__ unsigned int slots[FI_THREADS / 32];
-        return fi_block_reduce<FI_THREADS>(bits, fi_magnitude_max(), slots);
+        return fi_block_reduce<FI_THREADS, true>(bits, fi_magnitude_max(), slots);
     }
 }
 
@@ -168,7 +170,7 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
                 sum = total<V>(x, sum);
             }
         }
-        norm.mean = row_sum(sum) / (float)p.width;
+        norm.mean = row_sum<0>(sum) / (float)p.width;
     }
     float sum = 0;
 #pragma unroll
@@ -179,7 +181,7 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
             sum = squares<V>(x, norm.mean, sum);
         }
     }
-    norm.scale = row_scale(p, row_sum(sum));
+    norm.scale = row_scale(p, row_sum<1>(sum));
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {
         factor = fi_factor(p.quantize);
@@ -225,14 +227,14 @@ static __device__ __forceinline__ void norm_streamed(
             read<V>(row, index, x);
             sum = total<V>(x, sum);
         }
-        norm.mean = row_sum(sum) / (float)p.width;
+        norm.mean = row_sum<0>(sum) / (float)p.width;
     }
     float sum = 0;
     for (long long index = first; index < width; index += FI_GROUP * V) {
         read<V>(row, index, x);
         sum = squares<V>(x, norm.mean, sum);
     }
-    norm.scale = row_scale(p, row_sum(sum));
+    norm.scale = row_scale(p, row_sum<1>(sum));
     affine<V> by;
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {

@@ -4,7 +4,8 @@
 // and sines once, in shared memory; each thread turns one vector of pairs or moves one vector of elements. Heads that are normalised
 // have a power of two of threads, neighbours in a warp, that may take several vectors each. Numbers stay in float32 to the store.
 //
-// FI_INPUT: the storage type of what is read. Those of the outputs and of the cache are chosen at run time.
+// FI_INPUT: the storage type of what is read. Those of the outputs and of the cache are chosen at run time. FI_NORMALISED: whether any heads
+// are normalised, which takes registers.
 
 #include "fi_rope_parts_params.h"
 #include "portable/rope_turn.cuh"
@@ -156,7 +157,7 @@ static __device__ __forceinline__ void finish(
     const fi_rope_parts_params &p, const head_place &at, const head_target &target, unsigned int index, int position,
     const float2 *table, float scale, const rope_item<V> &item
 ) {
-    const unsigned long long weight = at.part->weight;
+    const unsigned long long weight = FI_NORMALISED ? at.part->weight : 0;
     if (!item.turns && weight == 0 && target.type == FI_INPUT && target.factor == 1.0f) {
         // A copy of bits.
         fi_store<FI_INPUT, V>(target.address, target.start + item.first, item.low);
@@ -185,6 +186,9 @@ static __device__ __forceinline__ void run(const fi_rope_parts_params &p, float2
     item.turns = false;
     if (at.inside && at.lane < items) load<V>(p, at, at.lane, item);
     const int position = ((const int *)p.positions)[token];
+    // So are the slots: behind the barrier they would be waited for once more.
+    head_target target;
+    const bool goes = at.inside && at.lane < items && target_of(p, at, token, target);
     if constexpr (tabled) {
         // Blocks in which nothing turns need none.
         if (block * FI_THREADS < p.turning_threads) {
@@ -194,14 +198,15 @@ static __device__ __forceinline__ void run(const fi_rope_parts_params &p, float2
         }
     }
     float scale = 1.0f;
-    if (p.norm_lanes != 0) scale = norm_scale<V>(p, at, items, item);
-    head_target target;
-    if (!at.inside || at.lane >= items || !target_of(p, at, token, target)) return;
+    if constexpr (FI_NORMALISED) scale = norm_scale<V>(p, at, items, item);
+    if (!goes) return;
     finish<V, tabled>(p, at, target, at.lane, position, table, scale, item);
-    // Heads wider than their threads' vectors, which only normalised ones are.
-    for (unsigned int index = at.lane + at.part->lanes; index < items; index += at.part->lanes) {
-        load<V>(p, at, index, item);
-        finish<V, tabled>(p, at, target, index, position, table, scale, item);
+    if constexpr (FI_NORMALISED) {
+        // Heads wider than their threads' vectors.
+        for (unsigned int index = at.lane + at.part->lanes; index < items; index += at.part->lanes) {
+            load<V>(p, at, index, item);
+            finish<V, tabled>(p, at, target, index, position, table, scale, item);
+        }
     }
 }
 

@@ -99,7 +99,7 @@ extension CPUOps {
         guard let segments = operation.segments else {
             let count = operation.flags.shape[0]
             return spread(rows: operation.output.shape[0], units: count) { _, first, last in
-                fi_pack_bits(output, flags, Int64(count), isHighestFirst, first, last)
+                fi_ops_pack_bits(output, flags, Int64(count), isHighestFirst, first, last)
             }
         }
         guard let starts = segments.flags.elements(as: Int32.self), let bytes = segments.bytes.elements(as: Int32.self)
@@ -107,7 +107,7 @@ extension CPUOps {
         spread(rows: segments.flags.shape[0] - 1, units: operation.flags.shape[0]) { _, first, last in
             for segment in Int(first)..<Int(last) {
                 let (start, place) = (Int(starts[segment]), Int(bytes[segment]))
-                fi_pack_bits(
+                fi_ops_pack_bits(
                     output + place, flags + start, Int64(Int(starts[segment + 1]) - start), isHighestFirst, 0,
                     Int64(Int(bytes[segment + 1]) - place))
             }

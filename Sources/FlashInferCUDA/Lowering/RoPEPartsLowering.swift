@@ -4,21 +4,25 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 3)
+    private static let table = SpecTable(count: 6)
     /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
-    private static func spec(_ input: DType) -> KernelSpec {
-        table.spec(input.kernelNumber) {
+    private static func spec(_ input: DType, isNormalised: Bool) -> KernelSpec {
+        table.spec(2 * input.kernelNumber + (isNormalised ? 1 : 0)) {
             KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
-                defines: [.init("FI_INPUT", input.kernelNumber)], threads: threads, blocksPerProcessor: 8,
-                label: "rope-parts \(input.label)")
+                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised)],
+                // As many loads on their way as registers allow.
+                threads: threads, blocksPerProcessor: isNormalised ? 8 : 10,
+                label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : ""))
         }
     }
 
     /// The specialisations that ship: all.
-    package static func shipped() -> [KernelSpec] { DType.computeTypes.map(spec) }
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { [spec($0, isNormalised: false), spec($0, isNormalised: true)] }
+    }
 
     /// Heads of one tensor, and where they go.
     struct Part {
@@ -107,7 +111,8 @@ package enum RoPEPartsKernel {
         parameters.weight_type = Int32((shared.normalization?.queryWeight.dtype ?? .float32).kernelNumber)
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
-        return KernelLaunch(spec(first.dtype), blocks: blocks, parameters)
+        return KernelLaunch(
+            spec(first.dtype, isNormalised: parameters.norm_lanes != 0), blocks: blocks, parameters)
     }
 
     private static func describe(
