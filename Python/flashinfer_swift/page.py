@@ -9,9 +9,9 @@ from . import _abi, _compile
 from ._arrays import CUDA
 from ._call import Call
 from ._planned import layout_code, scale_value
+from ._rope import rope_options
 from ._wrapper import paged_cache
 from .errors import InvalidArgumentError
-from .rope import rope_options
 
 
 def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:

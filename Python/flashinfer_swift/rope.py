@@ -8,20 +8,12 @@ from typing import Any
 from . import _abi, _compile
 from ._arrays import View
 from ._call import Call
+from ._rope import rope_options as rope_options
+from ._rope import table_options
 from .errors import InvalidArgumentError
-
-
-def rope_options(
-    rotary_dim: int | None, interleave: bool, scaling: int, rope_scale: float, rope_theta: float, low: float = 1.0,
-    high: float = 4.0, context: int = 8192,
-) -> _abi.RopeOptions:
-    if not rope_scale > 0:
-        raise InvalidArgumentError(f"rope_scale is {rope_scale}, but must be above 0")
-    if scaling == _abi.ROPE_LINEAR and rope_scale == 1:
-        scaling = _abi.ROPE_UNSCALED
-    return _abi.RopeOptions(
-        struct_size=ctypes.sizeof(_abi.RopeOptions), theta=rope_theta, rotary_dim=rotary_dim or 0, interleave=int(interleave),
-        scaling=scaling, factor=rope_scale, low_freq_factor=low, high_freq_factor=high, original_context=int(context))
+from .rope_quantize import mla_rope_quantize_fp8 as mla_rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8 as rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8_append_paged_kv_cache as rope_quantize_fp8_append_paged_kv_cache
 
 
 def rotate(q: Any, k: Any, positions: Any, options: _abi.RopeOptions, in_place: bool) -> tuple[Any, Any]:
@@ -186,18 +178,6 @@ def as_heads(view: View, head_size: int, name: str) -> View:
     return view.with_shape((view.shape[0], view.shape[1] // head_size, head_size), (view.strides[0], head_size, 1))
 
 
-def table_options(call: Call, cos_sin_cache: Any, is_neox: bool) -> _abi.RopeOptions:
-    """The options of angles that are looked up."""
-    table = call.read(cos_sin_cache)
-    if table.dtype != "float32":
-        raise InvalidArgumentError(f"cos_sin_cache is of {table.dtype}: cos_sin_cache should be float32")
-    if len(table.shape) != 2 or table.shape[1] < 2:
-        raise InvalidArgumentError(f"cos_sin_cache is of shape {tuple(table.shape)}, but must be [positions, rotary_dim]")
-    return _abi.RopeOptions(
-        struct_size=ctypes.sizeof(_abi.RopeOptions), rotary_dim=table.shape[1], interleave=int(not is_neox),
-        cos_sin_cache=call.view(table, "cos_sin_cache"))
-
-
 def rotate_by_table(
     positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool, in_place: bool
 ) -> tuple[Any, Any]:
@@ -246,4 +226,6 @@ def apply_rope_with_cos_sin_cache_inplace(
     rotate_by_table(positions, query, key, head_size, cos_sin_cache, is_neox, True)
 
 
-__all__ = [name for name in dir() if name.startswith("apply_")]
+__all__ = [name for name in dir() if name.startswith("apply_")] + [
+    "mla_rope_quantize_fp8", "rope_quantize_fp8", "rope_quantize_fp8_append_paged_kv_cache",
+]

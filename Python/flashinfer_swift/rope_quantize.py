@@ -9,9 +9,9 @@ from typing import Any
 from . import _abi
 from ._call import Call
 from ._planned import layout_code
+from ._rope import table_options
 from .errors import InvalidArgumentError
 from .page import place
-from .rope import table_options
 
 
 def rope_quantize_fp8(

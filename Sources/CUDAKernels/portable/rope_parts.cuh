@@ -5,7 +5,7 @@
 // have a power of two of threads, neighbours in a warp, that may take several vectors each. Numbers stay in float32 to the store.
 //
 // FI_INPUT: the storage type of what is read. Those of the outputs and of the cache are chosen at run time. FI_NORMALISED: whether any heads
-// are normalised, which takes registers.
+// are normalised, which takes registers. FI_TABLED: see rope_turn.cuh.
 
 #include "fi_rope_parts_params.h"
 #include "portable/rope_turn.cuh"
@@ -193,6 +193,7 @@ static __device__ __forceinline__ void run(const fi_rope_parts_params &p, float2
         // Blocks in which nothing turns need none.
         if (block * FI_THREADS < p.turning_threads) {
             const unsigned int half = p.rotary_dim / 2;
+#pragma unroll 1
             for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.angles, half, i, position);
             __syncthreads();
         }

@@ -2,13 +2,15 @@
 //
 // An angle is a 64-bit fraction of a turn, in which position times frequency is exact: whole turns fall off at the top, so it
 // holds at any position.
+//
+// FI_TABLED: whether cosines and sines are looked up instead.
 #pragma once
 
 #include "fi_rope_params.h"
 
 /// The cosine and the sine of pair `pair` of `half` at a position.
 static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angles, unsigned int half, unsigned int pair, int position) {
-    if (angles.table != 0) {
+    if constexpr (FI_TABLED) {
         // Positions in device memory are nobody's to check but ours.
         if ((unsigned int)position >= angles.table_rows) return make_float2(__int_as_float(0x7fffffff), __int_as_float(0x7fffffff));
         const float *row = (const float *)angles.table + position * angles.table_stride;

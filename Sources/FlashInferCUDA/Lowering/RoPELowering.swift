@@ -3,22 +3,29 @@ package import FlashInferCore
 
 /// The kernels of rotary embedding.
 package enum RoPEKernel {
-    private static let table = SpecTable(count: 9)
+    private static let table = SpecTable(count: 18)
     /// A block has one vector of pairs for each thread: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
-    private static func spec(input: DType, output: DType) -> KernelSpec {
-        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
-            KernelSpec(
+    private static func spec(input: DType, output: DType, isTabled: Bool) -> KernelSpec {
+        table.spec((isTabled ? 9 : 0) + input.kernelNumber * 3 + output.kernelNumber) {
+            let types = input == output ? input.label : "\(input.label)-\(output.label)"
+            return KernelSpec(
                 file: "portable/rope.cuh", entry: "rope",
-                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
-                threads: threads, blocksPerProcessor: 12,
-                label: "rope " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber),
+                    .init("FI_TABLED", isTabled),
+                ],
+                threads: threads, blocksPerProcessor: 12, label: "rope \(types)" + (isTabled ? " by table" : ""))
         }
     }
 
     /// The specialisations that ship.
-    package static func shipped() -> [KernelSpec] { DType.computeTypes.map { spec(input: $0, output: $0) } }
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in
+            [false, true].map { spec(input: type, output: type, isTabled: $0) }
+        }
+    }
 
     /// The launches of an operation: one, or two where queries and keys differ in type.
     ///
@@ -89,7 +96,7 @@ package enum RoPEKernel {
         try operation.positions.checkAlignment("positions")
         launches.append(
             KernelLaunch(
-                spec(input: input.dtype, output: queries.output.dtype), blocks: blocks,
+                spec(input: input.dtype, output: queries.output.dtype, isTabled: angles.table != 0), blocks: blocks,
                 fi_rope_params(
                     queries: fi_heads_tensor(input), query_output: fi_heads_tensor(queries.output),
                     keys: fi_heads_tensor(keys?.input), key_output: fi_heads_tensor(keys?.output),

@@ -4,24 +4,32 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 6)
+    private static let table = SpecTable(count: 12)
     /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
-    private static func spec(_ input: DType, isNormalised: Bool) -> KernelSpec {
-        table.spec(2 * input.kernelNumber + (isNormalised ? 1 : 0)) {
+    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool) -> KernelSpec {
+        table.spec(4 * input.kernelNumber + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
             KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
-                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised)],
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
+                    .init("FI_TABLED", isTabled),
+                ],
                 // As many loads on their way as registers allow.
                 threads: threads, blocksPerProcessor: isNormalised ? 8 : 10,
-                label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : ""))
+                label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
+            )
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
-        DType.computeTypes.flatMap { [spec($0, isNormalised: false), spec($0, isNormalised: true)] }
+        DType.computeTypes.flatMap { type in
+            [(false, false), (false, true), (true, false), (true, true)].map {
+                spec(type, isNormalised: $0, isTabled: $1)
+            }
+        }
     }
 
     /// Heads of one tensor, and where they go.
@@ -112,7 +120,8 @@ package enum RoPEPartsKernel {
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
         return KernelLaunch(
-            spec(first.dtype, isNormalised: parameters.norm_lanes != 0), blocks: blocks, parameters)
+            spec(first.dtype, isNormalised: parameters.norm_lanes != 0, isTabled: shared.angles.table != 0),
+            blocks: blocks, parameters)
     }
 
     private static func describe(
