@@ -2,49 +2,49 @@ import FlashInfer
 
 /// One small operation of a decoder, on fresh tensors for every set.
 struct CUDARowCase {
-    typealias Run = (any Device) throws(FlashInferError) -> Void
-
     var name: String
     /// The operation for some tokens, on tensors of the memory.
-    var make: (Int, CUDARowMemory) throws -> Run
+    var make: (Int, CUDARowMemory) throws -> Operation
 
     private static let (width, gate, queryHeads, heads, dim, page) = (4096, 14_336, 32, 8, 128, 16)
     private static let (latentHeads, latent, rotary) = (128, 512, 64)
 
     /// All of them.
-    static let all = norms + activations + rotations + caches + others
+    static var all: [CUDARowCase] { norms + activations + rotations + caches + others }
 
-    private static let norms: [CUDARowCase] = [
-        CUDARowCase(name: "rmsnorm h4096") { tokens, memory in
-            let operation = RMSNormOperation(
-                input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
-                output: try memory.output(.bfloat16, [tokens, width]))
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.rmsNorm(operation)) }
-        },
-        CUDARowCase(name: "fused_add_rmsnorm h4096") { tokens, memory in
-            let x = try memory.input([tokens, width])
-            // The residual is read and written: as an output that counts twice with the one that takes x's place.
-            let residual = try memory.input([tokens, width])
-            _ = try memory.output(.bfloat16, [2 * tokens, width])
-            let operation = RMSNormOperation(
-                input: x, weight: try memory.weights(.bfloat16, width), residual: residual, output: x)
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.rmsNorm(operation)) }
-        },
-        CUDARowCase(name: "rmsnorm to fp8 h4096") { tokens, memory in
-            let operation = RMSNormOperation(
-                input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
-                output: try memory.output(.float8E4M3, [tokens, width]), quantization: .scale(0.05))
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.rmsNorm(operation)) }
-        },
-        CUDARowCase(name: "layernorm h4096") { tokens, memory in
-            let operation = LayerNormOperation(
-                input: try memory.input([tokens, width]), weight: try memory.weights(.float32, width),
-                bias: try memory.weights(.float32, width), output: try memory.output(.bfloat16, [tokens, width]))
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.layerNorm(operation)) }
-        },
-    ]
+    private static var norms: [CUDARowCase] {
+        [
+            CUDARowCase(name: "rmsnorm h4096") { tokens, memory in
+                let operation = RMSNormOperation(
+                    input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
+                    output: try memory.output(.bfloat16, [tokens, width]))
+                return .rmsNorm(operation)
+            },
+            CUDARowCase(name: "fused_add_rmsnorm h4096") { tokens, memory in
+                let x = try memory.input([tokens, width])
+                // The residual is read and written: as an output that counts twice with the one that takes x's place.
+                let residual = try memory.input([tokens, width])
+                _ = try memory.output(.bfloat16, [2 * tokens, width])
+                let operation = RMSNormOperation(
+                    input: x, weight: try memory.weights(.bfloat16, width), residual: residual, output: x)
+                return .rmsNorm(operation)
+            },
+            CUDARowCase(name: "rmsnorm to fp8 h4096") { tokens, memory in
+                let operation = RMSNormOperation(
+                    input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
+                    output: try memory.output(.float8E4M3, [tokens, width]), quantization: .scale(0.05))
+                return .rmsNorm(operation)
+            },
+            CUDARowCase(name: "layernorm h4096") { tokens, memory in
+                let operation = LayerNormOperation(
+                    input: try memory.input([tokens, width]), weight: try memory.weights(.float32, width),
+                    bias: try memory.weights(.float32, width), output: try memory.output(.bfloat16, [tokens, width]))
+                return .layerNorm(operation)
+            },
+        ]
+    }
 
-    private static let activations: [CUDARowCase] = {
+    private static var activations: [CUDARowCase] {
         func test(
             _ name: String, _ output: DType, _ way: @escaping (Int, CUDARowMemory) throws -> OutputQuantization?
         ) -> CUDARowCase {
@@ -54,7 +54,7 @@ struct CUDARowCase {
                     gate: both.slice(0..<gate, along: 1), up: both.slice(gate..<2 * gate, along: 1),
                     output: try memory.output(output, [tokens, gate]), activation: .silu,
                     quantization: try way(tokens, memory))
-                return { (gpu) throws(FlashInferError) in try gpu.execute(.gatedActivation(operation)) }
+                return .gatedActivation(operation)
             }
         }
         func quantize(
@@ -64,7 +64,7 @@ struct CUDARowCase {
                 let operation = QuantizeOperation(
                     input: try memory.input([tokens, width]),
                     output: try memory.output(.float8E4M3, [tokens, width]), quantization: try way(tokens, memory))
-                return { (gpu) throws(FlashInferError) in try gpu.execute(.quantize(operation)) }
+                return .quantize(operation)
             }
         }
         return [
@@ -84,7 +84,7 @@ struct CUDARowCase {
                 .perGroup(size: 128, scales: try $1.output(.float32, [width / 128, $0]).transposed(0, 1))
             },
         ]
-    }()
+    }
 
     private static func positions(_ tokens: Int, _ memory: CUDARowMemory) throws -> TensorView {
         try memory.integers((0..<Int32(tokens)).map { 1000 + $0 }, [tokens])
@@ -100,7 +100,7 @@ struct CUDARowCase {
         return (try KVSlots(table: table), pages)
     }
 
-    private static let rotations: [CUDARowCase] = {
+    private static var rotations: [CUDARowCase] {
         func rope(_ name: String, normalised: Bool, tabled: Bool) -> CUDARowCase {
             CUDARowCase(name: name) { tokens, memory in
                 let (q, k) = (try memory.input([tokens, queryHeads, dim]), try memory.input([tokens, heads, dim]))
@@ -110,7 +110,7 @@ struct CUDARowCase {
                     queries: q, keys: k, positions: try positions(tokens, memory), parameters: RoPEParameters(),
                     table: tabled ? try memory.floats(32_768 * dim).reshaped([32_768, dim]) : nil,
                     normalization: normalised ? HeadNormalization(queryWeight: weight, keyWeight: weight) : nil)
-                return { (gpu) throws(FlashInferError) in try gpu.execute(.rope(operation)) }
+                return .rope(operation)
             }
         }
         func append(_ name: String, normalised: Bool, _ cacheType: DType) -> CUDARowCase {
@@ -121,11 +121,12 @@ struct CUDARowCase {
                 let cache = try memory.output(cacheType, [pages, 2, page, heads, dim])
                 let weight = try memory.weights(.bfloat16, dim)
                 let operation = RoPEAppendKVOperation(
-                    queries: q, keys: k, values: v, queryOutput: try memory.output(.bfloat16, [tokens, queryHeads, dim]),
+                    queries: q, keys: k, values: v,
+                    queryOutput: try memory.output(.bfloat16, [tokens, queryHeads, dim]),
                     positions: try positions(tokens, memory), parameters: RoPEParameters(),
                     normalization: normalised ? HeadNormalization(queryWeight: weight, keyWeight: weight) : nil,
                     cache: try .paged(combined: cache), slots: slots)
-                return { (gpu) throws(FlashInferError) in try gpu.execute(.ropeAppendKV(operation)) }
+                return .ropeAppendKV(operation)
             }
         }
         return [
@@ -146,55 +147,62 @@ struct CUDARowCase {
                     keys: .init(
                         turning: try memory.input([tokens, 1, rotary]), rest: try memory.input([tokens, 1, latent])),
                     queryOutput: .init(
-                        turning: output.slice(latent..<latent + rotary, along: 2), rest: output.slice(0..<latent, along: 2)),
+                        turning: output.slice(latent..<latent + rotary, along: 2),
+                        rest: output.slice(0..<latent, along: 2)),
                     keyOutput: .latentCache(
                         try .paged(
-                            keys: cache.slice(0..<latent, along: 3), values: cache.slice(latent..<latent + rotary, along: 3)),
+                            keys: cache.slice(0..<latent, along: 3),
+                            values: cache.slice(latent..<latent + rotary, along: 3)),
                         slots),
                     positions: try positions(tokens, memory),
                     table: try memory.floats(32_768 * rotary).reshaped([32_768, rotary]))
-                return { (gpu) throws(FlashInferError) in try gpu.execute(.splitRoPE(operation)) }
+                return .splitRoPE(operation)
             },
         ]
-    }()
+    }
 
-    private static let caches: [CUDARowCase] = [
-        CUDARowCase(name: "append_paged_kv_cache 8kv d128") { tokens, memory in
-            let (slots, pages) = try slots(tokens, memory)
-            let (k, v) = (try memory.input([tokens, heads, dim]), try memory.input([tokens, heads, dim]))
-            let operation = AppendKVOperation(
-                keys: k, values: v, cache: try .paged(combined: memory.output(.bfloat16, [pages, 2, page, heads, dim])),
-                slots: slots)
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.appendKV(operation)) }
-        },
-        CUDARowCase(name: "append_paged_mla_kv_cache 512+64") { tokens, memory in
-            let (slots, pages) = try slots(tokens, memory)
-            let operation = AppendKVOperation(
-                keys: try memory.input([tokens, 1, latent]), values: try memory.input([tokens, 1, rotary]),
-                cache: try .paged(
-                    keys: memory.output(.bfloat16, [pages, page, 1, latent]),
-                    values: memory.output(.bfloat16, [pages, page, 1, rotary])), slots: slots)
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.appendKV(operation)) }
-        },
-    ]
+    private static var caches: [CUDARowCase] {
+        [
+            CUDARowCase(name: "append_paged_kv_cache 8kv d128") { tokens, memory in
+                let (slots, pages) = try slots(tokens, memory)
+                let (k, v) = (try memory.input([tokens, heads, dim]), try memory.input([tokens, heads, dim]))
+                let operation = AppendKVOperation(
+                    keys: k, values: v,
+                    cache: try .paged(combined: memory.output(.bfloat16, [pages, 2, page, heads, dim])),
+                    slots: slots)
+                return .appendKV(operation)
+            },
+            CUDARowCase(name: "append_paged_mla_kv_cache 512+64") { tokens, memory in
+                let (slots, pages) = try slots(tokens, memory)
+                let operation = AppendKVOperation(
+                    keys: try memory.input([tokens, 1, latent]), values: try memory.input([tokens, 1, rotary]),
+                    cache: try .paged(
+                        keys: memory.output(.bfloat16, [pages, page, 1, latent]),
+                        values: memory.output(.bfloat16, [pages, page, 1, rotary])), slots: slots)
+                return .appendKV(operation)
+            },
+        ]
+    }
 
-    private static let others: [CUDARowCase] = [
-        CUDARowCase(name: "merge_state 32x128") { tokens, memory in
-            let operation = MergeStatesOperation(
-                values: try memory.input([tokens, 2, queryHeads, dim]),
-                logSumExp: try memory.floats(tokens * 2 * queryHeads).reshaped([tokens, 2, queryHeads]),
-                output: try memory.output(.bfloat16, [tokens, queryHeads, dim]),
-                mergedLogSumExp: try memory.output(.float32, [tokens, queryHeads]))
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.mergeStates(operation)) }
-        },
-        CUDARowCase(name: "packbits 4096 a token") { tokens, memory in
-            // A byte is a flag: bfloat16 numbers serve as two of them.
-            let flags = try memory.input([tokens, width / 2])
-            let bytes = try TensorView(
-                flags.region, byteOffset: flags.byteOffset, dtype: .uint8, shape: [tokens * width])
-            let operation = PackBitsOperation(
-                flags: bytes, output: try memory.output(.uint8, [tokens * width / 8]), order: .lowestFirst)
-            return { (gpu) throws(FlashInferError) in try gpu.execute(.packBits(operation)) }
-        },
-    ]
+    private static var others: [CUDARowCase] {
+        [
+            CUDARowCase(name: "merge_state 32x128") { tokens, memory in
+                let operation = MergeStatesOperation(
+                    values: try memory.input([tokens, 2, queryHeads, dim]),
+                    logSumExp: try memory.floats(tokens * 2 * queryHeads).reshaped([tokens, 2, queryHeads]),
+                    output: try memory.output(.bfloat16, [tokens, queryHeads, dim]),
+                    mergedLogSumExp: try memory.output(.float32, [tokens, queryHeads]))
+                return .mergeStates(operation)
+            },
+            CUDARowCase(name: "packbits 4096 a token") { tokens, memory in
+                // A byte is a flag: bfloat16 numbers serve as two of them.
+                let flags = try memory.input([tokens, width / 2])
+                let bytes = try TensorView(
+                    flags.region, byteOffset: flags.byteOffset, dtype: .uint8, shape: [tokens * width])
+                let operation = PackBitsOperation(
+                    flags: bytes, output: try memory.output(.uint8, [tokens * width / 8]), order: .lowestFirst)
+                return .packBits(operation)
+            },
+        ]
+    }
 }

@@ -93,6 +93,7 @@ struct CUDARowsBenchmark: ParsableCommand {
     ) throws -> Row {
         memory.reset()
         let first = try test.make(count, memory)
+        try first.validate()
         let byteCount = memory.takenByteCount
         // As many sets as outrun the cache, as far as memory and a graph's length go.
         let sets = max(
@@ -100,7 +101,7 @@ struct CUDARowsBenchmark: ParsableCommand {
         var operations = [first]
         for _ in 1..<max(sets, 1) { operations.append(try test.make(count, memory)) }
         let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) {
-            (set) throws(FlashInferError) in try operations[set](gpu)
+            (set) throws(FlashInferError) in try gpu.execute(operations[set])
         }
         let rate = Double(byteCount) / result.seconds / 1e9
         return Row(
@@ -117,8 +118,19 @@ final class CUDARowMemory {
     private let gpu: any Device
     private var inputByteCount = 0
     private var outputByteCount = 0
-    private var lists: [[Int32]: DeviceBuffer] = [:]
-    private var tables: [Int: DeviceBuffer] = [:]
+    private var lists: [[Int32]: KeptBuffer] = [:]
+    private var tables: [Int: KeptBuffer] = [:]
+
+    /// A buffer in a dictionary, which holds no buffers themselves.
+    private final class KeptBuffer {
+        private let buffer: DeviceBuffer
+        var view: TensorView { buffer.view }
+
+        init(on gpu: any Device, _ dtype: DType, _ bytes: UnsafeRawBufferPointer) throws {
+            buffer = try DeviceBuffer(on: gpu, dtype: dtype, shape: [bytes.count / dtype.byteCount])
+            try gpu.upload(bytes, to: buffer.region)
+        }
+    }
 
     /// Bytes of inputs, and of outputs.
     let byteCount = 768 << 20
@@ -164,9 +176,8 @@ final class CUDARowMemory {
     /// float32 numbers between 0 and 1, made once.
     func floats(_ count: Int) throws -> TensorView {
         if let table = tables[count] { return table.view }
-        let buffer = try DeviceBuffer(on: gpu, dtype: .float32, shape: [count])
         let values = (0..<count).map { Float($0 % 97) / 97 }
-        try values.withUnsafeBytes { try gpu.upload($0, to: buffer.region) }
+        let buffer = try values.withUnsafeBytes { try KeptBuffer(on: gpu, .float32, $0) }
         tables[count] = buffer
         return buffer.view
     }
@@ -174,8 +185,7 @@ final class CUDARowMemory {
     /// int32 numbers, made once.
     func integers(_ values: [Int32], _ shape: Shape) throws -> TensorView {
         if let list = lists[values] { return try list.view.reshaped(shape) }
-        let buffer = try DeviceBuffer(on: gpu, dtype: .int32, shape: [values.count])
-        try values.withUnsafeBytes { try gpu.upload($0, to: buffer.region) }
+        let buffer = try values.withUnsafeBytes { try KeptBuffer(on: gpu, .int32, $0) }
         lists[values] = buffer
         return try buffer.view.reshaped(shape)
     }
