@@ -37,6 +37,7 @@ from .norm import fused_add_rmsnorm_quant as fused_add_rmsnorm_quant
 from .norm import gemma_fused_add_rmsnorm as gemma_fused_add_rmsnorm
 from .norm import gemma_rmsnorm as gemma_rmsnorm
 from .norm import layernorm as layernorm
+from .norm import layernorm_quant as layernorm_quant
 from .norm import rmsnorm as rmsnorm
 from .norm import rmsnorm_quant as rmsnorm_quant
 from .page import append_paged_kv_cache as append_paged_kv_cache
@@ -53,6 +54,7 @@ from .prefill import BatchPrefillWithRaggedKVCacheWrapper as BatchPrefillWithRag
 from .prefill import single_prefill_with_kv_cache as single_prefill_with_kv_cache
 from .prefill import single_prefill_with_kv_cache_return_lse as single_prefill_with_kv_cache_return_lse
 from .quantization import packbits as packbits
+from .quantization import per_token_group_quant_8bit as per_token_group_quant_8bit
 from .quantization import segment_packbits as segment_packbits
 from .rope import apply_llama31_rope as apply_llama31_rope
 from .rope import apply_llama31_rope_inplace as apply_llama31_rope_inplace
@@ -64,7 +66,9 @@ from .rope import apply_rope_pos_ids as apply_rope_pos_ids
 from .rope import apply_rope_pos_ids_inplace as apply_rope_pos_ids_inplace
 from .rope import apply_rope_with_cos_sin_cache as apply_rope_with_cos_sin_cache
 from .rope import apply_rope_with_cos_sin_cache_inplace as apply_rope_with_cos_sin_cache_inplace
-from .rope import rope_quantize_fp8_append_paged_kv_cache as rope_quantize_fp8_append_paged_kv_cache
+from .rope_quantize import mla_rope_quantize_fp8 as mla_rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8 as rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8_append_paged_kv_cache as rope_quantize_fp8_append_paged_kv_cache
 from .sampling import chain_speculative_sampling as chain_speculative_sampling
 from .sampling import min_p_sampling_from_probs as min_p_sampling_from_probs
 from .sampling import sampling_from_logits as sampling_from_logits

@@ -61,6 +61,8 @@ class RopeOptions(ctypes.Structure):
         ("struct_size", c_uint64), ("theta", c_float), ("rotary_dim", c_int32), ("interleave", c_int32),
         ("scaling", c_int32), ("factor", c_float), ("low_freq_factor", c_float), ("high_freq_factor", c_float),
         ("original_context", c_int32), ("factors", POINTER(c_float)), ("factor_count", c_uint64),
+        ("cos_sin_cache", c_void_p), ("q_norm_weight", c_void_p), ("k_norm_weight", c_void_p), ("norm_eps", c_float),
+        ("norm_weight_offset", c_float),
     ]
 
 
@@ -104,7 +106,16 @@ class AppendArgs(ctypes.Structure):
 class QuantizeOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64), ("scale", c_float), ("reserved", c_int32), ("scale_tensor", c_void_p),
-        ("row_scales", c_void_p),
+        ("row_scales", c_void_p), ("group_scales", c_void_p), ("group_size", c_int32), ("reserved_too", c_int32),
+    ]
+
+
+class SplitRopeArgs(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64), ("q_rope", c_void_p), ("q_nope", c_void_p), ("k_rope", c_void_p), ("k_nope", c_void_p),
+        ("v", c_void_p), ("q_rope_out", c_void_p), ("q_nope_out", c_void_p), ("k_rope_out", c_void_p), ("k_nope_out", c_void_p),
+        ("q_factor", c_float), ("kv_factor", c_float), ("positions", c_void_p), ("rope", POINTER(RopeOptions)),
+        ("append", POINTER(AppendArgs)),
     ]
 
 
@@ -119,7 +130,8 @@ class SamplingParameters(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
-    "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_sampling_parameters": SamplingParameters,
+    "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
+    "fi_sampling_parameters": SamplingParameters,
 }
 
 # Tensors, handles and streams are plain addresses.
@@ -155,11 +167,14 @@ FUNCTIONS: dict[str, list] = {
     "fi_fused_add_rmsnorm": [_H, _S, _T, _T, _T, _T, _F, _F],
     "fi_rmsnorm_quantize": [_H, _S, _T, _T, _T, _F, _F, c_void_p],
     "fi_fused_add_rmsnorm_quantize": [_H, _S, _T, _T, _T, _T, _F, _F, c_void_p],
+    "fi_layernorm": [_H, _S, _T, _T, _T, _T, _T, _F, c_void_p],
+    "fi_quantize": [_H, _S, _T, _T, c_void_p],
     "fi_act_and_mul": [_H, _S, _I32, _T, _T],
     "fi_gated_activation": [_H, _S, _I32, _T, _T, _T],
     "fi_act_and_mul_quantize": [_H, _S, _I32, _T, _T, c_void_p],
     "fi_gated_activation_quantize": [_H, _S, _I32, _T, _T, _T, c_void_p],
     "fi_rope": [_H, _S, _T, _T, _T, _T, _T, c_void_p],
+    "fi_split_rope": [_H, _S, c_void_p],
     "fi_rope_positions": [_H, _S, _T, _T, _T],
     "fi_add": [_H, _S, _T, _T, _T, _F, _F],
     "fi_convert": [_H, _S, _T, _T, _F],
@@ -170,6 +185,8 @@ FUNCTIONS: dict[str, list] = {
     "fi_sample": [_H, _S, _T, c_void_p, _I64, _I32, _T, _T],
     "fi_packbits": [_T, _I32, _T],
     "fi_segment_packbits": [_T, _T, _I32, _T, _T],
+    "fi_pack_bits": [_H, _S, _T, _I32, _T],
+    "fi_segment_pack_bits": [_H, _S, _T, _T, _T, _I32, _T],
 }
 
 #: name: (result, arguments) of the others.

@@ -67,7 +67,7 @@ class _Slots(threading.local):
     """Slots of a thread: calls release the interpreter's lock, so threads must not share them."""
 
     def __init__(self) -> None:
-        self.free = [Slot() for _ in range(16)]
+        self.free = [Slot() for _ in range(24)]
 
 
 _slots = _Slots()

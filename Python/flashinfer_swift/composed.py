@@ -12,49 +12,6 @@ from ._arrays import ArrayLibrary, TorchLibrary, library_of
 from .errors import InvalidArgumentError
 
 
-def layernorm(input: Any, gemma: Any, beta: Any, eps: float) -> Any:
-    arrays = library_of(input, "input")
-    wide = arrays.cast(input, "float32")
-    mean = wide.mean(-1)[..., None]
-    centred = wide - mean
-    variance = (centred * centred).mean(-1)[..., None]
-    result = centred / (variance + eps) ** 0.5 * arrays.cast(gemma, "float32") + arrays.cast(beta, "float32")
-    return arrays.cast(result, arrays.view(input).dtype)
-
-
-def rope_with_cache(positions: Any, query: Any, key: Any, head_size: int, cache: Any, is_neox: bool) -> tuple[Any, Any]:
-    arrays = library_of(query, "query")
-    if arrays.view(cache).dtype != "float32":
-        raise InvalidArgumentError(f"cos_sin_cache is of {arrays.view(cache).dtype}, but must be of float32")
-    if arrays.view(positions).dtype not in ("int32", "int64"):
-        raise InvalidArgumentError(f"positions is of {arrays.view(positions).dtype}, but must be of int32 or int64")
-    angles = cache[arrays.cast(positions, "int64")]
-    half = cache.shape[-1] // 2
-    cosines, sines = angles[:, None, :half], angles[:, None, half:]
-    return tuple(_turn(arrays, array, head_size, cosines, sines, half, is_neox) for array in (query, key))  # type: ignore
-
-
-def _turn(arrays: ArrayLibrary, array: Any, head_size: int, cosines: Any, sines: Any, half: int, is_neox: bool) -> Any:
-    shape = tuple(array.shape)
-    heads = arrays.cast(array, "float32").reshape(shape[0], -1, head_size)
-    turning, rest = heads[..., :2 * half], heads[..., 2 * half:]
-    if is_neox:
-        first, second = turning[..., :half], turning[..., half:]
-    else:
-        first, second = turning[..., ::2], turning[..., 1::2]
-    turned = (first * cosines - second * sines, second * cosines + first * sines)
-    if is_neox:
-        joined = _concat_last(arrays, [*turned, rest])
-    else:
-        stacked = arrays.module.stack(turned, -1).reshape(*heads.shape[:-1], 2 * half)
-        joined = _concat_last(arrays, [stacked, rest])
-    return arrays.cast(joined.reshape(shape), arrays.view(array).dtype)
-
-
-def _concat_last(arrays: ArrayLibrary, parts: list[Any]) -> Any:
-    return arrays.module.cat(parts, -1) if isinstance(arrays, TorchLibrary) else arrays.module.concatenate(parts, -1)
-
-
 def check_parameter(value: Any, sizes: tuple[int, ...], name: str) -> None:
     """A sampling parameter that is a tensor has one number for each row."""
     shape = tuple(value.shape)

@@ -1,10 +1,15 @@
-"""Multi-head latent attention (DeepSeek). The library has no kernel of its own for it yet."""
+"""Multi-head latent attention (DeepSeek): the cache. The library has no attention kernel of its own for it yet."""
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
+from . import _abi
+from ._call import Call
+from ._planned import scale_value
 from .errors import UnsupportedError, unsupported
+from .page import place
 
 _REASON = "there is no kernel for latent attention with separate ckv and kpe caches"
 _INSTEAD = (
@@ -43,9 +48,28 @@ class BatchDecodeMlaWithPagedKVCacheWrapper:
         raise unsupported("BatchDecodeMlaWithPagedKVCacheWrapper", _REASON, _INSTEAD)
 
 
-def append_paged_mla_kv_cache(*args: Any, **kwargs: Any) -> None:
-    """Raises ``NotImplementedError``."""
-    raise unsupported("append_paged_mla_kv_cache", "there is no append to ckv and kpe caches", "append_paged_kv_cache")
+def append_paged_mla_kv_cache(
+    append_ckv: Any, append_kpe: Any, batch_indices: Any, positions: Any, ckv_cache: Any, kpe_cache: Any, kv_indices: Any,
+    kv_indptr: Any, kv_last_page_len: Any, ckv_scale: Any = None, kpe_scale: Any = None,
+) -> None:
+    """Stores new tokens' compressed keys and values in a paged cache, converting to its type.
+
+    :param append_ckv: ``[nnz, ckv_dim]``, float32, float16 or bfloat16; ``append_kpe [nnz, kpe_dim]`` likewise.
+    :param batch_indices, positions: ``[nnz]`` int32: the request and position of each token; a request of -1 is not stored.
+    :param ckv_cache: ``[pages, page_size, ckv_dim]``; ``kpe_cache [pages, page_size, kpe_dim]``: slices of one tensor, or two; any
+        type of a cache, float8 and int8 saturate.
+    :param kv_indices, kv_indptr, kv_last_page_len: the page table after the append.
+    :param ckv_scale, kpe_scale: (not the peer's) stored numbers are ``value / scale``.
+    """
+    call = Call(append_ckv, "append_ckv")
+    args = _abi.AppendArgs(struct_size=ctypes.sizeof(_abi.AppendArgs))
+    args.k, args.v = call.tensor(append_ckv, "append_ckv"), call.tensor(append_kpe, "append_kpe")
+    args.k_cache, args.v_cache = call.output(ckv_cache, "ckv_cache"), call.output(kpe_cache, "kpe_cache")
+    args.k_scale = scale_value(call.arrays, ckv_scale, "ckv_scale")
+    args.v_scale = scale_value(call.arrays, kpe_scale, "kpe_scale")
+    place(
+        call, args, batch_indices, positions, (ckv_cache, kpe_cache), kv_indices, kv_indptr, kv_last_page_len, "NHD")
+    call.run("fi_append_paged_kv", ctypes.addressof(args))
 
 
 def concat_mla_k(k: Any, k_nope: Any, k_rope: Any) -> None:

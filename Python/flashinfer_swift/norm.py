@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from . import _abi, _compile, composed
+from . import _abi, _compile
 from ._arrays import CPU, element_count
 from ._call import Call, as_rows
 from .errors import InvalidArgumentError
@@ -76,8 +76,8 @@ def gemma_fused_add_rmsnorm(
         _fused_add(input, residual, weight, eps, 1.0)
 
 
-def _quantised(out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps: float) -> None:
-    call = Call(input, "input")
+def _scaled(call: Call, scale: Any) -> _abi.QuantizeOptions:
+    """The options of one scale: a number, or a tensor that the kernel reads."""
     options = _abi.QuantizeOptions(struct_size=ctypes.sizeof(_abi.QuantizeOptions))
     if not isinstance(scale, (int, float)) and call.first.device != CPU and call.read(scale).device == CPU:
         scale = call.arrays.to_list(scale)[0]  # a number of the host's
@@ -90,6 +90,12 @@ def _quantised(out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps
         if view.dtype != "float32" or element_count(view) != 1:
             raise InvalidArgumentError(f"scale is of {view.dtype} and shape {tuple(view.shape)}, but must be one float32")
         options.scale_tensor = call.view(view.with_shape((1,), (1,)), "scale")
+    return options
+
+
+def _quantised(out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps: float) -> None:
+    call = Call(input, "input")
+    options = _scaled(call, scale)
     rows = call.view(as_rows(call.first, "input"), "input")
     sums = () if residual is None else (call.output(as_rows(call.read(residual), "residual"), "residual"),)
     call.run(
@@ -137,15 +143,43 @@ def convert(input: Any, out: Any, scale: float = 1.0) -> Any:
     return out
 
 
-def layernorm(input: Any, gemma: Any, beta: Any, eps: float = 1e-6) -> Any:
-    """``(input - mean) / sqrt(variance + eps) * gemma + beta`` for each row of ``[rows, width]``; gemma and beta float32.
+def _layernorm(input: Any, gemma: Any, beta: Any, eps: float) -> Any:
+    call = Call(input, "input")
+    out = call.empty(call.first.shape)
+    call.run(
+        "fi_layernorm", call.view(as_rows(call.first, "input"), "input"), 0, call.tensor(gemma, "gemma"),
+        call.tensor(beta, "beta"), call.output(as_rows(call.read(out), "out"), "out"), eps, 0)
+    return out
 
-    Composed of the array library's operations: there is no kernel for it yet.
+
+def _layernorm_quantised(out: Any, input: Any, gemma: Any, beta: Any, scale: Any, eps: float) -> None:
+    call = Call(input, "input")
+    options = _scaled(call, scale)
+    call.run(
+        "fi_layernorm", call.view(as_rows(call.first, "input"), "input"), 0, call.tensor(gemma, "gemma"),
+        call.tensor(beta, "beta"), call.output(as_rows(call.read(out), "out"), "out"), eps, ctypes.addressof(options))
+
+
+def layernorm(input: Any, gemma: Any, beta: Any, eps: float = 1e-6) -> Any:
+    """``(input - mean) / sqrt(variance + eps) * gemma + beta`` for each row, in the type of ``input``.
+
+    :param input: ``[rows, width]``, float32, float16 or bfloat16, any strides of the rows.
+    :param gemma, beta: ``[width]``, of one such type: float32 as a rule.
     """
-    return composed.layernorm(input, gemma, beta, eps)
+    if _compile.is_compiling():
+        return _compile.ops.layernorm(input, gemma, beta, eps)
+    return _layernorm(input, gemma, beta, eps)
+
+
+def layernorm_quant(out: Any, input: Any, gemma: Any, beta: Any, scale: Any, eps: float = 1e-6) -> None:
+    """``out = layernorm(input) / scale`` in float8 or int8, rounded once; ``out`` and ``scale`` as of ``rmsnorm_quant``."""
+    if _compile.is_compiling():
+        _compile.ops.layernorm_quant(out, input, gemma, beta, *_traced_scale(scale), eps)
+    else:
+        _layernorm_quantised(out, input, gemma, beta, scale, eps)
 
 
 __all__ = [
     "convert", "fused_add_rmsnorm", "fused_add_rmsnorm_quant", "gemma_fused_add_rmsnorm", "gemma_rmsnorm", "layernorm",
-    "rmsnorm", "rmsnorm_quant",
+    "layernorm_quant", "rmsnorm", "rmsnorm_quant",
 ]

@@ -9,9 +9,9 @@ from . import _abi, _compile
 from ._arrays import CUDA
 from ._call import Call
 from ._planned import layout_code, scale_value
+from ._rope import rope_options
 from ._wrapper import paged_cache
 from .errors import InvalidArgumentError
-from .rope import rope_options
 
 
 def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:
@@ -62,11 +62,11 @@ def append_paged_kv_cache(
             kv_layout)
         return
     call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
-    _place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
+    place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
     call.run("fi_append_paged_kv", ctypes.addressof(args))
 
 
-def _place(
+def place(
     call: Call, args: _abi.AppendArgs, batch_indices: Any, positions: Any, paged_kv_cache: Any, kv_indices: Any, kv_indptr: Any,
     kv_last_page_len: Any, kv_layout: str,
 ) -> None:
@@ -114,7 +114,7 @@ def rope_append_paged_kv_cache(
     :param old_context_len: with it, Llama 3.1's frequencies, as of ``apply_llama31_rope``; the rest as of ``apply_rope``.
     """
     call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
-    _place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
+    place(call, args, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, kv_last_page_len, kv_layout)
     return _rope_append(
         call, args, q, out, q_scale, positions if pos_ids is None else pos_ids, rotary_dim, interleave, rope_scale, rope_theta,
         low_freq_factor, high_freq_factor, old_context_len)

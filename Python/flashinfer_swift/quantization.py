@@ -1,14 +1,15 @@
-"""Packing of bits."""
+"""Packing of bits, and conversion to 8 bits with a scale for each group."""
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from typing import Any
 
-from . import _compile
-from ._arrays import CPU, TorchLibrary, is_contiguous
-from ._call import Call, host_ints
-from .errors import InvalidArgumentError
+from . import _abi, _compile
+from ._arrays import element_count, is_contiguous
+from ._call import Call, as_rows
+from .errors import InvalidArgumentError, UnsupportedError
 
 
 def _order(bitorder: str) -> int:
@@ -21,27 +22,18 @@ def packbits(x: Any, bitorder: str = "big") -> Any:
     """Eight truth values a byte: ``x [n]`` of bool or uint8 gives uint8 ``[ceil(n / 8)]``.
 
     :param bitorder: "big" puts the first into the highest bit; masks of attention need "little".
-
-    On a CPU by the library; on a GPU composed of the array library's operations.
     """
     big = _order(bitorder)
     if _compile.is_compiling():
         return _compile.ops.packbits(x, big)
     call = Call(x, "x")
     _check_bits(call)
-    count = 1
-    for extent in call.first.shape:
-        count *= extent
-    if call.first.device != CPU:
-        return _packbits_composed(call.arrays, x, count, big)
-    flat = call.first.with_shape((count,), (1,))
+    count = element_count(call.first)
     if not is_contiguous(call.first):
         x = call.arrays.contiguous_vector(x)
-        flat = call.arrays.view(x)
+        call = Call(x, "x")
     out = call.empty(((count + 7) // 8,), "uint8")
-    status = call.library.fi_packbits(call.view(flat, "x"), big, call.output(out, "out"))
-    if status:
-        call.library.fail(status, "packbits")
+    call.run("fi_pack_bits", call.view(call.first.with_shape((count,), (1,)), "x"), big, call.output(out, "out"))
     return out
 
 
@@ -61,16 +53,18 @@ def segment_packbits(x: Any, indptr: Any, bitorder: str = "big") -> tuple[Any, A
             raise InvalidArgumentError(
                 f"segment {segment}: indptr goes from {start} to {end}, but must ascend within 0 ... {call.first.shape[0]}")
         new_starts.append(new_starts[-1] + (end - start + 7) // 8)
-    new_indptr = call.arrays.from_host(struct.pack(f"{len(new_starts)}i", *new_starts), "int32", (len(new_starts),), x)
-    if call.first.device != CPU:
-        return _segments_composed(call.arrays, x, starts, new_starts, big), new_indptr
+    def on_device(values: list[int]) -> Any:
+        return call.arrays.from_host(struct.pack(f"{len(values)}i", *values), "int32", (len(values),), x)
+
+    new_indptr = on_device(new_starts)
     out = call.empty((new_starts[-1],), "uint8")
-    x = x if call.first.strides == (1,) else call.arrays.contiguous_vector(x)
-    status = call.library.fi_segment_packbits(
-        call.view(call.arrays.view(x), "x"), call.view(host_ints(starts), "indptr"), big, call.output(out, "out"),
-        call.output(new_indptr, "out_indptr"))
-    if status:
-        call.library.fail(status, "segment_packbits")
+    flat = call.first
+    if flat.strides != (1,):
+        x = call.arrays.contiguous_vector(x)
+        flat = call.arrays.view(x)
+    call.run(
+        "fi_segment_pack_bits", call.view(flat, "x"), call.tensor(on_device(starts), "indptr"),
+        call.tensor(new_indptr, "out_indptr"), big, call.output(out, "out"))
     return out, new_indptr
 
 
@@ -79,36 +73,45 @@ def _check_bits(call: Call) -> None:
         raise InvalidArgumentError(f"x is of {call.first.dtype}, but must be of bool or uint8")
 
 
-def _weights(arrays: Any, x: Any, big: int) -> Any:
-    values = [1 << (7 - bit if big else bit) for bit in range(8)]
-    return arrays.from_host(bytes(values), "uint8", (8,), x)
+def per_token_group_quant_8bit(
+    x: Any, group_size: int, eps: float = 1e-10, dst_dtype: Any = None, column_major_scales: bool = False,
+    scale_tma_aligned: bool = False, scale_ue8m0: bool = False, backend: str = "cuda",
+) -> tuple[Any, Any]:
+    """Every ``group_size`` neighbours of a row in 8 bits, with a scale of their own: ``max(greatest magnitude, eps) / largest``.
+
+    :param x: ``[..., width]``, float32, float16 or bfloat16, at most three dimensions or contiguous.
+    :param group_size: 32, 64 or 128, a divisor of the width.
+    :param eps: 1e-10 and no other.
+    :param dst_dtype: float8 e4m3fn (also None), float8 e5m2 or int8.
+    :param column_major_scales: the scales of one column of groups lie next to each other.
+    :param scale_tma_aligned: each such column starts at a multiple of 16 bytes.
+    :param backend: accepted; does nothing.
+    :returns: the numbers, of the shape of ``x``, and float32 scales ``[..., width / group_size]``.
+    """
+    if scale_ue8m0:
+        raise UnsupportedError("per_token_group_quant_8bit: scales of powers of two (ue8m0) are not written; float32 scales are")
+    if eps != 1e-10:
+        raise UnsupportedError(f"per_token_group_quant_8bit: eps is {eps}; 1e-10 works")
+    call = Call(x, "x")
+    shape = tuple(call.first.shape)
+    if not shape or group_size < 1 or shape[-1] % group_size:
+        raise InvalidArgumentError(f"x is of shape {shape}, but its rows must be whole groups of {group_size}")
+    out = call.empty(shape, "float8_e4m3fn" if dst_dtype is None else call.arrays.dtype_name(dst_dtype))
+    rows, groups = element_count(call.first) // max(shape[-1], 1), shape[-1] // group_size
+    if column_major_scales:
+        pitch = (rows + 3) // 4 * 4 if scale_tma_aligned else rows
+        memory = call.empty((groups, pitch), "float32")
+        scales = memory[:, :rows].T
+        view = call.read(memory).with_shape((rows, groups), (1, pitch))
+    else:
+        scales = call.empty((*shape[:-1], groups), "float32")
+        view = call.read(scales).with_shape((rows, groups), (groups, 1))
+    options = _abi.QuantizeOptions(
+        struct_size=ctypes.sizeof(_abi.QuantizeOptions), group_scales=call.view(view, "scales"), group_size=group_size)
+    call.run(
+        "fi_quantize", call.view(as_rows(call.first, "x"), "x"), call.output(as_rows(call.read(out), "out"), "out"),
+        ctypes.addressof(options))
+    return out, scales if len(scales.shape) == len(shape) else scales.reshape(*shape[:-1], groups)
 
 
-def _packbits_composed(arrays: Any, x: Any, count: int, big: int) -> Any:
-    size = (count + 7) // 8
-    bits = arrays.empty((size * 8,), "uint8", x)
-    bits[...] = 0
-    bits[:count] = arrays.cast(x.reshape(-1) != 0, "uint8")
-    return arrays.cast((bits.reshape(size, 8) * _weights(arrays, x, big)).sum(-1), "uint8")
-
-
-def _segments_composed(arrays: Any, x: Any, starts: list[int], new_starts: list[int], big: int) -> Any:
-    """One gather puts every segment at the byte where it starts."""
-    bits = arrays.empty((new_starts[-1] * 8,), "uint8", x)
-    bits[...] = 0
-    flat = arrays.cast(x.reshape(-1) != 0, "uint8")
-    total = starts[-1] - starts[0]
-    if total:
-        packed = struct.pack(f"{len(starts)}q", *starts)
-        first = arrays.from_host(packed, "int64", (len(starts),), x)
-        to = arrays.from_host(struct.pack(f"{len(new_starts)}q", *(8 * start for start in new_starts)), "int64", (len(starts),), x)
-        module = arrays.module
-        source = module.arange(starts[0], starts[-1], device=x.device) if isinstance(arrays, TorchLibrary) else (
-            module.arange(starts[0], starts[-1]))
-        segment = module.searchsorted(first, source, right=True) - 1 if isinstance(arrays, TorchLibrary) else (
-            module.searchsorted(first, source, side="right") - 1)
-        bits[to[segment] + source - first[segment]] = flat[starts[0]:starts[-1]]
-    return arrays.cast((bits.reshape(-1, 8) * _weights(arrays, x, big)).sum(-1), "uint8")
-
-
-__all__ = ["packbits", "segment_packbits"]
+__all__ = ["packbits", "per_token_group_quant_8bit", "segment_packbits"]

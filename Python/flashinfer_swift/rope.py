@@ -5,22 +5,15 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from . import _abi, _compile, composed
+from . import _abi, _compile
+from ._arrays import View
 from ._call import Call
-from .errors import InvalidArgumentError, unsupported
-
-
-def rope_options(
-    rotary_dim: int | None, interleave: bool, scaling: int, rope_scale: float, rope_theta: float, low: float = 1.0,
-    high: float = 4.0, context: int = 8192,
-) -> _abi.RopeOptions:
-    if not rope_scale > 0:
-        raise InvalidArgumentError(f"rope_scale is {rope_scale}, but must be above 0")
-    if scaling == _abi.ROPE_LINEAR and rope_scale == 1:
-        scaling = _abi.ROPE_UNSCALED
-    return _abi.RopeOptions(
-        struct_size=ctypes.sizeof(_abi.RopeOptions), theta=rope_theta, rotary_dim=rotary_dim or 0, interleave=int(interleave),
-        scaling=scaling, factor=rope_scale, low_freq_factor=low, high_freq_factor=high, original_context=int(context))
+from ._rope import rope_options as rope_options
+from ._rope import table_options
+from .errors import InvalidArgumentError
+from .rope_quantize import mla_rope_quantize_fp8 as mla_rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8 as rope_quantize_fp8
+from .rope_quantize import rope_quantize_fp8_append_paged_kv_cache as rope_quantize_fp8_append_paged_kv_cache
 
 
 def rotate(q: Any, k: Any, positions: Any, options: _abi.RopeOptions, in_place: bool) -> tuple[Any, Any]:
@@ -175,35 +168,64 @@ def apply_llama31_rope_pos_ids_inplace(
     rotate(q, k, pos_ids, options, True)
 
 
+def as_heads(view: View, head_size: int, name: str) -> View:
+    """``[tokens, heads * head_size]`` as ``[tokens, heads, head_size]``; three dimensions as they are."""
+    if len(view.shape) == 3:
+        return view
+    if len(view.shape) != 2 or head_size < 1 or view.shape[1] % head_size or (view.strides[1] != 1 and view.shape[1] > 1):
+        raise InvalidArgumentError(
+            f"{name} is of shape {tuple(view.shape)}, but must be [tokens, heads * {head_size}] with stride 1 in a row")
+    return view.with_shape((view.shape[0], view.shape[1] // head_size, head_size), (view.strides[0], head_size, 1))
+
+
+def rotate_by_table(
+    positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool, in_place: bool
+) -> tuple[Any, Any]:
+    """The rotated tensors; query and key themselves where in place."""
+    call = Call(query, "query")
+    positions = _int32(call, positions, "positions")
+    outputs = (query, key) if in_place else (
+        call.empty(call.first.shape), call.empty(call.read(key).shape, call.read(key).dtype))
+    options = table_options(call, cos_sin_cache, is_neox)
+    views = [as_heads(call.read(array), head_size, name) for array, name in ((query, "query"), (key, "key"))]
+    targets = [0, 0]
+    for index, (view, array) in enumerate(zip(views, outputs)):
+        target = call.read(array)
+        if target.readonly:
+            raise InvalidArgumentError("query or key is read-only memory, but is written")
+        if not in_place:
+            targets[index] = call.view(as_heads(target, head_size, "output"), "output")
+    call.run(
+        "fi_rope", call.view(views[0], "query"), call.view(views[1], "key"), call.tensor(positions, "positions"), *targets,
+        ctypes.addressof(options))
+    return outputs
+
+
 def apply_rope_with_cos_sin_cache(
     positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
 ) -> tuple[Any, Any]:
     """Rotates by a table of angles.
 
-    Composed of the array library's operations: there is no kernel that reads a table yet.
-
-    :param query: ``[nnz, num_qo_heads * head_size]``.
+    :param positions: ``[nnz]``, int32 or int64 (converted). On a GPU a position outside of the table gives NaN.
+    :param query: ``[nnz, num_qo_heads * head_size]``, float32, float16 or bfloat16; ``key`` likewise.
     :param cos_sin_cache: ``[max_position, rotary_dim]``, float32: cosines, then sines.
     :param is_neox: pairs ``(i, i + rotary_dim / 2)``; False for ``(2i, 2i + 1)``.
     """
-    return composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
+    if _compile.is_compiling():
+        return _compile.ops.rope_by_table(positions, query, key, head_size, cos_sin_cache, is_neox)
+    return rotate_by_table(positions, query, key, head_size, cos_sin_cache, is_neox, False)
 
 
 def apply_rope_with_cos_sin_cache_inplace(
     positions: Any, query: Any, key: Any, head_size: int, cos_sin_cache: Any, is_neox: bool = True
 ) -> None:
     """``apply_rope_with_cos_sin_cache`` in place."""
-    new_query, new_key = composed.rope_with_cache(positions, query, key, head_size, cos_sin_cache, is_neox)
-    query[...] = new_query
-    key[...] = new_key
+    if _compile.is_compiling():
+        _compile.ops.rope_by_table_(positions, query, key, head_size, cos_sin_cache, is_neox)
+        return
+    rotate_by_table(positions, query, key, head_size, cos_sin_cache, is_neox, True)
 
 
-def rope_quantize_fp8_append_paged_kv_cache(*args: Any, **kwargs: Any) -> None:
-    """Raises ``NotImplementedError``."""
-    raise unsupported(
-        "rope_quantize_fp8_append_paged_kv_cache",
-        "there is no kernel that turns by a cos_sin_cache, or takes a head's turning and other elements as two tensors",
-        "rope_append_paged_kv_cache, which turns by RoPE's parameters the leading rotary_dim elements of a head, and stores any type")
-
-
-__all__ = [name for name in dir() if name.startswith("apply_")] + ["rope_quantize_fp8_append_paged_kv_cache"]
+__all__ = [name for name in dir() if name.startswith("apply_")] + [
+    "mla_rope_quantize_fp8", "rope_quantize_fp8", "rope_quantize_fp8_append_paged_kv_cache",
+]

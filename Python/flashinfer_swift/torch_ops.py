@@ -45,6 +45,10 @@ def _nothing(*_: Any) -> None:
     return None
 
 
+def _discard(_: Any) -> None:
+    return None
+
+
 _ROPE = (
     "int rotary_dim, bool interleave, int scaling, float rope_scale, float rope_theta, float low_freq_factor, "
     "float high_freq_factor, int context")
@@ -149,6 +153,18 @@ def _operators(torch: Any) -> list[tuple[str, Callable, Callable]]:
          "float scale, float eps) -> ()",
          lambda out, input, residual, weight, tensor, scale, eps: norm._quantised(
              out, input, residual, weight, scale if tensor is None else tensor, eps), _nothing),
+        ("layernorm(Tensor input, Tensor gemma, Tensor beta, float eps) -> Tensor", norm._layernorm,
+         lambda input, gemma, beta, eps: torch.empty(input.shape, dtype=input.dtype, device=input.device)),
+        ("layernorm_quant(Tensor(a!) out, Tensor input, Tensor gemma, Tensor beta, Tensor? scale_tensor, float scale, float eps) "
+         "-> ()",
+         lambda out, input, gemma, beta, tensor, scale, eps: norm._layernorm_quantised(
+             out, input, gemma, beta, scale if tensor is None else tensor, eps), _nothing),
+        ("rope_by_table(Tensor positions, Tensor query, Tensor key, int head_size, Tensor cos_sin_cache, bool is_neox) -> "
+         "(Tensor, Tensor)",
+         lambda *given: rope.rotate_by_table(*given, False),
+         lambda positions, query, key, *_: like_both(query, key)),
+        ("rope_by_table_(Tensor positions, Tensor(a!) query, Tensor(b!) key, int head_size, Tensor cos_sin_cache, bool is_neox) "
+         "-> ()", lambda *given: _discard(rope.rotate_by_table(*given, True)), _nothing),
         (f"rope(Tensor q, Tensor k, Tensor pos_ids, {_ROPE}) -> (Tensor, Tensor)", rope_out, like_both),
         (f"rope_(Tensor(a!) q, Tensor(b!) k, Tensor pos_ids, {_ROPE}) -> ()", rope_, _nothing),
         (f"rope_ragged(Tensor q, Tensor k, Tensor indptr, Tensor offsets, {_ROPE}) -> (Tensor, Tensor)", rope_ragged, like_both),

@@ -109,8 +109,7 @@ class OperationErrorTests(unittest.TestCase):
 
     def test_what_is_missing_says_what_works(self):
         for call in (
-            lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.append_paged_mla_kv_cache, fi.topk.top_k_ragged_transform,
-            fi.rope_quantize_fp8_append_paged_kv_cache,
+            lambda: fi.BatchMLAPagedAttentionWrapper(None), fi.topk.top_k_ragged_transform,
         ):
             with self.assertRaisesRegex(NotImplementedError, "what works instead"):
                 call()

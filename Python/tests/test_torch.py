@@ -81,18 +81,29 @@ class CPUTests(unittest.TestCase):
         bits = torch.rand(77) < 0.5
         self.assertEqual(fi.packbits(bits, "little").tolist(), np.packbits(bits.numpy(), bitorder="little").tolist())
 
-    def test_composed_forms_equal_the_librarys(self):
-        from flashinfer_swift import quantization
-        from flashinfer_swift._arrays import library_of
-
-        bits = torch.rand(77) < 0.5
-        arrays = library_of(bits)
-        starts = [0, 3, 3, 60, 77]
-        packed, new = fi.segment_packbits(bits, torch.tensor(starts, dtype=torch.int32), "little")
-        self.assertTrue(torch.equal(packed, quantization._segments_composed(arrays, bits, starts, new.tolist(), 0)))
-        for big in (0, 1):
-            self.assertTrue(torch.equal(
-                fi.packbits(bits, "big" if big else "little"), quantization._packbits_composed(arrays, bits, 77, big)))
+    def test_small_operations(self):
+        x, w = torch.randn(4, 256, dtype=torch.bfloat16), torch.randn(256)
+        out = torch.empty(4, 256, dtype=torch.float8_e4m3fn)
+        fi.layernorm_quant(out, x, w, w, torch.tensor([0.1]))
+        close(self, out.float() * 0.1, ref.layernorm(x.float().numpy(), w.numpy(), w.numpy()), "bfloat16", 8)
+        q, s = fi.per_token_group_quant_8bit(x, 128, column_major_scales=True, scale_tma_aligned=True)
+        self.assertEqual((q.dtype, tuple(s.shape), s.stride()), (torch.float8_e4m3fn, (4, 2), (1, 4)))
+        close(self, (q.float().reshape(4, 2, 128) * s[..., None]).reshape(4, 256), x.float(), "bfloat16", 8)
+        angles = torch.arange(64)[:, None] * torch.from_numpy(ref.frequencies(64)).float()
+        table = torch.cat([angles.cos(), angles.sin()], -1)
+        places = torch.tensor([0, 5, 63, 7])
+        q_rope, q_nope = torch.randn(4, 8, 64, dtype=torch.bfloat16), torch.randn(4, 8, 512, dtype=torch.bfloat16)
+        k_rope, k_nope = torch.randn(4, 64, dtype=torch.bfloat16), torch.randn(4, 512, dtype=torch.bfloat16)
+        found = fi.mla_rope_quantize_fp8(q_rope, k_rope, q_nope, k_nope, table, places)
+        close(self, found[0].float(), ref.rope(q_rope.float().numpy(), places.numpy(), dim=64), "bfloat16", 8)
+        close(self, found[3].float(), k_nope.float().numpy(), "bfloat16", 8)
+        caches = torch.zeros(2, 4, 512, dtype=torch.float8_e4m3fn), torch.zeros(2, 4, 64, dtype=torch.float8_e4m3fn)
+        ids = torch.zeros(4, dtype=torch.int32), torch.arange(4, dtype=torch.int32)
+        fi.rope_quantize_fp8_append_paged_kv_cache(
+            q_rope, k_rope, q_nope, k_nope, None, table, places, caches, torch.tensor([1], dtype=torch.int32),
+            torch.tensor([0, 1], dtype=torch.int32), *ids, page_size=4)
+        self.assertTrue(torch.equal(caches[0][1].view(torch.uint8), found[3].view(torch.uint8)))
+        self.assertTrue(torch.equal(caches[1][1].view(torch.uint8), found[1].view(torch.uint8)))
 
     def test_dlpack_and_mixed_libraries(self):
         class Foreign:
@@ -195,6 +206,20 @@ class CompileTests(unittest.TestCase):
             return (r, *(y.float() for y in out))
 
         self.compiled(block, x, w, r, scale)
+
+    def test_layernorm_and_angles_of_a_table(self):
+        x, w, scale, table = torch.randn(5, 64), torch.randn(64), torch.tensor([0.03]), torch.randn(16, 32)
+
+        def block(x, w, scale, table, places):
+            y = fi.layernorm(x * 2, w, w)
+            out = torch.empty(x.shape, dtype=torch.float8_e4m3fn)
+            fi.layernorm_quant(out, x, w, w, scale)
+            a, b = fi.apply_rope_with_cos_sin_cache(places, x, y, 32, table)
+            c, d = a + 0, b + 0
+            fi.apply_rope_with_cos_sin_cache_inplace(places, c, d, 32, table, False)
+            return y, out.float(), a, b, c, d
+
+        self.compiled(block, x, w, scale, table, torch.arange(5))
 
     def test_rope_and_merge(self):
         q, k, places = torch.randn(7, 4, 64), torch.randn(7, 2, 64), torch.arange(7)

@@ -15,11 +15,11 @@ static const char hopper_attention_params[] = {
 static const char merge_params[] = {
 #embed "include/fi_merge_params.h"
     , 0};
-static const char rope_append_params[] = {
-#embed "include/fi_rope_append_params.h"
-    , 0};
 static const char rope_params[] = {
 #embed "include/fi_rope_params.h"
+    , 0};
+static const char rope_parts_params[] = {
+#embed "include/fi_rope_parts_params.h"
     , 0};
 static const char rows_params[] = {
 #embed "include/fi_rows_params.h"
@@ -111,8 +111,14 @@ static const char portable_gate[] = {
 static const char portable_gated_activation[] = {
 #embed "portable/gated_activation.cuh"
     , 0};
+static const char portable_gated_activation_groups[] = {
+#embed "portable/gated_activation_groups.cuh"
+    , 0};
 static const char portable_gated_activation_rows[] = {
 #embed "portable/gated_activation_rows.cuh"
+    , 0};
+static const char portable_gated_product[] = {
+#embed "portable/gated_product.cuh"
     , 0};
 static const char portable_log_probability[] = {
 #embed "portable/log_probability.cuh"
@@ -120,17 +126,20 @@ static const char portable_log_probability[] = {
 static const char portable_merge_states[] = {
 #embed "portable/merge_states.cuh"
     , 0};
+static const char portable_norm[] = {
+#embed "portable/norm.cuh"
+    , 0};
+static const char portable_pack_bits[] = {
+#embed "portable/pack_bits.cuh"
+    , 0};
 static const char portable_quantize[] = {
 #embed "portable/quantize.cuh"
-    , 0};
-static const char portable_rms_norm[] = {
-#embed "portable/rms_norm.cuh"
     , 0};
 static const char portable_rope[] = {
 #embed "portable/rope.cuh"
     , 0};
-static const char portable_rope_append[] = {
-#embed "portable/rope_append.cuh"
+static const char portable_rope_parts[] = {
+#embed "portable/rope_parts.cuh"
     , 0};
 static const char portable_rope_turn[] = {
 #embed "portable/rope_turn.cuh"
@@ -186,8 +195,8 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_cache_params.h", cache_params},
     {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
-    {"fi_rope_append_params.h", rope_append_params},
     {"fi_rope_params.h", rope_params},
+    {"fi_rope_parts_params.h", rope_parts_params},
     {"fi_rows_params.h", rows_params},
     {"fi_sample_params.h", sample_params},
     {"fi_tensor_map.h", tensor_map},
@@ -218,13 +227,16 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/embedding.cuh", portable_embedding},
     {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},
+    {"portable/gated_activation_groups.cuh", portable_gated_activation_groups},
     {"portable/gated_activation_rows.cuh", portable_gated_activation_rows},
+    {"portable/gated_product.cuh", portable_gated_product},
     {"portable/log_probability.cuh", portable_log_probability},
     {"portable/merge_states.cuh", portable_merge_states},
+    {"portable/norm.cuh", portable_norm},
+    {"portable/pack_bits.cuh", portable_pack_bits},
     {"portable/quantize.cuh", portable_quantize},
-    {"portable/rms_norm.cuh", portable_rms_norm},
     {"portable/rope.cuh", portable_rope},
-    {"portable/rope_append.cuh", portable_rope_append},
+    {"portable/rope_parts.cuh", portable_rope_parts},
     {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
     {"portable/softmax.cuh", portable_softmax},

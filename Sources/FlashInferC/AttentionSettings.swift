@@ -66,7 +66,9 @@ struct AttentionSettings: Sendable {
         switch Int(given.position_encoding) {
         case FI_POSITION_NONE: position = .none
         case FI_POSITION_ALIBI: position = .alibi
-        case FI_POSITION_ROPE: position = .rope(try RoPEParameters(given.rope))
+        case FI_POSITION_ROPE:
+            try RoPEExtras.refuse(given.rope)
+            position = .rope(try RoPEParameters(given.rope))
         default:
             throw FlashInferError.invalidArgument(
                 "position_encoding", found: "\(given.position_encoding)", expected: "in 0 ... 2")

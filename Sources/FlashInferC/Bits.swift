@@ -64,6 +64,45 @@ public func fi_segment_packbits(
     }
 }
 
+/// Packs flags where they are.
+@c @implementation
+public func fi_pack_bits(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ x: UnsafePointer<fi_tensor>?,
+    _ big_endian: Int32, _ out: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let order: PackBitsOperation.Order = try flag("big_endian", big_endian) ? .highestFirst : .lowestFirst
+        try stream.run(
+            .packBits(
+                PackBitsOperation(
+                    flags: TensorView(x, "x", on: stream.id, .bits),
+                    output: TensorView(out, "out", on: stream.id, .bits), order: order)))
+    }
+}
+
+/// Packs flags where they are, each segment from a byte of its own.
+@c @implementation
+public func fi_segment_pack_bits(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ x: UnsafePointer<fi_tensor>?,
+    _ indptr: UnsafePointer<fi_tensor>?, _ out_indptr: UnsafePointer<fi_tensor>?, _ big_endian: Int32,
+    _ out: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        let order: PackBitsOperation.Order = try flag("big_endian", big_endian) ? .highestFirst : .lowestFirst
+        try stream.run(
+            .packBits(
+                PackBitsOperation(
+                    flags: TensorView(x, "x", on: id, .bits), output: TensorView(out, "out", on: id, .bits),
+                    order: order,
+                    segments: .init(
+                        flags: TensorView(indptr, "indptr", on: id, .index),
+                        bytes: TensorView(out_indptr, "out_indptr", on: id, .index)))))
+    }
+}
+
 private func pack(
     _ flags: UnsafeMutableBufferPointer<UInt8>, _ isBig: Bool, into output: UnsafeMutableBufferPointer<UInt8>
 ) {

@@ -29,13 +29,14 @@ public func fi_rope_append(
         let queries = try TensorView(q, "q", on: id)
         let queryOutput = try TensorView(optional: q_out, "q_out", on: id)
         let positions = try TensorView(positions, "positions", on: id, .index)
+        let extras = try RoPEExtras(rope, on: id)
         let (keys, values, cache, slots) = try stream.append(append, "append")
         try stream.run(
             .ropeAppendKV(
                 RoPEAppendKVOperation(
                     queries: queries, keys: keys, values: values, queryOutput: queryOutput,
                     queryScale: q_scale == 0 ? 1 : q_scale, positions: positions, parameters: RoPEParameters(rope),
-                    cache: cache, slots: slots)))
+                    table: extras.table, normalization: extras.normalization, cache: cache, slots: slots)))
     }
 }
 
@@ -45,10 +46,40 @@ extension StreamState {
         _ args: UnsafePointer<fi_append_args>?, _ name: String
     ) throws -> (keys: TensorView, values: TensorView, cache: KVCacheView, slots: KVSlots) {
         let args = try options(args, name, empty: fi_append_args())
-        let keys = try TensorView(args.k, "k", on: id)
-        let values = try TensorView(args.v, "v", on: id)
-        var cache = try KVCacheView(
-            split: args.k_cache, args.v_cache, combined: args.kv_cache, args.kv_layout, on: id)
+        let (cache, isLatent, slots) = try destination(args, name)
+        var keys = try TensorView(args.k, "k", on: id)
+        var values = try TensorView(args.v, "v", on: id)
+        if isLatent { (keys, values) = (try keys.withHeads, try values.withHeads) }
+        // A count that fits nothing would be told of the keys' shape only.
+        guard keys.rank >= 1, slots.count == keys.shape[0] else {
+            throw FlashInferError.lengthMismatch(
+                "slots", found: slots.count, expected: keys.rank >= 1 ? keys.shape[0] : 0)
+        }
+        return (keys, values, cache, slots)
+    }
+
+    /// A caller's cache, whether it is one of latent attention, and where in it tokens go; keys and values must not be given.
+    func destination(
+        _ args: UnsafePointer<fi_append_args>?, _ name: String
+    ) throws -> (cache: KVCacheView, isLatent: Bool, slots: KVSlots) {
+        let args = try options(args, name, empty: fi_append_args())
+        guard args.k == nil, args.v == nil else {
+            throw FlashInferError.invalidArgument(
+                "\(name)->k and v", found: "tensors", expected: "NULL, as keys and values are given otherwise")
+        }
+        return try destination(args, name)
+    }
+
+    private func destination(
+        _ args: fi_append_args, _ name: String
+    ) throws -> (cache: KVCacheView, isLatent: Bool, slots: KVSlots) {
+        let isLatent = args.kv_cache == nil && args.k_cache?.pointee.ndim == 3
+        var cache =
+            isLatent
+            ? try .paged(
+                keys: TensorView(args.k_cache, "k_cache", on: id).withCacheHeads,
+                values: TensorView(args.v_cache, "v_cache", on: id).withCacheHeads)
+            : try KVCacheView(split: args.k_cache, args.v_cache, combined: args.kv_cache, args.kv_layout, on: id)
         let heads = cache.keys.headCount
         cache.scales = try KVScales(
             key: args.k_scale == 0 ? 1 : args.k_scale, value: args.v_scale == 0 ? 1 : args.v_scale,
@@ -60,12 +91,7 @@ extension StreamState {
                 try perHead(view, "v_scales", heads)
             })
         let slots = try KVSlots(args, name, pageSize: cache.keys.blockSize ?? 1, HostArrays(device: device))
-        // A count that fits nothing would be told of the keys' shape only.
-        guard keys.rank >= 1, slots.count == keys.shape[0] else {
-            throw FlashInferError.lengthMismatch(
-                "slots", found: slots.count, expected: keys.rank >= 1 ? keys.shape[0] : 0)
-        }
-        return (keys, values, cache, slots)
+        return (cache, isLatent, slots)
     }
 }
 

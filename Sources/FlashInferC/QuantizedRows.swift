@@ -6,21 +6,31 @@ internal import FlashInferCore
 
 extension OutputQuantization {
     /// A caller's options; a scale of 1 for NULL.
-    fileprivate init(_ pointer: UnsafePointer<fi_quantize_options>?, on id: DeviceID) throws {
+    init(_ pointer: UnsafePointer<fi_quantize_options>?, on id: DeviceID) throws {
         guard let pointer else {
             self = .scale(1)
             return
         }
         let given = try options(pointer, "quantize", empty: fi_quantize_options())
-        let ways = [given.scale != 0, given.scale_tensor != nil, given.row_scales != nil].count { $0 }
+        let ways = [
+            given.scale != 0, given.scale_tensor != nil, given.row_scales != nil, given.group_scales != nil,
+        ].count { $0 }
         guard ways <= 1 else {
             throw FlashInferError.invalidArgument(
-                "quantize", found: "\(ways) of scale, scale_tensor and row_scales", expected: "at most one")
+                "quantize", found: "\(ways) of scale, scale_tensor, row_scales and group_scales",
+                expected: "at most one")
+        }
+        guard given.group_size == 0 || given.group_scales != nil else {
+            throw FlashInferError.invalidArgument(
+                "group_size", found: "\(given.group_size)", expected: "0, as there are no group_scales")
         }
         if given.scale_tensor != nil {
             self = .scaleTensor(try TensorView(given.scale_tensor, "scale_tensor", on: id))
         } else if given.row_scales != nil {
             self = .perRow(scales: try TensorView(given.row_scales, "row_scales", on: id))
+        } else if given.group_scales != nil {
+            self = .perGroup(
+                size: Int(given.group_size), scales: try TensorView(given.group_scales, "group_scales", on: id))
         } else {
             self = .scale(given.scale == 0 ? 1 : given.scale)
         }
@@ -88,5 +98,46 @@ public func fi_gated_activation_quantize(
                     gate: TensorView(gate, "gate", on: id), up: TensorView(up, "up", on: id),
                     output: TensorView(out, "out", on: id), activation: activation(kind),
                     quantization: OutputQuantization(quantize, on: id))))
+    }
+}
+
+/// Conversion to 8 bits.
+@c @implementation
+public func fi_quantize(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ out: UnsafePointer<fi_tensor>?, _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        try stream.run(
+            .quantize(
+                QuantizeOperation(
+                    input: TensorView(input, "in", on: id), output: TensorView(out, "out", on: id),
+                    quantization: OutputQuantization(quantize, on: id))))
+    }
+}
+
+/// Layer norm, of a sum that replaces the residual where there is one.
+@c @implementation
+public func fi_layernorm(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?,
+    _ residual: UnsafePointer<fi_tensor>?, _ weight: UnsafePointer<fi_tensor>?, _ bias: UnsafePointer<fi_tensor>?,
+    _ out: UnsafePointer<fi_tensor>?, _ eps: Float, _ quantize: UnsafePointer<fi_quantize_options>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        let id = stream.id
+        let output = try TensorView(out, "out", on: id)
+        // A floating output that comes with scales is refused as one that should be of 8 bits.
+        let isQuantized = !output.dtype.isComputeType || quantize != nil
+        try stream.run(
+            .layerNorm(
+                LayerNormOperation(
+                    input: TensorView(input, "in", on: id), weight: TensorView(weight, "weight", on: id),
+                    bias: TensorView(bias, "bias", on: id),
+                    residual: TensorView(optional: residual, "residual", on: id),
+                    output: output, epsilon: eps,
+                    quantization: isQuantized ? OutputQuantization(quantize, on: id) : nil)))
     }
 }

@@ -33,3 +33,39 @@ extension RoPEParameters {
         }
     }
 }
+
+/// What a caller's options hold besides parameters: tensors, which attention does not take.
+struct RoPEExtras {
+    var table: TensorView?
+    var normalization: HeadNormalization?
+
+    /// Those of a call on a device; none for NULL.
+    init(_ pointer: UnsafePointer<fi_rope_options>?, on id: DeviceID) throws {
+        guard let pointer else { return }
+        let given = try options(pointer, "rope options", empty: fi_rope_options())
+        table = try TensorView(optional: given.cos_sin_cache, "cos_sin_cache", on: id)
+        let weight = try TensorView(optional: given.q_norm_weight, "q_norm_weight", on: id)
+        let keyWeight = try TensorView(optional: given.k_norm_weight, "k_norm_weight", on: id)
+        guard let weight else {
+            guard keyWeight == nil, given.norm_eps == 0, given.norm_weight_offset == 0 else {
+                throw FlashInferError.invalidArgument(
+                    "q_norm_weight", found: "NULL", expected: "a tensor, as the rest of a normalisation is given")
+            }
+            return
+        }
+        normalization = HeadNormalization(
+            queryWeight: weight, keyWeight: keyWeight, epsilon: given.norm_eps == 0 ? 1e-6 : given.norm_eps,
+            weightOffset: given.norm_weight_offset)
+    }
+
+    /// Refuses what attention does not take.
+    static func refuse(_ pointer: UnsafePointer<fi_rope_options>?) throws {
+        guard let pointer else { return }
+        let given = try options(pointer, "rope options", empty: fi_rope_options())
+        guard given.cos_sin_cache == nil, given.q_norm_weight == nil, given.k_norm_weight == nil else {
+            throw FlashInferError.invalidArgument(
+                "rope options", found: "with tensors", expected: "without cos_sin_cache and norm weights, for attention"
+            )
+        }
+    }
+}

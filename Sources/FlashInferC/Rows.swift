@@ -105,27 +105,6 @@ public func fi_gated_activation(
     }
 }
 
-/// Rotary position embedding.
-@c @implementation
-public func fi_rope(
-    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ q: UnsafePointer<fi_tensor>?,
-    _ k: UnsafePointer<fi_tensor>?, _ positions: UnsafePointer<fi_tensor>?, _ q_out: UnsafePointer<fi_tensor>?,
-    _ k_out: UnsafePointer<fi_tensor>?, _ options: UnsafePointer<fi_rope_options>?
-) -> fi_status {
-    perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .rope(
-                RoPEOperation(
-                    queries: TensorView(q, "q", on: id), keys: TensorView(optional: k, "k", on: id),
-                    queryOutput: TensorView(optional: q_out, "q_out", on: id),
-                    keyOutput: TensorView(optional: k_out, "k_out", on: id),
-                    positions: TensorView(positions, "positions", on: id, .index),
-                    parameters: RoPEParameters(options))))
-    }
-}
-
 /// A weighted sum.
 @c @implementation
 public func fi_add(

@@ -111,7 +111,9 @@ import Testing
         options.scale = -2
         expect(run(options, out.c), FI_INVALID_ARGUMENT, "output scale", "-2")
         options.scale_tensor = UnsafePointer(one.c)
-        expect(run(options, out.c), FI_INVALID_ARGUMENT, "2 of scale, scale_tensor and row_scales", "at most one")
+        expect(
+            run(options, out.c), FI_INVALID_ARGUMENT, "2 of scale, scale_tensor, row_scales and group_scales",
+            "at most one")
         options.scale = 0
         expect(run(options, out.c), FI_INVALID_ARGUMENT, "output scale is 0")
         options.scale_tensor = nil

@@ -37,6 +37,8 @@ struct OperationScript {
             fi_gated_activation(
                 handle, stream, Int32(FI_ACTIVATION_GELU_TANH), x, y, output("gelu", .float32, [5, 64])))
         try quantized(handle, stream, x, y, weight, output)
+        try rows(handle, stream, input, output, indices)
+        try rotations(handle, stream, input, output, indices)
         let (q, k) = try (input(.float32, [5, 3, 64]), input(.float32, [5, 1, 64]))
         let positions = try indices([0, 1, 7, 100, 9000])
         try ok(
@@ -98,6 +100,107 @@ struct OperationScript {
         try ok(
             fi_act_and_mul_quantize(
                 handle, stream, Int32(FI_ACTIVATION_SILU), x, output("silu fp8", .float8E5M2, [5, 32]), &quantize))
+    }
+
+    /// Layer norm, scales of groups, and bits.
+    private func rows(
+        _ handle: OpaquePointer, _ stream: UnsafeMutableRawPointer?,
+        _ input: (DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>,
+        _ output: (String, DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>,
+        _ indices: ([Double]) throws -> UnsafeMutablePointer<fi_tensor>
+    ) throws {
+        let (x, weight, bias) = try (input(.float32, [5, 64]), input(.float32, [64]), input(.float32, [64]))
+        let residual = try output("layer residual", .float32, [5, 64])
+        try ok(fi_add(handle, stream, x, nil, residual, 0.5, 0))
+        try ok(
+            fi_layernorm(
+                handle, stream, x, residual, weight, bias, output("layernorm", .float32, [5, 64]), 1e-5, nil))
+        var quantize = fi_quantize_options()
+        quantize.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
+        quantize.row_scales = UnsafePointer(try output("layer scales", .float32, [5]))
+        try ok(
+            fi_layernorm(
+                handle, stream, x, nil, weight, bias, output("layernorm fp8", .float8E5M2, [5, 64]), 1e-5, &quantize))
+        quantize.row_scales = nil
+        quantize.group_size = 32
+        quantize.group_scales = UnsafePointer(try output("group scales", .float32, [5, 2]))
+        try ok(fi_quantize(handle, stream, x, output("groups", .float8E5M2, [5, 64]), &quantize))
+        quantize.group_scales = UnsafePointer(try output("silu group scales", .float32, [5, 1]))
+        try ok(
+            fi_act_and_mul_quantize(
+                handle, stream, Int32(FI_ACTIVATION_SILU), x, output("silu groups", .float8E5M2, [5, 32]), &quantize))
+        // Bytes of numbers of 8 bits: most are flags, and some are 0.
+        let flags = try output("flag numbers", .int8, [40])
+        try ok(fi_convert(handle, stream, input(.float32, [40]), flags, 1))
+        flags.pointee.dtype = fi_data_type(code: UInt8(FI_UINT), bits: 8, lanes: 1)
+        try ok(fi_pack_bits(handle, stream, flags, 1, output("bits", .uint8, [5])))
+        try ok(
+            fi_segment_pack_bits(
+                handle, stream, flags, indices([0, 3, 20]), indices([0, 1, 4]), 0, output("segments", .uint8, [4])))
+    }
+
+    /// Angles from a table, normalised heads, heads in two parts, and a cache of latent attention.
+    private func rotations(
+        _ handle: OpaquePointer, _ stream: UnsafeMutableRawPointer?,
+        _ input: (DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>,
+        _ output: (String, DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>,
+        _ indices: ([Double]) throws -> UnsafeMutablePointer<fi_tensor>
+    ) throws {
+        let (q, k) = try (input(.float32, [4, 3, 64]), input(.float32, [4, 2, 64]))
+        let positions = try indices([0, 1, 7, 9])
+        var rope = fi_rope_options()
+        rope.struct_size = UInt64(MemoryLayout<fi_rope_options>.size)
+        rope.q_norm_weight = UnsafePointer(try input(.float32, [64]))
+        rope.k_norm_weight = UnsafePointer(try input(.float32, [64]))
+        rope.norm_weight_offset = 1
+        try ok(
+            fi_rope(
+                handle, stream, q, k, positions, output("norm rope q", .float32, [4, 3, 64]),
+                output("norm rope k", .float32, [4, 2, 64]), &rope))
+        rope.cos_sin_cache = UnsafePointer(try input(.float32, [10, 32]))
+        rope.rotary_dim = 32
+        try ok(
+            fi_rope(
+                handle, stream, q, k, positions, output("table rope q", .float32, [4, 3, 64]),
+                output("table rope k", .float32, [4, 2, 64]), &rope))
+        var append = fi_append_args()
+        append.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        append.k_cache = UnsafePointer(try output("ckv", .float8E5M2, [2, 4, 24]))
+        append.v_cache = UnsafePointer(try output("kpe", .float8E5M2, [2, 4, 32]))
+        append.slot_mapping = UnsafePointer([Int32](arrayLiteral: 5, -1, 3, 6).c)
+        (rope.q_norm_weight, rope.k_norm_weight, rope.norm_weight_offset) = (nil, nil, 0)
+        let (qRope, qNope) = try (input(.float32, [4, 3, 32]), input(.float32, [4, 3, 24]))
+        let (kRope, kNope) = try (input(.float32, [4, 32]), input(.float32, [4, 24]))
+        let (qRopeOut, qNopeOut) = try (
+            output("split q", .float8E5M2, [4, 3, 32]), output("split q rest", .float8E5M2, [4, 3, 24])
+        )
+        let (kRopeOut, kNopeOut) = try (
+            output("split k", .float8E5M2, [4, 32]), output("split k rest", .float8E5M2, [4, 24])
+        )
+        for isStored in [false, true] {
+            try withUnsafePointer(to: rope) { rope in
+                try withUnsafePointer(to: append) { append in
+                    var args = fi_split_rope_args()
+                    args.struct_size = UInt64(MemoryLayout<fi_split_rope_args>.size)
+                    (args.q_rope, args.q_nope) = (UnsafePointer(qRope), UnsafePointer(qNope))
+                    (args.k_rope, args.k_nope) = (UnsafePointer(kRope), UnsafePointer(kNope))
+                    (args.q_rope_out, args.q_nope_out) = (UnsafePointer(qRopeOut), UnsafePointer(qNopeOut))
+                    if isStored {
+                        args.append = append
+                    } else {
+                        (args.k_rope_out, args.k_nope_out) = (UnsafePointer(kRopeOut), UnsafePointer(kNopeOut))
+                    }
+                    (args.q_factor, args.kv_factor) = (1.5, 0.5)
+                    args.positions = UnsafePointer(positions)
+                    args.rope = rope
+                    try ok(fi_split_rope(handle, stream, &args))
+                }
+            }
+        }
+        let (ckv, kpe) = try (output("append ckv", .float32, [2, 4, 24]), output("append kpe", .float32, [2, 4, 32]))
+        (append.k_cache, append.v_cache) = (UnsafePointer(ckv), UnsafePointer(kpe))
+        (append.k, append.v) = (UnsafePointer(kNope), UnsafePointer(kRope))
+        try ok(fi_append_paged_kv(handle, stream, &append))
     }
 
     private func merges(
@@ -176,7 +279,7 @@ struct OperationScript {
     /// The script that compares a GPU with the CPU runs on the CPU, and writes all that it names.
     @Test func runsOnTheCPU() throws {
         let results = try OperationScript().run(on: .cpu(), nil) { host in (host.c, { host.values }) }
-        #expect(results.count == 41)
+        #expect(results.count == 64)
         for (name, values) in results {
             #expect(values.allSatisfy { $0.isFinite }, "\(name)")
             if name != "status" { #expect(values.contains { $0 != 0 }, "\(name)") }

@@ -28,6 +28,30 @@ public enum OpsOracle {
         return results
     }
 
+    /// Layer norm of rows of `input`, after adding `residual`.
+    public static func layerNorm(
+        _ input: [Double], residual: [Double]?, weight: [Double], bias: [Double], epsilon: Float, output: DType
+    ) -> Results {
+        let width = weight.count
+        var results = Results()
+        for start in stride(from: 0, to: input.count, by: max(width, 1)) {
+            let row = start..<start + width
+            let sums = row.map { input[$0] + (residual?[$0] ?? 0) }
+            let mean = sums.reduce(0, +) / Double(width)
+            let variance = sums.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(width)
+            let scale = 1 / (variance + Double(epsilon)).squareRoot()
+            results.exact += sums.indices.map { (sums[$0] - mean) * scale * weight[$0] + bias[$0] }
+            let floats = row.map { Float(input[$0]) + Float(residual?[$0] ?? 0) }
+            let mean32 = floats.reduce(0, +) / Float(width)
+            let variance32 = floats.reduce(0) { $0 + ($1 - mean32) * ($1 - mean32) } / Float(width)
+            let scale32 = 1 / (variance32 + epsilon).squareRoot()
+            results.reference += floats.indices.map {
+                rounded((floats[$0] - mean32) * scale32 * Float(weight[$0]) + Float(bias[$0]), to: output)
+            }
+        }
+        return results
+    }
+
     /// A gated activation.
     public static func gatedActivation(
         _ gate: [Double], _ up: [Double], _ activation: GatedActivationOperation.Activation, output: DType

@@ -33,7 +33,9 @@ typedef struct fi_rows {
 /// How an output of 8 bits is scaled before it is rounded; other outputs are not.
 typedef struct fi_quantize {
     float factor;       ///< multiplies, where row_scales is null: one over the scale
-    float *row_scales;  ///< [rows], written: max(greatest magnitude, 1e-10) / the dtype's largest; NaN where a row has one
+    float *row_scales;  ///< written: max(greatest magnitude, 1e-10) / the dtype's largest; NaN where there is one
+    int64_t group;      ///< 0: [rows]; else elements of a row that share a scale: [rows, width / group]
+    int64_t scale_row, scale_group;  ///< elements from row to row, and from group to group
 } fi_quantize;
 
 /// out = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), with s = x + residual; residual becomes s.
@@ -49,16 +51,36 @@ typedef struct fi_rms_norm_args {
     fi_quantize quantize;
 } fi_rms_norm_args;
 
+/// out = (s - mean(s)) * rsqrt(variance(s) + epsilon) * weight + bias, with s = x + residual; residual becomes s.
+typedef struct fi_layer_norm_args {
+    fi_rms_norm_args norm;  ///< all but weight_offset, which is not read
+    const void *bias;       ///< [width], of weight_dtype
+} fi_layer_norm_args;
+
+/// Root-mean-square normalisation of each head before it turns.
+typedef struct fi_head_norm {
+    const void *weight;  ///< [head_dim]; null: no normalisation
+    fi_dtype weight_dtype;
+    float epsilon;
+    float weight_offset;
+} fi_head_norm;
+
+/// The most elements of a head that is normalised.
+#define FI_HEAD_NORM_LARGEST 1024
+
 /// Rotary embedding of `heads` rows per token by a table of cosines and sines.
 typedef struct fi_rope_args {
     fi_rows x;                ///< [tokens, heads, head_dim]: outer = token, inner = head
     fi_rows out;              ///< the same shape, any dtype; may be x
     const int64_t *slots;     ///< [tokens]: where head 0 of the token goes in out, in elements, negative: nowhere; null: by rows
     const float *scale;       ///< [heads]: multiplies before an element is rounded; null: 1
-    const float *cos_sin;     ///< [tokens, rotary_dim]: rotary_dim/2 cosines, then rotary_dim/2 sines
+    const float *cos_sin;     ///< rows of rotary_dim/2 cosines, then rotary_dim/2 sines: one a token, or as `rows` says
+    const int32_t *rows;      ///< [tokens]: which row of cos_sin is the token's; null: its own
+    int64_t row_stride;       ///< elements from row to row
     int64_t heads, head_dim;
     int64_t rotary_dim;       ///< even, <= head_dim; elements from rotary_dim on are copied
     bool interleaved;         ///< pairs (2i, 2i+1); otherwise (i, i + rotary_dim/2)
+    fi_head_norm norm;        ///< head_dim is then at most FI_HEAD_NORM_LARGEST
 } fi_rope_args;
 
 typedef enum fi_activation { FI_SILU = 0, FI_GELU_ERF = 1, FI_GELU_TANH = 2 } fi_activation;
@@ -119,6 +141,14 @@ typedef struct fi_convert_args {
     float scale;
 } fi_convert_args;
 
+/// out = x in 8 bits.
+typedef struct fi_quantize_args {
+    fi_rows x;    ///< [rows, width]
+    fi_rows out;  ///< [rows, width], E4M3, E5M2 or I8
+    int64_t inner, width;
+    fi_quantize quantize;
+} fi_quantize_args;
+
 /// out[r] = table[ids[r]] * scale.
 typedef struct fi_embedding_args {
     const void *table;     ///< [vocabulary, width], any dtype
@@ -166,6 +196,7 @@ typedef struct fi_sample_args {
 typedef struct fi_ops_kernels {
     fi_isa isa;
     void (*rms_norm)(const fi_rms_norm_args *args, int64_t first, int64_t last);
+    void (*layer_norm)(const fi_layer_norm_args *args, int64_t first, int64_t last);
     void (*rope)(const fi_rope_args *args, int64_t first, int64_t last);
     void (*gated)(const fi_gated_args *args, int64_t first, int64_t last);
     void (*softmax)(const fi_softmax_args *args, int64_t first, int64_t last);
@@ -173,6 +204,7 @@ typedef struct fi_ops_kernels {
     void (*logprob)(const fi_logprob_args *args, int64_t first, int64_t last);
     void (*add)(const fi_add_args *args, int64_t first, int64_t last);
     void (*convert)(const fi_convert_args *args, int64_t first, int64_t last);
+    void (*quantize)(const fi_quantize_args *args, int64_t first, int64_t last);
     void (*embedding)(const fi_embedding_args *args, int64_t first, int64_t last);
     void (*scatter)(const fi_scatter_args *args, int64_t first, int64_t last);
     void (*sample)(const fi_sample_args *args, int64_t first, int64_t last);
@@ -189,3 +221,7 @@ size_t fi_sample_scratch_size(int64_t width);
 /// out is [tokens, 2 * pairs], frequencies [pairs], positions [tokens] with `position_stride` elements between.
 void fi_rope_table(
     float *out, const int32_t *positions, int64_t tokens, const double *frequencies, int64_t pairs);
+
+/// Bytes first ..< last of `count` flags (nonzero is 1) packed eight a byte, the first in the lowest bit or, `highest_first`, in the
+/// highest. Bits past the last flag are 0.
+void fi_ops_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last);

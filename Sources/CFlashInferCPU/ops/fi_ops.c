@@ -28,3 +28,21 @@ void fi_rope_table(float *out, const int32_t *positions, int64_t tokens, const d
         }
     }
 }
+
+void fi_ops_pack_bits(uint8_t *out, const uint8_t *flags, int64_t count, bool highest_first, int64_t first, int64_t last) {
+    for (int64_t byte = first; byte < last; byte++) {
+        const uint8_t *eight = flags + 8 * byte;
+        unsigned bits = 0;
+        if (8 * byte + 8 <= count) {
+            for (int i = 0; i < 8; i++) bits |= (unsigned)(eight[i] != 0) << i;
+        } else {
+            for (int i = 0; 8 * byte + i < count; i++) bits |= (unsigned)(eight[i] != 0) << i;
+        }
+        if (highest_first) {
+            bits = (bits & 0xf0u) >> 4 | (bits & 0x0fu) << 4;
+            bits = (bits & 0xccu) >> 2 | (bits & 0x33u) << 2;
+            bits = (bits & 0xaau) >> 1 | (bits & 0x55u) << 1;
+        }
+        out[byte] = (uint8_t)bits;
+    }
+}

@@ -2,13 +2,16 @@
 #include "fi_ops_vec.h"
 #include "fi_ops_dtype.h"
 #include "fi_ops_math.h"
+#include "fi_ops_norm.h"
 #include "fi_ops_rows.h"
+#include "fi_ops_rope.h"
 #include "fi_ops_softmax.h"
 #include "fi_ops_sampling.h"
 
 static const fi_ops_kernels table = {
     .isa = FI_ISA,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .rope = rope,
     .gated = gated,
     .softmax = softmax,
@@ -16,6 +19,7 @@ static const fi_ops_kernels table = {
     .logprob = logprob,
     .add = add,
     .convert = convert,
+    .quantize = quantize,
     .embedding = embedding,
     .scatter = scatter,
     .sample = sample,

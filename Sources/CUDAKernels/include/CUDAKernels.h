@@ -9,8 +9,8 @@
 #include "fi_cache_params.h"
 #include "fi_hopper_attention_params.h"
 #include "fi_merge_params.h"
-#include "fi_rope_append_params.h"
 #include "fi_rope_params.h"
+#include "fi_rope_parts_params.h"
 #include "fi_rows_params.h"
 #include "fi_sample_params.h"
 

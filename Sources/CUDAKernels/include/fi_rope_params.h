@@ -11,6 +11,17 @@ typedef struct {
     long long token, head;
 } fi_heads_tensor;
 
+/// By how much each pair turns at a position: computed, or looked up.
+typedef struct {
+    /// [rotary_dim / 2], 64-bit fractions of a turn by which a pair turns from one position to the next.
+    unsigned long long turns;
+    /// [table_rows, rotary_dim], float32, or 0: the cosines of each position, then the sines, instead. Elements from row to row.
+    unsigned long long table;
+    long long table_stride;
+    /// Positions from here on give NaN.
+    unsigned int table_rows;
+} fi_rope_angles;
+
 /// Turns pair i of each head by position * turns[i] full turns.
 typedef struct {
     /// An output may be its input.
@@ -19,8 +30,7 @@ typedef struct {
     fi_heads_tensor keys, key_output;
     /// [tokens], int32.
     unsigned long long positions;
-    /// [rotary_dim / 2], 64-bit fractions of a turn by which a pair turns from one position to the next.
-    unsigned long long turns;
+    fi_rope_angles angles;
     unsigned int query_heads, key_heads;
     unsigned int head_dim, rotary_dim;
     /// Threads that a head takes: those that turn pairs, then those that copy the rest.

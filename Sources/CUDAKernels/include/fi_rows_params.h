@@ -26,32 +26,38 @@ typedef struct {
 typedef struct {
     /// [1], float32: the scale, or 0: one over it is `factor`.
     unsigned long long scale;
-    /// [rows], float32, or 0: max(greatest magnitude, 1e-10) / the type's largest is written there, and is the row's scale.
+    /// float32, or 0: max(greatest magnitude, 1e-10) / the type's largest is written there, and is the scale of a row, [rows], or of
+    /// `group` elements of a row, [rows, width / group].
     unsigned long long row_scales;
+    /// Of groups: elements from row to row, and from group to group.
+    long long scale_row, scale_group;
+    unsigned int group;
     float factor;
     /// A DType.
     int type;
 } fi_quantize;
 
-/// output = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), s = input + residual; residual becomes s.
+/// output = s * rsqrt(mean(s^2) + epsilon) * (weight_offset + weight), s = input + residual; residual becomes s. Or layer norm,
+/// output = (s - mean(s)) * rsqrt(variance(s) + epsilon) * weight + bias.
 typedef struct {
     /// [rows, width]; residual may be absent; output may be the input.
     fi_row_tensor input, residual, output;
-    /// [width]
-    unsigned long long weight;
+    /// [width]; the bias is absent where the mean stays.
+    unsigned long long weight, bias;
     long long width;
     unsigned int rows, inner_rows;
     float epsilon, weight_offset;
     fi_quantize quantize;
     /// Whether every tensor allows 16-byte accesses.
     int vectorised;
-} fi_rms_norm_params;
+} fi_norm_params;
 
-/// output = activation(gate) * up.
+/// output = activation(gate) * up, or gate alone.
 typedef struct {
     /// [rows, width]; output may be gate or up.
     fi_row_tensor gate, up, output;
-    /// Rows of scales of their own have a block each instead, whatever the tiling says of lanes and blocks.
+    /// Rows of scales of their own have a block each instead, whatever the tiling says of lanes and blocks; so have groups of rows that
+    /// are not vectorised a warp each.
     fi_row_tiling tiling;
     fi_quantize quantize;
 } fi_gated_activation_params;
@@ -73,6 +79,17 @@ typedef struct {
     int output_type;
     float scale;
 } fi_convert_params;
+
+/// Byte n of the output is eight flags, nonzero is 1, from the first of a run, or of the segment that the byte belongs to.
+typedef struct {
+    /// [flags], [bytes], uint8.
+    unsigned long long flags, output;
+    long long flag_count, byte_count;
+    /// [segments + 1], int32: where segments start, in flags and in bytes; 0 for one run.
+    unsigned long long flag_starts, byte_starts;
+    unsigned int segments;
+    int highest_first;
+} fi_pack_bits_params;
 
 /// output[r] = table[ids[r]] * scale; a row of an id that is outside of the table becomes NaN.
 typedef struct {

@@ -1,6 +1,7 @@
 // The functions of a gate.
 //
-// FI_OUTPUT: the storage type of what is computed. FI_ACTIVATION: 0 SiLU, 1 GELU by the error function, 2 GELU's tanh form.
+// FI_OUTPUT: the storage type of what is computed. FI_ACTIVATION: 0 SiLU, 1 GELU by the error function, 2 GELU's tanh form, 3 none, with
+// nothing else to multiply by: what is left is conversion to bytes.
 #pragma once
 
 #include "primitives/element.cuh"
@@ -21,3 +22,6 @@ static __device__ __forceinline__ float activate(float x) {
         return quotient(x, 1.0f + expf(cubic * -1.5957691216057308f));
     }
 }
+
+/// Whether there is another half.
+#define FI_HAS_UP (FI_ACTIVATION != 3)

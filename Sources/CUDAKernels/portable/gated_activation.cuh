@@ -3,7 +3,7 @@
 // FI_GATE, FI_UP, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES, with a scale that is given. FI_ACTIVATION: see gate.cuh.
 
 #include "fi_rows_params.h"
-#include "portable/gate.cuh"
+#include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
 #include "primitives/rows.cuh"
@@ -13,13 +13,9 @@ static __device__ __forceinline__ void run(const fi_gated_activation_params &p) 
     const fi_row_place at = fi_place<V, FI_THREADS>(p.tiling);
     if (!at.inside) return;
     const unsigned int inner = p.tiling.inner_rows;
-    const fi_packed<FI_GATE, V> gate = fi_load<FI_GATE, V>(fi_row_address<FI_GATE>(p.gate, at.row, inner), at.column);
-    const fi_packed<FI_UP, V> up = fi_load<FI_UP, V>(fi_row_address<FI_UP>(p.up, at.row, inner), at.column);
-    float x[V], y[V];
-    fi_unpack<FI_GATE, V>(gate, x);
-    fi_unpack<FI_UP, V>(up, y);
-#pragma unroll
-    for (int i = 0; i < V; i++) x[i] = activate(x[i]) * y[i];
+    float x[V];
+    load_product<V>(
+        fi_row_address<FI_GATE>(p.gate, at.row, inner), fi_row_address<FI_UP>(p.up, at.row, inner), at.column, x);
     const unsigned long long output = fi_row_address<FI_OUTPUT>(p.output, at.row, inner);
     if constexpr (FI_OUTPUT == FI_BYTES) {
         fi_write_bytes<V>(p.quantize.type, output, at.column, x, fi_factor(p.quantize));

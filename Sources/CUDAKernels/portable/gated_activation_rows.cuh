@@ -6,7 +6,7 @@
 // FI_GATE, FI_UP: storage types. FI_OUTPUT: FI_BYTES. FI_ACTIVATION: see gate.cuh.
 
 #include "fi_rows_params.h"
-#include "portable/gate.cuh"
+#include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
 #include "primitives/reduce.cuh"
@@ -15,17 +15,6 @@
 struct row_addresses {
     unsigned long long gate, up, output;
 };
-
-template <int V>
-static __device__ __forceinline__ void product(
-    const fi_packed<FI_GATE, V> &gate, const fi_packed<FI_UP, V> &up, float (&x)[V]
-) {
-    float y[V];
-    fi_unpack<FI_GATE, V>(gate, x);
-    fi_unpack<FI_UP, V>(up, y);
-#pragma unroll
-    for (int i = 0; i < V; i++) x[i] = activate(x[i]) * y[i];
-}
 
 /// Finds and writes the row's scale; what elements are multiplied by.
 static __device__ __forceinline__ float own_factor(const fi_gated_activation_params &p, unsigned int greatest) {
@@ -45,7 +34,7 @@ static __device__ __forceinline__ void held(const fi_gated_activation_params &p,
         const int chunk = c * FI_THREADS + (int)threadIdx.x;
         if (chunk < chunks) {
             gate[c] = fi_load<FI_GATE, V>(row.gate, chunk * V);
-            up[c] = fi_load<FI_UP, V>(row.up, chunk * V);
+            if constexpr (FI_HAS_UP) up[c] = fi_load<FI_UP, V>(row.up, chunk * V);
         }
     }
     float x[FI_CHUNKS][V];
@@ -71,12 +60,12 @@ static __device__ __forceinline__ void streamed(const fi_gated_activation_params
     unsigned int greatest = 0;
     float x[V];
     for (long long index = first; index < width; index += FI_THREADS * V) {
-        product<V>(fi_load<FI_GATE, V>(row.gate, index), fi_load<FI_UP, V>(row.up, index), x);
+        load_product<V>(row.gate, row.up, index, x);
         greatest = fi_magnitude<V>(x, greatest);
     }
     const float factor = own_factor(p, greatest);
     for (long long index = first; index < width; index += FI_THREADS * V) {
-        product<V>(fi_load<FI_GATE, V>(row.gate, index), fi_load<FI_UP, V>(row.up, index), x);
+        load_product<V>(row.gate, row.up, index, x);
         fi_write_bytes<V>(p.quantize.type, row.output, index, x, factor);
     }
 }

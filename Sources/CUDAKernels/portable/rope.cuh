@@ -3,7 +3,7 @@
 // A block turns a part of one token's heads: it computes the token's cosines and sines once, in shared memory, and each thread
 // turns one vector of pairs.
 //
-// FI_INPUT, FI_OUTPUT: storage types.
+// FI_INPUT, FI_OUTPUT: storage types. FI_TABLED: see rope_turn.cuh.
 
 #include "fi_rope_params.h"
 #include "portable/rope_turn.cuh"
@@ -54,7 +54,8 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     }
     const int position = ((const int *)p.positions)[token];
     if constexpr (tabled) {
-        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.turns, i, position);
+#pragma unroll 1
+        for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.angles, half, i, position);
         __syncthreads();
     }
     if (!item.inside) return;
@@ -70,7 +71,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     fi_unpack<FI_INPUT, V>(low, a);
     if (turns) {
         fi_unpack<FI_INPUT, V>(high, b);
-        turn<V, tabled>(p.turns, p.interleaved, pair, position, table, a, b);
+        turn<V, tabled>(p.angles, p.interleaved, half, pair, position, table, a, b);
         fi_write<FI_OUTPUT, V>(item.output, second, b);
     }
     fi_write<FI_OUTPUT, V>(item.output, first, a);

@@ -2,13 +2,21 @@
 //
 // An angle is a 64-bit fraction of a turn, in which position times frequency is exact: whole turns fall off at the top, so it
 // holds at any position.
+//
+// FI_TABLED: whether cosines and sines are looked up instead.
 #pragma once
 
 #include "fi_rope_params.h"
 
-/// The cosine and the sine of pair `pair` at a position. `turns`: see fi_rope_params.
-static __device__ __forceinline__ float2 cosine_sine(unsigned long long turns, unsigned int pair, int position) {
-    const unsigned long long turn = ((const unsigned long long *)turns)[pair] * (unsigned long long)(long long)position;
+/// The cosine and the sine of pair `pair` of `half` at a position.
+static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angles, unsigned int half, unsigned int pair, int position) {
+    if constexpr (FI_TABLED) {
+        // Positions in device memory are nobody's to check but ours.
+        if ((unsigned int)position >= angles.table_rows) return make_float2(__int_as_float(0x7fffffff), __int_as_float(0x7fffffff));
+        const float *row = (const float *)angles.table + position * angles.table_stride;
+        return make_float2(row[pair], row[half + pair]);
+    }
+    const unsigned long long turn = ((const unsigned long long *)angles.turns)[pair] * (unsigned long long)(long long)position;
     // The nearest multiple of a quarter turn goes in the quadrant; what is left, at most an eighth either way, keeps all the
     // bits of its float. sincospif takes half turns: 2^64 is 2.
     const unsigned int quadrant = (unsigned int)((turn + (1ull << 61)) >> 62);
@@ -39,12 +47,13 @@ static __device__ __forceinline__ void rotate(float2 by, float &u, float &v) {
 /// Turns the pairs of two vectors: of the first and of the second elements, or two neighbouring ones of whole pairs.
 template <int V, bool tabled>
 static __device__ __forceinline__ void turn(
-    unsigned long long turns, bool interleaved, unsigned int pair, int position, const float2 *table, float (&a)[V], float (&b)[V]
+    const fi_rope_angles &angles, bool interleaved, unsigned int half, unsigned int pair, int position, const float2 *table,
+    float (&a)[V], float (&b)[V]
 ) {
     if (interleaved && V > 1) {
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
+            const float2 by = tabled ? table[pair + i] : cosine_sine(angles, half, pair + i, position);
             float &u = 2 * i < V ? a[2 * i % V] : b[2 * i % V];
             float &v = 2 * i < V ? a[(2 * i + 1) % V] : b[(2 * i + 1) % V];
             rotate(by, u, v);
@@ -52,7 +61,7 @@ static __device__ __forceinline__ void turn(
     } else {
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            const float2 by = tabled ? table[pair + i] : cosine_sine(turns, pair + i, position);
+            const float2 by = tabled ? table[pair + i] : cosine_sine(angles, half, pair + i, position);
             rotate(by, a[i], b[i]);
         }
     }

@@ -25,13 +25,13 @@ static __device__ __forceinline__ T fi_warp_reduce(T value, Op op) {
 }
 
 /// Over a block of `threads`, a multiple of 32. `slots` is shared memory for one value a warp; the barriers on both sides make
-/// it free again when the next reduction begins.
-template <int threads, class T, class Op>
+/// it free again when the next reduction begins. Slots that a kernel uses once only need no barrier before.
+template <int threads, bool isOnce = false, class T, class Op>
 static __device__ __forceinline__ T fi_block_reduce(T value, Op op, T *slots) {
     constexpr int warps = threads / 32;
     value = fi_warp_reduce(value, op);
     if constexpr (warps > 1) {
-        __syncthreads();
+        if constexpr (!isOnce) __syncthreads();
         if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
         __syncthreads();
         // Every warp reduces the slots by itself, which spares the barrier that sending the result round would need.

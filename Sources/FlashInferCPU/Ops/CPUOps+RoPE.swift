@@ -13,11 +13,14 @@ extension CPUOps {
         if tokens == 0 { return }
         scratch.withLock { scratch in
             let turns = turns(
-                operation.parameters, headDim: operation.queries.shape[2], operation.positions, &scratch)
-            let queries = turns.arguments(operation.queries, into: operation.queryOutput.kernelRows)
+                operation.parameters, headDim: operation.queries.shape[2], operation.positions, operation.table,
+                &scratch)
+            var queries = turns.arguments(operation.queries, into: operation.queryOutput.kernelRows)
+            queries.norm = fi_head_norm(operation.normalization, \.queryWeight)
             var keys: fi_rope_args?
             if let input = operation.keys, let output = operation.keyOutput {
                 keys = turns.arguments(input, into: output.kernelRows)
+                keys?.norm = fi_head_norm(operation.normalization, \.keyWeight)
             }
             spread(rows: tokens, units: 2 * elements) { _, first, last in
                 withUnsafePointer(to: queries) { kernels.rope($0, first, last) }
@@ -34,10 +37,12 @@ extension CPUOps {
         let (cache, slots) = (operation.cache, operation.slots.onHost)
         scratch.withLock { scratch in
             let turns = turns(
-                operation.parameters, headDim: operation.queries.shape[2], operation.positions, &scratch)
+                operation.parameters, headDim: operation.queries.shape[2], operation.positions, operation.table,
+                &scratch)
             let offsets = scratch.slots.reserve(2 * tokens)
             let factors = scratch.scales.reserve(2 * heads + queryHeads)
             var queries = turns.arguments(operation.queries, into: operation.queryOutput.kernelRows)
+            queries.norm = fi_head_norm(operation.normalization, \.queryWeight)
             if operation.queryScale != 1 {
                 let queryFactors = factors + 2 * heads
                 queryFactors.update(repeating: 1 / operation.queryScale, count: queryHeads)
@@ -52,6 +57,7 @@ extension CPUOps {
                     data: append.destination, outer_stride: 0, inner_stride: append.head_stride,
                     dtype: append.destination_dtype))
             (keys.slots, keys.scale) = (append.slots, append.scale)
+            keys.norm = fi_head_norm(operation.normalization, \.keyWeight)
             let values = Self.arguments(
                 operation.values, cache.values, slots, offsets + tokens, cache.scales.value,
                 cache.scales.valuePerHead, factors + heads)
@@ -65,28 +71,64 @@ extension CPUOps {
         }
     }
 
-    /// The cosines and sines of a step's positions.
-    private func turns(
-        _ parameters: RoPEParameters, headDim: Int, _ positions: TensorView, _ scratch: inout CPUOpsScratch
+    /// The cosines and sines of a step's positions: computed, or those of a caller's table.
+    func turns(
+        _ parameters: RoPEParameters, headDim: Int, _ positions: TensorView, _ table: TensorView?,
+        _ scratch: inout CPUOpsScratch
     ) -> RoPETurns {
+        let isInterleaved = parameters.pairing == .interleaved
+        if let table {
+            return RoPETurns(
+                table: table.elements(as: Float.self), rows: positions.elements(as: Int32.self),
+                rowStride: Int64(table.strides[0]), rotaryDim: table.width, isInterleaved: isInterleaved)
+        }
         let key = RoPETable.Key(parameters: parameters, headDim: headDim)
         if scratch.rope.key != key { swap(&scratch.rope, &scratch.otherRope) }
+        let values = scratch.rope.table(for: key, positions, self)
+        let rotaryDim = Int64(scratch.rope.rotaryDim)
         return RoPETurns(
-            table: scratch.rope.table(for: key, positions, self), rotaryDim: Int64(scratch.rope.rotaryDim),
-            isInterleaved: parameters.pairing == .interleaved)
+            table: values, rows: nil, rowStride: rotaryDim, rotaryDim: rotaryDim, isInterleaved: isInterleaved)
     }
 }
 
 /// A table of cosines and sines, and which pairs it is for.
-private struct RoPETurns {
-    let table: UnsafePointer<Float>
+struct RoPETurns {
+    let table: UnsafePointer<Float>?
+    /// Which row of the table is a token's; `nil`: its own.
+    let rows: UnsafePointer<Int32>?
+    let rowStride: Int64
     let rotaryDim: Int64
     let isInterleaved: Bool
 
+    init(
+        table: UnsafePointer<Float>?, rows: UnsafeMutablePointer<Int32>?, rowStride: Int64, rotaryDim: Int64,
+        isInterleaved: Bool
+    ) {
+        self.table = table
+        self.rows = UnsafePointer(rows)
+        self.rowStride = rowStride
+        self.rotaryDim = rotaryDim
+        self.isInterleaved = isInterleaved
+    }
+
     func arguments(_ input: TensorView, into output: fi_rows) -> fi_rope_args {
         fi_rope_args(
-            x: input.kernelRows, out: output, slots: nil, scale: nil, cos_sin: table, heads: Int64(input.shape[1]),
-            head_dim: input.width, rotary_dim: rotaryDim, interleaved: isInterleaved)
+            x: input.kernelRows, out: output, slots: nil, scale: nil, cos_sin: table, rows: rows, row_stride: rowStride,
+            heads: Int64(input.shape[1]), head_dim: input.width, rotary_dim: rotaryDim, interleaved: isInterleaved,
+            norm: fi_head_norm(nil, \.keyWeight))
+    }
+}
+
+extension fi_head_norm {
+    /// The normalisation of queries or of keys.
+    fileprivate init(_ normalization: HeadNormalization?, _ weight: (HeadNormalization) -> TensorView?) {
+        guard let normalization, let weight = weight(normalization) else {
+            self.init(weight: nil, weight_dtype: FI_DTYPE_F32, epsilon: 0, weight_offset: 0)
+            return
+        }
+        self.init(
+            weight: weight.pointer, weight_dtype: weight.dtype.kernelType, epsilon: normalization.epsilon,
+            weight_offset: normalization.weightOffset)
     }
 }
 

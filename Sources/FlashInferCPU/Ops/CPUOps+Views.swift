@@ -46,13 +46,15 @@ extension fi_rows {
 extension fi_quantize {
     /// The scale of an output of 8 bits, as it is now.
     init(_ quantization: OutputQuantization?) {
-        self =
-            switch quantization {
-            case nil: fi_quantize(factor: 1, row_scales: nil)
-            case .scale(let scale): fi_quantize(factor: 1 / scale, row_scales: nil)
-            case .scaleTensor(let scale):
-                fi_quantize(factor: 1 / (scale.elements(as: Float.self)?.pointee ?? 1), row_scales: nil)
-            case .perRow(let scales): fi_quantize(factor: 1, row_scales: scales.elements(as: Float.self))
-            }
+        self.init(factor: 1, row_scales: nil, group: 0, scale_row: 1, scale_group: 0)
+        switch quantization {
+        case nil: break
+        case .scale(let scale): factor = 1 / scale
+        case .scaleTensor(let scale): factor = 1 / (scale.elements(as: Float.self)?.pointee ?? 1)
+        case .perRow(let scales): row_scales = scales.elements(as: Float.self)
+        case .perGroup(let size, let scales):
+            row_scales = scales.elements(as: Float.self)
+            (group, scale_row, scale_group) = (Int64(size), Int64(scales.strides[0]), Int64(scales.strides[1]))
+        }
     }
 }

@@ -3,18 +3,19 @@ package enum KernelCatalogue {
     /// Each family of kernels' `shipped()`, one a line.
     private static let families: [@Sendable () -> [KernelSpec]] = [
         AttentionKernel.shipped,
-        RMSNormKernel.shipped,
+        NormKernel.shipped,
         RoPEKernel.shipped,
         GatedActivationKernel.shipped,
         AddKernel.shipped,
         ConvertKernel.shipped,
         EmbeddingKernel.shipped,
+        PackBitsKernel.shipped,
         SoftmaxKernel.shipped,
         ArgmaxKernel.shipped,
         LogProbabilityKernel.shipped,
         SampleKernel.shipped,
         AppendKVKernel.shipped,
-        RoPEAppendKernel.shipped,
+        RoPEPartsKernel.shipped,
         CopyPagesKernel.shipped,
         MergeStatesKernel.shipped,
     ]

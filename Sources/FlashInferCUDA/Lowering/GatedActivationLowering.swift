@@ -1,16 +1,20 @@
 package import CUDAKernels
 package import FlashInferCore
 
-/// The kernels of gated activations: element by element, or row by row where each row has a scale of its own.
+/// The kernels of gated activations and, where there is no activation and only a gate, of conversion to bytes: element by element, or row
+/// by row or group by group where each has a scale of its own.
 package enum GatedActivationKernel {
-    private static let table = SpecTable(count: 108)
-    private static let rowTable = SpecTable(count: 54)
+    private static let table = SpecTable(count: 144)
+    private static let rowTable = SpecTable(count: 72)
+    private static let groupTable = SpecTable(count: 36)
     /// Threads of a row, short or long, and vectors that each holds of it: up to 16,384 elements of 16 bits. Four vectors of half as
     /// many threads would spill.
     private static let (rowThreads, rowChunks) = ([256, 1024], 2)
 
-    private static func numberAndName(_ activation: GatedActivationOperation.Activation) -> (Int, String) {
+    /// `nil` is no activation.
+    private static func numberAndName(_ activation: GatedActivationOperation.Activation?) -> (Int, String) {
         switch activation {
+        case nil: (3, "quantize")
         case .silu: (0, "silu")
         case .geluErf: (1, "gelu")
         case .geluTanh: (2, "gelu-tanh")
@@ -19,7 +23,7 @@ package enum GatedActivationKernel {
 
     /// - Parameter output: `nil` for 8 bits, of a type chosen at run time.
     private static func spec(
-        _ activation: GatedActivationOperation.Activation, gate: DType, up: DType, output: DType?
+        _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType, output: DType?
     ) -> KernelSpec {
         let (number, name) = numberAndName(activation)
         let types = (gate.kernelNumber * 3 + up.kernelNumber) * 4 + (output?.kernelNumber ?? 3)
@@ -37,7 +41,7 @@ package enum GatedActivationKernel {
     }
 
     private static func rowSpec(
-        _ activation: GatedActivationOperation.Activation, gate: DType, up: DType, isLong: Bool
+        _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType, isLong: Bool
     ) -> KernelSpec {
         let (number, name) = numberAndName(activation)
         let types = (number * 3 + gate.kernelNumber) * 3 + up.kernelNumber
@@ -54,15 +58,34 @@ package enum GatedActivationKernel {
         }
     }
 
+    private static func groupSpec(
+        _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType
+    ) -> KernelSpec {
+        let (number, name) = numberAndName(activation)
+        return groupTable.spec((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) {
+            KernelSpec(
+                file: "portable/gated_activation_groups.cuh", entry: "gated_activation_groups",
+                defines: [
+                    .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
+                    .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number),
+                ],
+                threads: fi_row_tiling.threads, blocksPerProcessor: activation == .geluErf ? 5 : 6,
+                label: "\(name) \(typesLabel(gate, up, gate)) to bytes by group")
+        }
+    }
+
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            GatedActivationOperation.Activation.allCases.flatMap {
-                [
-                    spec($0, gate: type, up: type, output: type), spec($0, gate: type, up: type, output: nil),
-                    rowSpec($0, gate: type, up: type, isLong: false),
-                    rowSpec($0, gate: type, up: type, isLong: true),
-                ]
+            let activations = GatedActivationOperation.Activation.allCases.map { Optional($0) } + [nil]
+            return activations.flatMap { activation in
+                (activation == nil ? [] : [spec(activation, gate: type, up: type, output: type)])
+                    + [
+                        spec(activation, gate: type, up: type, output: nil),
+                        rowSpec(activation, gate: type, up: type, isLong: false),
+                        rowSpec(activation, gate: type, up: type, isLong: true),
+                        groupSpec(activation, gate: type, up: type),
+                    ]
             }
         }
     }
@@ -71,29 +94,56 @@ package enum GatedActivationKernel {
     package static func lower(
         _ operation: GatedActivationOperation
     ) throws(FlashInferError) -> KernelLaunch<fi_gated_activation_params>? {
-        let (gate, up, output) = (operation.gate, operation.up, operation.output)
+        try lower(operation.gate, operation.up, operation.output, operation.activation, operation.quantization)
+    }
+
+    /// The launch of a conversion to bytes.
+    package static func lower(
+        _ operation: QuantizeOperation
+    ) throws(FlashInferError) -> KernelLaunch<fi_gated_activation_params>? {
+        try lower(operation.input, nil, operation.output, nil, operation.quantization)
+    }
+
+    private static func lower(
+        _ gate: TensorView, _ up: TensorView?, _ output: TensorView,
+        _ activation: GatedActivationOperation.Activation?, _ quantization: OutputQuantization?
+    ) throws(FlashInferError) -> KernelLaunch<fi_gated_activation_params>? {
         if gate.elementCount == 0 {
             // Rows of no elements have a scale all the same.
-            guard case .perRow = operation.quantization, gate.rowCount > 0 else { return nil }
+            guard case .perRow = quantization, gate.rowCount > 0 else { return nil }
         }
-        let isQuantized = operation.quantization != nil
-        let vector = vectorWidth(gate.dtype, up.dtype, isQuantized ? .float32 : output.dtype)
-        let isByRow = if case .perRow = operation.quantization { true } else { false }
+        let isQuantized = quantization != nil
+        let upType = up?.dtype ?? gate.dtype
+        let vector = vectorWidth(gate.dtype, upType, isQuantized ? .float32 : output.dtype)
+        let hasOwnScales =
+            switch quantization {
+            case .perRow, .perGroup: true
+            case nil, .scale, .scaleTensor: false
+            }
         let cover = try fi_row_tiling.covering(
-            (gate, up, output), vector: vector, name: "gate", mayJoinRows: !isByRow)
+            (gate, output, up), vector: vector, name: "gate", mayJoinRows: !hasOwnScales)
         let parameters = fi_gated_activation_params(
-            gate: try fi_row_tensor(gate, "gate"), up: try fi_row_tensor(up, "up"),
+            gate: try fi_row_tensor(gate, "gate"),
+            up: try up.map { (view) throws(FlashInferError) in try fi_row_tensor(view, "up") } ?? .absent,
             output: try fi_row_tensor(output, "output"), tiling: cover.tiling,
-            quantize: try fi_quantize(operation.quantization, output.dtype))
-        if isByRow {
+            quantize: try fi_quantize(quantization, output.dtype))
+        switch quantization {
+        case .perRow:
             let chunks = gate.width / (cover.tiling.vectorised == 0 ? 1 : vector)
             return KernelLaunch(
-                rowSpec(
-                    operation.activation, gate: gate.dtype, up: up.dtype, isLong: chunks > rowThreads[0] * rowChunks),
+                rowSpec(activation, gate: gate.dtype, up: upType, isLong: chunks > rowThreads[0] * rowChunks),
                 blocks: Int(cover.tiling.rows), parameters)
+        case .perGroup(let size, _):
+            // A warp a group where rows are not aligned.
+            let (groups, overflow) = gate.rowCount.multipliedReportingOverflow(by: gate.width / size)
+            let warps = fi_row_tiling.threads / 32
+            let blocks = cover.tiling.vectorised == 0 ? (groups + warps - 1) / warps : cover.blocks
+            guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of gate") }
+            return KernelLaunch(groupSpec(activation, gate: gate.dtype, up: upType), blocks: blocks, parameters)
+        case nil, .scale, .scaleTensor:
+            return KernelLaunch(
+                spec(activation, gate: gate.dtype, up: upType, output: isQuantized ? nil : output.dtype),
+                blocks: cover.blocks, parameters)
         }
-        return KernelLaunch(
-            spec(operation.activation, gate: gate.dtype, up: up.dtype, output: isQuantized ? nil : output.dtype),
-            blocks: cover.blocks, parameters)
     }
 }

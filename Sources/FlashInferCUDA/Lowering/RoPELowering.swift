@@ -3,41 +3,48 @@ package import FlashInferCore
 
 /// The kernels of rotary embedding.
 package enum RoPEKernel {
-    private static let table = SpecTable(count: 9)
+    private static let table = SpecTable(count: 18)
     /// A block has one vector of pairs for each thread: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
-    private static func spec(input: DType, output: DType) -> KernelSpec {
-        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
-            KernelSpec(
+    private static func spec(input: DType, output: DType, isTabled: Bool) -> KernelSpec {
+        table.spec((isTabled ? 9 : 0) + input.kernelNumber * 3 + output.kernelNumber) {
+            let types = input == output ? input.label : "\(input.label)-\(output.label)"
+            return KernelSpec(
                 file: "portable/rope.cuh", entry: "rope",
-                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
-                threads: threads, blocksPerProcessor: 12,
-                label: "rope " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber),
+                    .init("FI_TABLED", isTabled),
+                ],
+                threads: threads, blocksPerProcessor: 12, label: "rope \(types)" + (isTabled ? " by table" : ""))
         }
     }
 
     /// The specialisations that ship.
-    package static func shipped() -> [KernelSpec] { DType.computeTypes.map { spec(input: $0, output: $0) } }
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in
+            [false, true].map { spec(input: type, output: type, isTabled: $0) }
+        }
+    }
 
     /// The launches of an operation: one, or two where queries and keys differ in type.
     ///
-    /// - Parameter turns: the address of the parameters' table, see ``RoPETurns``.
+    /// Heads that are normalised are ``RoPEPartsKernel``'s.
     package static func lower(
-        _ operation: RoPEOperation, turns: UInt
+        _ operation: RoPEOperation, angles: fi_rope_angles
     ) throws(FlashInferError) -> [KernelLaunch<fi_rope_params>] {
         let queries = Pair(operation.queries, operation.queryOutput, "queries", "query output")
         var launches: [KernelLaunch<fi_rope_params>] = []
         guard let input = operation.keys, let output = operation.keyOutput else {
-            try append(queries, nil, operation, turns, to: &launches)
+            try append(queries, nil, operation, angles, to: &launches)
             return launches
         }
         let keys = Pair(input, output, "keys", "key output")
         if queries.input.dtype == keys.input.dtype, queries.output.dtype == keys.output.dtype {
-            try append(queries, keys, operation, turns, to: &launches)
+            try append(queries, keys, operation, angles, to: &launches)
         } else {
-            try append(queries, nil, operation, turns, to: &launches)
-            try append(keys, nil, operation, turns, to: &launches)
+            try append(queries, nil, operation, angles, to: &launches)
+            try append(keys, nil, operation, angles, to: &launches)
         }
         return launches
     }
@@ -63,7 +70,7 @@ package enum RoPEKernel {
     }
 
     private static func append(
-        _ queries: Pair, _ keys: Pair?, _ operation: RoPEOperation, _ turns: UInt,
+        _ queries: Pair, _ keys: Pair?, _ operation: RoPEOperation, _ angles: fi_rope_angles,
         to launches: inout [KernelLaunch<fi_rope_params>]
     ) throws(FlashInferError) {
         let input = queries.input
@@ -89,11 +96,11 @@ package enum RoPEKernel {
         try operation.positions.checkAlignment("positions")
         launches.append(
             KernelLaunch(
-                spec(input: input.dtype, output: queries.output.dtype), blocks: blocks,
+                spec(input: input.dtype, output: queries.output.dtype, isTabled: angles.table != 0), blocks: blocks,
                 fi_rope_params(
                     queries: fi_heads_tensor(input), query_output: fi_heads_tensor(queries.output),
                     keys: fi_heads_tensor(keys?.input), key_output: fi_heads_tensor(keys?.output),
-                    positions: UInt64(operation.positions.address), turns: UInt64(turns),
+                    positions: UInt64(operation.positions.address), angles: angles,
                     query_heads: UInt32(input.shape[1]), key_heads: UInt32(keys?.input.shape[1] ?? 0),
                     head_dim: UInt32(headDim), rotary_dim: UInt32(rotaryDim),
                     turn_lanes: UInt32(rotaryDim / 2 / width), copy_lanes: UInt32(rest / width),
@@ -110,5 +117,18 @@ extension fi_heads_tensor {
             return
         }
         self.init(address: UInt64(view.address), token: Int64(view.strides[0]), head: Int64(view.strides[1]))
+    }
+}
+
+extension fi_rope_angles {
+    /// Angles that are computed from fractions of a turn at this address, see ``RoPETurns``.
+    package init(turns: UInt) { self.init(turns: UInt64(turns), table: 0, table_stride: 0, table_rows: 0) }
+
+    /// Angles that are looked up.
+    package init(table: TensorView) throws(FlashInferError) {
+        try table.checkAlignment("table of cosines and sines")
+        self.init(
+            turns: 0, table: UInt64(table.address), table_stride: Int64(table.strides[0]),
+            table_rows: UInt32(clamping: min(table.shape[0], Int(Int32.max))))
     }
 }

@@ -104,7 +104,8 @@ extension fi_row_tiling {
 extension fi_quantize {
     /// The scale of an output of a type; what there is to say of one that is not quantised.
     package init(_ quantization: OutputQuantization?, _ type: DType) throws(FlashInferError) {
-        self.init(scale: 0, row_scales: 0, factor: 1, type: Int32(type.kernelNumber))
+        self.init(
+            scale: 0, row_scales: 0, scale_row: 0, scale_group: 0, group: 0, factor: 1, type: Int32(type.kernelNumber))
         switch quantization {
         case nil: break
         case .scale(let scale): factor = 1 / scale
@@ -114,6 +115,10 @@ extension fi_quantize {
         case .perRow(let scales):
             try scales.checkAlignment("row scales")
             row_scales = UInt64(scales.address)
+        case .perGroup(let size, let scales):
+            try scales.checkAlignment("group scales")
+            row_scales = UInt64(scales.address)
+            (group, scale_row, scale_group) = (UInt32(size), Int64(scales.strides[0]), Int64(scales.strides[1]))
         }
     }
 }

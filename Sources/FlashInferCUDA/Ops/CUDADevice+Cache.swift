@@ -12,9 +12,22 @@ extension CUDADevice {
     /// Turns queries and keys, and stores keys and values.
     func execute(_ operation: RoPEAppendKVOperation) throws(FlashInferError) {
         if operation.slots.count == 0 { return }
-        let turns = try operations.turns(operation.parameters, headDim: operation.queries.shape[2])
+        let angles = try angles(operation.parameters, headDim: operation.queries.shape[2], operation.table)
         try withSlots(operation.slots, of: "RoPE with an append") { (slots) throws(FlashInferError) in
-            try enqueue(RoPEAppendKernel.lower(operation, turns: turns, slots: slots))
+            try enqueue(RoPEPartsKernel.lower(operation, angles: angles, slots: slots))
+        }
+    }
+
+    /// Turns the one part of heads, converts both, and stores keys and values.
+    func execute(_ operation: SplitRoPEOperation) throws(FlashInferError) {
+        if operation.queries.turning.shape[0] == 0 { return }
+        let angles = try angles(operation.parameters, headDim: operation.rotaryDim, operation.table)
+        switch operation.keyOutput {
+        case .tensors: try enqueue(RoPEPartsKernel.lower(operation, angles: angles, slots: 0))
+        case .cache(_, let slots), .latentCache(_, let slots):
+            try withSlots(slots, of: "RoPE with an append") { (slots) throws(FlashInferError) in
+                try enqueue(RoPEPartsKernel.lower(operation, angles: angles, slots: slots))
+            }
         }
     }
 

@@ -4,7 +4,12 @@ internal import FlashInferCore
 extension CUDADevice {
     /// Normalises rows.
     func execute(_ operation: RMSNormOperation) throws(FlashInferError) {
-        try enqueue(RMSNormKernel.lower(operation))
+        try enqueue(NormKernel.lower(operation))
+    }
+
+    /// Normalises rows about their mean.
+    func execute(_ operation: LayerNormOperation) throws(FlashInferError) {
+        try enqueue(NormKernel.lower(operation))
     }
 
     /// Applies a gated activation.
@@ -22,6 +27,16 @@ extension CUDADevice {
         try enqueue(ConvertKernel.lower(operation))
     }
 
+    /// Converts to 8 bits.
+    func execute(_ operation: QuantizeOperation) throws(FlashInferError) {
+        try enqueue(GatedActivationKernel.lower(operation))
+    }
+
+    /// Packs flags into bits.
+    func execute(_ operation: PackBitsOperation) throws(FlashInferError) {
+        try enqueue(PackBitsKernel.lower(operation))
+    }
+
     /// Gathers rows of a table. A row of an id that is outside of the table becomes NaN.
     func execute(_ operation: EmbeddingOperation) throws(FlashInferError) {
         try enqueue(EmbeddingKernel.lower(operation))
@@ -29,8 +44,20 @@ extension CUDADevice {
 
     /// Turns queries and keys.
     func execute(_ operation: RoPEOperation) throws(FlashInferError) {
-        let turns = try operations.turns(operation.parameters, headDim: operation.queries.shape[2])
-        for launch in try RoPEKernel.lower(operation, turns: turns) { try enqueue(launch) }
+        let angles = try angles(operation.parameters, headDim: operation.queries.shape[2], operation.table)
+        if operation.normalization == nil {
+            for launch in try RoPEKernel.lower(operation, angles: angles) { try enqueue(launch) }
+        } else {
+            for launch in try RoPEPartsKernel.lower(operation, angles: angles) { try enqueue(launch) }
+        }
+    }
+
+    /// Where kernels find by how much pairs turn: in a caller's table, or in one of fractions of a turn.
+    func angles(
+        _ parameters: RoPEParameters, headDim: Int, _ table: TensorView?
+    ) throws(FlashInferError) -> fi_rope_angles {
+        if let table { return try fi_rope_angles(table: table) }
+        return fi_rope_angles(turns: try operations.turns(parameters, headDim: headDim))
     }
 
     /// Merges states of attention.

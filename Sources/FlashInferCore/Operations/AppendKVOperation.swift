@@ -42,13 +42,20 @@ public struct AppendKVOperation: Sendable, Equatable {
             try checks.vector(perHead, name, .float32, cache.keys.headCount)
             try validate(perHead, name)
         }
+        try Self.validate(slots, in: cache, checks)
+    }
+
+    /// Slots that the host knows lie in the cache.
+    static func validate(
+        _ slots: KVSlots, in cache: KVCacheView, _ checks: TensorChecks
+    ) throws(FlashInferError) {
         if let table = slots.table {
             try checks.here(table, "slot table")
             guard table.device == .cpu else { return }
         }
         let slots = slots.onHost
         for token in 0..<slots.count where slots.blocks[token] >= 0 {
-            try validate(Int(slots.blocks[token]), Int(slots.rows[token]), token)
+            try validate(Int(slots.blocks[token]), Int(slots.rows[token]), token, in: cache)
         }
     }
 
@@ -71,7 +78,9 @@ public struct AppendKVOperation: Sendable, Equatable {
         }
     }
 
-    private func validate(_ block: Int, _ row: Int, _ token: Int) throws(FlashInferError) {
+    private static func validate(
+        _ block: Int, _ row: Int, _ token: Int, in cache: KVCacheView
+    ) throws(FlashInferError) {
         let count = cache.keys.blockCount
         if let size = cache.keys.blockSize {
             guard block < count else {

@@ -47,9 +47,13 @@ public struct GatedActivationOperation: Sendable, Equatable {
         let checks = TensorChecks(device: gate.device)
         try checks.rows(gate, "gate")
         try checks.rows(up, "up", like: gate)
-        try checks.output(output, like: gate, "gate", quantization)
+        try checks.output(output, like: gate, "gate", quantization, mayBeGrouped: true)
         try checks.distinct(output, "output", from: gate, "gate")
         try checks.distinct(output, "output", from: up, "up")
-        if case .perRow(let scales) = quantization { try checks.distinct(scales, "row scales", from: up, "up") }
+        switch quantization {
+        case .perRow(let scales): try checks.distinct(scales, "row scales", from: up, "up")
+        case .perGroup(_, let scales): try checks.distinct(scales, "group scales", from: up, "up")
+        case nil, .scale, .scaleTensor: break
+        }
     }
 }

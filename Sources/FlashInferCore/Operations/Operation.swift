@@ -8,14 +8,22 @@ public enum Operation: Sendable {
     case mergeStates(MergeStatesOperation)
     /// Root-mean-square normalisation.
     case rmsNorm(RMSNormOperation)
+    /// Layer normalisation.
+    case layerNorm(LayerNormOperation)
     /// Rotary position embedding.
     case rope(RoPEOperation)
+    /// Rotary position embedding of heads in two parts, quantised, and stored.
+    case splitRoPE(SplitRoPEOperation)
     /// A gated activation.
     case gatedActivation(GatedActivationOperation)
     /// A weighted sum, or one tensor scaled.
     case add(AddOperation)
     /// Conversion between element types.
     case convert(ConvertOperation)
+    /// Conversion to 8 bits with scales that are computed.
+    case quantize(QuantizeOperation)
+    /// Flags packed into bits.
+    case packBits(PackBitsOperation)
     /// Rows of a table.
     case embedding(EmbeddingOperation)
     /// Softmax of rows.
@@ -43,10 +51,14 @@ extension Operation {
         case .attention(let operation): try operation.validate()
         case .mergeStates(let operation): try operation.validate()
         case .rmsNorm(let operation): try operation.validate()
+        case .layerNorm(let operation): try operation.validate()
         case .rope(let operation): try operation.validate()
+        case .splitRoPE(let operation): try operation.validate()
         case .gatedActivation(let operation): try operation.validate()
         case .add(let operation): try operation.validate()
         case .convert(let operation): try operation.validate()
+        case .quantize(let operation): try operation.validate()
+        case .packBits(let operation): try operation.validate()
         case .embedding(let operation): try operation.validate()
         case .softmax(let operation): try operation.validate()
         case .argmax(let operation): try operation.validate()

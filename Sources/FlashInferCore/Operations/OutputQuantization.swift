@@ -15,6 +15,15 @@ public enum OutputQuantization: Sendable, Equatable {
     /// A row with a NaN has a NaN for its scale, so that int8, which has none, does not hide it.
     case perRow(scales: TensorView)
 
+    /// A scale for each group of `size` neighbouring elements of a row, computed as ``perRow(scales:)``'s and written to
+    /// `[rows, width / size]`, float32, of any strides: `[groups, 1]`, or `[1, rows]` and more for scales by columns.
+    ///
+    /// `size` is 32, 64 or 128 and divides the width. For ``QuantizeOperation`` and ``GatedActivationOperation``.
+    case perGroup(size: Int, scales: TensorView)
+
+    /// The sizes of groups.
+    package static let groupSizes = [32, 64, 128]
+
     /// The least `amax` that a row's scale is computed of: a row of zeros has a scale that divides.
     package static let leastMagnitude: Float = 1e-10
 }
@@ -34,7 +43,8 @@ extension DType {
 extension TensorChecks {
     /// An output of the shape of `model`: of a compute type, or of 8 bits where it is quantised.
     func output(
-        _ view: TensorView, like model: TensorView, _ modelName: String, _ quantization: OutputQuantization?
+        _ view: TensorView, like model: TensorView, _ modelName: String, _ quantization: OutputQuantization?,
+        mayBeGrouped: Bool = false
     ) throws(FlashInferError) {
         guard let quantization else {
             try rows(view, "output", like: model)
@@ -57,6 +67,24 @@ extension TensorChecks {
             try vector(scales, "row scales", .float32, view.rowCount)
             try distinct(scales, "row scales", from: view, "output")
             try distinct(scales, "row scales", from: model, modelName)
+        case .perGroup(let size, let scales):
+            guard mayBeGrouped else {
+                throw .invalidArgument(
+                    "quantization", found: "scales of groups", expected: "one scale, or scales of rows, for a norm")
+            }
+            guard OutputQuantization.groupSizes.contains(size), view.shape[-1] % size == 0 else {
+                throw .invalidArgument(
+                    "group size", found: "\(size) for rows of \(view.shape[-1])",
+                    expected: "32, 64 or 128, and a divisor of the width")
+            }
+            try shape(scales, "group scales", [view.rowCount, view.shape[-1] / size])
+            guard scales.dtype == .float32 else {
+                throw .invalidArgument("group scales", found: "\(scales.dtype)", expected: "float32")
+            }
+            try here(scales, "group scales")
+            try writable(scales, "group scales")
+            try distinct(scales, "group scales", from: view, "output")
+            try distinct(scales, "group scales", from: model, modelName)
         }
     }
 

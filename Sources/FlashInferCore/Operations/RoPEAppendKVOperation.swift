@@ -33,6 +33,12 @@ public struct RoPEAppendKVOperation: Sendable, Equatable {
     /// Which pairs turn, and how fast.
     public var parameters: RoPEParameters
 
+    /// `[positions, rotaryDim]`, float32, as ``RoPEOperation/table``; `nil`: computed.
+    public var table: TensorView?
+
+    /// How heads are normalised before they turn; `nil`: not at all.
+    public var normalization: HeadNormalization?
+
     /// Paged or ragged keys and values of any cache type, with the scales of a quantised one.
     public var cache: KVCacheView
 
@@ -42,7 +48,8 @@ public struct RoPEAppendKVOperation: Sendable, Equatable {
     /// An operation; call ``validate()`` before it is executed. The queries turn in place where no output is given.
     public init(
         queries: TensorView, keys: TensorView, values: TensorView, queryOutput: TensorView? = nil,
-        queryScale: Float = 1, positions: TensorView, parameters: RoPEParameters, cache: KVCacheView, slots: KVSlots
+        queryScale: Float = 1, positions: TensorView, parameters: RoPEParameters, table: TensorView? = nil,
+        normalization: HeadNormalization? = nil, cache: KVCacheView, slots: KVSlots
     ) {
         self.queries = queries
         self.keys = keys
@@ -51,6 +58,8 @@ public struct RoPEAppendKVOperation: Sendable, Equatable {
         self.queryScale = queryScale
         self.positions = positions
         self.parameters = parameters
+        self.table = table
+        self.normalization = normalization
         self.cache = cache
         self.slots = slots
     }
@@ -68,8 +77,8 @@ public struct RoPEAppendKVOperation: Sendable, Equatable {
         try parameters.validate(headDim: queries.shape[2])
         try validateQueryOutput(checks)
         let tokens = queries.shape[0]
-        try checks.vector(positions, "positions", .int32, tokens)
-        try checks.ids(positions, "positions", below: 1 << 31)
+        try checks.angles(positions, tokens, table, rotaryDim: parameters.rotaryDim ?? queries.shape[2])
+        try normalization?.validate(headDim: queries.shape[2], hasKeys: true, checks)
         guard slots.count == tokens else {
             throw .lengthMismatch("slots", found: slots.count, expected: tokens)
         }

@@ -21,10 +21,18 @@ public struct RoPEOperation: Sendable, Equatable {
     /// Which pairs turn, and how fast.
     public var parameters: RoPEParameters
 
+    /// `[positions, rotaryDim]`, float32: of each position the cosines, then the sines; read instead of computing them, so that of
+    /// `parameters` only `rotaryDim` and the pairing count. `nil`: computed. On a GPU a position outside of it gives NaN.
+    public var table: TensorView?
+
+    /// How heads are normalised before they turn; `nil`: not at all.
+    public var normalization: HeadNormalization?
+
     /// An operation; call ``validate()`` before it is executed. In place where no outputs are given.
     public init(
         queries: TensorView, keys: TensorView? = nil, queryOutput: TensorView? = nil, keyOutput: TensorView? = nil,
-        positions: TensorView, parameters: RoPEParameters
+        positions: TensorView, parameters: RoPEParameters, table: TensorView? = nil,
+        normalization: HeadNormalization? = nil
     ) {
         self.queries = queries
         self.keys = keys
@@ -32,6 +40,8 @@ public struct RoPEOperation: Sendable, Equatable {
         self.keyOutput = keyOutput ?? keys
         self.positions = positions
         self.parameters = parameters
+        self.table = table
+        self.normalization = normalization
     }
 
     /// Checks every tensor, and the positions where the host can read them.
@@ -50,8 +60,9 @@ public struct RoPEOperation: Sendable, Equatable {
         } else if keyOutput != nil {
             throw .invalidArgument("key output", found: "a tensor", expected: "nil, as there are no keys")
         }
-        try checks.vector(positions, "positions", .int32, queries.shape[0])
-        try checks.ids(positions, "positions", below: 1 << 31)
+        let headDim = queries.shape[2]
+        try checks.angles(positions, queries.shape[0], table, rotaryDim: parameters.rotaryDim ?? headDim)
+        try normalization?.validate(headDim: headDim, hasKeys: keys != nil, checks)
     }
 
     private func validate(

@@ -117,7 +117,27 @@ struct TensorChecks {
             let between = distance < 0 ? distance + period : distance
             if between >= Self.rowExtent(output), period - between >= Self.rowExtent(input) { return }
         }
+        if Self.liesBeside(output, input) { return }
         throw .invalidArgument(name, found: "over the memory of \(other)", expected: "apart from it")
+    }
+
+    /// Whether two tensors are different columns of one, as the two parts of every head are.
+    private static func liesBeside(_ first: TensorView, _ second: TensorView) -> Bool {
+        guard first.rank == second.rank, first.dtype.byteCount == second.dtype.byteCount else { return false }
+        var step = Int.max
+        for dimension in 0..<first.rank - 1 where max(first.shape[dimension], second.shape[dimension]) > 1 {
+            if first.strides[dimension] != second.strides[dimension] { return false }
+            step = min(step, first.strides[dimension])
+        }
+        if step == 0 || step == Int.max { return false }
+        for dimension in 0..<first.rank - 1 where max(first.shape[dimension], second.shape[dimension]) > 1 {
+            if first.strides[dimension] % step != 0 { return false }
+        }
+        let distance = Int(bitPattern: second.address &- first.address)
+        guard distance % first.dtype.byteCount == 0 else { return false }
+        let offset = distance / first.dtype.byteCount % step
+        let between = offset < 0 ? offset + step : offset
+        return between >= first.shape[-1] && step - between >= second.shape[-1]
     }
 
     /// Bytes that one index of the first dimension spans.

@@ -22,7 +22,7 @@ import Testing
             try RoPEKernel.lower(
                 RoPEOperation(
                     queries: queries, keys: keys, queryOutput: output, positions: positions,
-                    parameters: RoPEParameters(rotaryDim: rotaryDim)), turns: 4096)
+                    parameters: RoPEParameters(rotaryDim: rotaryDim)), angles: fi_rope_angles(turns: 4096))
         }
         // 40 heads of 8 vectors of pairs in blocks of 128.
         let both = try #require(try lower(nil, rotaryDim: nil, keys: keys).first)

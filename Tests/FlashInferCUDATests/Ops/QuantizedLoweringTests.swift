@@ -14,9 +14,9 @@ import Testing
     @Test func bytesTakeNoPartInTheWidthOfVectors() throws {
         let input = try view(.bfloat16, [6, 4_096])
         let weight = try view(.bfloat16, [4_096])
-        func lower(_ output: TensorView, _ way: OutputQuantization?) throws -> KernelLaunch<fi_rms_norm_params> {
+        func lower(_ output: TensorView, _ way: OutputQuantization?) throws -> KernelLaunch<fi_norm_params> {
             try #require(
-                try RMSNormKernel.lower(
+                try NormKernel.lower(
                     RMSNormOperation(input: input, weight: weight, output: output, quantization: way)))
         }
         let plain = try lower(input, nil)
@@ -89,8 +89,8 @@ import Testing
             slots: try KVSlots(table: view(.int32, [2, tokens])))
     }
 
-    private func lower(_ operation: RoPEAppendKVOperation) throws -> KernelLaunch<fi_rope_append_params>? {
-        try RoPEAppendKernel.lower(operation, turns: 4096, slots: 512)
+    private func lower(_ operation: RoPEAppendKVOperation) throws -> KernelLaunch<fi_rope_parts_params>? {
+        try RoPEPartsKernel.lower(operation, angles: fi_rope_angles(turns: 4096), slots: 512)
     }
 
     @Test func rotationWithAppendIsOneLaunch() throws {
@@ -98,31 +98,35 @@ import Testing
             let launch = try #require(try lower(operation(.bfloat16, cache: .float8E4M3, layout: layout)))
             let p = launch.parameters
             // Vectors of eight: 40 heads of 8 vectors of pairs, 8 heads of 16 of values, in blocks of 128.
-            #expect(p.vectorised == 1 && p.turn_lanes == 8 && p.value_lanes == 16)
-            #expect(p.query_copy_lanes == 0 && p.key_copy_lanes == 0)
+            let (queries, keys, values) = (p.parts.0, p.parts.1, p.parts.2)
+            #expect(p.vectorised == 1 && queries.turn_items == 8 && keys.turn_items == 8 && values.turn_items == 0)
+            #expect(queries.move_items == 0 && keys.move_items == 0 && values.move_items == 16)
             #expect(p.token_blocks == 4 && launch.blocks == 12 && launch.spec.threads == 128)
-            #expect(p.query_heads == 32 && p.kv_heads == 8 && p.rotary_dim == 128 && p.tokens == 3)
+            #expect(p.turning_threads == 320 && p.norm_lanes == 0)
+            #expect(queries.heads == 32 && keys.heads == 8 && p.parts.3.heads == 0 && p.parts.3.lanes == 1)
+            #expect(p.rotary_dim == 128 && p.tokens == 3)
             #expect(p.blocks == 9 && p.block_rows == 16 && p.interleaved == 1)
-            #expect(p.query_factor == 2 && p.query_type == 3 && p.cache_type == 3)
-            #expect(p.key_cache.scale == 0.5 && p.value_cache.scale == 2)
-            #expect(p.key_cache.scales != 0 && p.value_cache.scales == 0)
-            #expect(p.key_cache.token == (layout == .nhd ? 1_024 : 128))
-            #expect(p.key_cache.head == (layout == .nhd ? 128 : 2_048))
-            #expect(p.turns == 4096 && p.slots == 512)
+            #expect(queries.factor == 2 && queries.type == 3 && keys.type == 3 && values.type == 3)
+            #expect(keys.scale == 0.5 && values.factor == 0.5)
+            #expect(keys.scales != 0 && values.scales == 0)
+            #expect(queries.is_stored == 0 && keys.is_stored == 1 && values.is_stored == 1)
+            #expect(keys.target.token == (layout == .nhd ? 1_024 : 128))
+            #expect(keys.target.head == (layout == .nhd ? 128 : 2_048))
+            #expect(p.angles.turns == 4096 && p.angles.table == 0 && p.slots == 512)
         }
         // Other types of caches are the same kernel; float32 has vectors of four.
         let wide = try #require(try lower(operation(.float32, cache: .int8)))
-        #expect(wide.parameters.turn_lanes == 16 && wide.parameters.value_lanes == 32)
+        #expect(wide.parameters.parts.0.turn_items == 16 && wide.parameters.parts.2.move_items == 32)
         #expect(try lower(operation(.float32, cache: .bfloat16))?.spec == wide.spec)
-        #expect(wide.spec.label == "rope-append fp32")
+        #expect(wide.spec.label == "rope-parts fp32")
     }
 
     @Test func whatDoesNotTurnIsCopiedWhereItIsNotInPlace() throws {
         let moved = try #require(try lower(operation(.bfloat16, cache: .bfloat16, rotaryDim: 64)))
-        #expect(moved.parameters.query_copy_lanes == 8 && moved.parameters.key_copy_lanes == 8)
+        #expect(moved.parameters.parts.0.move_items == 8 && moved.parameters.parts.1.move_items == 8)
         let inPlace = try #require(try lower(operation(.bfloat16, cache: .bfloat16, rotaryDim: 64, isInPlace: true)))
-        #expect(inPlace.parameters.query_copy_lanes == 0 && inPlace.parameters.key_copy_lanes == 8)
-        #expect(inPlace.parameters.query_type == 2 && inPlace.parameters.query_factor == 1)
+        #expect(inPlace.parameters.parts.0.move_items == 0 && inPlace.parameters.parts.1.move_items == 8)
+        #expect(inPlace.parameters.parts.0.type == 2 && inPlace.parameters.parts.0.factor == 1)
         // Pairs, values or addresses that are no whole vectors.
         for odd in [
             try operation(.bfloat16, cache: .bfloat16, rotaryDim: 6),
@@ -130,8 +134,8 @@ import Testing
             try operation(.bfloat16, cache: .int8, queryLead: 4),
         ] {
             let p = try #require(try lower(odd)).parameters
-            #expect(p.vectorised == 0 && p.turn_lanes == UInt32(odd.parameters.rotaryDim ?? 128) / 2)
-            #expect(p.value_lanes == UInt32(odd.cache.values.headDim))
+            #expect(p.vectorised == 0 && p.parts.0.turn_items == UInt32(odd.parameters.rotaryDim ?? 128) / 2)
+            #expect(p.parts.2.move_items == UInt32(odd.cache.values.headDim))
         }
         #expect(try lower(operation(.float32, cache: .int8, tokens: 0)) == nil)
         #expect(throws: FlashInferError.overflow("elements of queries")) {

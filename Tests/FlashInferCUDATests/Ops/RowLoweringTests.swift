@@ -104,7 +104,7 @@ import Testing
         ] {
             let x = try view(.bfloat16, [70_001, width])
             let operation = RMSNormOperation(input: x, weight: try view(.bfloat16, [width]), output: x)
-            let launch = try #require(try RMSNormKernel.lower(operation))
+            let launch = try #require(try NormKernel.lower(operation))
             #expect(launch.spec.defines.contains(.init("FI_GROUP", group)), "width \(width)")
             #expect(launch.spec.defines.contains(.init("FI_CHUNKS", chunks)), "width \(width)")
             let rows = launch.spec.threads / group
@@ -113,7 +113,7 @@ import Testing
             #expect((launch.parameters.vectorised != 0) == (width % 8 == 0))
             labels.insert(launch.spec.label)
             // The same spec is the same value, made once.
-            #expect(try RMSNormKernel.lower(operation)?.spec == launch.spec)
+            #expect(try NormKernel.lower(operation)?.spec == launch.spec)
         }
         #expect(labels.count == 7)
     }

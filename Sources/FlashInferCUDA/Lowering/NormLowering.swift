@@ -1,8 +1,8 @@
 package import CUDAKernels
 package import FlashInferCore
 
-/// The kernels of root-mean-square normalisation.
-package enum RMSNormKernel {
+/// The kernels of normalisation: by the root of the mean square, and layer norm.
+package enum NormKernel {
     /// How threads share a row.
     private struct Shape {
         /// Threads of a row, and of a block.
@@ -25,31 +25,37 @@ package enum RMSNormKernel {
         Shape(group: 1024, threads: 1024, chunks: 4),
     ]
 
-    private static let table = SpecTable(count: 108 * shapes.count)
+    /// Layer norm has no registers for the last.
+    private static func shapes(isCentred: Bool) -> ArraySlice<Shape> { isCentred ? shapes.dropLast() : shapes[...] }
 
-    /// - Parameter output: `nil` for 8 bits, of a type chosen at run time.
+    private static let table = SpecTable(count: 2 * 108 * shapes.count)
+
+    /// - Parameters:
+    ///   - isCentred: whether it is layer norm.
+    ///   - output: `nil` for 8 bits, of a type chosen at run time.
     private static func spec(
-        _ shape: Int, input: DType, residual: DType, weight: DType, output: DType?
+        _ shape: Int, isCentred: Bool, input: DType, residual: DType, weight: DType, output: DType?
     ) -> KernelSpec {
         let types =
             ((input.kernelNumber * 3 + residual.kernelNumber) * 3 + weight.kernelNumber) * 4
             + (output?.kernelNumber ?? 3)
-        return table.spec(shape * 108 + types) {
+        return table.spec((isCentred ? shapes.count + shape : shape) * 108 + types) {
             let way = shapes[shape]
             let isUniform = input == residual && input == weight && input == output ?? input
             let types = [input.label, residual.label, weight.label] + (output.map { [$0.label] } ?? [])
             let name = (isUniform ? input.label : types.joined(separator: "-")) + (output == nil ? " to bytes" : "")
             return KernelSpec(
-                file: "portable/rms_norm.cuh", entry: "rms_norm",
+                file: "portable/norm.cuh", entry: "norm_rows",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_RESIDUAL", residual.kernelNumber),
                     .init("FI_WEIGHT", weight.kernelNumber),
                     .init("FI_OUTPUT", output?.kernelNumber ?? bytesNumber),
                     .init("FI_GROUP", way.group), .init("FI_CHUNKS", way.chunks),
+                    .init("FI_CENTRED", isCentred),
                 ],
                 // 1,280 threads a processor, 1,024 for bytes: more would spill what they hold of their rows.
                 threads: way.threads, blocksPerProcessor: max((output == nil ? 1024 : 1280) / way.threads, 1),
-                label: "rms-norm \(name) \(way.group)x\(way.chunks)")
+                label: "\(isCentred ? "layer-norm" : "rms-norm") \(name) \(way.group)x\(way.chunks)")
         }
     }
 
@@ -57,7 +63,12 @@ package enum RMSNormKernel {
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
             [type, nil].flatMap { output in
-                shapes.indices.map { spec($0, input: type, residual: type, weight: type, output: output) }
+                // Layer norm's weights are float32 as a rule, whatever the rows are.
+                [(false, type), (true, .float32)].flatMap { isCentred, weight in
+                    shapes(isCentred: isCentred).indices.map {
+                        spec($0, isCentred: isCentred, input: type, residual: type, weight: weight, output: output)
+                    }
+                }
             }
         }
     }
@@ -65,38 +76,56 @@ package enum RMSNormKernel {
     /// The launch of an operation.
     package static func lower(
         _ operation: RMSNormOperation
-    ) throws(FlashInferError) -> KernelLaunch<fi_rms_norm_params>? {
-        let (input, output, weight) = (operation.input, operation.output, operation.weight)
+    ) throws(FlashInferError) -> KernelLaunch<fi_norm_params>? {
+        try lower(
+            operation.input, operation.residual, operation.weight, bias: nil, operation.output, operation.epsilon,
+            offset: operation.weightOffset, operation.quantization)
+    }
+
+    /// The launch of an operation.
+    package static func lower(
+        _ operation: LayerNormOperation
+    ) throws(FlashInferError) -> KernelLaunch<fi_norm_params>? {
+        try lower(
+            operation.input, operation.residual, operation.weight, bias: operation.bias, operation.output,
+            operation.epsilon, offset: 0, operation.quantization)
+    }
+
+    private static func lower(
+        _ input: TensorView, _ residual: TensorView?, _ weight: TensorView, bias: TensorView?, _ output: TensorView,
+        _ epsilon: Float, offset: Float, _ quantization: OutputQuantization?
+    ) throws(FlashInferError) -> KernelLaunch<fi_norm_params>? {
         if input.elementCount == 0 {
             // Rows of no elements have a scale all the same.
-            guard case .perRow = operation.quantization, input.rowCount > 0 else { return nil }
+            guard case .perRow = quantization, input.rowCount > 0 else { return nil }
         }
-        let residual = operation.residual
         let residualType = residual?.dtype ?? input.dtype
         // Bytes take no part in the width of vectors: what a thread holds of its row would not fit in registers.
-        let isQuantized = operation.quantization != nil
+        let isQuantized = quantization != nil
         let vector = vectorWidth(input.dtype, residualType, weight.dtype, isQuantized ? .float32 : output.dtype)
         let width = input.width
         let isAligned =
             width % vector == 0 && input.hasAlignedRows && output.hasAlignedRows(vector: vector)
-            && weight.address % 16 == 0 && residual?.hasAlignedRows ?? true
+            && weight.address % 16 == 0 && (bias?.address ?? 0) % 16 == 0 && residual?.hasAlignedRows ?? true
         let chunks = isAligned ? width / vector : width
-        let shape = shapes.firstIndex { chunks <= $0.group * $0.chunks } ?? shapes.count - 1
+        let ways = shapes(isCentred: bias != nil)
+        let shape = ways.firstIndex { chunks <= $0.group * $0.chunks } ?? ways.endIndex - 1
         let rows = try input.kernelRowCount("input")
         let rowsPerBlock = shapes[shape].threads / shapes[shape].group
         try weight.checkAlignment("weight")
+        try bias?.checkAlignment("bias")
         return KernelLaunch(
             spec(
-                shape, input: input.dtype, residual: residualType, weight: weight.dtype,
+                shape, isCentred: bias != nil, input: input.dtype, residual: residualType, weight: weight.dtype,
                 output: isQuantized ? nil : output.dtype),
             blocks: (Int(rows) + rowsPerBlock - 1) / rowsPerBlock,
-            fi_rms_norm_params(
+            fi_norm_params(
                 input: try fi_row_tensor(input, "input"),
                 residual: try residual.map { (view) throws(FlashInferError) in try fi_row_tensor(view, "residual") }
                     ?? .absent,
-                output: try fi_row_tensor(output, "output"), weight: UInt64(weight.address), width: Int64(width),
-                rows: rows, inner_rows: input.innerRows, epsilon: operation.epsilon,
-                weight_offset: operation.weightOffset, quantize: try fi_quantize(operation.quantization, output.dtype),
+                output: try fi_row_tensor(output, "output"), weight: UInt64(weight.address),
+                bias: UInt64(bias?.address ?? 0), width: Int64(width), rows: rows, inner_rows: input.innerRows,
+                epsilon: epsilon, weight_offset: offset, quantize: try fi_quantize(quantization, output.dtype),
                 vectorised: isAligned ? 1 : 0))
     }
 }

@@ -1,9 +1,10 @@
-// Root-mean-square normalisation of rows, optionally after adding a residual.
+// Normalisation of rows, by the root of the mean square or about the mean (layer norm), optionally after adding a residual.
 //
 // FI_GROUP threads share a row and hold it in registers, FI_CHUNKS vectors each, so that every tensor moves once. Rows that
-// are too wide for that, or not aligned, are read twice instead.
+// are too wide for that, or not aligned, are read again for every pass instead.
 //
 // FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
+// FI_CENTRED: whether it is layer norm.
 
 #include "fi_rows_params.h"
 #include "portable/quantize.cuh"
@@ -12,15 +13,17 @@
 #include "primitives/rows.cuh"
 
 #define FI_ROWS_PER_BLOCK (FI_THREADS / FI_GROUP)
-/// Whether the weights arrive with the row, or after the sum where registers are short.
-#define FI_HOLDS_WEIGHT (FI_CHUNKS <= 2)
+/// Whether the weights arrive with the row, or after the sum where registers are short. Layer norm's are twice as many, float32 as a rule.
+#define FI_HOLDS_WEIGHT (FI_CHUNKS <= (FI_CENTRED ? 1 : 2))
 
+/// The first or second sum of a row; each has its slots, so that neither waits for the other's to be free.
+template <int which>
 static __device__ __forceinline__ float row_sum(float value) {
     if constexpr (FI_GROUP <= 32) {
         return fi_warp_reduce<FI_GROUP>(value, fi_sum());
     } else {
         __shared__ float slots[FI_THREADS / 32];
-        return fi_block_reduce<FI_THREADS>(value, fi_sum(), slots);
+        return fi_block_reduce<FI_THREADS, true>(value, fi_sum(), slots);
     }
 }
 
@@ -30,11 +33,11 @@ static __device__ __forceinline__ unsigned int row_magnitude(unsigned int bits) 
         return fi_warp_reduce<FI_GROUP>(bits, fi_magnitude_max());
     } else {
         __shared__ unsigned int slots[FI_THREADS / 32];
-        return fi_block_reduce<FI_THREADS>(bits, fi_magnitude_max(), slots);
+        return fi_block_reduce<FI_THREADS, true>(bits, fi_magnitude_max(), slots);
     }
 }
 
-static __device__ __forceinline__ float row_scale(const fi_rms_norm_params &p, float squares) {
+static __device__ __forceinline__ float row_scale(const fi_norm_params &p, float squares) {
     return 1.0f / sqrtf(squares / (float)p.width + p.epsilon);
 }
 
@@ -42,7 +45,24 @@ struct row_addresses {
     unsigned long long input, residual, output, scale;
 };
 
-/// Chunk `chunk`'s sum of input and residual.
+/// What is taken off every element of a row, and what it is multiplied by then.
+struct row_norm {
+    float mean, scale;
+};
+
+/// A vector of weights and, in layer norm, of what is added at the end.
+template <int V>
+struct affine {
+    fi_packed<FI_WEIGHT, V> weight, bias;
+};
+
+template <int V>
+static __device__ __forceinline__ void load(const fi_norm_params &p, long long index, affine<V> &by) {
+    by.weight = fi_load<FI_WEIGHT, V>(p.weight, index);
+    if constexpr (FI_CENTRED) by.bias = fi_load<FI_WEIGHT, V>(p.bias, index);
+}
+
+/// The sum of input and residual.
 template <int V>
 static __device__ __forceinline__ void add(
     const fi_packed<FI_INPUT, V> &input, const fi_packed<FI_RESIDUAL, V> &residual, bool has_residual, float (&x)[V]
@@ -57,30 +77,55 @@ static __device__ __forceinline__ void add(
 }
 
 template <int V>
-static __device__ __forceinline__ float squares(const float (&x)[V], float sum) {
+static __device__ __forceinline__ void read(const row_addresses &row, long long index, float (&x)[V]) {
+    fi_packed<FI_RESIDUAL, V> residual;
+    if (row.residual != 0) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
+    add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, row.residual != 0, x);
+}
+
+template <int V>
+static __device__ __forceinline__ float total(const float (&x)[V], float sum) {
 #pragma unroll
-    for (int i = 0; i < V; i++) sum = __fmaf_rn(x[i], x[i], sum);
+    for (int i = 0; i < V; i++) sum += x[i];
+    return sum;
+}
+
+/// The squared distances from the mean.
+template <int V>
+static __device__ __forceinline__ float squares(const float (&x)[V], float mean, float sum) {
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        const float distance = FI_CENTRED ? x[i] - mean : x[i];
+        sum = __fmaf_rn(distance, distance, sum);
+    }
     return sum;
 }
 
 /// The normalised elements.
 template <int V>
 static __device__ __forceinline__ void normalise(
-    const fi_rms_norm_params &p, float (&x)[V], const fi_packed<FI_WEIGHT, V> &weight, float scale
+    const fi_norm_params &p, float (&x)[V], const affine<V> &by, const row_norm &norm
 ) {
     float w[V];
-    fi_unpack<FI_WEIGHT, V>(weight, w);
+    fi_unpack<FI_WEIGHT, V>(by.weight, w);
+    if constexpr (FI_CENTRED) {
+        float b[V];
+        fi_unpack<FI_WEIGHT, V>(by.bias, b);
 #pragma unroll
-    for (int i = 0; i < V; i++) x[i] = x[i] * scale * (w[i] + p.weight_offset);
+        for (int i = 0; i < V; i++) x[i] = __fmaf_rn((x[i] - norm.mean) * norm.scale, w[i], b[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < V; i++) x[i] = x[i] * norm.scale * (w[i] + p.weight_offset);
+    }
 }
 
 template <int V>
 static __device__ __forceinline__ void finish(
-    const fi_rms_norm_params &p, const row_addresses &row, long long index, float (&x)[V],
-    const fi_packed<FI_WEIGHT, V> &weight, float scale, float factor
+    const fi_norm_params &p, const row_addresses &row, long long index, float (&x)[V], const affine<V> &by,
+    const row_norm &norm, float factor
 ) {
     if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
-    normalise<V>(p, x, weight, scale);
+    normalise<V>(p, x, by, norm);
     if constexpr (FI_OUTPUT == FI_BYTES) {
         fi_write_bytes<V>(p.quantize.type, row.output, index, x, factor);
     } else {
@@ -90,7 +135,7 @@ static __device__ __forceinline__ void finish(
 
 /// What elements are multiplied by before they are rounded to 8 bits, where each row has a scale of its own: writes the scale.
 static __device__ __forceinline__ float own_factor(
-    const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active, unsigned int greatest
+    const fi_norm_params &p, const row_addresses &row, int lane, bool active, unsigned int greatest
 ) {
     const float scale = fi_row_scale(p.quantize, row_magnitude(greatest));
     if (lane == 0 && active) *(float *)row.scale = scale;
@@ -99,20 +144,33 @@ static __device__ __forceinline__ float own_factor(
 
 /// The row in registers: at most FI_CHUNKS vectors a thread.
 template <int V>
-static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active) {
+static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const row_addresses &row, int lane, bool active) {
     const int chunks = active ? (int)(p.width / V) : 0;
     const bool has_residual = row.residual != 0;
     fi_packed<FI_INPUT, V> input[FI_CHUNKS];
     fi_packed<FI_RESIDUAL, V> residual[FI_CHUNKS];
-    fi_packed<FI_WEIGHT, V> weight[FI_CHUNKS];
+    affine<V> by[FI_CHUNKS];
 #pragma unroll
     for (int c = 0; c < FI_CHUNKS; c++) {
         const int chunk = c * FI_GROUP + lane;
         if (chunk < chunks) {
             input[c] = fi_load<FI_INPUT, V>(row.input, chunk * V);
             if (has_residual) residual[c] = fi_load<FI_RESIDUAL, V>(row.residual, chunk * V);
-            if constexpr (FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
+            if constexpr (FI_HOLDS_WEIGHT) load<V>(p, chunk * V, by[c]);
         }
+    }
+    row_norm norm = {0.0f, 0.0f};
+    if constexpr (FI_CENTRED) {
+        float sum = 0;
+#pragma unroll
+        for (int c = 0; c < FI_CHUNKS; c++) {
+            if (c * FI_GROUP + lane < chunks) {
+                float x[V];
+                add<V>(input[c], residual[c], has_residual, x);
+                sum = total<V>(x, sum);
+            }
+        }
+        norm.mean = row_sum<0>(sum) / (float)p.width;
     }
     float sum = 0;
 #pragma unroll
@@ -120,10 +178,10 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
         if (c * FI_GROUP + lane < chunks) {
             float x[V];
             add<V>(input[c], residual[c], has_residual, x);
-            sum = squares<V>(x, sum);
+            sum = squares<V>(x, norm.mean, sum);
         }
     }
-    const float scale = row_scale(p, row_sum(sum));
+    norm.scale = row_scale(p, row_sum<1>(sum));
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {
         factor = fi_factor(p.quantize);
@@ -135,8 +193,8 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
                 if (chunk < chunks) {
                     float x[V];
                     add<V>(input[c], residual[c], has_residual, x);
-                    if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
-                    normalise<V>(p, x, weight[c], scale);
+                    if constexpr (!FI_HOLDS_WEIGHT) load<V>(p, chunk * V, by[c]);
+                    normalise<V>(p, x, by[c], norm);
                     greatest = fi_magnitude<V>(x, greatest);
                 }
             }
@@ -149,54 +207,57 @@ static __device__ __forceinline__ void norm_held(const fi_rms_norm_params &p, co
         if (chunk < chunks) {
             float x[V];
             add<V>(input[c], residual[c], has_residual, x);
-            if constexpr (!FI_HOLDS_WEIGHT) weight[c] = fi_load<FI_WEIGHT, V>(p.weight, chunk * V);
-            finish<V>(p, row, chunk * V, x, weight[c], scale, factor);
+            if constexpr (!FI_HOLDS_WEIGHT) load<V>(p, chunk * V, by[c]);
+            finish<V>(p, row, chunk * V, x, by[c], norm, factor);
         }
     }
 }
 
-/// The row from memory twice, or three times where it has a scale of its own. Each thread reads an element before it writes it, so tensors may share memory here too.
+/// The row from memory for every pass. Each thread reads an element before it writes it, so tensors may share memory here too.
 template <int V>
 static __device__ __forceinline__ void norm_streamed(
-    const fi_rms_norm_params &p, const row_addresses &row, int lane, bool active
+    const fi_norm_params &p, const row_addresses &row, int lane, bool active
 ) {
-    const long long width = active ? p.width : 0;
-    const bool has_residual = row.residual != 0;
-    float sum = 0;
-    for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
-        float x[V];
-        fi_packed<FI_RESIDUAL, V> residual;
-        if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
-        add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
-        sum = squares<V>(x, sum);
+    const long long first = (long long)lane * V, width = active ? p.width : 0;
+    float x[V];
+    row_norm norm = {0.0f, 0.0f};
+    if constexpr (FI_CENTRED) {
+        float sum = 0;
+        for (long long index = first; index < width; index += FI_GROUP * V) {
+            read<V>(row, index, x);
+            sum = total<V>(x, sum);
+        }
+        norm.mean = row_sum<0>(sum) / (float)p.width;
     }
-    const float scale = row_scale(p, row_sum(sum));
+    float sum = 0;
+    for (long long index = first; index < width; index += FI_GROUP * V) {
+        read<V>(row, index, x);
+        sum = squares<V>(x, norm.mean, sum);
+    }
+    norm.scale = row_scale(p, row_sum<1>(sum));
+    affine<V> by;
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {
         factor = fi_factor(p.quantize);
         if (p.quantize.row_scales != 0) {
             unsigned int greatest = 0;
-            for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
-                float x[V];
-                fi_packed<FI_RESIDUAL, V> residual;
-                if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
-                add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
-                normalise<V>(p, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale);
+            for (long long index = first; index < width; index += FI_GROUP * V) {
+                read<V>(row, index, x);
+                load<V>(p, index, by);
+                normalise<V>(p, x, by, norm);
                 greatest = fi_magnitude<V>(x, greatest);
             }
             factor = own_factor(p, row, lane, active, greatest);
         }
     }
-    for (long long index = (long long)lane * V; index < width; index += FI_GROUP * V) {
-        float x[V];
-        fi_packed<FI_RESIDUAL, V> residual;
-        if (has_residual) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
-        add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, has_residual, x);
-        finish<V>(p, row, index, x, fi_load<FI_WEIGHT, V>(p.weight, index), scale, factor);
+    for (long long index = first; index < width; index += FI_GROUP * V) {
+        read<V>(row, index, x);
+        load<V>(p, index, by);
+        finish<V>(p, row, index, x, by, norm, factor);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rms_norm(const __grid_constant__ fi_rms_norm_params p) {
+extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_rows(const __grid_constant__ fi_norm_params p) {
     // Bytes take no part: vectors of sixteen would not fit in registers.
     constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT);
     const unsigned int wanted = blockIdx.x * FI_ROWS_PER_BLOCK + threadIdx.x / FI_GROUP;

@@ -1,0 +1,177 @@
+/* Attention: plan and run, and merges of states. Include flashinfer_swift.h, which says what holds for every function. */
+#ifndef FLASHINFER_SWIFT_ATTENTION_H
+#define FLASHINFER_SWIFT_ATTENTION_H
+
+#include "base.h"
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* ---- Attention ----------------------------------------------------------------------------------------------------------- */
+
+/* Which keys a query sees, before the window. */
+enum {
+    FI_MASK_NONE = 0,
+    FI_MASK_CAUSAL = 1,       /* key j <= i + kv_len - q_len: queries are aligned to the end of the keys */
+    FI_MASK_CUSTOM = 2,       /* one byte (uint8 or bool) an element, nonzero = seen; replaces causal, window still holds */
+    FI_MASK_CUSTOM_PACKED = 3 /* eight elements a byte, lowest bit first, each request padded to a whole byte */
+};
+
+/* How positions enter the scores. */
+enum {
+    FI_POSITION_NONE = 0,
+    FI_POSITION_ROPE = 1, /* queries and (pre-RoPE) keys turn as they are loaded; query i has position kv_len - q_len + i */
+    FI_POSITION_ALIBI = 2 /* adds slope[head] * (j - i), i the query's row in its request */
+};
+
+/* How the keys of a request may be split among processors. */
+enum {
+    FI_SPLIT_BALANCED = 0, /* where it balances best */
+    FI_SPLIT_FIXED = 1,    /* every split_size keys: a request's result is the same, bit for bit, next to any neighbours */
+    FI_SPLIT_NONE = 2      /* not at all: batch-invariant too */
+};
+
+/* What a planned batch of attention computes. */
+typedef struct fi_attention_options {
+    uint64_t struct_size;
+    int32_t num_qo_heads;      /* a multiple of num_kv_heads; query head h uses kv head h * num_kv_heads / num_qo_heads */
+    int32_t num_kv_heads;
+    int32_t head_dim_qk;
+    int32_t head_dim_vo;       /* 0: head_dim_qk */
+    fi_data_type q_dtype;          /* floating */
+    fi_data_type kv_dtype;         /* a cache type; all 0: q_dtype */
+    fi_data_type o_dtype;          /* floating; all 0: q_dtype */
+    int32_t kv_layout;         /* FI_NHD or FI_HND */
+    int32_t mask_mode;         /* FI_MASK_... */
+    int32_t window;            /* keys that a query sees to its left and its own; 0: no window. FlashInfer's window_left + 1 */
+    float logits_soft_cap;     /* scores become cap * tanh(score / cap); 0: no cap. Not with ALiBi */
+    float sm_scale;            /* multiplies q . k; 0: 1 / sqrt(head_dim_qk) */
+    int32_t position_encoding; /* FI_POSITION_... */
+    int32_t has_sinks;         /* 1: run gives a sink logit for each query head */
+    const fi_rope_options *rope; /* for FI_POSITION_ROPE; NULL: defaults. Copied */
+    int32_t split_mode;        /* FI_SPLIT_... */
+    int32_t split_size;        /* FI_SPLIT_FIXED: keys, a multiple of the kernels' granularity (128 always is); 0: 2048 */
+    /* Bounds on the batches to come, so that planning again never allocates and a captured graph stays valid. All 0: no bounds,
+     * the workspace grows as needed. Else max_requests, max_queries and max_pages are needed. */
+    int64_t max_requests;
+    int64_t max_queries;         /* query rows of a batch, all requests together */
+    int64_t max_request_queries; /* query rows of one request; 1 for decode, 0: max_queries */
+    int64_t max_keys;            /* keys of one request; needed with FI_SPLIT_FIXED only */
+    int64_t max_pages;           /* page ids of a batch's table, all requests together; requests for ragged batches */
+} fi_attention_options;
+
+/* A batch of attention: planned once a step, run once a layer. Owns a workspace on its device. */
+typedef struct fi_attention fi_attention;
+
+/* Makes an attention with these options; no plan yet. Keeps no pointer of `options`. The device must outlive it. */
+fi_status fi_attention_create(fi_device *device, const fi_attention_options *options, fi_attention **attention);
+
+/* Frees it; NULL is nothing. Its memory is freed in order on the stream it was last planned on: work on other streams that uses
+ * it, captured graphs included, must have ended. */
+void fi_attention_destroy(fi_attention *attention);
+
+/* Gives other options; the plan is dropped, the workspace kept. Plan again before the next run. */
+fi_status fi_attention_configure(fi_attention *attention, const fi_attention_options *options);
+
+/* Plans over a paged cache. All index tensors int32, contiguous, host or device; NULL only where said. Keeps no pointer.
+ *   qo_indptr      [requests + 1], running sum of query rows; NULL: one query row a request (decode)
+ *   kv_indptr      [requests + 1], where each request's page ids start in kv_indices
+ *   kv_indices     [kv_indptr[requests] or more], page ids
+ *   last_page_len  [requests], keys in the last page, 1 ... page_size (0 allowed without pages)
+ *   page_size      keys per page, 1 or more
+ *   page_count     pages of the cache, each id below it; 0: not known yet, run checks against the largest id
+ * The plan is put on the device in order on `stream`; run it there, or on a stream that waits for it. A graph captured from runs
+ * of this attention uses the new plan from its next replay, where options and capacity are those of the capture. */
+fi_status fi_attention_plan_paged(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_indptr,
+    const fi_tensor *kv_indices, const fi_tensor *last_page_len, int64_t page_size, int64_t page_count);
+
+/* The same from a dense table: block_tables [requests, max_blocks] (any row stride), seq_lens [requests] keys, both int32, host or
+ * device. Entries past a request's length are not looked at. */
+fi_status fi_attention_plan_block_tables(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *block_tables,
+    const fi_tensor *seq_lens, int64_t page_size, int64_t page_count);
+
+/* Plans over ragged keys and values, request after request: both [requests + 1], int32, host or device. */
+fi_status fi_attention_plan_ragged(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_indptr);
+
+/* Plans one request: qo_len query rows over kv_len keys that lie in one tensor. */
+fi_status fi_attention_plan_single(fi_attention *attention, void *stream, int64_t qo_len, int64_t kv_len);
+
+/* Plans a block-sparse (BSR) attention matrix of `rows` queries and `columns` keys (a multiple of column_block) in blocks of
+ * row_block x column_block: indptr [ceil(rows / row_block) + 1], indices the block columns. Each block row is a request with the
+ * keys of its blocks; masks (causal, window) see a key's column in the whole matrix. Keys and values are then given to run as
+ * [columns, heads, dim] or [columns / column_block, column_block, heads, dim] (FI_NHD; FI_HND accordingly). A custom mask has,
+ * block row after block row, [rows of the block row, keys of its blocks] elements. */
+fi_status fi_attention_plan_block_sparse(
+    fi_attention *attention, void *stream, int64_t rows, int64_t columns, int64_t row_block, int64_t column_block,
+    const fi_tensor *indptr, const fi_tensor *indices);
+
+/* The tensors of one run. */
+typedef struct fi_attention_run_args {
+    uint64_t struct_size;
+    const fi_tensor *q;        /* [queries, num_qo_heads, head_dim_qk], q_dtype, last stride 1 */
+    /* Keys and values by the layout; any strides but last stride 1; kv_dtype. Paged: rank 4. Ragged, single: rank 3. */
+    const fi_tensor *k;
+    const fi_tensor *v;
+    /* Or, with k and v NULL, a combined paged cache [pages, 2, page_size, heads, dim] (FI_HND: heads before page_size). */
+    const fi_tensor *kv;
+    const fi_tensor *out;      /* [queries, num_qo_heads, head_dim_vo], o_dtype, last stride 1 */
+    const fi_tensor *lse;      /* [queries, num_qo_heads], float32; NULL: not wanted */
+    const fi_tensor *mask;     /* custom masks: uint8 (FI_MASK_CUSTOM: or bool) vector, contiguous, request after request */
+    const fi_tensor *alibi_slopes; /* [num_qo_heads], float32; NULL: ALiBi's own */
+    const fi_tensor *sinks;    /* [num_qo_heads], float32, natural logits; exactly where has_sinks */
+    const fi_tensor *k_scales; /* [num_kv_heads], float32: multiplies the keys of each head, besides k_scale; or NULL */
+    const fi_tensor *v_scales; /* [num_kv_heads], float32; or NULL */
+    float q_scale;             /* multiplies all queries; 0: 1 */
+    float k_scale;             /* multiplies all keys; 0: 1 */
+    float v_scale;             /* multiplies all values; 0: 1 */
+    float o_scale;             /* multiplies the output; 0: 1 */
+    float sm_scale;            /* instead of the options' for this run; 0: the options' */
+    int32_t lse_natural;       /* 1: LSE in natural logarithm (one small launch more) */
+} fi_attention_run_args;
+
+/* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the
+ * kernels have been loaded by a run before (or they are loaded during the capture). Fails with FI_PLAN_MISMATCH where nothing is
+ * planned. */
+fi_status fi_attention_run(fi_attention *attention, void *stream, const fi_attention_run_args *args);
+
+/* What a plan came to. */
+typedef struct fi_attention_plan_info {
+    uint64_t struct_size;
+    int64_t queries;         /* query rows */
+    int64_t requests;
+    int64_t work_items;
+    int64_t merge_items;     /* tiles whose keys were split */
+    int64_t workspace_bytes; /* of the workspace allocated */
+    int64_t mask_bytes;      /* that a custom mask must have; 0 without one */
+} fi_attention_plan_info;
+
+/* Fills the first struct_size bytes of *info about the plan in force. */
+fi_status fi_attention_get_plan_info(const fi_attention *attention, fi_attention_plan_info *info);
+
+/* Merges two states of attention over disjoint keys: values [rows, heads, dim] floating of one type, LSEs [rows, heads] float32
+ * base 2. out has the values' shape, floating; lse_out like lse_a, or NULL. out may be v_a or v_b, lse_out lse_a or lse_b. */
+fi_status fi_merge_state(
+    fi_device *device, void *stream, const fi_tensor *v_a, const fi_tensor *lse_a, const fi_tensor *v_b,
+    const fi_tensor *lse_b, const fi_tensor *out, const fi_tensor *lse_out);
+
+/* Merges (v_other, lse_other) into (v, lse). `mask` [rows], uint8 or bool, host or device: rows with 0 stay as they are; NULL: all
+ * rows. */
+fi_status fi_merge_state_in_place(
+    fi_device *device, void *stream, const fi_tensor *v, const fi_tensor *lse, const fi_tensor *v_other,
+    const fi_tensor *lse_other, const fi_tensor *mask);
+
+/* Merges many: v [rows, states, heads, dim] floating, any strides but last stride 1; lse [rows, states, heads] float32;
+ * out [rows, heads, dim] floating; lse_out [rows, heads] float32 or NULL. */
+fi_status fi_merge_states(
+    fi_device *device, void *stream, const fi_tensor *v, const fi_tensor *lse, const fi_tensor *out,
+    const fi_tensor *lse_out);
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif /* FLASHINFER_SWIFT_ATTENTION_H */

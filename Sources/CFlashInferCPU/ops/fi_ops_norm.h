@@ -1,0 +1,136 @@
+/// Normalisation of rows: by the root of the mean square, and layer norm. Follows fi_ops_dtype.h.
+
+// MARK: RMSNorm
+
+/// One row. x + residual is formed twice, so that no scratch is needed and the norm sees the unrounded sum.
+FI_INLINE void rms_norm_row(
+    const fi_rms_norm_args *a, const void *x, void *residual, void *out, float *row, fi_dtype tx, fi_dtype tr, fi_dtype tw,
+    fi_dtype to
+) {
+    const int64_t width = a->width;
+    // Sums in double: a float32 sum of a wide row loses digits that the output still shows. Two hide the latency.
+    vsum even = v_sum_zero(), odd = v_sum_zero();
+    int64_t start = 0;
+    for (; start + 2 * FI_W <= width; start += 2 * FI_W) {
+        vf v = v_load(x, start, tx, FI_W), w = v_load(x, start + FI_W, tx, FI_W);
+        if (residual) {
+            v += v_load(residual, start, tr, FI_W);
+            w += v_load(residual, start + FI_W, tr, FI_W);
+        }
+        even = v_sum_add(even, v * v);
+        odd = v_sum_add(odd, w * w);
+    }
+    FI_FOR_VECTORS(width - start, {
+        vf v = v_load(x, start + i, tx, n);
+        if (residual) v += v_load(residual, start + i, tr, n);
+        even = v_sum_add(even, v * v);
+    });
+    const double sum = v_sum_total(even) + v_sum_total(odd);
+    const vf scale = v_set((float)(1.0 / sqrt(sum / (double)width + (double)a->epsilon)));
+    const vf offset = v_set(a->weight_offset);
+    float factor = a->quantize.factor;
+    if (row) {
+        vi greatest = v_seti(0);
+        FI_FOR_VECTORS(width, {
+            vf v = v_load(x, i, tx, n);
+            if (residual) v += v_load(residual, i, tr, n);
+            greatest = v_magnitude_max(greatest, v * scale * (v_load(a->weight, i, tw, n) + offset));
+        });
+        *row = row_scale(greatest, to);
+        factor = 1.0f / *row;
+    }
+    FI_FOR_VECTORS(width, {
+        vf v = v_load(x, i, tx, n);
+        if (residual) {
+            v += v_load(residual, i, tr, n);
+            v_store(residual, i, tr, n, v);
+        }
+        const vf y = v * scale * (v_load(a->weight, i, tw, n) + offset);
+        v_store(out, i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
+    });
+}
+
+static void rms_norm(const fi_rms_norm_args *a, int64_t first, int64_t last) {
+    const fi_dtype tx = a->x.dtype, tr = a->residual.dtype, tw = a->weight_dtype, to = a->out.dtype;
+    const bool same = tx == tw && (!a->residual.data || tx == tr);
+    for (int64_t r = first; r < last; r++) {
+        const void *x = row_at(&a->x, a->inner, r);
+        void *out = row_at(&a->out, a->inner, r);
+        void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
+        if (dtype_size(to) == 1) {
+            float *row = a->quantize.row_scales ? a->quantize.row_scales + r : NULL;
+            FI_SPECIALISE(
+                same, tx, rms_norm_row(a, x, residual, out, row, T, T, T, to),
+                rms_norm_row(a, x, residual, out, row, tx, tr, tw, to));
+        } else {
+            FI_SPECIALISE(
+                same && tx == to, tx, rms_norm_row(a, x, residual, out, NULL, T, T, T, T),
+                rms_norm_row(a, x, residual, out, NULL, tx, tr, tw, to));
+        }
+    }
+}
+
+// MARK: layer norm
+
+/// One row, read three times: for the mean, for the squared distances from it, and for the output.
+FI_INLINE void layer_norm_row(
+    const fi_layer_norm_args *args, const void *x, void *residual, void *out, float *row, fi_dtype tx, fi_dtype tr,
+    fi_dtype tw, fi_dtype to
+) {
+    const fi_rms_norm_args *a = &args->norm;
+    const int64_t width = a->width;
+    vsum sum = v_sum_zero();
+    FI_FOR_VECTORS(width, {
+        vf v = v_load(x, i, tx, n);
+        if (residual) v += v_load(residual, i, tr, n);
+        sum = v_sum_add(sum, v);
+    });
+    const float mean = (float)(v_sum_total(sum) / (double)width);
+    const vf centre = v_set(mean);
+    vsum squares = v_sum_zero();
+    FI_FOR_VECTORS(width, {
+        // Lanes past the row are as far from the mean as nothing.
+        vf v = v_load_or(x, i, tx, n, mean);
+        if (residual) v += v_load(residual, i, tr, n);
+        v -= centre;
+        squares = v_sum_add(squares, v * v);
+    });
+    const vf scale = v_set((float)(1.0 / sqrt(v_sum_total(squares) / (double)width + (double)a->epsilon)));
+    float factor = a->quantize.factor;
+    if (row) {
+        vi greatest = v_seti(0);
+        FI_FOR_VECTORS(width, {
+            vf v = v_load_or(x, i, tx, n, mean);
+            if (residual) v += v_load(residual, i, tr, n);
+            const vf y = v_fma((v - centre) * scale, v_load(a->weight, i, tw, n), v_load(args->bias, i, tw, n));
+            greatest = v_magnitude_max(greatest, y);
+        });
+        *row = row_scale(greatest, to);
+        factor = 1.0f / *row;
+    }
+    FI_FOR_VECTORS(width, {
+        vf v = v_load(x, i, tx, n);
+        if (residual) {
+            v += v_load(residual, i, tr, n);
+            v_store(residual, i, tr, n, v);
+        }
+        const vf y = v_fma((v - centre) * scale, v_load(a->weight, i, tw, n), v_load(args->bias, i, tw, n));
+        v_store(out, i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
+    });
+}
+
+static void layer_norm(const fi_layer_norm_args *args, int64_t first, int64_t last) {
+    const fi_rms_norm_args *a = &args->norm;
+    const fi_dtype tx = a->x.dtype, tr = a->residual.dtype, tw = a->weight_dtype, to = a->out.dtype;
+    const bool same = tx == to && (!a->residual.data || tx == tr);
+    for (int64_t r = first; r < last; r++) {
+        const void *x = row_at(&a->x, a->inner, r);
+        void *out = row_at(&a->out, a->inner, r);
+        void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
+        float *row = dtype_size(to) == 1 && a->quantize.row_scales ? a->quantize.row_scales + r : NULL;
+        // Weights are float32 as often as not: their type is not a constant.
+        FI_SPECIALISE(
+            same, tx, layer_norm_row(args, x, residual, out, NULL, T, T, tw, T),
+            layer_norm_row(args, x, residual, out, row, tx, tr, tw, to));
+    }
+}

@@ -1,0 +1,158 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+/// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
+/// type of what is read, with all types of outputs and caches.
+package enum RoPEPartsKernel {
+    private static let table = SpecTable(count: 12)
+    /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
+    private static let threads = 128
+
+    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool) -> KernelSpec {
+        table.spec(4 * input.kernelNumber + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
+            KernelSpec(
+                file: "portable/rope_parts.cuh", entry: "rope_parts",
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
+                    .init("FI_TABLED", isTabled),
+                ],
+                // As many loads on their way as registers allow.
+                threads: threads, blocksPerProcessor: isNormalised ? 8 : 10,
+                label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
+            )
+        }
+    }
+
+    /// The specialisations that ship: all.
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in
+            [(false, false), (false, true), (true, false), (true, true)].map {
+                spec(type, isNormalised: $0, isTabled: $1)
+            }
+        }
+    }
+
+    /// Heads of one tensor, and where they go.
+    struct Part {
+        let input: TensorView
+        let name: StaticString
+        /// A tensor of the input's shape, or the elements of a cache that the input's go to.
+        var output: TensorView
+        /// The cache that `output` is of.
+        var cache: KVTensor?
+        var turns: Bool
+        var factor: Float = 1
+        var scale: Float = 1
+        var scales: TensorView?
+        var weight: TensorView?
+
+        /// What does not turn stays where it is.
+        var isInPlace: Bool { cache == nil && output.address == input.address && output.dtype == input.dtype }
+    }
+
+    /// What all parts of a launch share.
+    struct Shared {
+        var angles: fi_rope_angles
+        var positions: TensorView
+        var rotaryDim: Int
+        var pairing: RoPEParameters.Pairing
+        var normalization: HeadNormalization?
+        /// The address of the slots, `[2, tokens]`, and the cache that they are of.
+        var slots: UInt = 0
+        var cache: KVTensor?
+    }
+
+    /// The launch of parts of one type, those that turn first.
+    static func launch(
+        _ parts: [Part], _ shared: Shared
+    ) throws(FlashInferError) -> KernelLaunch<fi_rope_parts_params>? {
+        guard let first = parts.first?.input else { return nil }
+        let (tokens, full) = (first.shape[0], vectorWidth(first.dtype))
+        var isAligned = shared.rotaryDim / 2 <= FI_ROPE_TABLE_PAIRS && shared.rotaryDim / 2 % full == 0
+        for part in parts {
+            try part.input.checkAlignment(part.name)
+            try part.output.checkAlignment("output")
+            try part.scales?.checkAlignment("scales")
+            try part.weight?.checkAlignment("weight")
+            let moved = part.input.width - (part.turns ? shared.rotaryDim : 0)
+            isAligned =
+                isAligned && moved % full == 0 && part.input.hasAlignedRows(vector: full)
+                && part.output.hasAlignedRows(vector: full) && (part.weight?.address ?? 0) % 16 == 0
+        }
+        try shared.positions.checkAlignment("positions")
+        let vector = isAligned ? full : 1
+        var parameters = fi_rope_parts_params()
+        var items = 0
+        for (index, part) in parts.enumerated() {
+            let described = try describe(part, shared, vector: vector)
+            withUnsafeMutableBytes(of: &parameters.parts) {
+                $0.assumingMemoryBound(to: fi_rope_part.self)[index] = described
+            }
+            let (threads, overflow) = Int(described.heads).multipliedReportingOverflow(by: Int(described.lanes))
+            guard !overflow, items + threads <= Int(Int32.max) else { throw .overflow("heads of \(part.name)") }
+            items += threads
+            if part.turns { parameters.turning_threads = UInt32(items) }
+            if part.weight != nil {
+                (parameters.norm_lanes, parameters.norm_width) = (described.lanes, UInt32(part.input.width))
+            }
+        }
+        // Parts that are not there have no heads; a lane each keeps the kernel's division defined.
+        for index in parts.count..<Int(FI_ROPE_PARTS) {
+            withUnsafeMutableBytes(of: &parameters.parts) {
+                $0.assumingMemoryBound(to: fi_rope_part.self)[index].lanes = 1
+            }
+        }
+        let tokenBlocks = (items + threads - 1) / threads
+        let (blocks, overflow) = tokens.multipliedReportingOverflow(by: tokenBlocks)
+        guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
+        if blocks == 0 { return nil }
+        parameters.angles = shared.angles
+        parameters.positions = UInt64(shared.positions.address)
+        parameters.slots = UInt64(shared.slots)
+        parameters.blocks = Int64(shared.cache?.blockCount ?? 0)
+        parameters.block_rows = Int64(shared.cache?.blockSize ?? 0)
+        parameters.tokens = UInt32(tokens)
+        parameters.rotary_dim = UInt32(shared.rotaryDim)
+        parameters.token_blocks = UInt32(tokenBlocks)
+        parameters.epsilon = shared.normalization?.epsilon ?? 0
+        parameters.weight_offset = shared.normalization?.weightOffset ?? 0
+        parameters.weight_type = Int32((shared.normalization?.queryWeight.dtype ?? .float32).kernelNumber)
+        parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
+        parameters.vectorised = isAligned ? 1 : 0
+        return KernelLaunch(
+            spec(first.dtype, isNormalised: parameters.norm_lanes != 0, isTabled: shared.angles.table != 0),
+            blocks: blocks, parameters)
+    }
+
+    private static func describe(
+        _ part: Part, _ shared: Shared, vector: Int
+    ) throws(FlashInferError) -> fi_rope_part {
+        let turning = part.turns ? shared.rotaryDim : 0
+        let moved = part.isInPlace && part.weight == nil ? 0 : part.input.width - turning
+        let (turnItems, moveItems) = (turning / 2 / vector, moved / vector)
+        guard part.input.width <= Int(Int32.max) / 4, part.input.shape[1] <= 1 << 24 else {
+            throw .overflow("heads of \(part.name)")
+        }
+        var lanes = turnItems + moveItems
+        if part.weight != nil {
+            // The power of two that covers a head's items, within a warp.
+            var group = 1
+            while group < min(lanes, 32) { group *= 2 }
+            lanes = group
+        }
+        let target: fi_heads_tensor
+        if let cache = part.cache {
+            target = fi_heads_tensor(
+                address: UInt64(part.output.address), token: Int64(cache.tokenStride), head: Int64(cache.headStride))
+        } else {
+            target = fi_heads_tensor(part.output)
+        }
+        return fi_rope_part(
+            source: fi_heads_tensor(part.input), target: target, block: Int64(part.cache?.blockStride ?? 0),
+            scales: UInt64(part.scales?.address ?? 0), factor: part.factor, scale: part.scale,
+            heads: lanes == 0 ? 0 : UInt32(part.input.shape[1]), turn_items: UInt32(turnItems),
+            move_items: UInt32(moveItems), move_start: UInt32(turning), lanes: UInt32(max(lanes, 1)),
+            type: Int32(part.output.dtype.kernelNumber), is_stored: part.cache == nil ? 0 : 1,
+            weight: UInt64(part.weight?.address ?? 0))
+    }
+}
