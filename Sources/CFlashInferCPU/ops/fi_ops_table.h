@@ -5,6 +5,9 @@
 #include "fi_ops_rows.h"
 #include "fi_ops_softmax.h"
 #include "fi_ops_sampling.h"
+#include "fi_ops_filter.h"
+#include "fi_ops_top_k.h"
+#include "fi_ops_verify.h"
 
 static const fi_ops_kernels table = {
     .isa = FI_ISA,
@@ -19,4 +22,7 @@ static const fi_ops_kernels table = {
     .embedding = embedding,
     .scatter = scatter,
     .sample = sample,
+    .filter = filter,
+    .top_k = top_k,
+    .verify = verify,
 };
