@@ -7,8 +7,8 @@
 /// How one row is sampled or filtered.
 typedef struct {
     unsigned long long seed, step;
-    /// One over the temperature, bounded; 0: greedy. Of probabilities, any other number is 1.
-    float scale;
+    /// 0: greedy. Of probabilities, any other number is 1.
+    float temperature;
     /// 1: off, 0: off.
     float top_p, min_p;
     /// 0: off.

@@ -18,7 +18,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     fi_filtered_row &row = shared.row;
     float threshold = 0, factor = 0;
     if (status == FI_ROW_OK) {
-        fi_set_scale(top, own.scale, shared);
+        fi_set_scale(top, fi_temperature_scale(own.temperature), shared);
         const bool has_top_k = own.top_k > 0 && own.top_k < row.width;
         if (has_top_k) {
             bool is_ambiguous;

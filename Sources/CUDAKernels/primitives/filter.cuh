@@ -19,6 +19,8 @@
 static_assert(FI_THREADS == 1024 || FI_THREADS == 512, "the bins are a power of two");
 
 #define FI_ROW_NEGATIVE 4
+/// Rows from this width on have a sample taken.
+#define FI_SAMPLED_WIDTH 8192
 
 /// A row's part that one block has, and what is known of the row. It lies in shared memory, as registers are short.
 struct fi_filtered_row {
@@ -224,6 +226,11 @@ static __device__ __forceinline__ int fi_top_status(unsigned long long top, bool
     return value == fi_infinity() && !is_greedy ? FI_ROW_INFINITE : FI_ROW_OK;
 }
 
+/// One over a temperature, bounded, so that 0 times it is 0 for any; 0 for 0.
+static __device__ __forceinline__ float fi_temperature_scale(float temperature) {
+    return temperature == 0.0f ? 0.0f : temperature > 1e-30f ? 1.0f / temperature : 1e30f;
+}
+
 /// Says what weighs 1: after it, weights and masses are defined. For probabilities, what weighs 1/2 to 1 is the greatest, so that
 /// the factor, a power of two, changes no digit; `scale` is one over a temperature.
 static __device__ __forceinline__ void fi_set_scale(unsigned long long top, float scale, fi_filter_shared &shared) {
@@ -278,10 +285,12 @@ struct fi_interval {
 };
 
 /// Narrows an interval to the part where the sum, from the greatest keys on, reaches what `reaches(sum)` says; false where it does
-/// not. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike.
+/// not. What keys above the interval sum to is `above`, or, where `sums_above`, is found here; then it is false as well where the sum
+/// is reached above the interval. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike.
 template <class T, class Each, class Reaches>
 static __device__ __forceinline__ bool fi_narrow(
-    fi_interval &interval, T *bins, fi_filter_shared &shared, unsigned int &turn, Each &&each, Reaches &&reaches
+    fi_interval &interval, T *bins, fi_filter_shared &shared, unsigned int &turn, bool sums_above, Each &&each,
+    Reaches &&reaches
 ) {
     const unsigned int place = turn++ & 1;
     bins += place * FI_BINS;
@@ -290,12 +299,22 @@ static __device__ __forceinline__ bool fi_narrow(
     if (threadIdx.x == 0) shared.found[place] = -1;
     __syncthreads();
     const unsigned int low = interval.low;
-    const unsigned int shift = interval.bits > FI_BIN_BITS ? interval.bits - FI_BIN_BITS : 0;
+    // The last bin is then for what is above.
+    const unsigned int part_bits = sums_above ? FI_BIN_BITS - 1 : FI_BIN_BITS;
+    const unsigned int shift = interval.bits > part_bits ? interval.bits - part_bits : 0;
+    const unsigned int size_bits = interval.bits - shift;
+    T over = 0;
     each([&](unsigned int key, T amount, bool valid) {
         const unsigned int bin = (key - low) >> shift;
-        // Keys above the interval are in its sum already.
-        fi_add(bins, bin, amount, valid && key >= low && bin >> (interval.bits - shift) == 0);
+        const bool joins = valid && key >= low;
+        const bool is_inside = bin >> size_bits == 0;
+        if (joins && !is_inside) over += amount;
+        fi_add(bins, bin, amount, joins && is_inside);
     });
+    if (sums_above) {
+        const unsigned long long sum = fi_block_reduce<FI_THREADS>((unsigned long long)over, fi_sum(), shared.slots);
+        if (threadIdx.x == 0) bins[FI_BINS - 1] = (T)sum;
+    }
     fi_team_sync();
     // Two bins a thread, from the greatest on.
     const unsigned int lower = FI_BINS - 2 - 2 * threadIdx.x;
@@ -316,7 +335,7 @@ static __device__ __forceinline__ bool fi_narrow(
     }
     __syncthreads();
     const int found = shared.found[place];
-    if (found < 0) return false;
+    if (found < 0 || (sums_above && found == FI_BINS - 1)) return false;
     interval.low = low + ((unsigned int)found << shift);
     interval.bits = shift;
     interval.above = shared.above[place];
@@ -342,7 +361,7 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
 #pragma unroll 1
     for (int i = 0; i < 2 && is_bound; i++) {
         is_bound = fi_narrow(
-            bound, shared.counts[0], shared, turn, [&](auto &&add) { add(own, 1u, own != 0); }, reaches);
+            bound, shared.counts[0], shared, turn, false, [&](auto &&add) { add(own, 1u, own != 0); }, reaches);
     }
     fi_interval kth = {is_bound ? bound.low : 0, 0, 0, 0};
     kth.bits = fi_interval_bits(kth.low, fi_order_key(row.maximum));
@@ -350,7 +369,7 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
 #pragma unroll 1
     do {
         fi_narrow(
-            kth, shared.counts[0], shared, turn,
+            kth, shared.counts[0], shared, turn, false,
             [&](auto &&add) {
                 row.each([&](float x, unsigned int, bool valid) { add(fi_order_key(x), 1u, valid); });
             },
@@ -397,23 +416,49 @@ static __device__ __forceinline__ float fi_mass_threshold(
     // is more than what is kept, that does not hold.
     const float floor =
         has_joint_top_k ? 0.0f : (float)(0.999 * (1.0 - (double)top_p) * row.weight_of_mass(whole) / row.width);
-    fi_interval interval = {__float_as_uint(floor), 0, 0, 0};
-    interval.bits = fi_interval_bits(interval.low, 0x3f800000u);
-#pragma unroll 1
-    do {
-        const bool is_found = fi_narrow(
-            interval, shared.masses[0], shared, turn,
+    const unsigned int least = __float_as_uint(floor);
+    const auto reaches = [&](unsigned long long sum) { return (double)sum >= limit; };
+    const auto each = [&](auto &&add) {
+        row.each([&](float x, unsigned int place, bool valid) {
+            const float weight = valid ? row.kept_weight(x, place) : 0.0f;
+            const bool joins = __float_as_uint(weight) >= least && weight > 0.0f;
+            const unsigned long long mass = joins ? row.mass(weight) : 0;
+            add(__float_as_uint(weight), mass, mass > 0);
+        });
+    };
+    fi_interval interval = {least, fi_interval_bits(least, 0x3f800000u), 0, 0};
+    // Where the row is long, every 17th entry tells about where the threshold is, and one pass over the row whether it is there: then
+    // few entries are counted.
+    bool is_near = false;
+    if (row.width >= FI_SAMPLED_WIDTH) {
+        const double share = limit / 17;
+        is_near = fi_narrow(
+            interval, shared.masses[0], shared, turn, false,
             [&](auto &&add) {
-                row.each([&](float x, unsigned int place, bool valid) {
-                    const float weight = valid ? row.kept_weight(x, place) : 0.0f;
-                    const unsigned long long mass = row.mass(weight);
-                    add(__float_as_uint(weight), mass, mass > 0);
-                });
+                const unsigned int count = row.count / 17;
+                for (unsigned int start = 0; start < count; start += FI_THREADS) {
+                    const unsigned int place = row.first + 17 * (start + threadIdx.x);
+                    const bool valid = start + threadIdx.x < count;
+                    const float weight = valid ? row.kept_weight(row.read(place), place) : 0.0f;
+                    add(__float_as_uint(weight), row.mass(weight), weight > 0.0f);
+                }
             },
-            [&](unsigned long long sum) { return (double)sum >= limit; });
+            [&](unsigned long long sum) { return (double)sum >= share; });
+        if (is_near) {
+            const unsigned int part = 1u << interval.bits, margin = 16 * part;
+            const unsigned int high = interval.low + part + margin - 1;
+            const unsigned int low = interval.low - least > margin ? interval.low - margin : least;
+            interval = {low, fi_interval_bits(low, high), 0, 0};
+            is_near = fi_narrow(interval, shared.masses[0], shared, turn, true, each, reaches);
+        }
+        if (!is_near) interval = {least, fi_interval_bits(least, 0x3f800000u), 0, 0};
+    }
+#pragma unroll 1
+    while (!is_near || interval.bits > 0) {
         // All kept entries together have less than the share: each is in.
-        if (!is_found) return 0;
-    } while (interval.bits > 0);
+        if (!fi_narrow(interval, shared.masses[0], shared, turn, false, each, reaches)) return 0;
+        is_near = true;
+    }
     return __uint_as_float(interval.low);
 }
 

@@ -69,8 +69,9 @@ extension KernelSpec {
 }
 
 extension CUDADevice {
-    /// The team for rows of a width on this GPU: those with 228 KiB of shared memory and clusters are of 9.0 and 10.0.
+    /// The team for rows of a width on this GPU. Those with clusters and 228 KiB of shared memory are of 9.0 and 10.0.
     func team(width: Int) -> RowTeam {
-        RowTeam.choose(width: width, hasClusters: [9, 10].contains(properties.computeCapability.major))
+        let isLarge = [9, 10].contains(properties.computeCapability.major)
+        return RowTeam.choose(width: width, hasClusters: isLarge && properties.hasClusters)
     }
 }

@@ -14,6 +14,13 @@ private func label(_ type: DType, _ form: DistributionForm) -> String {
     form == .logits ? type.label : "probabilities"
 }
 
+/// Parameters of rows begin with 64-bit numbers.
+private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferError) {
+    guard address % 8 == 0 else {
+        throw .invalidArgument(name, found: "at address \(address)", expected: "at a multiple of 8 bytes")
+    }
+}
+
 /// Calls `make` for every form, type and team.
 private func everySpec(_ make: (DType, DistributionForm, RowTeam) -> KernelSpec) -> [KernelSpec] {
     RowTeam.all.flatMap { team in
@@ -44,6 +51,7 @@ package enum SampleKernel {
         let count = try input.kernelRowCount("input")
         if count == 0 { return nil }
         try operation.tokens.checkAlignment("tokens")
+        try checkAligned(rows, "packedRows")
         return KernelLaunch(
             spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
             fi_sample_params(
@@ -76,6 +84,7 @@ package enum FilterKernel {
         let input = operation.input
         let count = try input.kernelRowCount("input")
         if count == 0 { return nil }
+        try checkAligned(rows, "packedRows")
         return KernelLaunch(
             spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
             fi_filter_params(
@@ -194,6 +203,7 @@ package enum VerifyDraftsKernel {
         var parameters = fi_verify_drafts_params()
         parameters.target = try tensor(target, "target")
         if let draft = operation.draft, draft.elementCount > 0 { parameters.draft = try tensor(draft, "draft") }
+        try checkAligned(draws, "packedDraws")
         parameters.draws = UInt64(draws)
         parameters.tokens = UInt64(operation.tokens.address)
         if case .links(let firstChild, let nextSibling) = operation.tree {
@@ -218,20 +228,15 @@ extension fi_sampling_row {
     /// A row's parameters as the kernel reads them.
     package init(_ row: SampleOperation.Row) {
         self.init(
-            seed: row.seed, step: row.step, scale: Self.scale(row.temperature), top_p: row.topP, min_p: row.minP,
+            seed: row.seed, step: row.step, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
             top_k: UInt32(clamping: row.topK))
     }
 
     /// The same of a row that is filtered only.
     package init(_ row: FilterOperation.Row) {
         self.init(
-            seed: 0, step: 0, scale: Self.scale(row.temperature), top_p: row.topP, min_p: row.minP,
+            seed: 0, step: 0, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
             top_k: UInt32(clamping: row.topK))
-    }
-
-    /// One over a temperature: bounded, so that 0 times it is 0 for any; 0 stands for greedy.
-    private static func scale(_ temperature: Float) -> Float {
-        temperature == 0 ? 0 : temperature > 1e-30 ? 1 / temperature : 1e30
     }
 }
 

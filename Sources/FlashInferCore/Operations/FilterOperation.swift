@@ -35,8 +35,10 @@ public struct FilterOperation: Sendable, Equatable {
     public var output: TensorView
     /// `[rows]`, uint8, contiguous: a ``RowStatus`` for each row.
     public var status: TensorView
-    /// One for each row, or one for all.
+    /// One for each row, or one for all; none where `packedRows` has them.
     public var rows: [Row]
+    /// Parameters in the device's memory instead of `rows`; see ``SampleOperation/packedRows``.
+    public var packedRows: TensorView?
     /// Of what top-p is a share.
     public var order: SampleOperation.FilterOrder
 
@@ -67,8 +69,10 @@ public struct FilterOperation: Sendable, Equatable {
         try checks.writable(output, "output")
         try checks.distinct(output, "output", from: input, form.name)
         try checks.vector(status, "status", .uint8, input.shape[0])
-        guard rows.count == input.shape[0] || rows.count == 1 else {
-            throw .lengthMismatch("rows", found: rows.count, expected: input.shape[0])
+        try checks.packed(packedRows, "packedRows", input.shape[0], SampleOperation.Row.packedByteCount)
+        let isRight = packedRows == nil ? rows.count == input.shape[0] || rows.count == 1 : rows.isEmpty
+        guard isRight else {
+            throw .lengthMismatch("rows", found: rows.count, expected: packedRows == nil ? input.shape[0] : 0)
         }
         for (index, row) in rows.enumerated() {
             let name = "rows[\(index)]"

@@ -75,8 +75,13 @@ public struct SampleOperation: Sendable, Equatable {
     /// `[rows]`, uint8, contiguous: a ``RowStatus`` for each row.
     public var status: TensorView
 
-    /// One for each row.
+    /// One for each row; none where `packedRows` has them.
     public var rows: [Row]
+
+    /// `[rows, 32]`, uint8, contiguous, at a multiple of 8 bytes: parameters in the device's memory, as ``Row/packed(_:)`` lays them
+    /// out, instead of `rows`. A captured graph reads what is there at each replay. They are not checked: a row of parameters out
+    /// of range draws some token of the row, or −1.
+    public var packedRows: TensorView?
 
     /// Of what top-p is a share.
     public var order: FilterOrder
@@ -118,8 +123,9 @@ public struct SampleOperation: Sendable, Equatable {
         try checks.distributions(input, form)
         try checks.vector(tokens, "tokens", .int32, input.shape[0])
         try checks.vector(status, "status", .uint8, input.shape[0])
-        guard rows.count == input.shape[0] else {
-            throw .lengthMismatch("rows", found: rows.count, expected: input.shape[0])
+        try checks.packed(packedRows, "packedRows", input.shape[0], Row.packedByteCount)
+        guard rows.count == (packedRows == nil ? input.shape[0] : 0) else {
+            throw .lengthMismatch("rows", found: rows.count, expected: packedRows == nil ? input.shape[0] : 0)
         }
         for (index, row) in rows.enumerated() {
             let name = "rows[\(index)]"

@@ -48,8 +48,11 @@ public struct VerifyDraftsOperation: Sendable, Equatable {
     public var tokens: TensorView
     /// Which node follows which.
     public var tree: Tree
-    /// One for each request.
+    /// One for each request; none where `packedDraws` has them.
     public var draws: [Draw]
+    /// `[requests, 16]`, uint8, contiguous, at a multiple of 8 bytes: numbers in the device's memory, as ``Draw/packed(_:)`` lays
+    /// them out, instead of `draws`; a captured graph reads what is there at each replay.
+    public var packedDraws: TensorView?
     /// `[requests, nodes]`, int32, contiguous: the tokens emitted, the drawn one last, and −1 after it.
     public var output: TensorView
     /// `[requests, nodes]`, int32, contiguous, or none: the nodes that stand, in the order of their tokens, and −1 after them.
@@ -110,8 +113,9 @@ public struct VerifyDraftsOperation: Sendable, Equatable {
         if let accepted { try checks.vector(accepted, "accepted", .int32, requests) }
         try checks.vector(emitted, "emitted", .int32, requests)
         try checks.vector(status, "status", .uint8, requests)
-        guard draws.count == requests else {
-            throw .lengthMismatch("draws", found: draws.count, expected: requests)
+        try checks.packed(packedDraws, "packedDraws", requests, Draw.packedByteCount)
+        guard draws.count == (packedDraws == nil ? requests : 0) else {
+            throw .lengthMismatch("draws", found: draws.count, expected: packedDraws == nil ? requests : 0)
         }
     }
 

@@ -187,6 +187,30 @@ import Testing
         return tokens.values.map { Int($0) }
     }
 
+    @Test func packedParametersAreTheHosts() throws {
+        let ops = makeOps(.detected)
+        var random = OpsRandom(64)
+        let width = 300
+        let input = try OpsTensor(.float32, [4, width], values: random.normals(4 * width, scale: 2))
+        let rows = (0..<4).map {
+            SampleOperation.Row(
+                temperature: 0.25 * Float($0), topK: 20 * $0, topP: 0.9, minP: 0.01, seed: 1 << 40, step: UInt64($0))
+        }
+        let packed = try OpsTensor(
+            .uint8, [4, 32], values: SampleOperation.Row.packed(rows).map { Double($0) })
+        let (tokens, status) = (try OpsTensor(.int32, [4]), try OpsTensor(.uint8, [4]))
+        var operation = SampleOperation(logits: input.view, tokens: tokens.view, status: status.view, rows: rows)
+        try operation.validate()
+        ops.execute(operation)
+        let expected = tokens.values
+        (operation.rows, operation.packedRows) = ([], packed.view)
+        try operation.validate()
+        ops.execute(operation)
+        #expect(tokens.values == expected)
+        operation.rows = rows
+        #expect(throws: FlashInferError.lengthMismatch("rows", found: 4, expected: 0)) { try operation.validate() }
+    }
+
     @Test func badArgumentsAreNamed() throws {
         let input = try OpsTensor(.float32, [2, 8])
         let half = try OpsTensor(.float16, [2, 8])

@@ -73,12 +73,12 @@ import Testing
             #expect(launch.parameters.low_bits == Int32(bits - 23) && launch.blocks == 1)
         }
         let row = fi_sampling_row(.init(temperature: 0.5, topK: .max, topP: 0.9, minP: 0.1, seed: 1, step: 2))
-        #expect(row.scale == 2 && row.top_k == .max && row.top_p == 0.9 && row.min_p == 0.1)
-        #expect(fi_sampling_row(.init(temperature: 0, seed: 0, step: 0)).scale == 0)
-        #expect(fi_sampling_row(.init(temperature: 1e-45, seed: 0, step: 0)).scale == 1e30)
-        #expect(fi_sampling_row(.init(temperature: .greatestFiniteMagnitude, seed: 0, step: 0)).scale > 0)
-        // The kernel reads rows of this layout.
-        #expect(MemoryLayout<fi_sampling_row>.stride == 32)
+        #expect(row.temperature == 0.5 && row.top_k == .max && row.top_p == 0.9 && row.min_p == 0.1)
+        // The kernel reads rows of this layout, which packed tensors have.
+        #expect(MemoryLayout<fi_sampling_row>.stride == SampleOperation.Row.packedByteCount)
+        let given = SampleOperation.Row(temperature: 0.5, topK: 7, topP: 0.9, minP: 0.1, seed: 1 << 40, step: 2)
+        #expect(withUnsafeBytes(of: fi_sampling_row(given)) { Array($0) } == SampleOperation.Row.packed([given]))
+        #expect(MemoryLayout<fi_draw>.stride == VerifyDraftsOperation.Draw.packedByteCount)
     }
 
     @Test func appendsKeepLayoutsAndScales() throws {

@@ -10,7 +10,8 @@ extension CPUOps {
         let (rows, width) = (operation.input.shape[0], operation.input.width)
         withScratch(fi_sample_scratch_size(width)) { scratch, memory, part in
             let parameters = scratch.rows.reserve(rows)
-            for (index, row) in operation.rows.enumerated() {
+            let given = operation.packedRows?.unpacked { SampleOperation.Row(packedAt: $0) } ?? operation.rows
+            for (index, row) in given.enumerated() {
                 parameters[index] = fi_sample_row(
                     uniform: Philox4x32(seed: row.seed, step: row.step).uniform(), temperature: row.temperature,
                     top_p: row.topP, min_p: row.minP, top_k: Int32(clamping: row.topK))
@@ -31,15 +32,19 @@ extension CPUOps {
     public func execute(_ operation: FilterOperation) {
         let (rows, width) = (operation.input.shape[0], operation.input.width)
         withScratch(fi_sample_scratch_size(width)) { scratch, memory, part in
-            let parameters = scratch.rows.reserve(operation.rows.count)
-            for (index, row) in operation.rows.enumerated() {
+            let packed = operation.packedRows?.unpacked { SampleOperation.Row(packedAt: $0) }
+            let given =
+                packed?.map { .init(temperature: $0.temperature, topK: $0.topK, topP: $0.topP, minP: $0.minP) }
+                ?? operation.rows
+            let parameters = scratch.rows.reserve(given.count)
+            for (index, row) in given.enumerated() {
                 parameters[index] = fi_sample_row(
                     uniform: 1, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
                     top_k: Int32(clamping: row.topK))
             }
             let arguments = fi_filter_args(
                 x: operation.input.kernelRows, out: operation.output.kernelRows, rows: parameters,
-                has_one_row: operation.rows.count == 1, status: operation.status.elements(as: UInt8.self),
+                has_one_row: given.count == 1, status: operation.status.elements(as: UInt8.self),
                 width: width, joint: operation.order == .joint,
                 are_probabilities: operation.form == .probabilities, scratch: memory)
             spread(rows: rows, units: 8 * operation.input.elementCount) { worker, first, last in
@@ -75,7 +80,9 @@ extension CPUOps {
         let width = operation.target.width
         var uniforms: [Double] = []
         uniforms.reserveCapacity(requests * nodes)
-        for draw in operation.draws {
+        let draws =
+            operation.packedDraws?.unpacked { VerifyDraftsOperation.Draw(packedAt: $0) } ?? operation.draws
+        for draw in draws {
             for node in 0..<nodes {
                 uniforms.append(Philox4x32(seed: draw.seed, step: draw.step, stream: UInt32(node)).uniform())
             }
