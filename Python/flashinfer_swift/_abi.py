@@ -20,6 +20,7 @@ POSITION_NONE, POSITION_ROPE, POSITION_ALIBI = range(3)
 SPLIT_BALANCED, SPLIT_FIXED, SPLIT_NONE = range(3)
 SILU, GELU, GELU_TANH = range(3)
 TOP_K_FIRST, JOINT = range(2)
+LOGITS, PROBABILITIES = range(2)
 ROW_OK = 0
 
 #: What a draw's seed moves by from one row to the next where all rows share their parameters.
@@ -126,12 +127,24 @@ class SamplingParameters(ctypes.Structure):
     ]
 
 
+class LogitChanges(ctypes.Structure):
+    _fields_ = [
+        ("repetition", c_float), ("presence", c_float), ("frequency", c_float), ("prompt_begin", c_int32),
+        ("prompt_end", c_int32), ("output_begin", c_int32), ("output_end", c_int32), ("bias_begin", c_int32),
+        ("bias_end", c_int32),
+    ]
+
+
+class RequestDraw(ctypes.Structure):
+    _fields_ = [("seed", c_uint64), ("step", c_uint64)]
+
+
 #: Structs that begin with struct_size, by the header's names.
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
     "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
-    "fi_sampling_parameters": SamplingParameters,
+    "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw,
 }
 
 # Tensors, handles and streams are plain addresses.
@@ -183,6 +196,12 @@ FUNCTIONS: dict[str, list] = {
     "fi_argmax": [_H, _S, _T, _T, _T],
     "fi_log_probability": [_H, _S, _T, _T, _T, _T, _T],
     "fi_sample": [_H, _S, _T, c_void_p, _I64, _I32, _T, _T],
+    "fi_sample_probabilities": [_H, _S, _T, c_void_p, _I64, _I32, _T, _T],
+    "fi_filter": [_H, _S, _T, _I32, c_void_p, _I64, _I32, _T, _T],
+    "fi_top_k": [_H, _S, _T, _I32, _T, _T],
+    "fi_top_log_probabilities": [_H, _S, _T, _F, _T, _T, _T],
+    "fi_adjust_logits": [_H, _S, _T, c_void_p, _I64, _T, _T, _T, _T],
+    "fi_verify_drafts": [_H, _S, _T, _T, _T, _T, _T, c_void_p, _I64, _T, _T, _T, _T, _T],
     "fi_packbits": [_T, _I32, _T],
     "fi_segment_packbits": [_T, _T, _I32, _T, _T],
     "fi_pack_bits": [_H, _S, _T, _I32, _T],

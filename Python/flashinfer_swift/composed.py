@@ -118,12 +118,3 @@ def top_k(input: Any, k: int, sorted: bool, tie_break: int) -> tuple[Any, Any]:
     if tie_break == 2:
         places = width - 1 - places
     return numpy.take_along_axis(input, places, -1), places
-
-
-def log(arrays: ArrayLibrary, probs: Any) -> Any:
-    """Natural logarithm in float32; of 0, -inf without a warning."""
-    wide = arrays.cast(probs, "float32")
-    if isinstance(arrays, TorchLibrary):
-        return wide.log()
-    with arrays.module.errstate(divide="ignore", invalid="ignore"):
-        return arrays.module.log(wide)

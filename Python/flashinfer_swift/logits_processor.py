@@ -131,11 +131,7 @@ class MinP(LogitsProcessor):
     takes = {TensorType.PROBS: TensorType.PROBS}
 
     def run(self, data: Any, kind: TensorType, call: dict[str, Any]) -> Any:
-        min_p = _positive("min_p", self.given("min_p", call), 1)
-        top = data.max(-1)
-        top = (top.values if hasattr(top, "values") else top)[:, None]
-        kept = data * (data >= top * (min_p if isinstance(min_p, (int, float)) else min_p.reshape(-1, 1)))
-        return kept / kept.sum(-1)[:, None]
+        return sampling.min_p_renorm_probs(data, _positive("min_p", self.given("min_p", call), 1))
 
 
 class Sample(LogitsProcessor):

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from . import _abi, _compile, composed
-from ._arrays import CUDA, TorchLibrary, library_of
+from ._arrays import CUDA, TorchLibrary, is_contiguous, library_of
 from ._call import Call, host_floats
 from .errors import InvalidArgumentError
 
@@ -48,27 +48,70 @@ def softmax(logits: Any, temperature: Any = None, enable_pdl: bool | None = None
 
 
 def top_p_renorm_probs(probs: Any, top_p: Any, is_deterministic: bool = False) -> Any:
-    """Probabilities outside the top-p set become 0, and the rest sum to 1. Composed of array operations.
+    """Probabilities outside the top-p set become 0, and the rest sum to 1.
 
     :param top_p: a number or a tensor ``[rows]``.
+    :param is_deterministic: accepted; results are always deterministic.
     """
-    return composed.top_p_renorm_probs(probs, top_p)
+    if _compile.is_compiling():
+        return composed.top_p_renorm_probs(probs, top_p)
+    return _filter(probs, "probs", _abi.PROBABILITIES, top_p=top_p)
 
 
 def top_k_renorm_probs(probs: Any, top_k: Any) -> Any:
-    """Probabilities below the k-th greatest become 0, and the rest sum to 1. Composed of array operations.
+    """All but the ``top_k`` greatest probabilities (of equal ones the lowest ids) become 0, and the rest sum to 1.
 
     :param top_k: a number or a tensor ``[rows]``.
     """
-    return composed.top_k_renorm_probs(probs, top_k)
+    if _compile.is_compiling():
+        return composed.top_k_renorm_probs(probs, top_k)
+    return _filter(probs, "probs", _abi.PROBABILITIES, top_k=top_k)
+
+
+def min_p_renorm_probs(probs: Any, min_p: Any) -> Any:
+    """(Not the peer's.) Probabilities below ``min_p`` times the greatest become 0, and the rest sum to 1."""
+    return _filter(probs, "probs", _abi.PROBABILITIES, min_p=min_p)
 
 
 def top_k_mask_logits(logits: Any, top_k: Any) -> Any:
-    """Logits below the k-th greatest become -inf. Composed of array operations.
+    """All but the ``top_k`` greatest logits (of equal ones the lowest ids) become -inf.
 
     :param top_k: a number or a tensor ``[rows]``.
     """
-    return composed.top_k_mask_logits(logits, top_k)
+    if _compile.is_compiling():
+        return composed.top_k_mask_logits(logits, top_k)
+    return _filter(logits, "logits", _abi.LOGITS, top_k=top_k)
+
+
+def _filter(source: Any, name: str, form: int, top_k: Any = None, top_p: Any = None, min_p: Any = None) -> Any:
+    """What the filters keep of rows, in the source's type."""
+    arrays = library_of(source, name)
+    if source.ndim != 2:
+        raise InvalidArgumentError(f"{name} is of shape {tuple(source.shape)}, but must be [rows, vocabulary]")
+    rows = source.shape[0]
+    top_k, top_p, min_p = (
+        _parameter(arrays, value, rows, rows, None, what)
+        for value, what in ((top_k, "top_k"), (top_p, "top_p"), (min_p, "min_p")))
+    dtype = arrays.view(source).dtype
+    wide = readable(arrays, source, "float32" if form == _abi.PROBABILITIES else None)
+    parameters, count = _rows(rows, 0, 0, top_k, top_p, min_p)
+    call = Call(wide, name)
+    out = call.empty(tuple(wide.shape))
+    call.run(
+        "fi_filter", call.tensor(wide, name), form, ctypes.addressof(parameters), count, _abi.TOP_K_FIRST,
+        call.output(out, "out"), 0)
+    return out if arrays.view(out).dtype == dtype else arrays.cast(out, dtype)
+
+
+def readable(arrays: Any, rows: Any, dtype: str | None = None) -> Any:
+    """Rows as a kernel reads them, of a type: as they are, where they lie so, else a copy."""
+    view = arrays.view(rows)
+    if dtype is not None and view.dtype != dtype:
+        rows = arrays.cast(rows, dtype)
+        view = arrays.view(rows)
+    if view.strides[-1] == 1 and min(view.strides) >= 0 or 0 in view.shape:
+        return rows
+    return rows.contiguous() if isinstance(arrays, TorchLibrary) else arrays.module.ascontiguousarray(rows)
 
 
 top_p_renorm_prob = top_p_renorm_probs
@@ -169,17 +212,18 @@ def _sample(
     top_k, top_p, min_p = (
         _parameter(arrays, value, source.shape[0], rows, indices, name)
         for value, name in ((top_k, "top_k"), (top_p, "top_p"), (min_p, "min_p")))
-    logits = composed.log(arrays, source) if are_probs else source
+    given = readable(arrays, source, "float32" if are_probs else None)
     if indices is not None:
         # One distribution drawn from many times is read in place; others are gathered.
-        logits = _repeat(arrays, logits, rows) if logits.shape[0] == 1 else logits[arrays.cast(indices, "int64")]
+        given = _repeat(arrays, given, rows) if given.shape[0] == 1 else given[arrays.cast(indices, "int64")]
     seeds, steps = _seeds(arrays, source, rows, generator, seed, offset)
     parameters, count = _rows(rows, seeds, steps, top_k, top_p, min_p)
-    call = Call(logits, "logits")
+    call = Call(given, "probs" if are_probs else "logits")
     tokens = arrays.empty((rows,), "int32", source)
     status = arrays.empty((rows,), "uint8", source) if return_valid else None
     call.run(
-        "fi_sample", call.tensor(logits, "logits"), ctypes.addressof(parameters), count, _ORDERS[order],
+        "fi_sample_probabilities" if are_probs else "fi_sample", call.tensor(given, "probs" if are_probs else "logits"),
+        ctypes.addressof(parameters), count, _ORDERS[order],
         call.output(tokens, "tokens"), call.output(status, "status") if status is not None else 0)
     if status is not None:
         valid = status == _abi.ROW_OK
@@ -299,10 +343,10 @@ def chain_speculative_sampling(
     maybe_output_emitted_draft_token_num: Any = None, deterministic: bool = True, generator: Any = None, seed: Any = None,
     offset: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """Verifies drafted tokens against the target model (Leviathan et al., arXiv 2211.17192).
+    """Verifies drafted tokens against the target model (Leviathan et al., arXiv 2211.17192), in one kernel.
 
-    Token ``i`` is accepted where ``u * draft < target``; at the first that is not, one is drawn from ``max(target - draft, 0)``,
-    and after the last accepted one from the target. Composed: the comparisons are array operations, the draw is a kernel.
+    Token ``i`` is accepted where ``u * draft <= target`` and ``target > 0``; at the first that is not, one is drawn from
+    ``max(target - draft, 0)``, and after the last accepted one from the target.
 
     :param draft_probs: ``[rows, n, vocabulary]``.
     :param target_probs: ``[rows, n + 1, vocabulary]``.
@@ -310,74 +354,79 @@ def chain_speculative_sampling(
         counts; given counters are added to, in place.
     """
     arrays = library_of(draft_probs, "draft_probs")
+    if draft_probs.ndim != 3:
+        raise InvalidArgumentError(f"draft_probs is of shape {tuple(draft_probs.shape)}, but must be [rows, n, vocabulary]")
     rows, drafted, vocabulary = draft_probs.shape
     if tuple(target_probs.shape) != (rows, drafted + 1, vocabulary) or tuple(draft_token_ids.shape) != (rows, drafted):
         raise InvalidArgumentError(
             f"draft_probs {tuple(draft_probs.shape)}, draft_token_ids {tuple(draft_token_ids.shape)} and target_probs "
             f"{tuple(target_probs.shape)} do not agree; they must be [rows, n, vocabulary], [rows, n], [rows, n + 1, vocabulary]")
-    module = arrays.module
-    draw = _seeds(arrays, draft_probs, rows, generator, seed, offset)
-    ids = arrays.cast(draft_token_ids, "int64")[..., None]
-    if isinstance(arrays, TorchLibrary):
-        drafts, targets = draft_probs.gather(-1, ids)[..., 0], target_probs[:, :drafted].gather(-1, ids)[..., 0]
-    else:
-        drafts = module.take_along_axis(draft_probs, ids, -1)[..., 0]
-        targets = module.take_along_axis(target_probs[:, :drafted], ids, -1)[..., 0]
-    uniform = _uniform(arrays, draft_probs, rows, drafted, draw)
-    accepted = uniform * drafts < targets
-    prefix = arrays.cast(accepted, "int64").cumprod(-1)
-    emitted = prefix.sum(-1)
-    # The distribution after the emitted prefix: what the draft lacks, or the target's own after a prefix that is whole.
-    place = emitted[:, None, None]
-    zeros = target_probs[:, :1] * 0
-    padded = module.cat([draft_probs, zeros], 1) if isinstance(arrays, TorchLibrary) else module.concatenate([draft_probs, zeros], 1)
-    residual = (target_probs - padded).clip(0, None)
-    if isinstance(arrays, TorchLibrary):
-        chosen = residual.gather(1, place.expand(rows, 1, vocabulary))[:, 0]
-    else:
-        chosen = module.take_along_axis(residual, module.broadcast_to(place, (rows, 1, vocabulary)), 1)[:, 0]
-    seeds, steps = draw
-    bonus = _sample(chosen, True, None, None, False, *_next_draw(arrays, chosen, rows, seeds, steps), False)
-    steps_row = module.arange(drafted + 1, device=draft_probs.device) if isinstance(arrays, TorchLibrary) else module.arange(drafted + 1)
-    tokens = module.cat([ids[..., 0], ids[:, :1, 0] * 0], 1) if isinstance(arrays, TorchLibrary) else (
-        module.concatenate([ids[..., 0], ids[:, :1, 0] * 0], 1))
-    last = emitted[:, None]
-    tokens = module.where(steps_row[None] == last, arrays.cast(bonus, "int64")[:, None], tokens)
-    tokens = module.where(steps_row[None] > last, tokens * 0 - 1, tokens)
-    counts = (arrays.cast(arrays.cast(accepted, "int64").sum(-1), "int32"), arrays.cast(emitted, "int32"))
+    tokens, _, accepted, emitted = _verify(
+        arrays, target_probs, draft_probs, draft_token_ids, None, None, _seeds(arrays, draft_probs, rows, generator, seed, offset))
     outputs = []
-    for count, given in zip(counts, (maybe_output_accepted_token_num, maybe_output_emitted_draft_token_num)):
+    for count, given in (
+            (accepted, maybe_output_accepted_token_num), (emitted, maybe_output_emitted_draft_token_num)):
         if given is not None:
             given += arrays.cast(count, arrays.view(given).dtype)
             count = given
         outputs.append(count)
-    return arrays.cast(tokens, "int32"), outputs[0], outputs[1]
+    return tokens, outputs[0], outputs[1]
 
 
-def _uniform(arrays: Any, like: Any, rows: int, count: int, draw: tuple[Any, Any]) -> Any:
-    """Numbers in [0, 1), ``[rows, count]``, of a generator made for this draw."""
+def tree_speculative_sampling(
+    target_probs: Any, token_ids: Any, first_child: Any, next_sibling: Any, draft_probs: Any = None, generator: Any = None,
+    seed: Any = None, offset: Any = None,
+) -> tuple[Any, Any, Any]:
+    """(Not the peer's.) Verifies a tree of drafted tokens for each row; what is emitted has the target's distribution.
+
+    Node 0 is the last token of the text, and ``target_probs[r, n]`` the distribution after node ``n``. Children are tried in their
+    order: those that were drawn (``draft_probs[r, n]`` is what the children of ``n`` were drawn from) by rejection with what each
+    rejection leaves, others by their share of the target.
+
+    :param target_probs, draft_probs: ``[rows, nodes, vocabulary]``, at most 256 nodes.
+    :param token_ids, first_child, next_sibling: ``[rows, nodes]``; -1 for no child and no sibling.
+    :returns: tokens ``[rows, nodes]``, the drawn one last and -1 after it; the nodes that stand ``[rows, nodes]``, -1 after them; how
+        many stand ``[rows]``. All int32.
+    """
+    arrays = library_of(target_probs, "target_probs")
+    draw = _seeds(arrays, target_probs, target_probs.shape[0], generator, seed, offset)
+    tokens, nodes, _, emitted = _verify(arrays, target_probs, draft_probs, token_ids, first_child, next_sibling, draw)
+    return tokens, nodes, emitted
+
+
+def _verify(
+    arrays: Any, target: Any, draft: Any, token_ids: Any, first_child: Any, next_sibling: Any, draw: tuple[Any, Any],
+) -> tuple[Any, Any, Any, Any]:
+    rows, nodes = target.shape[:2]
+    target, draft = (None if value is None else readable(arrays, value, "float32") for value in (target, draft))
+    ids = [
+        None if value is None else _packed_ids(arrays, value) for value in (token_ids, first_child, next_sibling)]
     seeds, steps = draw
-    first = seeds[0] if isinstance(seeds, list) else seeds
-    step = steps[0] if isinstance(steps, list) else steps
-    mixed = (first ^ (step * _abi.ROW_SEED_STEP)) & ((1 << 62) - 1)
-    if isinstance(arrays, TorchLibrary):
-        generator = arrays.torch.Generator(device=like.device)
-        generator.manual_seed(mixed)
-        return arrays.torch.rand((rows, count), device=like.device, generator=generator)
-    values = arrays.module.random.default_rng(mixed).random((rows, count))
-    return values.astype("float32")
+    draws = (_abi.RequestDraw * max(rows, 1))()
+    for row in range(rows):
+        seed = seeds[row] if isinstance(seeds, list) else (seeds + row * _abi.ROW_SEED_STEP) & _MASK64
+        draws[row] = _abi.RequestDraw(seed, steps[row] if isinstance(steps, list) else steps)
+    call = Call(target, "target_probs")
+    output, path = (arrays.empty((rows, nodes), "int32", target) for _ in range(2))
+    accepted, emitted = (arrays.empty((rows,), "int32", target) for _ in range(2))
+    call.run(
+        "fi_verify_drafts", call.tensor(target, "target_probs"), call.tensor(draft, "draft_probs"),
+        call.tensor(ids[0], "token_ids"), call.tensor(ids[1], "first_child"), call.tensor(ids[2], "next_sibling"),
+        ctypes.addressof(draws), rows, call.output(output, "output"), call.output(path, "output_nodes"),
+        call.output(accepted, "accepted"), call.output(emitted, "emitted"), 0)
+    return output, path, accepted, emitted
 
 
-def _next_draw(arrays: Any, like: Any, rows: int, seeds: Any, steps: Any) -> tuple[Any, Any]:
-    """Seed and offset as `_sample` takes them; the kernel's numbers are others than those of the comparisons."""
-    first = seeds[0] if isinstance(seeds, list) else seeds
-    step = steps[0] if isinstance(steps, list) else steps
-    return int(first), int((step + 1) & _MASK64)
+def _packed_ids(arrays: Any, ids: Any) -> Any:
+    """Ids as contiguous int32."""
+    if arrays.view(ids).dtype != "int32":
+        ids = arrays.cast(ids, "int32")
+    return ids if is_contiguous(arrays.view(ids)) else arrays.cast(ids + 0, "int32")
 
 
 __all__ = [
-    "chain_speculative_sampling", "min_p_sampling_from_probs", "sampling_from_logits", "sampling_from_probs", "seed", "softmax",
+    "chain_speculative_sampling", "min_p_renorm_probs", "min_p_sampling_from_probs", "sampling_from_logits", "sampling_from_probs", "seed", "softmax",
     "top_k_mask_logits", "top_k_renorm_prob", "top_k_renorm_probs", "top_k_sampling_from_probs",
     "top_k_top_p_sampling_from_logits", "top_k_top_p_sampling_from_probs", "top_p_renorm_prob", "top_p_renorm_probs",
-    "top_p_sampling_from_probs",
+    "top_p_sampling_from_probs", "tree_speculative_sampling",
 ]

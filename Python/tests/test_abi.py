@@ -63,7 +63,7 @@ class HeaderTests(unittest.TestCase):
         for name in (
             "OK", "INVALID_ARGUMENT", "UNSUPPORTED", "PLAN_MISMATCH", "OUT_OF_MEMORY", "DEVICE_FAILURE", "ABI_MISMATCH", "NHD",
             "HND", "ROPE_LINEAR", "ROPE_LLAMA3", "MASK_CAUSAL", "MASK_CUSTOM", "MASK_CUSTOM_PACKED", "POSITION_ROPE",
-            "POSITION_ALIBI", "SPLIT_FIXED", "SPLIT_NONE", "TOP_K_FIRST", "JOINT",
+            "POSITION_ALIBI", "SPLIT_FIXED", "SPLIT_NONE", "TOP_K_FIRST", "JOINT", "LOGITS", "PROBABILITIES",
         ):
             found = re.search(rf"\bFI_{name} = (\d+)", self.text)
             self.assertIsNotNone(found, name)

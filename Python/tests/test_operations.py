@@ -366,10 +366,13 @@ class BitTests(unittest.TestCase):
         x = random((5, 40))
         x[2, 7] = x[2, 30] = 9
         for tie, first in ((1, 7), (2, 30)):
-            values, places = fi.top_k(x, 6, tie_break=tie)
+            values, places = fi.top_k(x, 6, sorted=True, tie_break=tie)
             np.testing.assert_array_equal(values, -np.sort(-x, -1)[:, :6])
             np.testing.assert_array_equal(np.take_along_axis(x, places, -1), values)
             self.assertEqual(places[2, 0], first)
+            values, places = fi.top_k(x.astype(np.float16), 6, tie_break=tie)
+            np.testing.assert_array_equal(-np.sort(-values, -1), -np.sort(-x.astype(np.float16), -1)[:, :6])
+        self.assertEqual(fi.top_k(x, 40)[1].tolist(), [list(range(40))] * 5)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,14 @@ class SamplingTests(unittest.TestCase):
         np.testing.assert_array_equal(fi.sampling_from_probs(p)[1:3], -1)
         with self.assertRaisesRegex(ValueError, "NaN"):
             fi.sampling_from_probs(p, check_nan=True)
+        p[1], p[2] = -1, np.inf
+        np.testing.assert_array_equal(fi.sampling_from_probs(p, return_valid=True)[1], [True, False, False, True])
+
+    def test_rows_need_not_sum_to_one(self):
+        p = probabilities(64, 1000)
+        for call in (fi.sampling_from_probs, lambda p, **seeds: fi.top_k_top_p_sampling_from_probs(p, 50, 0.7, **seeds)):
+            # A power of two changes no digit, so neither does it a draw.
+            np.testing.assert_array_equal(call(p, seed=5, offset=0), call(p * np.float32(0.25), seed=5, offset=0))
 
     def test_wrong_parameters(self):
         p = probabilities(4, 20)
@@ -186,6 +194,17 @@ class SpeculativeTests(unittest.TestCase):
         self.assertIs(accepted_out, accepted)
         np.testing.assert_array_equal(accepted, [3, 2, 2])  # added to what was there; counted as if each were alone
         np.testing.assert_array_equal(emitted_out, [2, 1, 0])
+
+    def test_a_tree_has_the_target_distribution(self):
+        rows = 20_000
+        target = np.broadcast_to(probabilities(3, 8, 1)[None], (rows, 3, 8))
+        links = [np.broadcast_to(np.array(link, np.int32), (rows, 3)) for link in ([0, 2, 5], [1, -1, -1], [-1, 2, -1])]
+        tokens, nodes, emitted = fi.sampling.tree_speculative_sampling(target, *links, seed=1, offset=1)
+        for found, expected in ((tokens[:, 0], target[0, 0]), (tokens[nodes[:, 0] == 2, 1], target[0, 2])):
+            counts = np.bincount(found, minlength=8)
+            sigma = np.sqrt(found.size * expected * (1 - expected))
+            self.assertLess((np.abs(counts - found.size * expected) / sigma).max(), 5)
+        np.testing.assert_array_equal((nodes >= 0).sum(-1), emitted)
 
     def test_the_result_has_the_target_distribution(self):
         rows = 20_000

@@ -60,6 +60,9 @@ static const char hopper_wgmma[] = {
 static const char portable_add[] = {
 #embed "portable/add.cuh"
     , 0};
+static const char portable_adjust_logits[] = {
+#embed "portable/adjust_logits.cuh"
+    , 0};
 static const char portable_append_kv[] = {
 #embed "portable/append_kv.cuh"
     , 0};
@@ -104,6 +107,9 @@ static const char portable_copy_pages[] = {
     , 0};
 static const char portable_embedding[] = {
 #embed "portable/embedding.cuh"
+    , 0};
+static const char portable_filter[] = {
+#embed "portable/filter.cuh"
     , 0};
 static const char portable_gate[] = {
 #embed "portable/gate.cuh"
@@ -150,6 +156,12 @@ static const char portable_sample[] = {
 static const char portable_softmax[] = {
 #embed "portable/softmax.cuh"
     , 0};
+static const char portable_top_k[] = {
+#embed "portable/top_k.cuh"
+    , 0};
+static const char portable_verify_drafts[] = {
+#embed "portable/verify_drafts.cuh"
+    , 0};
 static const char primitives_argmax[] = {
 #embed "primitives/argmax.cuh"
     , 0};
@@ -171,6 +183,9 @@ static const char primitives_element[] = {
 static const char primitives_exp[] = {
 #embed "primitives/exp.cuh"
     , 0};
+static const char primitives_filter[] = {
+#embed "primitives/filter.cuh"
+    , 0};
 static const char primitives_mma[] = {
 #embed "primitives/mma.cuh"
     , 0};
@@ -185,6 +200,9 @@ static const char primitives_rows[] = {
     , 0};
 static const char primitives_scalar[] = {
 #embed "primitives/scalar.cuh"
+    , 0};
+static const char primitives_team[] = {
+#embed "primitives/team.cuh"
     , 0};
 static const char primitives_types[] = {
 #embed "primitives/types.cuh"
@@ -210,6 +228,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},
     {"portable/add.cuh", portable_add},
+    {"portable/adjust_logits.cuh", portable_adjust_logits},
     {"portable/append_kv.cuh", portable_append_kv},
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
@@ -225,6 +244,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/convert.cuh", portable_convert},
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},
+    {"portable/filter.cuh", portable_filter},
     {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},
     {"portable/gated_activation_groups.cuh", portable_gated_activation_groups},
@@ -240,6 +260,8 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
     {"portable/softmax.cuh", portable_softmax},
+    {"portable/top_k.cuh", portable_top_k},
+    {"portable/verify_drafts.cuh", portable_verify_drafts},
     {"primitives/argmax.cuh", primitives_argmax},
     {"primitives/async.cuh", primitives_async},
     {"primitives/convert.cuh", primitives_convert},
@@ -247,11 +269,13 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/distribution.cuh", primitives_distribution},
     {"primitives/element.cuh", primitives_element},
     {"primitives/exp.cuh", primitives_exp},
+    {"primitives/filter.cuh", primitives_filter},
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/philox.cuh", primitives_philox},
     {"primitives/reduce.cuh", primitives_reduce},
     {"primitives/rows.cuh", primitives_rows},
     {"primitives/scalar.cuh", primitives_scalar},
+    {"primitives/team.cuh", primitives_team},
     {"primitives/types.cuh", primitives_types},
     {0, 0},
 };

@@ -8,10 +8,14 @@ public struct SamplingOracle {
     public let isBorderline: [Bool]
     private let total: Double
 
-    /// The distribution of one row of finite logits (or −∞), temperature above 0.
-    public init(_ logits: [Double], _ row: SampleOperation.Row, joint: Bool = false) {
+    /// The distribution of one row of finite logits (or −∞), temperature above 0; or of probabilities.
+    public init(
+        _ logits: [Double], _ row: SampleOperation.Row, joint: Bool = false, form: DistributionForm = .logits
+    ) {
         let top = logits.max() ?? 0
-        var weights = logits.map { ElementaryFunctions.exp(($0 - top) / Double(row.temperature)) }
+        var weights =
+            form == .probabilities
+            ? logits.map { $0 / top } : logits.map { ElementaryFunctions.exp(($0 - top) / Double(row.temperature)) }
         let whole = weights.reduce(0, +)
         let order = logits.indices.sorted { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
         if row.topK > 0 { for token in order.dropFirst(row.topK) { weights[token] = 0 } }
@@ -29,7 +33,8 @@ public struct SamplingOracle {
             }
             for token in dropped { weights[token] = 0 }
         }
-        for token in weights.indices where weights[token] < Double(row.minP) { weights[token] = 0 }
+        // One rounding of the product, which the operation has as well.
+        for token in weights.indices where weights[token] < Double(row.minP) * (1 - 0x1p-23) { weights[token] = 0 }
         self.weights = weights
         isBorderline = borderline
         total = weights.reduce(0, +)
@@ -46,6 +51,34 @@ public struct SamplingOracle {
         let before = weights[..<token].reduce(0, +)
         let target = uniform * total
         return target > before - 1e-5 * total && target <= before + weights[token] + 1e-5 * total
+    }
+}
+
+extension SamplingOracle {
+    /// Whether tokens were drawn with these probabilities: Pearson's chi-square, p above 1e-3 after Bonferroni's correction for
+    /// `tests` of them. Neighbouring tokens share a cell until it expects 20 draws; a token of no probability fails at once.
+    public static func follows(_ tokens: [Int], _ probabilities: [Double], tests: Int = 20) -> Bool {
+        var counts = [Double](repeating: 0, count: probabilities.count)
+        for token in tokens {
+            guard counts.indices.contains(token), probabilities[token] > 0 else { return false }
+            counts[token] += 1
+        }
+        var (statistic, freedom, expected, found) = (0.0, -1.0, 0.0, 0.0)
+        for (token, probability) in probabilities.enumerated() {
+            expected += probability * Double(tokens.count)
+            found += counts[token]
+            if expected >= 20 {
+                statistic += (found - expected) * (found - expected) / expected
+                freedom += 1
+                (expected, found) = (0, 0)
+            }
+        }
+        guard freedom > 0 else { return true }
+        // Wilson and Hilferty: the cube root is about normal. 4.06 is the quantile of 1 - 1e-3 / 20; wider for more tests.
+        let spread = 2 / (9 * freedom)
+        let deviate =
+            (ElementaryFunctions.pow(statistic / freedom, 1.0 / 3) - (1 - spread)) / spread.squareRoot()
+        return deviate < (tests <= 20 ? 4.06 : 4.75)
     }
 }
 

@@ -97,8 +97,9 @@ typedef struct fi_gated_args {
 typedef enum fi_row_status {
     FI_ROW_OK = 0,
     FI_ROW_NAN = 1,       ///< the row holds a NaN
-    FI_ROW_EMPTY = 2,     ///< every entry is -inf
+    FI_ROW_EMPTY = 2,     ///< every entry is -inf, or of probabilities 0
     FI_ROW_INFINITE = 3,  ///< the row holds +inf, so its distribution is undefined
+    FI_ROW_NEGATIVE = 4,  ///< the row of probabilities holds a negative number
 } fi_row_status;
 
 /// out = softmax(x * scale), a row of a bad status being all zeros.
@@ -183,14 +184,58 @@ typedef struct fi_sample_row {
 
 /// Draws one token per row by temperature, top-k, top-p and min-p.
 typedef struct fi_sample_args {
-    fi_rows x;                   ///< [rows, width] logits
+    fi_rows x;                   ///< [rows, width] logits, or F32 probabilities
     const fi_sample_row *rows;   ///< [rows]
     int32_t *out;                ///< [rows]; -1 where the status is not OK
     uint8_t *status;             ///< [rows] of fi_row_status
     int64_t width;               ///< < 2^31
     bool joint;                  ///< top-p on the whole distribution rather than on what top-k left
+    bool are_probabilities;
     void *scratch;               ///< fi_sample_scratch_size(width) bytes, 64-byte aligned, one per thread
 } fi_sample_args;
+
+/// out = x where top-k, top-p and min-p keep it; else -inf for logits, 0 for probabilities, the rest of which sum to 1.
+typedef struct fi_filter_args {
+    fi_rows x;                   ///< [rows, width] logits, or F32 probabilities
+    fi_rows out;                 ///< [rows, width] of x's dtype; may be x
+    const fi_sample_row *rows;   ///< [rows], or one for all; uniform unread
+    bool has_one_row;            ///< one for all
+    uint8_t *status;             ///< [rows] of fi_row_status
+    int64_t width;               ///< < 2^31
+    bool joint;
+    bool are_probabilities;
+    void *scratch;               ///< fi_sample_scratch_size(width) bytes, 64-byte aligned, one per thread
+} fi_filter_args;
+
+/// The k greatest entries of each row (value descending, place ascending, a NaN first), sorted so or in the order of places.
+typedef struct fi_top_k_args {
+    fi_rows x;         ///< [rows, width]
+    fi_rows values;    ///< [rows, k] of x's dtype; F32 where they are logarithms
+    int32_t *places;   ///< [rows, k]
+    int64_t place_stride, width, k;
+    bool sorted;
+    float scale;       ///< > 0: values are log(softmax(x * scale)), NaN with places -1 where the status is not OK; 0: values are x
+    uint8_t *status;   ///< [rows] of fi_row_status, written with logarithms; else null
+    void *scratch;     ///< fi_top_k_scratch_size(width) bytes, 64-byte aligned, one per thread
+} fi_top_k_args;
+
+/// Which drafted tokens of each request stand, and one token drawn after them; see VerifyDraftsOperation.
+typedef struct fi_verify_args {
+    const float *target;             ///< [requests, nodes, width]
+    int64_t target_request, target_node;  ///< strides in elements
+    const float *draft;              ///< the same, one node fewer in a chain; null: none
+    int64_t draft_request, draft_node;
+    const int32_t *tokens;           ///< [requests, nodes]; of a chain [requests, nodes - 1], from node 1 on
+    const int32_t *first_child, *next_sibling;  ///< [requests, nodes]; null: a chain
+    const double *uniforms;          ///< [requests, nodes]: of the last draw, then of each node's test
+    int32_t *output;                 ///< [requests, nodes]
+    int32_t *output_nodes;           ///< [requests, nodes]; may be null
+    int32_t *accepted;               ///< [requests]; may be null
+    int32_t *emitted;                ///< [requests]
+    uint8_t *status;                 ///< [requests] of fi_row_status
+    int64_t nodes, width;            ///< nodes <= 256
+    void *scratch;                   ///< fi_sample_scratch_size(width) bytes, 64-byte aligned, one per thread
+} fi_verify_args;
 
 /// One instruction set's kernels. Each runs rows (or tokens) first ..< last.
 typedef struct fi_ops_kernels {
@@ -208,6 +253,9 @@ typedef struct fi_ops_kernels {
     void (*embedding)(const fi_embedding_args *args, int64_t first, int64_t last);
     void (*scatter)(const fi_scatter_args *args, int64_t first, int64_t last);
     void (*sample)(const fi_sample_args *args, int64_t first, int64_t last);
+    void (*filter)(const fi_filter_args *args, int64_t first, int64_t last);
+    void (*top_k)(const fi_top_k_args *args, int64_t first, int64_t last);
+    void (*verify)(const fi_verify_args *args, int64_t first, int64_t last);
 } fi_ops_kernels;
 
 /// The kernels of `isa`, or of the nearest lower level that this build has. The caller checks fi_isa_available.
@@ -215,6 +263,8 @@ const fi_ops_kernels *fi_ops_table(fi_isa isa);
 
 /// Bytes of scratch that sampling a row of `width` logits needs.
 size_t fi_sample_scratch_size(int64_t width);
+/// Bytes of scratch that the greatest entries of a row need.
+size_t fi_top_k_scratch_size(int64_t width);
 
 /// The table a rotary embedding needs: out[t, i] = cos(positions[t] * frequencies[i]) and, half a row on, the sine.
 /// Angles, cosines and sines are computed in double and rounded once.

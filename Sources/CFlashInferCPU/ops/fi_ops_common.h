@@ -25,6 +25,16 @@ static inline int64_t fi_sample_blocks(int64_t width, int64_t block) {
     return ((width + block - 1) / block + 15) & ~INT64_C(15);
 }
 
+/// Entries of a group whose greatest is kept, which bounds the k-th greatest of the row from below.
+#define FI_SAMPLE_GROUP 128
+/// Weights of a partial sum of the draw.
+#define FI_SAMPLE_BLOCK 1024
+
+/// Leaves the `count` greatest of `entries`, which are all different, in the order they have; `copy` is scratch of as many.
+void fi_ops_keep_greatest(uint64_t *entries, int64_t size, int64_t count, uint64_t *copy);
+/// Sorts, the greatest first; `copy` is scratch of as many.
+void fi_ops_sort_descending(uint64_t *entries, int64_t count, uint64_t *copy);
+
 /// One element of a row of float32, float16 or bfloat16, exactly.
 float fi_ops_element(const void *row, int64_t i, fi_dtype t);
 

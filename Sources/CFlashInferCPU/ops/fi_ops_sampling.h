@@ -1,16 +1,13 @@
-/// Sampling one token from a row of logits without sorting it. Follows fi_ops_softmax.h.
+/// Sampling one token from a row of logits or probabilities without sorting it. Follows fi_ops_softmax.h.
 ///
-/// A token's weight is w = exp((logit - max) / temperature), so that the greatest weight is 1. Which tokens are kept
-/// is a threshold on logits (top-k) and on weights (top-p, min-p):
+/// A token's weight is w = exp((logit - max) / temperature), so that the greatest weight is 1, or its probability times the
+/// power of two that makes the greatest 1/2 or more, which changes no digit. Which tokens are kept is a threshold on logits (top-k) and on weights (top-p, min-p):
 ///   top-k   the k greatest by (logit descending, index ascending);
 ///   top-p   tokens whose strictly greater weights sum to less than top_p times the whole: what top-k left, or the
 ///           entire row in the joint form;
 ///   min-p   w >= min_p.
 /// Thresholds are found by halving the interval of possible values and dropping the values on the decided side, at most
 /// 64 rounds whatever the row holds. The draw walks the kept tokens in index order up to uniform * (their sum).
-
-#define FI_SAMPLE_GROUP 128   // entries per group maximum
-#define FI_SAMPLE_BLOCK 1024  // weights per partial sum of the draw
 
 /// The scratch of one thread. Each array has FI_SAMPLE_SLACK spare entries, since compaction stores whole vectors.
 typedef struct sample_scratch {
@@ -215,7 +212,7 @@ static int64_t keep_top_k(const float *x, int64_t width, int64_t k, sample_scrat
 }
 
 /// w = exp((x - max) * scale); returns the sum.
-static double weigh(const float *x, float *w, int64_t count, float max, float scale) {
+static double weigh_logits(const float *x, float *w, int64_t count, float max, float scale) {
     vsum sum = v_sum_zero();
     FI_FOR_VECTORS(count, {
         const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
@@ -260,51 +257,125 @@ static int64_t draw(const float *w, int64_t count, float threshold, double unifo
     return last;
 }
 
-static int32_t sample_one(const fi_sample_args *a, int64_t r) {
-    const fi_sample_row *p = &a->rows[r];
-    const void *row = row_at(&a->x, 1, r);
-    const int64_t width = a->width;
-    if (p->temperature == 0) return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+/// How a row's values become weights.
+typedef struct weighing {
+    float max, scale;
+    bool are_probabilities;
+} weighing;
 
-    sample_scratch s = sample_scratch_at(a->scratch, width);
-    const bool by_k = p->top_k > 0 && p->top_k < width;
-    const bool by_p = p->top_p < 1;
-    const bool in_place = a->x.dtype == FI_DTYPE_F32;
-    const row_scan scan =
-        sample_scan(row, width, a->x.dtype, in_place ? NULL : s.logits, by_k ? s.groups : NULL);
-    const fi_row_status status = scan_status(scan);
-    a->status[r] = (uint8_t)status;
-    if (status != FI_ROW_OK) return -1;
-    const float *x = in_place ? (const float *)row : s.logits;
+/// The power of two that makes `max` a number from 1/2 to 1.
+FI_INLINE float probability_scale(float max) {
+    int32_t bits;
+    __builtin_memcpy(&bits, &max, sizeof bits);
+    const int32_t exponent = bits >> 23;
+    // The last two are subnormal: 2^-127 and 2^-128.
+    const int32_t scale = exponent < 253 ? (253 - exponent) << 23 : exponent == 253 ? 0x00400000 : 0x00200000;
+    float result;
+    __builtin_memcpy(&result, &scale, sizeof result);
+    return result;
+}
+
+FI_INLINE weighing weighing_of(const fi_sample_row *p, row_scan scan, bool are_probabilities) {
     // Bounded, so that 0 * scale is 0 for any temperature.
     const float scale = p->temperature > 1e-30f ? 1.0f / p->temperature : 1e30f;
+    const weighing result = {scan.max, are_probabilities ? probability_scale(scan.max) : scale, are_probabilities};
+    return result;
+}
 
-    float threshold = p->min_p;
-    if (by_k) {
-        const int64_t count = keep_top_k(x, width, p->top_k, &s);
-        double total = weigh(s.values, s.values, count, scan.max, scale);
-        if (by_p) {
-            if (a->joint) total = exp_sum(x, width, scan.max, scale, FI_DTYPE_F32);
-            __builtin_memcpy(s.work, s.values, (size_t)count * sizeof(float));
-            const float nucleus = mass_threshold(s.work, count, total * (double)p->top_p);
-            if (nucleus > threshold) threshold = nucleus;
-        }
-        return s.places[draw(s.values, count, threshold, p->uniform, s.sums)];
+/// The weights of x, at w where that is not null; returns their sum.
+static double weigh(const float *x, float *w, int64_t count, weighing form) {
+    if (!form.are_probabilities) {
+        if (w == NULL) return exp_sum(x, count, form.max, form.scale, FI_DTYPE_F32);
+        return weigh_logits(x, w, count, form.max, form.scale);
     }
-    const double total = weigh(x, s.values, width, scan.max, scale);
+    vsum sum = v_sum_zero();
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load(x, i, FI_DTYPE_F32, n) * v_set(form.scale);
+        if (w) v_store(w, i, FI_DTYPE_F32, n, v);
+        sum = v_sum_add(sum, v);
+    });
+    return v_sum_total(sum);
+}
+
+static bool has_negative(const float *x, int64_t width) {
+    vi found = v_seti(0);
+    FI_FOR_VECTORS(width, { found |= v_load(x, i, FI_DTYPE_F32, n) < v_set(0.0f); });
+    return v_any(found) != 0;
+}
+
+FI_INLINE fi_row_status distribution_status(const float *x, int64_t width, row_scan scan, bool are_probabilities) {
+    if (!are_probabilities || scan.has_nan) return scan_status(scan);
+    if (has_negative(x, width)) return FI_ROW_NEGATIVE;
+    if (scan.max == 0) return FI_ROW_EMPTY;
+    return scan_status(scan);
+}
+
+/// What a row's filters keep: the weights w[0 ..< count] that are >= threshold, of the tokens `places`, or of all where that is null.
+typedef struct kept_row {
+    const float *w;
+    const int32_t *places;
+    int64_t count;
+    float threshold;
+} kept_row;
+
+/// Applies the filters to the row x, whose group maxima are in the scratch where top-k is on.
+static kept_row keep_row(
+    const float *x, int64_t width, const fi_sample_row *p, weighing form, bool joint, sample_scratch *s
+) {
+    const bool by_k = p->top_k > 0 && p->top_k < width;
+    const bool by_p = p->top_p < 1;
+    const float greatest = form.are_probabilities ? form.max * form.scale : 1.0f;
+    kept_row kept = {s->values, NULL, width, p->min_p * greatest};
+    if (by_k) {
+        kept.count = keep_top_k(x, width, p->top_k, s);
+        kept.places = s->places;
+        double total = weigh(s->values, s->values, kept.count, form);
+        if (by_p) {
+            if (joint) total = weigh(x, NULL, width, form);
+            __builtin_memcpy(s->work, s->values, (size_t)kept.count * sizeof(float));
+            const float nucleus = mass_threshold(s->work, kept.count, total * (double)p->top_p);
+            if (nucleus > kept.threshold) kept.threshold = nucleus;
+        }
+        return kept;
+    }
+    const double total = weigh(x, s->values, width, form);
     if (by_p) {
         // A token of the nucleus has at least (1 - top_p) * total at or below it, so it weighs at least that / width.
         const float floor = (float)(0.999 * (1.0 - (double)p->top_p) * total / (double)width);
         int64_t count = 0;
         FI_FOR_VECTORS(width, {
-            const vf v = v_load_or(s.values, i, FI_DTYPE_F32, n, -1.0f);
+            const vf v = v_load_or(s->values, i, FI_DTYPE_F32, n, -1.0f);
             const vi m = v >= v_set(floor);
-            if (v_any(m)) count += v_compress(s.work + count, v, m);
+            if (v_any(m)) count += v_compress(s->work + count, v, m);
         });
-        const float nucleus = mass_threshold(s.work, count, total * (double)p->top_p);
-        if (nucleus > threshold) threshold = nucleus;
+        const float nucleus = mass_threshold(s->work, count, total * (double)p->top_p);
+        if (nucleus > kept.threshold) kept.threshold = nucleus;
     }
-    return (int32_t)draw(s.values, width, threshold, p->uniform, s.sums);
+    return kept;
+}
+
+static int32_t sample_one(const fi_sample_args *a, int64_t r) {
+    const fi_sample_row *p = &a->rows[r];
+    const void *row = row_at(&a->x, 1, r);
+    const int64_t width = a->width;
+    if (p->temperature == 0 && !a->are_probabilities) {
+        return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+    }
+    sample_scratch s = sample_scratch_at(a->scratch, width);
+    const bool by_k = p->top_k > 0 && p->top_k < width;
+    const bool in_place = a->x.dtype == FI_DTYPE_F32;
+    const row_scan scan =
+        sample_scan(row, width, a->x.dtype, in_place ? NULL : s.logits, by_k ? s.groups : NULL);
+    const float *x = in_place ? (const float *)row : s.logits;
+    fi_row_status status = distribution_status(x, width, scan, a->are_probabilities);
+    if (p->temperature == 0 && (status == FI_ROW_OK || status == FI_ROW_INFINITE)) {
+        return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+    }
+    a->status[r] = (uint8_t)status;
+    if (status != FI_ROW_OK) return -1;
+    const kept_row kept = keep_row(x, width, p, weighing_of(p, scan, a->are_probabilities), a->joint, &s);
+    const int64_t drawn = draw(kept.w, kept.count, kept.threshold, p->uniform, s.sums);
+    return kept.places ? kept.places[drawn] : (int32_t)drawn;
 }
 
 static void sample(const fi_sample_args *a, int64_t first, int64_t last) {

@@ -7,6 +7,9 @@
 #include "fi_ops_rope.h"
 #include "fi_ops_softmax.h"
 #include "fi_ops_sampling.h"
+#include "fi_ops_filter.h"
+#include "fi_ops_top_k.h"
+#include "fi_ops_verify.h"
 
 static const fi_ops_kernels table = {
     .isa = FI_ISA,
@@ -23,4 +26,7 @@ static const fi_ops_kernels table = {
     .embedding = embedding,
     .scatter = scatter,
     .sample = sample,
+    .filter = filter,
+    .top_k = top_k,
+    .verify = verify,
 };

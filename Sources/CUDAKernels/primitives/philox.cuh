@@ -1,9 +1,11 @@
 // Random numbers: Philox 4x32-10 of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
 #pragma once
 
-/// The number in (0, 1] of a request's seed and step: the same bits as `Philox4x32(seed:step:).uniform()` on the host.
-static __device__ __forceinline__ double fi_uniform(unsigned long long seed, unsigned long long step) {
-    unsigned int c0 = (unsigned int)step, c1 = (unsigned int)(step >> 32), c2 = 0, c3 = 0;
+/// The number in (0, 1] of a request's seed and step: the same bits as `Philox4x32(seed:step:stream:).uniform()` on the host.
+static __device__ __forceinline__ double fi_uniform(
+    unsigned long long seed, unsigned long long step, unsigned int stream = 0
+) {
+    unsigned int c0 = (unsigned int)step, c1 = (unsigned int)(step >> 32), c2 = stream, c3 = 0;
     unsigned int k0 = (unsigned int)seed, k1 = (unsigned int)(seed >> 32);
 #pragma unroll
     for (int round = 0; round < 10; round++) {

@@ -24,6 +24,8 @@ package struct CUDAProperties: Sendable, Hashable {
     package var totalMemory: Int
     /// Whether memory can be allocated in stream order.
     package var hasMemoryPools: Bool
+    /// Whether blocks can be launched in clusters, which read each other's shared memory.
+    package var hasClusters: Bool
 
     private var major: Int
     private var minor: Int
@@ -56,5 +58,9 @@ package struct CUDAProperties: Sendable, Hashable {
         registersPerProcessor = try attribute(FI_CU_ATTRIBUTE_REGISTERS_PER_PROCESSOR)
         l2ByteCount = try attribute(FI_CU_ATTRIBUTE_L2_BYTES)
         hasMemoryPools = try attribute(FI_CU_ATTRIBUTE_MEMORY_POOLS) != 0
+        // Drivers before 11.8 do not know the attribute.
+        var clusters: Int32 = 0
+        let answer = driver.functions.cuDeviceGetAttribute(&clusters, Int32(FI_CU_ATTRIBUTE_CLUSTER_LAUNCH), device)
+        hasClusters = answer == 0 && clusters != 0
     }
 }

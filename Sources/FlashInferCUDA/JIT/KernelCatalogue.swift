@@ -14,6 +14,10 @@ package enum KernelCatalogue {
         ArgmaxKernel.shipped,
         LogProbabilityKernel.shipped,
         SampleKernel.shipped,
+        FilterKernel.shipped,
+        TopKKernel.shipped,
+        AdjustLogitsKernel.shipped,
+        VerifyDraftsKernel.shipped,
         AppendKVKernel.shipped,
         RoPEPartsKernel.shipped,
         CopyPagesKernel.shipped,
@@ -26,10 +30,13 @@ package enum KernelCatalogue {
     /// The architectures that every shipped kernel is checked for: one of each generation.
     package static let architectures = ["sm_80", "sm_90a", "sm_100", "sm_120"].compactMap { Architecture($0) }
 
-    /// Whether there is code of a kernel for an architecture: attention's tiles are of each architecture's own size, and Hopper's
-    /// kernels use instructions that only 9.0 has.
+    /// Whether there is code of a kernel for an architecture: attention's tiles are of each architecture's own size, Hopper's kernels
+    /// use instructions that only 9.0 has, and clusters of blocks need 9.0 or 10.0.
     package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
         if spec.entry.hasSuffix("attention") { return AttentionKernel.isShipped(spec, for: architecture) }
+        if RowTeam.all.contains(where: { $0.blocks > 1 && spec.isOf($0) }) {
+            return [9, 10].contains(architecture.major)
+        }
         return !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
     }
 }

@@ -21,20 +21,6 @@ extension CUDADevice {
         }
     }
 
-    /// Samples one token from each row.
-    func execute(_ operation: SampleOperation) throws(FlashInferError) {
-        if operation.rows.isEmpty { return }
-        try refuseHostArrays("sampling with parameters of the host", instead: "sampling after the graph's replay")
-        try operations.withStaged(byteCount: MemoryLayout<fi_sampling_row>.stride * operation.rows.count) { bytes in
-            let rows = bytes.bindMemory(to: fi_sampling_row.self)
-            for (index, row) in operation.rows.enumerated() {
-                rows.initializeElement(at: index, to: fi_sampling_row(row))
-            }
-        } _: { (address) throws(FlashInferError) in
-            try enqueue(SampleKernel.lower(operation, rows: address))
-        }
-    }
-
     /// Calls `body` with the address of the rows' temperatures, or 0 where they share one.
     private func withTemperatures(
         _ temperatures: [Float], _ what: String, _ body: (UInt) throws(FlashInferError) -> Void

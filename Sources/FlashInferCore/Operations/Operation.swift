@@ -34,6 +34,14 @@ public enum Operation: Sendable {
     case logProbability(LogProbabilityOperation)
     /// Sampling one token from each row.
     case sample(SampleOperation)
+    /// What top-k, top-p and min-p keep of rows.
+    case filter(FilterOperation)
+    /// The greatest entries of rows, with their places.
+    case topK(TopKOperation)
+    /// Biases, penalties and masks on rows of logits.
+    case adjustLogits(AdjustLogitsOperation)
+    /// Speculative sampling: which drafted tokens stand.
+    case verifyDrafts(VerifyDraftsOperation)
     /// New keys and values into a cache.
     case appendKV(AppendKVOperation)
     /// Rotary position embedding, and the keys and values stored.
@@ -64,6 +72,10 @@ extension Operation {
         case .argmax(let operation): try operation.validate()
         case .logProbability(let operation): try operation.validate()
         case .sample(let operation): try operation.validate()
+        case .filter(let operation): try operation.validate()
+        case .topK(let operation): try operation.validate()
+        case .adjustLogits(let operation): try operation.validate()
+        case .verifyDrafts(let operation): try operation.validate()
         case .appendKV(let operation): try operation.validate()
         case .ropeAppendKV(let operation): try operation.validate()
         case .copyPages(let operation): try operation.validate()

@@ -1,13 +1,15 @@
-/// What became of one row of logits. Stored as one byte a row, so that a device can report it without a wait.
+/// What became of one row of logits or probabilities. Stored as one byte a row, so that a device can report it without a wait.
 public enum RowStatus: UInt8, Sendable, Hashable, CaseIterable {
     /// The row has a result.
     case ok = 0
     /// The row holds a NaN.
     case notANumber = 1
-    /// Every entry is −∞, so there is nothing to choose.
+    /// Every logit is −∞, or every probability 0, so there is nothing to choose.
     case empty = 2
     /// The row holds +∞, so its distribution is undefined. Greedy choices take +∞ as the greatest entry instead.
     case infinite = 3
+    /// The row of probabilities holds a negative number.
+    case negative = 4
 }
 
 extension RowStatus: CustomStringConvertible {
@@ -15,9 +17,10 @@ extension RowStatus: CustomStringConvertible {
     public var description: String {
         switch self {
         case .ok: "ok"
-        case .notANumber: "the logits hold a NaN"
-        case .empty: "all logits are -inf"
-        case .infinite: "the logits hold +inf"
+        case .notANumber: "the row holds a NaN"
+        case .empty: "all logits are -inf, or all probabilities 0"
+        case .infinite: "the row holds +inf"
+        case .negative: "the probabilities hold a negative number"
         }
     }
 }

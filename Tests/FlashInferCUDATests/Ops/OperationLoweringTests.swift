@@ -66,19 +66,19 @@ import Testing
 
     @Test func samplingMassesFitIn62Bits() throws {
         let (tokens, status) = (try view(.int32, [1]), try view(.uint8, [1]))
-        for (width, bits) in [(1, 62), (2, 61), (3, 60), (128_256, 45), (131_072, 45), (131_073, 44)] {
+        for (width, bits) in [(1, 45), (131_072, 45), (131_073, 44), (1 << 20, 42), (Int(Int32.max), 31)] {
             let operation = SampleOperation(
                 logits: try view(.float16, [1, width]), tokens: tokens, status: status, rows: [.init(seed: 0, step: 0)])
             let launch = try #require(try SampleKernel.lower(operation, rows: 8))
-            #expect(launch.parameters.mass_bits == Int32(bits) && launch.blocks == 1)
+            #expect(launch.parameters.low_bits == Int32(bits - 23) && launch.blocks == 1)
         }
         let row = fi_sampling_row(.init(temperature: 0.5, topK: .max, topP: 0.9, minP: 0.1, seed: 1, step: 2))
-        #expect(row.scale == 2 && row.top_k == .max && row.top_p == 0.9 && row.min_p == 0.1)
-        #expect(fi_sampling_row(.init(temperature: 0, seed: 0, step: 0)).scale == 0)
-        #expect(fi_sampling_row(.init(temperature: 1e-45, seed: 0, step: 0)).scale == 1e30)
-        #expect(fi_sampling_row(.init(temperature: .greatestFiniteMagnitude, seed: 0, step: 0)).scale > 0)
-        // The kernel reads rows of this layout.
-        #expect(MemoryLayout<fi_sampling_row>.stride == 32)
+        #expect(row.temperature == 0.5 && row.top_k == .max && row.top_p == 0.9 && row.min_p == 0.1)
+        // The kernel reads rows of this layout, which packed tensors have.
+        #expect(MemoryLayout<fi_sampling_row>.stride == SampleOperation.Row.packedByteCount)
+        let given = SampleOperation.Row(temperature: 0.5, topK: 7, topP: 0.9, minP: 0.1, seed: 1 << 40, step: 2)
+        #expect(withUnsafeBytes(of: fi_sampling_row(given)) { Array($0) } == SampleOperation.Row.packed([given]))
+        #expect(MemoryLayout<fi_draw>.stride == VerifyDraftsOperation.Draw.packedByteCount)
     }
 
     @Test func appendsKeepLayoutsAndScales() throws {

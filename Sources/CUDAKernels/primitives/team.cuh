@@ -1,0 +1,76 @@
+// The blocks that work on one row together: one, or a cluster (compute capability 9.0 and up), whose blocks read each other's
+// shared memory.
+//
+// FI_TEAM: blocks of a row, neighbours in the grid; 1 unless it is defined.
+#pragma once
+
+#ifndef FI_TEAM
+#define FI_TEAM 1
+#endif
+
+#if FI_TEAM > 1
+#define FI_TEAM_KERNEL __attribute__((cluster_dims(FI_TEAM, 1, 1)))
+#else
+#define FI_TEAM_KERNEL
+#endif
+
+/// The row of a block, and the block's place among those of the row.
+static __device__ __forceinline__ unsigned int fi_team_row() { return blockIdx.x / FI_TEAM; }
+static __device__ __forceinline__ unsigned int fi_team_rank() { return blockIdx.x % FI_TEAM; }
+
+/// Waits for all threads of all blocks of the row: what they wrote before, to shared or to global memory, is seen after.
+static __device__ __forceinline__ void fi_team_sync() {
+#if FI_TEAM > 1
+    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+}
+
+/// Where the block with a rank has its copy of a variable in shared memory.
+template <class T>
+static __device__ __forceinline__ const T *fi_team_at(const T *own, unsigned int rank) {
+#if FI_TEAM > 1
+    unsigned long long address;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"((unsigned long long)own), "r"(rank));
+    return (const T *)address;
+#else
+    return own;
+#endif
+}
+
+/// A number of each block, for all of them. Turns alternate between two places: a block is two turns ahead of another at no time,
+/// so none is overwritten before it was read.
+struct fi_team_numbers {
+    unsigned long long own[2];
+
+    /// The greatest of the blocks' numbers; thread 0's counts.
+    __device__ __forceinline__ unsigned long long greatest(unsigned long long value, unsigned int &turn) {
+        const unsigned int place = turn++ & 1;
+        if (threadIdx.x == 0) own[place] = value;
+        fi_team_sync();
+        unsigned long long result = 0;
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            const unsigned long long other = *fi_team_at(&own[place], rank);
+            result = other > result ? other : result;
+        }
+        return result;
+    }
+    /// The sum of the blocks' numbers, and of those of lower rank.
+    __device__ __forceinline__ unsigned long long sum(
+        unsigned long long value, unsigned int &turn, unsigned long long *before
+    ) {
+        const unsigned int place = turn++ & 1;
+        if (threadIdx.x == 0) own[place] = value;
+        fi_team_sync();
+        unsigned long long result = 0;
+        *before = 0;
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            if (rank == fi_team_rank()) *before = result;
+            result += *fi_team_at(&own[place], rank);
+        }
+        return result;
+    }
+};

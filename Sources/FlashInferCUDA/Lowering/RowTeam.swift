@@ -1,0 +1,77 @@
+internal import FlashInferCore
+
+/// The blocks that filter one row together, and the memory in which they hold it.
+///
+/// | team | for | reason |
+/// | --- | --- | --- |
+/// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor, so that one loads while the other counts |
+/// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor |
+/// | 1 block of 1,024 | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
+package struct RowTeam: Hashable, Sendable {
+    /// Blocks of a row.
+    package let blocks: Int
+    /// Threads of a block.
+    package let threads: Int
+    /// Entries that a block holds.
+    package let heldCount: Int
+
+    /// One block, which holds nothing.
+    package static let alone = RowTeam(blocks: 1, threads: 1024, heldCount: 0)
+    /// A cluster that holds rows of up to 131,072 entries.
+    package static let eight = RowTeam(blocks: 8, threads: 512, heldCount: 16_384)
+    /// A cluster that holds rows of up to 204,800 entries.
+    package static let wideEight = RowTeam(blocks: 8, threads: 512, heldCount: 25_600)
+
+    /// All of them, in the order of their numbers.
+    package static let all = [alone, eight, wideEight]
+
+    /// The team for rows of a width.
+    package static func choose(width: Int, hasClusters: Bool) -> RowTeam {
+        guard hasClusters, width >= 16_384 else { return .alone }
+        return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
+    }
+
+    /// Its place in ``all``.
+    var number: Int { blocks == 1 ? 0 : heldCount == Self.eight.heldCount ? 1 : 2 }
+
+    /// Dynamic shared memory: what is held, and alignment.
+    var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
+
+    /// A specialisation for this team.
+    func spec(_ file: String, _ entry: String, _ defines: [KernelSpec.Define], label: String) -> KernelSpec {
+        KernelSpec(
+            file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
+            threads: threads, sharedByteCount: sharedByteCount,
+            blocksPerProcessor: self == .eight ? 2 : 1,
+            label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
+    }
+
+    /// Masses are integers, 2^(23 + this) for a weight of 1: the sum of a row's, whose weights are at most 1, stays below 2^62, and
+    /// 2^45 is as fine as float32 steps allow.
+    static func lowBits(width: Int) -> Int32 {
+        let widthBits = width <= 1 ? 0 : Int.bitWidth - (width - 1).leadingZeroBitCount
+        return Int32(min(45, 62 - widthBits) - 23)
+    }
+
+    /// The blocks of so many rows.
+    func blockCount(rows: UInt32, _ name: StaticString) throws(FlashInferError) -> Int {
+        let count = Int(rows) * blocks
+        guard count <= Int(Int32.max) else { throw .overflow("rows of \(name)") }
+        return count
+    }
+}
+
+extension KernelSpec {
+    /// Whether this is a specialisation for a team.
+    func isOf(_ team: RowTeam) -> Bool {
+        sharedByteCount == team.sharedByteCount && defines.contains(.init("FI_TEAM", team.blocks))
+    }
+}
+
+extension CUDADevice {
+    /// The team for rows of a width on this GPU. Those with clusters and 228 KiB of shared memory are of 9.0 and 10.0.
+    func team(width: Int) -> RowTeam {
+        let isLarge = [9, 10].contains(properties.computeCapability.major)
+        return RowTeam.choose(width: width, hasClusters: isLarge && properties.hasClusters)
+    }
+}

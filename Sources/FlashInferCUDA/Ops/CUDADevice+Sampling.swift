@@ -1,0 +1,61 @@
+internal import CUDAKernels
+internal import FlashInferCore
+
+extension CUDADevice {
+    /// Samples one token from each row.
+    func execute(_ operation: SampleOperation) throws(FlashInferError) {
+        try withRows(operation.rows, operation.packedRows, "sampling", { fi_sampling_row($0) }) {
+            (address) throws(FlashInferError) in
+            try enqueue(SampleKernel.lower(operation, rows: address, team: team(width: operation.input.width)))
+        }
+    }
+
+    /// Keeps what top-k, top-p and min-p keep of each row.
+    func execute(_ operation: FilterOperation) throws(FlashInferError) {
+        let count = operation.input.shape[0]
+        let rows = operation.rows.count == 1 ? Array(repeating: operation.rows[0], count: count) : operation.rows
+        try withRows(rows, operation.packedRows, "filters", { fi_sampling_row($0) }) {
+            (address) throws(FlashInferError) in
+            try enqueue(FilterKernel.lower(operation, rows: address, team: team(width: operation.input.width)))
+        }
+    }
+
+    /// The greatest entries of each row.
+    func execute(_ operation: TopKOperation) throws(FlashInferError) {
+        try enqueue(TopKKernel.lower(operation, team: team(width: operation.input.width)))
+    }
+
+    /// Biases, penalties and masks on rows of logits.
+    func execute(_ operation: AdjustLogitsOperation) throws(FlashInferError) {
+        try withRows(operation.rows, nil, "penalties", { fi_logit_adjustment($0) }) {
+            (address) throws(FlashInferError) in
+            try enqueue(AdjustLogitsKernel.lower(operation, rows: address))
+        }
+    }
+
+    /// Says which drafted tokens stand.
+    func execute(_ operation: VerifyDraftsOperation) throws(FlashInferError) {
+        try withRows(
+            operation.draws, operation.packedDraws, "speculative sampling", { fi_draw(seed: $0.seed, step: $0.step) }
+        ) {
+            (address) throws(FlashInferError) in
+            try enqueue(VerifyDraftsKernel.lower(operation, draws: address))
+        }
+    }
+
+    /// Calls `body` with the address of the rows' parameters, as kernels read them: `packed`, or a copy of the host's.
+    private func withRows<Row, Parameters: BitwiseCopyable>(
+        _ rows: [Row], _ packed: TensorView?, _ what: String, _ convert: (Row) -> Parameters,
+        _ body: (UInt) throws(FlashInferError) -> Void
+    ) throws(FlashInferError) {
+        if let packed { return try body(packed.address) }
+        if rows.isEmpty { return }
+        try refuseHostArrays("\(what) with parameters of the host", instead: "parameters in a packed tensor")
+        try operations.withStaged(byteCount: MemoryLayout<Parameters>.stride * rows.count) { bytes in
+            let parameters = bytes.bindMemory(to: Parameters.self)
+            for (index, row) in rows.enumerated() { parameters.initializeElement(at: index, to: convert(row)) }
+        } _: { (address) throws(FlashInferError) in
+            try body(address)
+        }
+    }
+}

@@ -1,0 +1,132 @@
+import CFlashInfer
+import FlashInfer
+import FlashInferC
+import FlashInferCore
+import TestSupport
+import Testing
+
+/// Sampling from probabilities, filters, the greatest entries, adjusted logits and speculative sampling by the C library: what the
+/// operations give, and errors that name the argument.
+@Suite struct SamplingTests {
+    private let device: CDevice
+    private let cpu = CPUDevice(threads: 2)
+    private let rows = 5
+    private let width = 48
+
+    init() throws { device = try .cpu() }
+
+    private func probabilities() throws -> OpsTensor {
+        var random = OpsRandom(71)
+        return try OpsTensor(
+            .float32, [rows, width], padding: 3, values: (0..<rows * width).map { _ in random.uniform() })
+    }
+
+    @Test func drawsAndFilters() throws {
+        let input = try probabilities()
+        let (tokens, expected) = (try OpsTensor(.int32, [rows]), try OpsTensor(.int32, [rows]))
+        let status = try OpsTensor(.uint8, [rows])
+        var given = fi_sampling_parameters(temperature: 1, top_k: 12, top_p: 0.7, min_p: 0.01, seed: 42, step: 3)
+        let own = (0..<rows).map {
+            SampleOperation.Row(
+                topK: 12, topP: 0.7, minP: 0.01, seed: 42 &+ UInt64($0) &* 0x9E37_79B9_7F4A_7C15, step: 3)
+        }
+        try ok(
+            fi_sample_probabilities(device.handle, nil, input.c, &given, 1, Int32(FI_JOINT), tokens.c, status.c))
+        try cpu.execute(
+            .sample(
+                SampleOperation(
+                    probabilities: input.view, tokens: expected.view, status: status.view, rows: own, order: .joint)))
+        #expect(tokens.values == expected.values && status.values == [0, 0, 0, 0, 0])
+        for (form, kind) in [(FI_LOGITS, DistributionForm.logits), (FI_PROBABILITIES, .probabilities)] {
+            let (out, wanted) = (try OpsTensor(.float32, [rows, width]), try OpsTensor(.float32, [rows, width]))
+            try ok(fi_filter(device.handle, nil, input.c, Int32(form), &given, 1, 0, out.c, nil))
+            try cpu.execute(
+                .filter(
+                    FilterOperation(
+                        input.view, as: kind, output: wanted.view, status: status.view,
+                        rows: [.init(topK: 12, topP: 0.7, minP: 0.01)])))
+            #expect(out.values == wanted.values)
+        }
+        expect(fi_filter(device.handle, nil, input.c, 7, &given, 1, 0, input.c, nil), FI_INVALID_ARGUMENT, "form")
+        given.temperature = 0.5
+        expect(
+            fi_sample_probabilities(device.handle, nil, input.c, &given, 1, 0, tokens.c, nil), FI_INVALID_ARGUMENT,
+            "temperature")
+    }
+
+    @Test func theGreatestEntries() throws {
+        let input = try probabilities()
+        let (values, places) = (try OpsTensor(.float32, [rows, 4]), try OpsTensor(.int32, [rows, 4]))
+        try ok(fi_top_k(device.handle, nil, input.c, 1, values.c, places.c))
+        for row in 0..<rows {
+            let x = Array(input.values[row * width..<(row + 1) * width])
+            let order = x.indices.sorted { x[$0] > x[$1] }[..<4]
+            #expect(places.values[4 * row..<4 * row + 4].map { Int($0) } == Array(order))
+            #expect(Array(values.values[4 * row..<4 * row + 4]) == order.map { x[$0] })
+        }
+        let status = try OpsTensor(.uint8, [rows])
+        try ok(fi_top_log_probabilities(device.handle, nil, input.c, 1, values.c, places.c, status.c))
+        try ok(fi_top_log_probabilities(device.handle, nil, input.c, 1, values.c, places.c, nil))
+        let x = Array(input.values[..<width])
+        let sum = ElementaryFunctions.log(x.reduce(0) { $0 + ElementaryFunctions.exp($1) })
+        #expect(abs(values[0] - ((x.max() ?? 0) - sum)) < 1e-6)
+        expect(
+            fi_top_log_probabilities(device.handle, nil, input.c, 0, values.c, places.c, nil), FI_INVALID_ARGUMENT,
+            "temperature")
+        expect(fi_top_k(device.handle, nil, input.c, 2, values.c, places.c), FI_INVALID_ARGUMENT, "sorted")
+    }
+
+    @Test func adjustedLogits() throws {
+        let logits = try OpsTensor(.float32, [1, 8], values: [1, -1, 2, 3, 4, 5, 6, 7])
+        let mask = try OpsTensor(.int32, [1, 1], values: [0b1011_1111])
+        let biases = try OpsTensor(.float32, [1], values: [10])
+        let history: [Int32] = [0, 1, 3, 3]
+        let biased: [Int32] = [2]
+        var changes = fi_logit_changes(
+            repetition: 2, presence: 0.5, frequency: 0.25, prompt_begin: 0, prompt_end: 2, output_begin: 2,
+            output_end: 4, bias_begin: 0, bias_end: 1)
+        try ok(fi_adjust_logits(device.handle, nil, logits.c, &changes, 1, history.c, biased.c, biases.c, mask.c))
+        #expect(logits.values == [0.5, -2, 12, 0.5, 4, 5, -.infinity, 7])
+        expect(
+            fi_adjust_logits(device.handle, nil, logits.c, &changes, 2, history.c, biased.c, biases.c, mask.c),
+            FI_LENGTH_MISMATCH, "change_count")
+        changes.output_end = 9
+        expect(
+            fi_adjust_logits(device.handle, nil, logits.c, &changes, 1, history.c, biased.c, biases.c, nil),
+            FI_INVALID_ARGUMENT, "output")
+        changes.output_end = 1
+        expect(
+            fi_adjust_logits(device.handle, nil, logits.c, &changes, 1, history.c, nil, nil, nil),
+            FI_INVALID_ARGUMENT, "output")
+    }
+
+    @Test func speculativeSampling() throws {
+        func oneHot(_ tokens: [Int]) -> [Double] { tokens.flatMap { at in (0..<6).map { $0 == at ? 1.0 : 0 } } }
+        let target = try OpsTensor(.float32, [1, 3, 6], values: oneHot([1, 4, 3]))
+        let draft = try OpsTensor(.float32, [1, 2, 6], values: oneHot([1, 2]))
+        let tokens = try OpsTensor(.int32, [1, 2], values: [1, 2])
+        let (output, path) = (try OpsTensor(.int32, [1, 3]), try OpsTensor(.int32, [1, 3]))
+        let (accepted, emitted) = (try OpsTensor(.int32, [1]), try OpsTensor(.int32, [1]))
+        let status = try OpsTensor(.uint8, [1])
+        var draw = fi_request_draw(seed: 1, step: 2)
+        try ok(
+            fi_verify_drafts(
+                device.handle, nil, target.c, draft.c, tokens.c, nil, nil, &draw, 1, output.c, path.c, accepted.c,
+                emitted.c, status.c))
+        #expect(output.values == [1, 4, -1] && emitted.values == [1] && accepted.values == [1])
+        #expect(path.values == [1, -1, -1] && status.values == [0])
+        // A tree: both children of the root, the second of which stands.
+        let nodes = try OpsTensor(.int32, [1, 3], values: [0, 5, 1])
+        let first = try OpsTensor(.int32, [1, 3], values: [1, -1, -1])
+        let next = try OpsTensor(.int32, [1, 3], values: [-1, 2, -1])
+        try ok(
+            fi_verify_drafts(
+                device.handle, nil, target.c, nil, nodes.c, first.c, next.c, &draw, 1, output.c, path.c, nil,
+                emitted.c, nil))
+        #expect(output.values == [1, 3, -1] && path.values == [2, -1, -1] && emitted.values == [1])
+        expect(
+            fi_verify_drafts(
+                device.handle, nil, target.c, nil, nodes.c, nil, next.c, &draw, 1, output.c, nil, nil, emitted.c, nil),
+            FI_INVALID_ARGUMENT, "first_child")
+    }
+}

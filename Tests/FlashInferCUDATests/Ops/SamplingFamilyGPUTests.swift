@@ -1,0 +1,242 @@
+import FlashInfer
+import FlashInferCUDA
+import FlashInferCore
+import TestSupport
+import Testing
+
+/// Sampling from probabilities, filters, the greatest entries, adjusted logits and speculative sampling: on the GPU what they are on
+/// the CPU. Widths from 16,384 on have a cluster of blocks a row, where the GPU has clusters.
+@Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct SamplingFamilyGPUTests {
+    private let gpu = GPUScope()
+    private let cpu = CPUDevice(threads: 2)
+
+    static let widths = [1, 2, 7, 111, 257, 1_500, 16_384, 20_003, 140_001]
+
+    /// Runs an operation on the GPU and on the CPU, where its output is the image of the GPU's tensor.
+    private func compare(
+        _ outputs: [GPUTensor], tolerance: Double = 0, _ comment: String,
+        _ make: (_ view: (GPUTensor) -> TensorView) -> FlashInferCore.Operation
+    ) throws {
+        try runOnGPU(make { $0.view })
+        var found: [[Double]] = []
+        for output in outputs {
+            found.append(try output.fetch())
+            #expect(output.host.paddingIsIntact)
+        }
+        try cpu.execute(make { $0.host.view })
+        for (found, output) in zip(found, outputs) {
+            for (index, (a, b)) in zip(found, output.host.values).enumerated() {
+                let isSame = a == b || (a.isNaN && b.isNaN) || abs(a - b) <= tolerance * max(abs(b), 1e-30)
+                if !isSame {
+                    Issue.record("\(comment): element \(index) is \(a), on the CPU \(b)")
+                    break
+                }
+            }
+        }
+    }
+
+    private func values(_ width: Int, _ random: inout OpsRandom, _ form: DistributionForm) -> [Double] {
+        var values = random.normals(width, scale: 3)
+        if width > 7 { (values[5], values[3]) = (values[1], -.infinity) }
+        guard form == .probabilities else { return values }
+        let weights = values.map { ElementaryFunctions.exp($0) }
+        let sum = weights.reduce(0, +)
+        return weights.map { $0 / sum * 0.8 }
+    }
+
+    private static func filters(_ width: Int) -> [SampleOperation.Row] {
+        SamplingGPUTests.filters(width: width).dropFirst().enumerated().filter {
+            width < 2_000 || $0.offset % (width < 30_000 ? 7 : 37) == 0
+        }
+        .map { offset, row in
+            var row = row
+            (row.temperature, row.step) = (1, UInt64(offset))
+            return row
+        }
+    }
+
+    @Test(arguments: [DistributionForm.logits, .probabilities], [SampleOperation.FilterOrder.topKFirst, .joint])
+    func drawsAndFilters(form: DistributionForm, order: SampleOperation.FilterOrder) throws {
+        var random = OpsRandom(51)
+        for width in Self.widths {
+            let rows = Self.filters(width)
+            let input = try gpu.tensor(
+                .float32, [1, width], padding: 6, lead: 1, values: values(width, &random, form))
+            func all(_ view: TensorView) -> TensorView {
+                try! TensorView(
+                    view.region, byteOffset: view.byteOffset, dtype: view.dtype, shape: [rows.count, width],
+                    strides: [0, 1])
+            }
+            let (tokens, status) = (try gpu.tensor(.int32, [rows.count]), try gpu.tensor(.uint8, [rows.count]))
+            try compare([tokens, status], "draws of \(width) \(form)") { view in
+                .sample(
+                    SampleOperation(
+                        all(view(input)), as: form, tokens: view(tokens), status: view(status), rows: rows,
+                        order: order))
+            }
+            let output = try gpu.tensor(.float32, [rows.count, width], padding: 1)
+            try compare([output, status], tolerance: 0x1p-22, "filters of \(width) \(form)") { view in
+                .filter(
+                    FilterOperation(
+                        all(view(input)), as: form, output: view(output), status: view(status),
+                        rows: rows.map { .init(topK: $0.topK, topP: $0.topP, minP: $0.minP) }, order: order))
+            }
+        }
+    }
+
+    @Test func packedParametersAreTheHosts() throws {
+        var random = OpsRandom(55)
+        let width = 1_500
+        let input = try gpu.tensor(.float32, [4, width], values: random.normals(4 * width, scale: 2))
+        let rows = (0..<4).map {
+            SampleOperation.Row(
+                temperature: 0.25 * Float($0), topK: 20 * $0, topP: 0.9, minP: 0.01, seed: 1 << 40, step: UInt64($0))
+        }
+        let packed = try gpu.tensor(.uint8, [4, 32], values: SampleOperation.Row.packed(rows).map { Double($0) })
+        let (tokens, status) = (try gpu.tensor(.int32, [4]), try gpu.tensor(.uint8, [4]))
+        for isPacked in [true, false] {
+            try compare([tokens, status], "packed: \(isPacked)") { view in
+                var operation = SampleOperation(
+                    logits: view(input), tokens: view(tokens), status: view(status), rows: isPacked ? [] : rows)
+                if isPacked { operation.packedRows = view(packed) }
+                return .sample(operation)
+            }
+        }
+    }
+
+    @Test func rowsWithoutADistribution() throws {
+        for width in [9, 700, 17_000] {
+            let image = try OpsTensor(
+                .float32, [5, width], padding: 1, values: [Double](repeating: 0.5, count: 5 * width))
+            image[width / 2] = .nan
+            for index in 0..<width { image[width + index] = 0 }
+            image[2 * width + 1] = .infinity
+            image[3 * width + 7] = -1
+            let input = try gpu.tensor(image)
+            let (tokens, status) = (try gpu.tensor(.int32, [5]), try gpu.tensor(.uint8, [5]))
+            for row in [
+                SampleOperation.Row(seed: 1, step: 0), .init(topK: 5, topP: 0.5, seed: 1, step: 0),
+                .init(temperature: 0, seed: 0, step: 0),
+            ] {
+                try compare([tokens, status], "bad rows") { view in
+                    .sample(
+                        SampleOperation(
+                            probabilities: view(input), tokens: view(tokens), status: view(status),
+                            rows: [SampleOperation.Row](repeating: row, count: 5)))
+                }
+            }
+            let output = try gpu.tensor(.float32, [5, width])
+            try compare([output, status], tolerance: 0x1p-22, "bad rows filtered") { view in
+                .filter(
+                    FilterOperation(
+                        view(input), as: .probabilities, output: view(output), status: view(status),
+                        rows: [.init(topP: 0.5)]))
+            }
+        }
+    }
+
+    @Test(arguments: [DType.float32, .bfloat16, .float16])
+    func theGreatestEntries(dtype: DType) throws {
+        var random = OpsRandom(52)
+        for width in Self.widths {
+            var values = random.normals(2 * width, scale: 3)
+            if width > 20 { (values[3], values[4], values[17]) = (-.infinity, .infinity, .nan) }
+            let input = try gpu.tensor(dtype, [2, width], padding: 3, values: values)
+            for k in Set([1, 50, width / 2, width]) where k >= 1 && k <= width && (k < 6_000 || width < 30_000) {
+                for isSorted in [true, false] {
+                    let found = try gpu.tensor(dtype, [2, k], padding: 1)
+                    let places = try gpu.tensor(.int32, [2, k], padding: 2)
+                    try compare([found, places], "top \(k) of \(width)") { view in
+                        .topK(
+                            TopKOperation(
+                                input: view(input), values: view(found), places: view(places), isSorted: isSorted))
+                    }
+                }
+            }
+            let k = min(width, 20)
+            let (logs, tokens) = (try gpu.tensor(.float32, [2, k]), try gpu.tensor(.int32, [2, k]))
+            let status = try gpu.tensor(.uint8, [2])
+            try compare([logs, tokens, status], tolerance: 1e-6, "log-probabilities of \(width)") { view in
+                .topK(
+                    TopKOperation(
+                        logits: view(input), logProbabilities: view(logs), tokens: view(tokens), status: view(status),
+                        temperature: 0.7))
+            }
+        }
+    }
+
+    @Test(arguments: [DType.float32, .bfloat16, .float16])
+    func adjustedLogits(dtype: DType) throws {
+        var random = OpsRandom(53)
+        for width in [1, 33, 4_096, 4_097, 20_003] {
+            let image = try OpsTensor(dtype, [2, width], padding: 1, values: random.normals(2 * width, scale: 4))
+            let logits = try gpu.tensor(image)
+            let ids = (0..<300).map { _ in Double(Int(random.uniform() * Double(width + 4)) - 2) }
+            let history = try gpu.tensor(.int32, [300], values: ids)
+            let biasTokens = try gpu.tensor(.int32, [6], values: Array(ids[..<5]) + [ids[0]])
+            let biases = try gpu.tensor(.float32, [6], values: [1, -2, 3, .infinity, 0.1, -7])
+            let words = (width + 31) / 32
+            let mask = try gpu.tensor(
+                .int32, [2, words], padding: 1, values: (0..<2 * words).map { Double(Int32($0 * 7_777 + 12_345)) })
+            // In place: the CPU has a copy of its own.
+            let copy = try OpsTensor(dtype, [2, width], padding: 1, values: image.values)
+            func operation(_ logits: TensorView, _ view: (GPUTensor) -> TensorView) -> FlashInferCore.Operation {
+                .adjustLogits(
+                    AdjustLogitsOperation(
+                        logits: logits,
+                        rows: [
+                            .init(
+                                repetition: 1.3, presence: 0.5, frequency: 0.25, prompt: 0..<100, output: 80..<300,
+                                bias: 0..<6), .init(repetition: 0.7, output: 3..<9),
+                        ], history: view(history), biasTokens: view(biasTokens), biases: view(biases),
+                        mask: view(mask)))
+            }
+            try runOnGPU(operation(logits.view) { $0.view })
+            try logits.fetch()
+            try cpu.execute(operation(copy.view) { $0.host.view })
+            #expect(logits.host.isIdentical(to: copy), "width \(width)")
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func speculativeSampling(isTree: Bool) throws {
+        var random = OpsRandom(54)
+        let (requests, nodes, width) = (40, 6, 1_009)
+        func distributions(_ count: Int) -> [Double] {
+            (0..<requests * count).flatMap { _ in values(width, &random, .probabilities).map { $0 / 0.8 } }
+        }
+        let target = try gpu.tensor(.float32, [requests, nodes, width], padding: 2, values: distributions(nodes))
+        let draft = try gpu.tensor(
+            .float32, [requests, isTree ? nodes : nodes - 1, width], padding: 1,
+            values: distributions(isTree ? nodes : nodes - 1))
+        // Likely tokens, so that some stand.
+        let columns = isTree ? nodes : nodes - 1
+        let image = target.host.values
+        let tokens = try gpu.tensor(
+            .int32, [requests, columns],
+            values: (0..<requests * columns).map { index in
+                let parent = isTree ? [0, 0, 0, 0, 1, 1][index % columns] : index % columns
+                let row = (index / columns * nodes + parent) * width
+                let likely = (0..<width).max { image[row + $0] < image[row + $1] } ?? 0
+                return Double((likely + index % 3) % width)
+            })
+        func links(_ values: [Double]) throws -> GPUTensor {
+            try gpu.tensor(.int32, [requests, nodes], values: (0..<requests).flatMap { _ in values })
+        }
+        let (first, next) = (try links([1, 4, -1, -1, -1, -1]), try links([-1, 2, 3, -1, 5, -1]))
+        let (output, path) = (try gpu.tensor(.int32, [requests, nodes]), try gpu.tensor(.int32, [requests, nodes]))
+        let (accepted, emitted) = (try gpu.tensor(.int32, [requests]), try gpu.tensor(.int32, [requests]))
+        let status = try gpu.tensor(.uint8, [requests])
+        for isDrawn in [true, false] {
+            try compare([output, path, accepted, emitted, status], "drafts, drawn: \(isDrawn)") { view in
+                .verifyDrafts(
+                    VerifyDraftsOperation(
+                        target: view(target), draft: isDrawn ? view(draft) : nil, tokens: view(tokens),
+                        tree: isTree ? .links(firstChild: view(first), nextSibling: view(next)) : .chain,
+                        draws: (0..<requests).map { .init(seed: 9, step: UInt64($0)) }, output: view(output),
+                        outputNodes: view(path), accepted: view(accepted), emitted: view(emitted),
+                        status: view(status)))
+            }
+        }
+    }
+}
