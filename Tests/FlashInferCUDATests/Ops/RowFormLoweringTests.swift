@@ -37,7 +37,7 @@ import Testing
             let x = try view(.bfloat16, [70_001, 4_096], strides: [stride, 1])
             let operation = QuantizeOperation(
                 input: x, output: try view(.float8E4M3, [70_001, 4_096]),
-                quantization: .perGroup(size: 128, scales: scales.transposed(0, 1).transposed(0, 1)))
+                quantization: .perGroup(size: 128, scales: scales))
             let launch = try #require(try GatedActivationKernel.lower(operation))
             #expect(launch.spec.label == "quantize bf16 to bytes by group")
             #expect((launch.parameters.tiling.vectorised != 0) == isAligned && launch.parameters.up.address == 0)
@@ -46,9 +46,9 @@ import Testing
             #expect(launch.parameters.quantize.group == 128 && launch.parameters.quantize.scale_row == 32)
         }
         let columns = QuantizeOperation(
-            input: try view(.float32, [5, 64]), output: try view(.int8, [5, 64]),
+            input: try view(.float32, [5, 64]), output: try view(.int8, [5, 64], lead: 4_096),
             quantization: .perGroup(
-                size: 64, scales: try view(.float32, [1, 8]).slice(0..<5, along: 1).transposed(0, 1)))
+                size: 64, scales: try view(.float32, [1, 8], lead: 4_096).slice(0..<5, along: 1).transposed(0, 1)))
         try columns.validate()
         let quantize = try #require(try GatedActivationKernel.lower(columns)).parameters.quantize
         #expect(quantize.scale_row == 1 && quantize.scale_group == 8 && quantize.type == 5)
