@@ -115,7 +115,7 @@ extension CUDADevice {
     ) throws(FlashInferError) {
         let geometry = plan.problem.geometry
         let mask: [Int]
-        switch plan.problem.variant.mask {
+        switch plan.problem.variant.form.mask {
         case .none, .causal: mask = []
         case .custom: mask = try AttentionOperation.maskIndptr(geometry, packed: false)
         case .customPacked: mask = try AttentionOperation.maskIndptr(geometry, packed: true)

@@ -18,7 +18,7 @@ package struct AttentionKernel: Hashable {
     var kvType: DType
     var outputType: DType
     var logits: Logits
-    var mask: AttentionVariant.Mask
+    var mask: VariantForm.FusedMask
     var pairing: RoPEParameters.Pairing?
     /// Whether keys have the positions of their columns.
     var hasColumns: Bool
@@ -37,7 +37,7 @@ package struct AttentionKernel: Hashable {
         logits =
             variant.logitsSoftCap != nil
             ? .capped : variant.positionEncoding == .alibi ? .alibi : isScaled ? .scaled : .plain
-        mask = variant.mask
+        mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
         hasColumns = problem.geometry.blocks.keyPositions == .columns
         self.isQueued = isQueued

@@ -34,7 +34,7 @@ extension fi_attention_params {
         kv_heads = Int32(shape.kvHeads)
         query_count = Int32(problem.geometry.queryCount)
         column_count = Int64(blocks.blockLimit) * Int64(blocks.blockSize)
-        is_causal = variant.mask == .causal ? 1 : 0
+        is_causal = variant.form.mask == .causal ? 1 : 0
         window_left = variant.windowLeft.map { Int64(min($0, Int(Int32.max))) } ?? -1
         if let cap = variant.logitsSoftCap { (self.cap, inverse_cap) = (cap, 1 / cap) }
         if case .rope(let rope) = variant.positionEncoding { rotary_dim = Int32(rope.rotaryDim ?? shape.headDimQK) }

@@ -87,7 +87,7 @@ struct AttentionHeads: Hashable {
     }
 }
 
-extension AttentionVariant.Mask {
+extension VariantForm.FusedMask {
     /// Whether elements of a mask are read: their addresses take more registers than Hopper's kernel has to spare.
     var isCustom: Bool {
         switch self {
@@ -106,7 +106,7 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         allowsBoxes =
-            !isNarrow && !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
+            !isNarrow && !hasRoPE && !problem.variant.form.mask.isCustom && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
     }
