@@ -106,7 +106,8 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         allowsBoxes =
-            !isNarrow && !hasRoPE && !problem.variant.form.mask.isCustom && problem.outputType.byteCount == 2
+            !isNarrow && !hasRoPE && problem.variant.form.isFused && !problem.variant.form.mask.isCustom
+            && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && (isRagged || AttentionBoxes.rows(ofBlocks: blocks.blockSize) != nil)
     }

@@ -19,6 +19,8 @@ public struct Weights: Sendable {
         place = SourcePlace(file: fileID, line: line)
     }
 
+    init(_ expression: Expr<Float>, at place: SourcePlace) { (self.expression, self.place) = (expression, place) }
+
     private init(_ expression: Expr<Float>?) {
         self.expression = expression
         place = SourcePlace(file: #fileID, line: #line)

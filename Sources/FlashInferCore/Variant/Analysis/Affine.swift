@@ -30,7 +30,7 @@ package struct Affine: Sendable, Hashable {
         return largest < Self.limit ? self : nil
     }
 
-    func adding(_ other: Affine, times factor: Int) -> Affine? {
+    package func adding(_ other: Affine, times factor: Int) -> Affine? {
         var sum = self
         sum.coefficients &+= other.coefficients &* factor
         sum.constant += other.constant * factor
@@ -43,7 +43,7 @@ package struct Affine: Sendable, Hashable {
     }
 
     /// The terms of a graph that are such sums, as long as nothing overflows 32 bits.
-    static func forms(of graph: ExprGraph) -> [Affine?] {
+    package static func forms(of graph: ExprGraph) -> [Affine?] {
         var forms: [Affine?] = []
         forms.reserveCapacity(graph.nodes.count)
         for node in graph.nodes {
