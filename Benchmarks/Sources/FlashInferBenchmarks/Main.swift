@@ -8,7 +8,7 @@ struct Benchmarks: AsyncParsableCommand {
         discussion: "Each command prints a table and writes the same figures as JSON (--json FILE).",
         subcommands: [
             AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
-            CUDAHostBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
+            CUDAHostBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self, VariantBenchmark.self,
         ])
 }
 

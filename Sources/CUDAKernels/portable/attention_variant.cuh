@@ -39,6 +39,15 @@ FI_DEVICE int shift_left(int a, int b) { return static_cast<int>(static_cast<uin
 FI_DEVICE int shift_right(int a, int b) { return a >> (b & 31); }
 FI_DEVICE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
+/// An angle without its whole turns; good to a part in 10^7 of a turn for angles up to thousands.
+FI_DEVICE float part_of_turn(float x) {
+    const float turns = rintf(x * 0.159154943f);
+    return fmaf(turns, -0.00193530718f, fmaf(turns, -6.28125f, x));
+}
+// The library's own keep a table in local memory for huge angles.
+FI_DEVICE float variant_sin(float x) { return __sinf(part_of_turn(x)); }
+FI_DEVICE float variant_cos(float x) { return __cosf(part_of_turn(x)); }
+
 /// An element of a tensor [rows, columns]; indices outside read the nearest.
 template <class T> FI_DEVICE T variant_element(const fi_variant_tensor &t, int row, int column) {
     row = max(min(row, t.rows - 1), 0), column = max(min(column, t.columns - 1), 0);
