@@ -77,6 +77,8 @@ final class VariantProgram: Sendable {
 private struct VariantAssembler {
     private let graph: ExprGraph
     private let ranks: [VariantProgram.Rank]
+    /// Of pairs' quotients by a constant: its reciprocal's register.
+    private var reciprocals: [Int: Int] = [:]
     /// The registers of terms that are not pairs'.
     private var known: [Int: Int] = [:]
     private(set) var registers: [VariantProgram.Register]
@@ -91,6 +93,17 @@ private struct VariantAssembler {
         registers = [.init(rank: .pair, place: -1), .init(rank: .row, place: 0)]
         counts[VariantProgram.Rank.row.rawValue] = 1
         for (place, node) in graph.nodes.enumerated() where ranks[place] != .pair { prepare(place, node) }
+        for (place, node) in graph.nodes.enumerated() where ranks[place] == .pair { prepareReciprocal(place, node) }
+    }
+
+    /// Pairs are divided by a constant by its reciprocal: one more rounding, and a tenth of the time.
+    private mutating func prepareReciprocal(_ place: Int, _ node: ExprGraph.Node) {
+        guard node.operation == .divide, node.type == .float else { return }
+        let divisor = graph.nodes[Int(node.b)]
+        guard divisor.operation == .constant, (1 / divisor.float).isNormal else { return }
+        let register = register(.item)
+        constants.append((register, (1 / divisor.float).bitPattern))
+        reciprocals[place] = register
     }
 
     private static func ranks(_ graph: ExprGraph) -> [VariantProgram.Rank] {
@@ -164,7 +177,11 @@ private struct VariantAssembler {
             }
             let operands = node.operands.map { homes[$0] ?? known[$0] ?? 0 }
             let target = place == root ? VariantProgram.scores : free.popLast() ?? register(.pair)
-            code.append(instruction(node, to: target, operands))
+            var next = instruction(node, to: target, operands)
+            if let reciprocal = reciprocals[place] {
+                (next.op, next.b) = (UInt16(FI_EXPR_MUL_F.rawValue), UInt16(reciprocal))
+            }
+            code.append(next)
             homes[place] = target
             for operand in Set(node.operands) where lastUse[operand] == place {
                 if let home = homes[operand], home != VariantProgram.scores { free.append(home) }

@@ -164,7 +164,7 @@ extension AttentionOperation {
         } else if mask != nil {
             throw .planMismatch("mask", planned: "\(variant.form.mask)", found: "a custom mask")
         }
-        if variant.weights != .softmax, logSumExp != nil {
+        if variant.form.weights != nil, logSumExp != nil {
             throw .invalidArgument(
                 "logSumExp", found: "given", expected: "nil, as the weights of variant '\(variant.name)' have no sum")
         }

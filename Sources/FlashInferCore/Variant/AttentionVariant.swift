@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// What is computed between a query and a key, as a plain value: mask, logits, weights, sink and rotation, each ordinary Swift over
 /// ``Expr``.
 ///
@@ -89,6 +91,12 @@ public struct AttentionVariant: Sendable {
     /// What it comes to in terms of the hand-written kernels, and what is left over.
     package var form: VariantForm { content.form }
 
+    /// Whether the hooks were found to be sound before; they never change.
+    var isKnownSound: Bool {
+        get { content.isKnownSound.load(ordering: .relaxed) }
+        nonmutating set { content.isKnownSound.store(newValue, ordering: .relaxed) }
+    }
+
     private mutating func replace(
         mask: Mask? = nil, logits: Logits? = nil, weights: Weights? = nil, sink: Sink? = nil, scale: Float?? = nil,
         rope: RoPEParameters?? = nil
@@ -119,6 +127,7 @@ private final class VariantContent: Sendable {
     let rope: RoPEParameters?
     let form: VariantForm
     let hash: Int
+    let isKnownSound = Atomic(false)
 
     init(mask: Mask, logits: Logits, weights: Weights, sink: Sink, scale: Float?, rope: RoPEParameters?) {
         self.mask = mask
