@@ -74,7 +74,7 @@ class AttentionOptions(ctypes.Structure):
         ("mask_mode", c_int32), ("window", c_int32), ("logits_soft_cap", c_float), ("sm_scale", c_float),
         ("position_encoding", c_int32), ("has_sinks", c_int32), ("rope", POINTER(RopeOptions)), ("split_mode", c_int32),
         ("split_size", c_int32), ("max_requests", c_int64), ("max_queries", c_int64), ("max_request_queries", c_int64),
-        ("max_keys", c_int64), ("max_pages", c_int64),
+        ("max_keys", c_int64), ("max_pages", c_int64), ("variant", c_char_p),
     ]
 
 
@@ -83,7 +83,7 @@ class RunArgs(ctypes.Structure):
         ("struct_size", c_uint64), ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("kv", c_void_p), ("out", c_void_p),
         ("lse", c_void_p), ("mask", c_void_p), ("alibi_slopes", c_void_p), ("sinks", c_void_p), ("k_scales", c_void_p),
         ("v_scales", c_void_p), ("q_scale", c_float), ("k_scale", c_float), ("v_scale", c_float), ("o_scale", c_float),
-        ("sm_scale", c_float), ("lse_natural", c_int32),
+        ("sm_scale", c_float), ("lse_natural", c_int32), ("parameters", c_void_p), ("parameter_count", c_uint64),
     ]
 
 

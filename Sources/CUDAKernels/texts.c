@@ -99,6 +99,9 @@ static const char portable_attention_softmax[] = {
 static const char portable_attention_tile[] = {
 #embed "portable/attention_tile.cuh"
     , 0};
+static const char portable_attention_variant[] = {
+#embed "portable/attention_variant.cuh"
+    , 0};
 static const char portable_convert[] = {
 #embed "portable/convert.cuh"
     , 0};
@@ -241,6 +244,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/attention_shared.cuh", portable_attention_shared},
     {"portable/attention_softmax.cuh", portable_attention_softmax},
     {"portable/attention_tile.cuh", portable_attention_tile},
+    {"portable/attention_variant.cuh", portable_attention_variant},
     {"portable/convert.cuh", portable_convert},
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},

@@ -19,6 +19,8 @@ public struct PlannedAttention: ~Copyable, Sendable {
     private var workspace: DeviceBuffer
     /// What the workspace was allocated for.
     private var allocated: PlanSize
+    /// The problem's parameters on the device.
+    private var parameters: [String: KeptParameter]
 
     /// Plans `problem` and allocates its workspace.
     ///
@@ -35,6 +37,7 @@ public struct PlannedAttention: ~Copyable, Sendable {
         let size = capacity ?? plan.size
         let workspace = try DeviceBuffer(on: device, dtype: .uint8, shape: [device.workspaceByteCount(for: size)])
         try device.prepare(plan, capacity: size, in: workspace.region)
+        parameters = try Self.parameters(of: plan, on: device, keeping: [:])
         self.workspace = workspace
         allocated = size
         self.plan = plan
@@ -59,21 +62,59 @@ public struct PlannedAttention: ~Copyable, Sendable {
         } else {
             try device.prepare(next, capacity: allocated, in: workspace.region)
         }
+        parameters = try Self.parameters(of: next, on: device, keeping: parameters)
         plan = next
+    }
+
+    /// What a problem knew of its variant's parameters, on the device; memory of the same shape is used again.
+    private static func parameters(
+        of plan: Plan, on device: any Device, keeping known: [String: KeptParameter]
+    ) throws(FlashInferError) -> [String: KeptParameter] {
+        let problem = plan.problem
+        var next: [String: KeptParameter] = [:]
+        for (name, value) in problem.parameters {
+            guard let declaration = problem.variant.form.parameters.first(where: { $0.name == name }),
+                let shape = declaration.extent.shape(
+                    problem.geometry, problem.shape,
+                    positions: value.count / max(problem.geometry.requestCount, 1))
+            else { continue }
+            let kept: KeptParameter
+            if let old = known[name], old.buffer.view.shape == shape, old.buffer.view.dtype == value.dtype {
+                kept = old
+            } else {
+                kept = KeptParameter(try DeviceBuffer(on: device, dtype: value.dtype, shape: shape))
+            }
+            let region = kept.buffer.region
+            try value.withBytes { (bytes) throws(FlashInferError) in try device.upload(bytes, to: region) }
+            next[name] = kept
+        }
+        return next
     }
 
     /// Runs the plan on one layer's tensors; see ``AttentionOperation`` for shapes.
     ///
+    /// - Parameter parameters: the variant's parameters, by name; those that the problem was given with their elements may be left out.
     /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
     public func run(
         _ queries: TensorView, _ cache: KVCacheView, into output: TensorView, logSumExp: TensorView? = nil,
-        mask: TensorView? = nil, alibiSlopes: TensorView? = nil, sinks: TensorView? = nil
+        mask: TensorView? = nil, alibiSlopes: TensorView? = nil, sinks: TensorView? = nil,
+        parameters: [String: TensorView] = [:]
     ) throws(FlashInferError) {
+        var parameters = parameters
+        for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
         try device.run(
             .attention(
                 AttentionOperation(
                     queries: queries, cache: cache, output: output, logSumExp: logSumExp, mask: mask,
-                    alibiSlopes: alibiSlopes, sinks: sinks, plan: plan, workspace: workspace.region,
+                    alibiSlopes: alibiSlopes, sinks: sinks, parameters: parameters, plan: plan,
+                    workspace: workspace.region,
                     capacity: allocated)))
     }
+}
+
+/// A parameter's memory on the device; a class, as a dictionary holds no buffers.
+private final class KeptParameter: Sendable {
+    let buffer: DeviceBuffer
+
+    init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
 }

@@ -159,7 +159,7 @@ public func fi_attention_get_plan_info(
             found.work_items = Int64(plan.items.count)
             found.merge_items = Int64(plan.merges.count)
             found.workspace_bytes = Int64(state.workspace?.region.byteCount ?? 0)
-            let mask = plan.problem.variant.mask
+            let mask = plan.problem.variant.form.mask
             if mask == .custom || mask == .customPacked {
                 found.mask_bytes = Int64(
                     try AttentionOperation.maskIndptr(geometry, packed: mask == .customPacked).last ?? 0)

@@ -17,8 +17,8 @@ extension AttentionHandle {
                 queries: TensorView(args.q, "q", on: id), cache: cache, output: TensorView(args.out, "out", on: id),
                 logSumExp: lse, mask: TensorView(optional: args.mask, "mask", on: id, .bits),
                 alibiSlopes: TensorView(optional: args.alibi_slopes, "alibi_slopes", on: id),
-                sinks: TensorView(optional: args.sinks, "sinks", on: id), plan: plan, workspace: region,
-                capacity: allocated)
+                sinks: TensorView(optional: args.sinks, "sinks", on: id),
+                parameters: Self.parameters(args, on: id), plan: plan, workspace: region, capacity: allocated)
             try operation.validate()
             try stream.device.execute(.attention(operation))
             state.use(stream)
@@ -49,6 +49,27 @@ extension AttentionHandle {
             values = try values.inBlocks(of: columnBlock, layout, "v")
         }
         return try .paged(keys: keys, values: values, layout: layout)
+    }
+
+    /// The variant's parameters, by name.
+    private static func parameters(
+        _ args: fi_attention_run_args, on id: DeviceID
+    ) throws(FlashInferError) -> [String: TensorView] {
+        if args.parameter_count == 0 { return [:] }
+        guard let list = args.parameters, let count = Int(exactly: args.parameter_count), count <= 64 else {
+            throw .invalidArgument(
+                "parameters", found: args.parameters == nil ? "NULL" : "\(args.parameter_count) of them",
+                expected: "parameter_count parameters, 64 at most")
+        }
+        var result: [String: TensorView] = [:]
+        for index in 0..<count {
+            guard let name = list[index].name else {
+                throw .invalidArgument("parameters[\(index)].name", found: "NULL", expected: "a name")
+            }
+            let text = String(cString: name)
+            result[text] = try TensorView(list[index].tensor, text, on: id)
+        }
+        return result
     }
 
     private static func scales(

@@ -62,6 +62,7 @@ struct AttentionSettings: Sendable {
                 "window", found: "\(given.window)",
                 expected: "the keys seen, the query's own included, or 0 for no window")
         }
+        if let json = given.variant { return try variant(json: String(cString: json), given) }
         let position: AttentionVariant.PositionEncoding
         switch Int(given.position_encoding) {
         case FI_POSITION_NONE: position = .none
@@ -84,6 +85,22 @@ struct AttentionSettings: Sendable {
             logitsSoftCap: given.logits_soft_cap == 0 ? nil : given.logits_soft_cap,
             scale: given.sm_scale == 0 ? nil : given.sm_scale, positionEncoding: position,
             hasSinks: try flag("has_sinks", given.has_sinks))
+    }
+
+    /// A variant from its JSON form, to which options add the rotation only.
+    private static func variant(json: String, _ given: fi_attention_options) throws -> AttentionVariant {
+        let others: [(String, Bool)] = [
+            ("mask_mode", given.mask_mode != Int32(FI_MASK_NONE)), ("window", given.window != 0),
+            ("logits_soft_cap", given.logits_soft_cap != 0), ("sm_scale", given.sm_scale != 0),
+            ("has_sinks", given.has_sinks != 0),
+            ("position_encoding", Int(given.position_encoding) == FI_POSITION_ALIBI),
+        ]
+        for (name, isGiven) in others where isGiven {
+            throw FlashInferError.invalidArgument(name, found: "given", expected: "0, as the variant says it")
+        }
+        var variant = try AttentionVariant(json: json)
+        if Int(given.position_encoding) == FI_POSITION_ROPE { variant.rope = try RoPEParameters(given.rope) }
+        return variant
     }
 
     private static func split(_ given: fi_attention_options) throws(FlashInferError) -> Split {

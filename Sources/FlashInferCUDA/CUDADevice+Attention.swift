@@ -115,10 +115,10 @@ extension CUDADevice {
     ) throws(FlashInferError) {
         let geometry = plan.problem.geometry
         let mask: [Int]
-        switch plan.problem.variant.mask {
-        case .none, .causal: mask = []
-        case .custom: mask = try AttentionOperation.maskIndptr(geometry, packed: false)
-        case .customPacked: mask = try AttentionOperation.maskIndptr(geometry, packed: true)
+        if let declaration = plan.problem.variant.form.maskTensor {
+            mask = try AttentionOperation.maskIndptr(geometry, packed: declaration.extent == .maskBits)
+        } else {
+            mask = []
         }
         let start = layout.items
         let byteCount = layout.blockIndices + geometry.blocks.indices.count * 4 - start

@@ -23,7 +23,7 @@ struct COptions {
         options.o_dtype = problem.outputType.dl
         let isHND = [.combinedHND, .splitHND, .raggedHND].contains(layout)
         options.kv_layout = Int32(isHND ? FI_HND : FI_NHD)
-        switch variant.mask {
+        switch variant.form.mask {
         case .none: options.mask_mode = Int32(FI_MASK_NONE)
         case .causal: options.mask_mode = Int32(FI_MASK_CAUSAL)
         case .custom: options.mask_mode = Int32(FI_MASK_CUSTOM)

@@ -30,8 +30,8 @@
 
 static const fi_attn_format bf16_format = {
     .element = FI_ATTN_BF16, .gather = gather_bf16, .pack_keys = pack_keys_bf16, .pack_values = pack_values_bf16,
-    .scores = scores_bf16, .values = values_bf16, .softmax = softmax_bf16, .stream_scores = stream_scores_bf16,
-    .stream_values = stream_values_bf16};
+    .scores = scores_bf16, .values = values_bf16, .softmax = softmax_bf16, .weigh = weigh_bf16,
+    .stream_scores = stream_scores_bf16, .stream_values = stream_values_bf16};
 
 const fi_attention_kernels fi_attention_avx512_bf16 = FI_TABLE(FI_ISA_AVX512_BF16, &bf16_format);
 #pragma clang attribute pop

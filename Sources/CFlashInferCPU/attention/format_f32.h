@@ -3,6 +3,7 @@
 
 #include "elements.h"
 #include "transform.h"
+#include "expression.h"
 #include "rows.h"
 
 #define FI_NAME(x) x##_f32
@@ -26,5 +27,5 @@
     {.isa = ISA,                                                                                                  \
      .f32 = {.element = FI_ATTN_F32, .gather = gather_f32, .pack_keys = pack_keys_f32,                            \
              .pack_values = pack_values_f32, .scores = scores_f32, .values = values_f32, .softmax = softmax_f32,  \
-             .stream_scores = stream_scores_f32, .stream_values = stream_values_f32},                             \
-     .bf16 = BF16, .transform = transform, .store = store_rows, .accumulate = accumulate, .rotate = rotate}
+             .weigh = weigh_f32, .stream_scores = stream_scores_f32, .stream_values = stream_values_f32},         \
+     .bf16 = BF16, .transform = transform, .evaluate = evaluate, .store = store_rows, .accumulate = accumulate, .rotate = rotate}

@@ -86,3 +86,17 @@ static void FI_NAME(softmax)(const fi_attn_softmax *t) {
     for (; r + FI_W <= t->rows; r += FI_W) FI_NAME(softmax_rows)(t, r, FI_W);
     if (r < t->rows) FI_NAME(softmax_rows)(t, r, t->rows - r);
 }
+
+/// Scores that are weights already, as elements; 0 outside the ranges.
+static void FI_NAME(weigh)(const fi_attn_softmax *t) {
+    const int padded = (t->columns + 15) & ~15;
+    for (int r = 0; r < t->rows; r++) {
+        const float *s = t->scores + r * t->stride;
+        uint8_t *w = (uint8_t *)t->weights + r * t->weight_stride * FI_ELEMENT;
+        const int first = t->ranges.first ? t->ranges.first[r] : 0, last = t->ranges.first ? t->ranges.last[r] : t->columns;
+        for (int c = 0; c < padded; c += FI_W) {
+            const vi column = (vi){FI_LANES} + c;
+            FI_STORE_WEIGHT(w + (int64_t)c * FI_ELEMENT, choose((column >= first) & (column < last), loadu(s + c), (vf){0}));
+        }
+    }
+}

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "fi_cpu.h"
+#include "fi_expression.h"
 #include <stdint.h>
 
 /// How an element is stored. The 8-bit floats are OCP E4M3 (no infinity) and E5M2.
@@ -104,6 +105,9 @@ typedef struct fi_attn_format {
                    int32_t columns, int32_t width, fi_attn_ranges ranges);
     /// Masks by range, updates maximum and sum, writes weights (0 outside a range) and rescales the output.
     void (*softmax)(const fi_attn_softmax *step);
+    /// For weights that are not the softmax's: writes the scores, which are weights already, as elements, 0 outside a range.
+    /// Reads nothing of the step but scores, weights, their sizes and the ranges.
+    void (*weigh)(const fi_attn_softmax *step);
     /// s[h * rows + r][t] = q[h * rows + r] . key(t, h), keys read in place. Same types as `pack_keys`.
     void (*stream_scores)(float *s, int64_t stride, const void *q, int64_t q_stride, int32_t rows,
                           const fi_attn_stream *keys, int32_t width);
@@ -118,6 +122,8 @@ typedef struct fi_attention_kernels {
     fi_attn_format f32;
     const fi_attn_format *bf16;  ///< NULL where the machine has no bfloat16 dot product
     void (*transform)(const fi_attn_transform *tile);
+    /// Runs a program.
+    void (*evaluate)(const fi_expr_program *program);
     /// Writes x[r][0..<width] * scale[r] as elements of `type` (F32, F16 or BF16, rounded to nearest even) at
     /// `base + offsets[r]`.
     void (*store)(void *base, const int64_t *offsets, fi_attn_type type, const float *x, int64_t stride,

@@ -24,6 +24,12 @@ typedef struct {
     int only_block;
 } fi_attention_item;
 
+/// A tensor that a variant's expressions read: [rows, columns] of 32-bit elements.
+typedef struct {
+    unsigned long long address;
+    int rows, columns;
+} fi_variant_tensor;
+
 /// One launch of attention over a plan's items.
 typedef struct {
     /// [queries, query_heads, head_dim_qk]; strides in elements.
@@ -89,6 +95,8 @@ typedef struct {
     /// Multiplies the output: value scale.
     float value_scale;
     int rotary_dim;
+    /// The variant's parameters, in the order in which its hooks first use them.
+    fi_variant_tensor variant_0, variant_1, variant_2, variant_3, variant_4, variant_5, variant_6, variant_7;
 } fi_attention_params;
 
 #endif

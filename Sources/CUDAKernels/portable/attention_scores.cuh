@@ -89,12 +89,14 @@ constexpr float log2_e = 1.4426950408889634f;
 FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
     float scale = p.score_scale;
     if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
-    if constexpr (logits != Logits::capped) scale *= log2_e;
+    if constexpr (logits != Logits::capped && logits != Logits::variant) scale *= log2_e;
     return make_float2(logits == Logits::plain ? scale : 1, scale);
 }
 
 /// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
 FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
+
+#include "portable/attention_variant.cuh"
 
 /// The first and the last key, or column, that query `query` of a request may see.
 FI_DEVICE int first_visible(const fi_attention_params &p, const Item &item, int query) {
@@ -120,7 +122,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                              const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
-                            || first_key + warp_keys - 1 > common.last;
+                            || first_key + warp_keys - 1 > common.last || variant_may_hide(p, item, warp_row, first_key);
     if (logits == Logits::plain && !needs_mask) return;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
@@ -131,6 +133,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
             float slope = 0;
             if constexpr (logits == Logits::alibi)
                 slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
+            const VariantSite at(p, item, query, item.query_head(p, row, query));
             int first = first_visible(p, item, query), last = last_visible(p, item, query);
             if constexpr (!FI_COLUMNS) {
                 first = max(first, item.key);
@@ -150,6 +153,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                     int position = key;
                     if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
+                    if constexpr (logits == Logits::variant) score = log2_e * variant_logit(p, at, score * scale, key, position);
                     if (!needs_mask) continue;
                     bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
                                                  // One comparison for both ends.
@@ -161,6 +165,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                             is_visible = custom_mask == Mask::bytes ? mask[element] != 0 : (mask[element / 8] >> (element % 8) & 1) != 0;
                         }
                     }
+                    if constexpr (logits == Logits::variant) is_visible = is_visible && variant_shows(p, at, key, position);
                     if (!is_visible) score = negative_infinity();
                 }
         }

@@ -11,7 +11,8 @@
 // FI_WARPS_M, _N     warps along rows, and along keys: the latter have softmax states of their own until the end
 // FI_STAGES          stages of keys and values in flight
 // FI_CHUNK           bytes that addresses and strides of keys and values are multiples of: 16, 8, 4, or less (slow)
-// FI_LOGITS          Logits::plain, scaled, capped, alibi
+// FI_LOGITS          Logits::plain, scaled, capped, alibi, variant
+// FI_VARIANT         the text of a variant's expressions, in quotes, with Logits::variant; else not defined
 // FI_MASK            Mask::none, bytes, bits: a mask of the run's own
 // FI_ROPE            Rope::none, half_split, interleaved
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
@@ -22,7 +23,7 @@
 #include "primitives/async.cuh"
 #include "primitives/convert.cuh"
 
-enum class Logits { plain, scaled, capped, alibi };
+enum class Logits { plain, scaled, capped, alibi, variant };
 enum class Mask { none, bytes, bits };
 enum class Rope { none, half_split, interleaved };
 

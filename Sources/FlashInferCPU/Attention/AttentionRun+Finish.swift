@@ -62,7 +62,8 @@ extension AttentionRun {
                 kernels.accumulate(
                     scratch.output, partialOutput + row * shape.headDimVO, weight, Int32(shape.headDimVO))
             }
-            scratch.rowScale[0] = merged.scale
+            // Weights of their own add up as they are.
+            scratch.rowScale[0] = isSoftmax ? merged.scale : 1
             scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
             storeLSE(merged.logSumExp, token, queryHead)
             kernels.store(
@@ -72,7 +73,7 @@ extension AttentionRun {
     }
 
     /// A head's sink as a base-2 logit.
-    private func sink(_ head: Int) -> Float? { sinks.map { $0[head * sinkStride] * 1.442_695_04 } }
+    private func sink(_ head: Int) -> Float? { sinks.map { $0[head * sinkStride] * 1.442_695_04 } ?? commonSink }
 
     private func valueScale(_ head: Int) -> Float { valueScale * (valueScales?[head / group] ?? 1) }
 

@@ -8,7 +8,10 @@ extension AttentionRun {
         let head = tile.heads.lowerBound
         loadQueries(tile, scratch)
         start(rows, scratch)
+        prepareProgram(tile, scratch)
         forEachBlock(tile.keys, step: CPUAttention.tileKeys) { keys in
+            let kind = kind(tile, keys)
+            if kind == .empty { return }
             let count = Int32(keys.count)
             packKeys(tile, head, keys, scratch)
             let ranges = visible(tile, keys, scratch)
@@ -16,7 +19,7 @@ extension AttentionRun {
             format.scores(
                 scratch.scores, stride, scratch.queries, Int64(size.queryStride), scratch.keyPanels, Int32(rows), count,
                 Int32(shape.headDimQK), ranges)
-            softmax(tile, keys, ranges, stride: stride, scratch)
+            softmax(tile, keys, ranges, kind, stride: stride, scratch)
             blocks.locate(
                 tile.request, from: keys.lowerBound, count: keys.count, in: values, into: scratch.valueOffsets)
             format.pack_values(
@@ -50,10 +53,10 @@ extension AttentionRun {
         }
     }
 
-    /// Nothing seen: maximum −∞, sum 0, output 0.
+    /// Nothing seen: maximum −∞, sum 0, output 0. Weights that are not the softmax's have no sum: 1, and its logarithm.
     func start(_ rows: Int, _ scratch: AttentionScratch) {
-        scratch.rowMax.update(repeating: -.infinity, count: rows)
-        scratch.rowSum.update(repeating: 0, count: rows)
+        scratch.rowMax.update(repeating: isSoftmax ? -.infinity : 0, count: rows)
+        scratch.rowSum.update(repeating: isSoftmax ? 0 : 1, count: rows)
         scratch.output.update(repeating: 0, count: rows * size.outputStride)
     }
 
@@ -112,7 +115,7 @@ extension AttentionRun {
     private func rotate(
         _ rows: UnsafeMutablePointer<Float>, _ count: Int, _ rope: AttentionRoPETable.Rows, _ scratch: AttentionScratch
     ) {
-        guard case .rope(let parameters) = variant.positionEncoding else { return }
+        guard let parameters = variant.rope else { return }
         kernels.rotate(
             rows, Int64(size.queryStride), scratch.cosines, scratch.sines, Int32(count), Int32(rope.rotaryDim),
             parameters.pairing == .interleaved)

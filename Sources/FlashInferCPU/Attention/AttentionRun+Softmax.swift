@@ -7,7 +7,7 @@ extension AttentionRun {
         let offset = tile.keyLength - tile.queryLength
         let begin = max(tile.keys.lowerBound - keys.lowerBound, 0)
         let hasPositions = columnOffset == nil
-        let isCausal = variant.mask == .causal && hasPositions
+        let isCausal = variant.form.mask == .causal && hasPositions
         let window = hasPositions ? variant.windowLeft : nil
         let firstQuery = tile.rows.lowerBound / group
         let lastQuery = (tile.rows.upperBound - 1) / group
@@ -29,8 +29,16 @@ extension AttentionRun {
 
     /// Turns raw scores into weights and brings the rows' states up to date.
     func softmax(
-        _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, stride: Int64, _ scratch: AttentionScratch
+        _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ kind: BlockKind, stride: Int64,
+        _ scratch: AttentionScratch
     ) {
+        if program != nil {
+            runProgram(tile, keys, isMasked: kind != .full, scratch)
+            var step = step(tile, keys, ranges, 0..<tile.totalRows, stride: stride, scratch)
+            step.scale = 1.442_695_04
+            if isSoftmax { format.softmax(&step) } else { format.weigh(&step) }
+            return
+        }
         // One scale for all rows, unless heads have their own.
         if keyScales == nil || tile.heads.count == 1 {
             let rows = 0..<tile.totalRows
@@ -48,8 +56,18 @@ extension AttentionRun {
         _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ rows: Range<Int>, _ scale: Float,
         stride: Int64, _ scratch: AttentionScratch
     ) {
-        let first = rows.lowerBound
         let isTransformed = transform(tile, keys, rows, scale, stride: stride, scratch)
+        var step = step(tile, keys, ranges, rows, stride: stride, scratch)
+        step.scale = isTransformed ? 1 : scale * 1.442_695_04
+        format.softmax(&step)
+    }
+
+    /// A step of the softmax, but for its scale.
+    private func step(
+        _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ rows: Range<Int>, stride: Int64,
+        _ scratch: AttentionScratch
+    ) -> fi_attn_softmax {
+        let first = rows.lowerBound
         var step = fi_attn_softmax()
         step.scores = scratch.scores + first * Int(stride)
         step.stride = stride
@@ -59,12 +77,11 @@ extension AttentionRun {
         if let start = ranges.first, let end = ranges.last {
             step.ranges = fi_attn_ranges(first: start + first, last: end + first)
         }
-        step.scale = isTransformed ? 1 : scale * 1.442_695_04
         (step.row_max, step.row_sum) = (scratch.rowMax + first, scratch.rowSum + first)
         step.output = scratch.output + first * size.outputStride
         step.output_stride = Int64(size.outputStride)
         step.width = Int32((shape.headDimVO + 15) & ~15)
-        format.softmax(&step)
+        return step
     }
 
     /// Cap, ALiBi and element masks, where there are any; scores are then base-2 logits.
@@ -72,7 +89,7 @@ extension AttentionRun {
         _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, _ scale: Float, stride: Int64,
         _ scratch: AttentionScratch
     ) -> Bool {
-        let hidesColumns = columnOffset != nil && (variant.mask == .causal || variant.windowLeft != nil)
+        let hidesColumns = columnOffset != nil && (variant.form.mask == .causal || variant.windowLeft != nil)
         guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns else { return false }
         let first = rows.lowerBound
         var change = fi_attn_transform()
@@ -99,7 +116,7 @@ extension AttentionRun {
             }
             change.mask = mask + maskStarts[tile.request]
             change.mask_start = UnsafePointer(scratch.maskStarts + first)
-            change.mask_is_packed = variant.mask == .customPacked
+            change.mask_is_packed = variant.form.mask == .customPacked
         }
         kernels.transform(&change)
         return true
@@ -115,7 +132,7 @@ extension AttentionRun {
             scratch.maskStarts[row] = Int64(row * stride)
             for key in 0..<keys.count {
                 let column = Int(scratch.positions[key])
-                var isVisible = variant.mask != .causal || column <= position
+                var isVisible = variant.form.mask != .causal || column <= position
                 if let window = variant.windowLeft, window < position - column { isVisible = false }
                 if isVisible { isVisible = isMarked(tile, query, keys.lowerBound + key) }
                 bytes[key] = isVisible ? 1 : 0
@@ -127,6 +144,6 @@ extension AttentionRun {
     private func isMarked(_ tile: AttentionTile, _ query: Int, _ key: Int) -> Bool {
         guard let mask else { return true }
         let (start, element) = (mask + maskStarts[tile.request], query * tile.keyLength + key)
-        return variant.mask == .customPacked ? start[element / 8] >> (element % 8) & 1 == 1 : start[element] != 0
+        return variant.form.mask == .customPacked ? start[element / 8] >> (element % 8) & 1 == 1 : start[element] != 0
     }
 }

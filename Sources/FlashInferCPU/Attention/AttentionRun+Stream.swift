@@ -8,10 +8,16 @@ extension AttentionRun {
         let stride = Int64(CPUAttention.tileKeys)
         loadQueries(tile, scratch)
         start(tile.totalRows, scratch)
+        prepareProgram(tile, scratch)
         // Two sets of offsets: this block's and the next one's.
         var (now, next) = (0, CPUAttention.tileKeys)
         var known = 0..<0
         forEachBlock(tile.keys, step: CPUAttention.blockKeys) { block in
+            let kind = kind(tile, block)
+            if kind == .empty {
+                known = block.upperBound..<block.upperBound
+                return
+            }
             if known.isEmpty { locate(tile, block, at: now, scratch) }
             known = block.upperBound..<min(block.upperBound + CPUAttention.blockKeys, tile.keys.upperBound)
             locate(tile, known, at: next, scratch)
@@ -33,7 +39,7 @@ extension AttentionRun {
             let ranges = visible(tile, block, scratch)
             format.stream_scores(
                 scratch.scores, stride, scratch.queries, Int64(size.queryStride), rows, &k, Int32(shape.headDimQK))
-            softmax(tile, block, ranges, stride: stride, scratch)
+            softmax(tile, block, ranges, kind, stride: stride, scratch)
             format.stream_values(
                 scratch.output, Int64(size.outputStride), weights(scratch), stride, rows, &v, Int32(shape.headDimVO))
             swap(&now, &next)

@@ -25,6 +25,17 @@ struct AttentionRun {
     /// The position of query row 0 of the whole batch in a block-sparse matrix; `nil` for sequences.
     let columnOffset: Int?
 
+    /// What no kernel was written for; `nil` for nothing.
+    let program: VariantProgram?
+    /// By the program's parameters.
+    let tables: UnsafeBufferPointer<fi_expr_table>
+    /// Which blocks the program hides or shows whole.
+    let analysis: BlockAnalysis?
+    /// ALiBi's own slopes, for programs that a run gives none.
+    let ownSlopes: UnsafePointer<Float>?
+    /// Whether the weights are the softmax's.
+    let isSoftmax: Bool
+
     let queries: Rows
     let output: Rows
     let logSumExp: Rows?
@@ -35,6 +46,8 @@ struct AttentionRun {
     let slopeStride: Int
     let sinks: UnsafePointer<Float>?
     let sinkStride: Int
+    /// The sink of all heads, base 2.
+    let commonSink: Float?
     /// Multiplies q · k, the cache's key scale included; `keyScales` on top, by head.
     let scale: Float
     let keyScales: UnsafePointer<Float>?
@@ -65,7 +78,8 @@ struct AttentionRun {
         _ operation: AttentionOperation, _ kernels: fi_attention_kernels, items: UnsafeBufferPointer<WorkItem>,
         itemIndptr: UnsafeBufferPointer<Int32>, merges: UnsafeBufferPointer<MergeItem>,
         queryIndptr: UnsafeBufferPointer<Int32>, blocks: KeyLocator, slopes: UnsafePointer<Float>?,
-        maskStarts: UnsafeBufferPointer<Int>, rope: AttentionRoPETable.Rows?
+        maskStarts: UnsafeBufferPointer<Int>, rope: AttentionRoPETable.Rows?, program: VariantProgram?,
+        tables: UnsafeBufferPointer<fi_expr_table>
     ) {
         let (plan, problem) = (operation.plan, operation.plan.problem)
         (self.items, self.itemIndptr, self.merges) = (items, itemIndptr, merges)
@@ -81,7 +95,10 @@ struct AttentionRun {
         // float32 and float16 caches would lose digits as bfloat16; 8-bit types fit it exactly.
         let isNarrow = problem.queryType == .bfloat16 && problem.kvType != .float32 && problem.kvType != .float16
         if isNarrow, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
-        if case .rope = variant.positionEncoding { self.rope = rope } else { self.rope = nil }
+        self.rope = variant.rope == nil ? nil : rope
+        (self.program, self.tables, analysis) = (program, tables, plan.analysis)
+        isSoftmax = variant.form.weights == nil
+        ownSlopes = slopes
 
         let geometry = problem.geometry
         columnOffset =
@@ -93,7 +110,7 @@ struct AttentionRun {
         keys = KVStrides(operation.cache.keys)
         values = KVStrides(operation.cache.values)
         mask = operation.mask.flatMap { $0.elements(as: UInt8.self) }.map { UnsafePointer($0) }
-        if variant.positionEncoding == .alibi {
+        if variant.form.isALiBi {
             let given = operation.alibiSlopes.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
             self.slopes = given ?? slopes
             slopeStride = operation.alibiSlopes.map { $0.strides[0] } ?? 1
@@ -103,6 +120,7 @@ struct AttentionRun {
         }
         sinks = operation.sinks.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
         sinkStride = operation.sinks.map { $0.strides[0] } ?? 1
+        if case .logit(let logit) = variant.sink { commonSink = logit * 1.442_695_04 } else { commonSink = nil }
         let scales = operation.cache.scales
         scale = (variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * scales.key
         keyScales = scales.keyPerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }

@@ -62,6 +62,9 @@ final class AttentionScratch {
     private(set) var cosines: UnsafeMutablePointer<UnsafePointer<Float>?>
     private(set) var sines: UnsafeMutablePointer<UnsafePointer<Float>?>
 
+    /// The registers of the variant's program; `nil` for none.
+    private(set) var variant: VariantScratch?
+
     private var memory: UnsafeMutableRawPointer
     private var size: AttentionScratchSize?
 
@@ -99,6 +102,15 @@ final class AttentionScratch {
         memory = .allocate(byteCount: layout.used, alignment: 64)
         layout = Layout(base: memory)
         carve(next, &layout)
+    }
+
+    /// Makes room for a program's registers.
+    ///
+    /// - Precondition: there is room for `wanted`'s tiles.
+    func reserve(_ program: VariantProgram?, _ wanted: AttentionScratchSize) {
+        guard let program else { return }
+        if let variant, variant.fits(program, rows: wanted.rows, scores: scores) { return }
+        variant = VariantScratch(program, rows: wanted.rows, scores: scores)
     }
 
     private func carve(_ size: AttentionScratchSize, _ layout: inout Layout) {

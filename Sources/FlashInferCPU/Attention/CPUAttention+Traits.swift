@@ -27,7 +27,7 @@ extension CPUAttention {
                 "head dim \(dim)", device: "cpu",
                 nearest: "\(min((dim + 7) / 8 * 8, Self.maximumHeadDim)), with zero padding")
         }
-        if problem.geometry.blocks.keyPositions == .columns, problem.variant.positionEncoding == .alibi {
+        if problem.geometry.blocks.keyPositions == .columns, problem.variant.form.isALiBi {
             throw .unsupported("ALiBi over a block-sparse matrix", device: "cpu", nearest: "ALiBi over a paged cache")
         }
         return KernelTraits(

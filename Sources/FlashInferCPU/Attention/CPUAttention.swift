@@ -65,29 +65,64 @@ private struct AttentionMemory: ~Copyable {
     private var maskStarts: [Int] = []
     /// The slopes of the last run with ALiBi's own.
     private var slopes: [Float] = []
+    /// The program of the last run's variant, where it needs one, and what its parameters are loaded from.
+    private var program: VariantProgram?
+    private var programKey: (variant: AttentionVariant, hasRanges: Bool)?
+    private var tables: [fi_expr_table] = []
 
     /// Makes room for a run.
     mutating func prepare(_ operation: AttentionOperation, _ kernels: fi_attention_kernels, _ pool: ThreadPool) {
         let (plan, problem) = (operation.plan, operation.plan.problem)
         while scratch.count < pool.threads { scratch.append(AttentionScratch()) }
         let size = AttentionScratchSize(plan)
-        for each in scratch { each.reserve(size) }
-        cursors.reset(lists: plan.workerCount)
-        if case .rope(let parameters) = problem.variant.positionEncoding {
-            rope.prepare(parameters, problem, pool)
+        prepareProgram(problem)
+        for each in scratch {
+            each.reserve(size)
+            each.reserve(program, size)
         }
-        if problem.variant.positionEncoding == .alibi, operation.alibiSlopes == nil,
+        cursors.reset(lists: plan.workerCount)
+        if let parameters = problem.variant.rope { rope.prepare(parameters, problem, pool) }
+        if problem.variant.form.readsSlopes, operation.alibiSlopes == nil,
             slopes.count != problem.shape.queryHeads
         {
             slopes = AttentionVariant.alibiSlopes(heads: problem.shape.queryHeads)
         }
         prepareMasks(problem)
+        locateTables(operation)
+    }
+
+    /// Compiles what no kernel was written for, unless the last run's is the same.
+    private mutating func prepareProgram(_ problem: AttentionProblem) {
+        let hasRanges = problem.geometry.blocks.keyPositions == .sequential
+        guard !problem.variant.form.isFused else {
+            (program, programKey) = (nil, nil)
+            return
+        }
+        if let programKey, programKey.variant == problem.variant, programKey.hasRanges == hasRanges { return }
+        programKey = (problem.variant, hasRanges)
+        program = VariantProgram(problem.variant, hasRanges: hasRanges)
+    }
+
+    /// Where each of the program's parameters lies.
+    private mutating func locateTables(_ operation: AttentionOperation) {
+        tables.removeAll(keepingCapacity: true)
+        for parameter in program?.parameters ?? [] {
+            let view = parameter == .alibiSlopes ? operation.alibiSlopes : operation.parameters[parameter.name]
+            var table = fi_expr_table(base: view?.pointer, rows: 1, columns: 1)
+            if let view {
+                table.columns = Int32(view.shape[-1])
+                table.rows = Int32(view.rank == 2 ? view.shape[0] : 1)
+            } else if parameter == .alibiSlopes {
+                table.columns = Int32(slopes.count)
+            }
+            tables.append(table)
+        }
     }
 
     private mutating func prepareMasks(_ problem: AttentionProblem) {
         maskStarts.removeAll(keepingCapacity: true)
-        let isPacked = problem.variant.mask == .customPacked
-        guard isPacked || problem.variant.mask == .custom else { return }
+        guard let mask = problem.variant.form.maskTensor else { return }
+        let isPacked = mask.extent == .maskBits
         var sum = 0
         for request in 0..<problem.geometry.requestCount {
             maskStarts.append(sum)
@@ -106,11 +141,14 @@ private struct AttentionMemory: ~Copyable {
                         withTables(geometry.blocks) { blocks in
                             slopes.withUnsafeBufferPointer { slopes in
                                 maskStarts.withUnsafeBufferPointer { maskStarts in
-                                    body(
-                                        AttentionRun(
-                                            operation, kernels, items: items, itemIndptr: itemIndptr, merges: merges,
-                                            queryIndptr: queryIndptr, blocks: blocks, slopes: slopes.baseAddress,
-                                            maskStarts: maskStarts, rope: rope.rows))
+                                    tables.withUnsafeBufferPointer { tables in
+                                        body(
+                                            AttentionRun(
+                                                operation, kernels, items: items, itemIndptr: itemIndptr,
+                                                merges: merges, queryIndptr: queryIndptr, blocks: blocks,
+                                                slopes: slopes.baseAddress, maskStarts: maskStarts, rope: rope.rows,
+                                                program: program, tables: tables))
+                                    }
                                 }
                             }
                         }

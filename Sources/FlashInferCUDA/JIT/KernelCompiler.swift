@@ -15,6 +15,7 @@ package struct KernelCompiler: Sendable {
             "--define-macro=FI_THREADS=\(spec.threads)", "--define-macro=FI_MIN_BLOCKS=\(spec.blocksPerProcessor)",
         ]
         options += spec.defines.map { "--define-macro=\($0.name)=\($0.value)" }
+        if spec.variant != nil { options.append("--define-macro=FI_VARIANT=\"\(VariantText.file)\"") }
         return options
     }
 
@@ -23,6 +24,7 @@ package struct KernelCompiler: Sendable {
         var hash = SHA256()
         hash.update("flashinfer kernel 1\n\(try texts.digest(of: spec.file))\n\(spec.entry)\n")
         for option in Self.options(for: spec, architecture: architecture) { hash.update(option + "\n") }
+        if let variant = spec.variant { hash.update(variant) }
         return hash.finish()
     }
 
@@ -45,7 +47,8 @@ package struct KernelCompiler: Sendable {
         // NVRTC 13 keeps results of its own beside the driver, which come without the assembler's report.
         if nvrtc.version >= CompilerVersion(major: 13, minor: 0) { options.append("--no-cache") }
         let names = try texts.closure(of: spec.file)
-        let headers = names.dropFirst().map { (name: $0, text: texts[$0]!) }
+        var headers = names.dropFirst().map { (name: $0, text: texts[$0]!) }
+        if let variant = spec.variant { headers.append((VariantText.file, variant)) }
         return try nvrtc.compile(name: spec.file, text: texts[spec.file]!, headers: headers, options: options)
     }
 }

@@ -30,12 +30,14 @@ package struct KernelSpec: Sendable {
         let blocksPerProcessor: Int
         let usesFastMath: Bool
         let label: String
+        let variant: String?
         let hash: Int
 
         init(
             file: String, entry: String, defines: [Define], threads: Int, sharedByteCount: Int,
-            blocksPerProcessor: Int, usesFastMath: Bool, label: String
+            blocksPerProcessor: Int, usesFastMath: Bool, label: String, variant: String?
         ) {
+            self.variant = variant
             self.file = file
             self.entry = entry
             self.defines = defines
@@ -52,6 +54,7 @@ package struct KernelSpec: Sendable {
             hasher.combine(sharedByteCount)
             hasher.combine(blocksPerProcessor)
             hasher.combine(usesFastMath)
+            hasher.combine(variant)
             hash = hasher.finalize()
         }
     }
@@ -69,15 +72,16 @@ package struct KernelSpec: Sendable {
     ///   - blocksPerProcessor: blocks that must fit on a processor at a time, for `__launch_bounds__`.
     ///   - usesFastMath: compile with `--use_fast_math`.
     ///   - label: its name in the register table and in messages.
+    ///   - variant: the text of an attention variant's expressions, which the kernel includes as `FI_VARIANT`.
     package init(
         file: String, entry: String, defines: [Define] = [], threads: Int, sharedByteCount: Int = 0,
-        blocksPerProcessor: Int = 1, usesFastMath: Bool = false, label: String
+        blocksPerProcessor: Int = 1, usesFastMath: Bool = false, label: String, variant: String? = nil
     ) {
         precondition(threads >= 1 && threads <= 1024, "a block has 1 ... 1024 threads, not \(threads)")
         precondition(sharedByteCount >= 0 && blocksPerProcessor >= 1, "sizes of a launch are positive")
         content = Content(
             file: file, entry: entry, defines: defines, threads: threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: blocksPerProcessor, usesFastMath: usesFastMath, label: label)
+            blocksPerProcessor: blocksPerProcessor, usesFastMath: usesFastMath, label: label, variant: variant)
     }
 
     /// The text's path below the `CUDAKernels` module.
@@ -96,6 +100,8 @@ package struct KernelSpec: Sendable {
     package var usesFastMath: Bool { content.usesFastMath }
     /// Its name in the register table.
     package var label: String { content.label }
+    /// The text of a variant's expressions.
+    package var variant: String? { content.variant }
 }
 
 extension KernelSpec: Hashable {
@@ -106,6 +112,7 @@ extension KernelSpec: Hashable {
         return a.hash == b.hash && a.file == b.file && a.entry == b.entry && a.defines == b.defines
             && a.threads == b.threads && a.sharedByteCount == b.sharedByteCount
             && a.blocksPerProcessor == b.blocksPerProcessor && a.usesFastMath == b.usesFastMath
+            && a.variant == b.variant
     }
 
     /// Feeds the hash made at the start.

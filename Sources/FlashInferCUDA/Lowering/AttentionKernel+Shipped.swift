@@ -59,7 +59,7 @@ extension AttentionKernel {
         var isRagged = false
         var isGathered = false
         var logits = Logits.plain
-        var mask = AttentionVariant.Mask.causal
+        var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
         var hasColumns = false
     }
@@ -95,7 +95,7 @@ extension AttentionKernel {
             entries.append(Entry(queryType: type, kvType: .int8))
         }
         for logits in [Logits.scaled, .capped, .alibi] { entries.append(Entry(logits: logits)) }
-        for mask in [AttentionVariant.Mask.custom, .customPacked] { entries.append(Entry(mask: mask)) }
+        for mask in [VariantForm.FusedMask.custom, .customPacked] { entries.append(Entry(mask: mask)) }
         for pairing in [RoPEParameters.Pairing.halfSplit, .interleaved] {
             entries.append(Entry(pairing: pairing))
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
@@ -109,7 +109,7 @@ extension AttentionKernel {
 extension AttentionKernel {
     private init(
         heads: AttentionHeads, tile: AttentionTile, queryType: DType, kvType: DType, outputType: DType, logits: Logits,
-        mask: AttentionVariant.Mask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
+        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
     ) {
         self.heads = heads
         self.tile = tile

@@ -10,6 +10,8 @@ package struct AttentionKernel: Hashable {
         case scaled
         case capped
         case alibi
+        /// By the variant's own expressions.
+        case variant
     }
 
     var heads: AttentionHeads
@@ -18,7 +20,9 @@ package struct AttentionKernel: Hashable {
     var kvType: DType
     var outputType: DType
     var logits: Logits
-    var mask: AttentionVariant.Mask
+    var mask: VariantForm.FusedMask
+    /// The text of expressions that the kernel has no words for.
+    var variant: VariantText?
     var pairing: RoPEParameters.Pairing?
     /// Whether keys have the positions of their columns.
     var hasColumns: Bool
@@ -35,9 +39,11 @@ package struct AttentionKernel: Hashable {
         outputType = problem.outputType
         let variant = problem.variant
         logits =
-            variant.logitsSoftCap != nil
-            ? .capped : variant.positionEncoding == .alibi ? .alibi : isScaled ? .scaled : .plain
-        mask = variant.mask
+            !variant.form.isFused
+            ? .variant
+            : variant.logitsSoftCap != nil ? .capped : variant.form.isALiBi ? .alibi : isScaled ? .scaled : .plain
+        self.variant = variant.form.isFused ? nil : VariantText(variant)
+        mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
         hasColumns = problem.geometry.blocks.keyPositions == .columns
         self.isQueued = isQueued
@@ -72,7 +78,7 @@ package struct AttentionKernel: Hashable {
             ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
-            blocksPerProcessor: tile.blocksPerProcessor, label: label)
+            blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text)
     }
 
     private var narrow: String {
@@ -114,5 +120,16 @@ package struct AttentionKernel: Hashable {
         if hasColumns { label += " columns" }
         if chunk != 16 { label += " chunk \(chunk)" }
         return label
+    }
+
+    /// The portable kernel of the last tile of a problem, as an architecture would run it.
+    package static func spec(
+        of problem: AttentionProblem, on architecture: Architecture
+    ) throws(FlashInferError) -> KernelSpec {
+        let heads = AttentionHeads(problem)
+        guard let tile = AttentionTuning.portable(heads, AttentionTuning.Limits(architecture)) else {
+            throw .unsupported("heads of \(heads.dimQK) elements", device: "\(architecture)", nearest: "256 elements")
+        }
+        return AttentionKernel(problem, tile: tile, isQueued: true, chunk: largestChunk(heads), isScaled: false).spec
     }
 }

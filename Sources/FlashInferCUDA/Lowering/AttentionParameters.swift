@@ -34,7 +34,7 @@ extension fi_attention_params {
         kv_heads = Int32(shape.kvHeads)
         query_count = Int32(problem.geometry.queryCount)
         column_count = Int64(blocks.blockLimit) * Int64(blocks.blockSize)
-        is_causal = variant.mask == .causal ? 1 : 0
+        is_causal = variant.form.mask == .causal ? 1 : 0
         window_left = variant.windowLeft.map { Int64(min($0, Int(Int32.max))) } ?? -1
         if let cap = variant.logitsSoftCap { (self.cap, inverse_cap) = (cap, 1 / cap) }
         if case .rope(let rope) = variant.positionEncoding { rotary_dim = Int32(rope.rotaryDim ?? shape.headDimQK) }
@@ -66,8 +66,22 @@ extension fi_attention_params {
         let deficit: Float = problem.queryType == .float16 && problem.kvType == .float8E4M3 ? 256 : 1
         score_scale = operation.scoreScale * deficit
         value_scale = cache.scales.value * deficit
+        set(operation.parameters, of: problem.variant)
         query_is_aligned = Self.alignment(queries) & 15 == 0 ? 1 : 0
         output_is_aligned = Self.alignment(output) & 15 == 0 ? 1 : 0
+    }
+
+    /// The tensors of a variant's parameters.
+    private mutating func set(_ tensors: [String: TensorView], of variant: AttentionVariant) {
+        let places: [WritableKeyPath<fi_attention_params, fi_variant_tensor>] = [
+            \.variant_0, \.variant_1, \.variant_2, \.variant_3, \.variant_4, \.variant_5, \.variant_6, \.variant_7,
+        ]
+        for (parameter, place) in zip(variant.form.parameters, places) {
+            guard let view = tensors[parameter.name] else { continue }
+            self[keyPath: place] = fi_variant_tensor(
+                address: UInt64(view.address), rows: Int32(view.rank == 2 ? view.shape[0] : 1),
+                columns: Int32(view.shape[-1]))
+        }
     }
 
     /// An address and the strides of a row, in bytes, ORed.

@@ -94,7 +94,7 @@ struct AttentionHeads: Hashable {
     }
 }
 
-extension AttentionVariant.Mask {
+extension VariantForm.FusedMask {
     /// Whether elements of a mask are read: their addresses take more registers than Hopper's kernel has to spare.
     var isCustom: Bool {
         switch self {
@@ -114,7 +114,8 @@ extension AttentionHeads {
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         allowsHopper =
-            !hasRoPE && !problem.variant.mask.isCustom && problem.outputType.byteCount == 2
+            !hasRoPE && problem.variant.form.isFused && !problem.variant.form.mask.isCustom
+            && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && !(isNarrow && isGathered)
     }

@@ -42,6 +42,7 @@ final class AttentionState: Sendable {
                 "\(problem.queryType) queries over a \(problem.kvType) cache", device: deviceName,
                 nearest: "a cache of \(problem.queryType), float8-e4m3, float8-e5m2 or int8")
         }
+        try Self.check(problem.variant, deviceName)
         let heads = AttentionHeads(problem)
         let key = TuningKey(heads: heads, kvHeads: problem.shape.kvHeads)
         if let known = tunings.withLock({ $0[key] }) { return known }
@@ -57,6 +58,23 @@ final class AttentionState: Sendable {
         return tuning
     }
 
+    /// What of variants the kernels lack.
+    private static func check(_ variant: AttentionVariant, _ deviceName: String) throws(FlashInferError) {
+        if variant.form.weights != nil {
+            throw .unsupported(
+                "the weights of variant '\(variant.name)'", device: deviceName, nearest: "the softmax's")
+        }
+        if case .logit = variant.sink {
+            throw .unsupported(
+                "a sink of one number for all heads", device: deviceName, nearest: "Sink.perHead, of equal numbers")
+        }
+        if variant.form.parameters.count > VariantText.maximumParameters {
+            throw .unsupported(
+                "\(variant.form.parameters.count) parameters of variant '\(variant.name)'", device: deviceName,
+                nearest: "\(VariantText.maximumParameters)")
+        }
+    }
+
     private enum ConstantKey: Hashable {
         case slopes(heads: Int)
         case turns(RoPEParameters, headDim: Int)
@@ -69,23 +87,22 @@ final class AttentionState: Sendable {
         for problem: AttentionProblem, queue: CUDAQueue, isShared: Bool
     ) throws(FlashInferError) -> (slopes: UInt, turns: UInt) {
         let shape = problem.shape
-        switch problem.variant.positionEncoding {
-        case .none: return (0, 0)
-        case .alibi:
-            let slopes = try constant(.slopes(heads: shape.queryHeads), queue, isShared) {
+        var (slopes, turns): (UInt, UInt) = (0, 0)
+        if problem.variant.form.readsSlopes {
+            slopes = try constant(.slopes(heads: shape.queryHeads), queue, isShared) {
                 AttentionVariant.alibiSlopes(heads: shape.queryHeads)
             }
-            return (slopes, 0)
-        case .rope(let rope):
-            let turns = try constant(.turns(rope, headDim: shape.headDimQK), queue, isShared) {
+        }
+        if let rope = problem.variant.rope {
+            turns = try constant(.turns(rope, headDim: shape.headDimQK), queue, isShared) {
                 rope.frequencies(headDim: shape.headDimQK).flatMap { frequency in
                     let turns = frequency / (2 * Double.pi)
                     let high = Float(turns)
                     return [high, Float(turns - Double(high))]
                 }
             }
-            return (0, turns)
         }
+        return (slopes, turns)
     }
 
     private func constant(

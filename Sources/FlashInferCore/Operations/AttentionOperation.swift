@@ -18,14 +18,17 @@ public struct AttentionOperation: Sendable {
     /// `[queries, queryHeads]`, float32: base-2 log-sum-exp of each row's scores. `nil` where not wanted.
     public var logSumExp: TensorView?
 
-    /// `[Σ queryLength · kvLength]` bytes, or packed bits as ``AttentionVariant/Mask/customPacked`` says: nonzero = seen.
+    /// `[Σ queryLength · kvLength]` bytes, or packed bits as ``Mask/customPacked`` says: nonzero = seen.
     public var mask: TensorView?
 
-    /// `[queryHeads]`, float32: the slopes of ``AttentionVariant/PositionEncoding/alibi``; `nil` for ALiBi's own.
+    /// `[queryHeads]`, float32: the slopes of ``Logits/alibi``; `nil` for ALiBi's own.
     public var alibiSlopes: TensorView?
 
     /// `[queryHeads]`, float32: the sinks' logits, natural scale.
     public var sinks: TensorView?
+
+    /// The variant's other parameters, by name: contiguous, of the shape that ``ParameterExtent`` says.
+    public var parameters: [String: TensorView]
 
     /// The plan.
     public var plan: Plan
@@ -40,8 +43,8 @@ public struct AttentionOperation: Sendable {
     public init(
         queries: TensorView, cache: KVCacheView, output: TensorView, logSumExp: TensorView? = nil,
         mask: TensorView? = nil,
-        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, plan: Plan, workspace: MemoryRegion,
-        capacity: PlanSize? = nil
+        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:], plan: Plan,
+        workspace: MemoryRegion, capacity: PlanSize? = nil
     ) {
         self.queries = queries
         self.cache = cache
@@ -50,6 +53,7 @@ public struct AttentionOperation: Sendable {
         self.mask = mask
         self.alibiSlopes = alibiSlopes
         self.sinks = sinks
+        self.parameters = parameters
         self.plan = plan
         self.workspace = workspace
         self.capacity = capacity ?? plan.size
@@ -145,11 +149,9 @@ extension AttentionOperation {
         } else if sinks != nil {
             throw .planMismatch("sinks", planned: "none", found: "some")
         }
-        switch variant.mask {
-        case .none, .causal:
-            guard mask == nil else { throw .planMismatch("mask", planned: "\(variant.mask)", found: "a custom mask") }
-        case .custom, .customPacked:
-            let indptr = try Self.maskIndptr(plan.problem.geometry, packed: variant.mask == .customPacked)
+        if let declaration = variant.form.maskTensor {
+            let indptr = try Self.maskIndptr(
+                plan.problem.geometry, packed: declaration.extent == .maskBits)
             let bytes = indptr[indptr.count - 1]
             guard let mask else {
                 throw .invalidArgument(
@@ -159,6 +161,44 @@ extension AttentionOperation {
             guard mask.isContiguous else {
                 throw .invalidArgument("mask strides", found: "\(mask.strides)", expected: "contiguous")
             }
+        } else if mask != nil {
+            throw .planMismatch("mask", planned: "\(variant.form.mask)", found: "a custom mask")
+        }
+        if variant.form.weights != nil, logSumExp != nil {
+            throw .invalidArgument(
+                "logSumExp", found: "given", expected: "nil, as the weights of variant '\(variant.name)' have no sum")
+        }
+        if !parameters.isEmpty || !variant.form.parameters.isEmpty { try validateParameters() }
+    }
+
+    private func validateParameters() throws(FlashInferError) {
+        let (variant, geometry) = (plan.problem.variant, plan.problem.geometry)
+        let declared = variant.form.parameters
+        for parameter in declared {
+            let title = "variant '\(variant.name)': parameter '\(parameter.name)'"
+            guard let view = parameters[parameter.name] else {
+                throw .invalidArgument(
+                    title, found: "not given", expected: "\(parameter.dtype), \(parameter.extent)")
+            }
+            var positions = 1
+            if parameter.extent == .perPosition {
+                let longest = (0..<geometry.requestCount).reduce(1) { max($0, geometry.kvLength($1)) }
+                positions = view.rank == 2 ? view.shape[1] : 0
+                guard positions >= longest else {
+                    throw .invalidArgument(
+                        title, found: "of shape \(view.shape)",
+                        expected: "[\(geometry.requestCount), \(longest)], requests and positions, or longer rows")
+                }
+            }
+            if let shape = parameter.extent.shape(geometry, plan.problem.shape, positions: positions) {
+                try expect(view, title, parameter.dtype, shape)
+            }
+            guard view.isContiguous else {
+                throw .invalidArgument("\(title) strides", found: "\(view.strides)", expected: "contiguous")
+            }
+        }
+        for name in parameters.keys where !declared.contains(where: { $0.name == name }) {
+            throw .unknownParameter(name, of: variant)
         }
     }
 

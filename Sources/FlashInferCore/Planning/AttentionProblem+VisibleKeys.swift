@@ -1,8 +1,14 @@
 extension AttentionProblem {
+    /// The analysis of what causality and window leave over of the mask; `nil` for nothing.
+    package var restAnalysis: BlockAnalysis? {
+        guard let rest = variant.form.restOfMask else { return nil }
+        return BlockAnalysis(rest, geometry: geometry, shape: shape, values: parameters)
+    }
+
     /// A range that holds every key that any of `queries` (rows of request `request`) can see; empty where they see none.
     package func visibleKeys(_ request: Int, queries: Range<Int>) -> Range<Int> {
-        KeyVisibility(self).keys(
-            of: queries, queryCount: geometry.queryLength(request), keyCount: geometry.kvLength(request))
+        KeyVisibility(self, analysis: restAnalysis).keys(
+            request, of: queries, queryCount: geometry.queryLength(request), keyCount: geometry.kvLength(request))
     }
 }
 
@@ -13,21 +19,31 @@ struct KeyVisibility {
     private let window: Int
     /// Whether positions are in the order of the keys; with keys at their matrix columns, masks hide but skip nothing.
     private let isSequential: Bool
+    /// Of what else the mask says.
+    private let analysis: BlockAnalysis?
+    private let queryHeads: Int
 
-    init(_ problem: AttentionProblem) {
-        isCausal = problem.variant.mask == .causal
+    init(_ problem: AttentionProblem, analysis: BlockAnalysis?) {
+        isCausal = problem.variant.form.mask == .causal
         // Lengths have 31 bits, so a wider window is no window, and sums with one never overflow.
-        window = min(problem.variant.windowLeft ?? .max, 1 << 33)
+        window = min(problem.variant.form.windowLeft ?? .max, 1 << 33)
         isSequential = problem.geometry.blocks.keyPositions == .sequential
+        self.analysis = analysis
+        queryHeads = problem.shape.queryHeads
     }
 
     /// A range that holds every key that any of a request's `queries` can see.
+    ///
+    /// Causality and window are one subtraction each, read off the mask's conditions; anything else is found by halving.
     @inline(__always)
-    func keys(of queries: Range<Int>, queryCount: Int, keyCount: Int) -> Range<Int> {
+    func keys(_ request: Int, of queries: Range<Int>, queryCount: Int, keyCount: Int) -> Range<Int> {
         guard isSequential else { return 0..<keyCount }
         let offset = keyCount - queryCount
         let end = isCausal ? min(max(queries.upperBound + offset, 0), keyCount) : keyCount
         let start = min(max(queries.lowerBound + offset - window, 0), end)
-        return Range(uncheckedBounds: (start, end))
+        guard let analysis else { return Range(uncheckedBounds: (start, end)) }
+        return analysis.visible(
+            SiteBlock(
+                request: request, heads: 0..<queryHeads, queries: queries, keys: Range(uncheckedBounds: (start, end))))
     }
 }

@@ -6,8 +6,11 @@ public struct AttentionProblem: Sendable, Equatable {
     /// The heads.
     public var shape: AttentionShape
 
-    /// Mask, window, caps, position encoding.
+    /// Mask, logits, weights, rotation.
     public var variant: AttentionVariant
+
+    /// The variant's parameters whose elements are known now, by name: what they hide is not computed.
+    public var parameters: [String: ParameterValue]
 
     /// The type of the queries.
     public var queryType: DType
@@ -23,11 +26,12 @@ public struct AttentionProblem: Sendable, Equatable {
     /// - Throws: ``FlashInferError`` for types that cannot be queries, caches or outputs, and for a variant's impossible values.
     public init(
         geometry: BatchGeometry, shape: AttentionShape, variant: AttentionVariant, queryType: DType, kvType: DType,
-        outputType: DType? = nil
+        outputType: DType? = nil, parameters: [String: ParameterValue] = [:]
     ) throws(FlashInferError) {
         self.geometry = geometry
         self.shape = shape
         self.variant = variant
+        self.parameters = parameters
         self.queryType = queryType
         self.kvType = kvType
         self.outputType = outputType ?? queryType
@@ -45,18 +49,17 @@ public struct AttentionProblem: Sendable, Equatable {
         guard kvType.isCacheType else {
             throw .invalidArgument("cache type", found: "\(kvType)", expected: "a floating-point type or int8")
         }
-        if let window = variant.windowLeft, window < 0 {
-            throw .invalidArgument("windowLeft", found: "\(window)", expected: "0 or more, or nil for no window")
-        }
         if let cap = variant.logitsSoftCap, !(cap > 0 && cap.isFinite) {
             throw .invalidArgument("logitsSoftCap", found: "\(cap)", expected: "positive and finite, or nil for no cap")
         }
         if let scale = variant.scale, !scale.isFinite {
             throw .invalidArgument("scale", found: "\(scale)", expected: "finite")
         }
-        if variant.positionEncoding == .alibi, variant.logitsSoftCap != nil {
+        if variant.form.isALiBi, variant.logitsSoftCap != nil {
             throw .invalidArgument("variant", found: "ALiBi with a soft cap", expected: "one or the other")
         }
-        if case .rope(let rope) = variant.positionEncoding { try rope.validate(headDim: shape.headDimQK) }
+        if let rope = variant.rope { try rope.validate(headDim: shape.headDimQK) }
+        try variant.validate()
+        try validateParameters()
     }
 }

@@ -25,6 +25,9 @@ public struct Plan: Sendable, Equatable {
     /// The number of rows of partial state.
     public let partialRowCount: Int
 
+    /// Which blocks of the items' keys need not be computed, by what causality and window leave over of the mask; `nil` for nothing.
+    package let analysis: BlockAnalysis?
+
     /// The number of lists: processors × ``KernelTraits/workersPerProcessor`` / ``KernelTraits/concurrentHeads``, rounded down.
     public var workerCount: Int { itemIndptr.count - 1 }
 

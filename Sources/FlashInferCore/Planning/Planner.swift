@@ -37,7 +37,8 @@ public enum Planner {
         capacity: PlanSize? = nil
     ) throws(FlashInferError) -> Plan {
         let workers = try workers(mode, traits, processors)
-        let survey = try Survey(problem, traits)
+        let analysis = problem.restAnalysis
+        let survey = try Survey(problem, traits, analysis)
         let bound = try bound(survey, traits, processors, mode)
         var itemIndptr = [Int32](repeating: 0, count: workers + 1)
         var queueIndptr: [Int32] = []
@@ -60,7 +61,7 @@ public enum Planner {
         }
         let plan = Plan(
             problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
-            merges: merges, partialRowCount: partialRows)
+            merges: merges, partialRowCount: partialRows, analysis: analysis)
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan
@@ -71,7 +72,7 @@ public enum Planner {
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
         let workers = try workers(mode, traits, processors)
-        let survey = try Survey(problem, traits)
+        let survey = try Survey(problem, traits, problem.restAnalysis)
         var count = WorkCount()
         emitLists(survey, traits, workers, mode, into: &count)
         emitQueues(survey, traits, processors, mode, into: &count) { _, _ in }

@@ -16,13 +16,13 @@ struct Survey {
     /// Surveys `problem`.
     ///
     /// - Throws: ``FlashInferError/overflow(_:)`` where a request's packed rows or the number of items exceed 32 bits.
-    init(_ problem: AttentionProblem, _ traits: KernelTraits) throws(FlashInferError) {
+    init(_ problem: AttentionProblem, _ traits: KernelTraits, _ analysis: BlockAnalysis?) throws(FlashInferError) {
         heads = traits.tiles.map { HeadSteps($0, problem.shape) }
         let requests = problem.geometry.requestCount
         let group = problem.shape.group
         let queries = problem.geometry.queryIndptr.span
         let lengths = problem.geometry.blocks.lengths.span
-        let visibility = KeyVisibility(problem)
+        let visibility = KeyVisibility(problem, analysis: analysis)
         // Enough for decode; others grow.
         lists.reserveCapacity(requests)
         var kind = Kind(traits, rows: 0, heads)
@@ -49,7 +49,7 @@ struct Survey {
                     rowCount == rows
                     ? Range(uncheckedBounds: (0, queryCount))
                     : Range(uncheckedBounds: (rowStart / group, (rowStart + rowCount - 1) / group + 1))
-                let keys = visibility.keys(of: seen, queryCount: queryCount, keyCount: keyCount)
+                let keys = visibility.keys(request, of: seen, queryCount: queryCount, keyCount: keyCount)
                 let tile = RowTile(
                     request: Int32(truncatingIfNeeded: request), tile: kind.tile,
                     rowStart: Int32(truncatingIfNeeded: rowStart), rowCount: Int32(truncatingIfNeeded: rowCount),

@@ -177,7 +177,7 @@ private func visibleByDefinition(_ problem: AttentionProblem, _ request: Int, _ 
     let keys = problem.geometry.kvLength(request)
     var seen: [Int] = []
     for query in [queries.lowerBound, queries.upperBound - 1] {
-        let high = problem.variant.mask == .causal ? min(query + offset, keys - 1) : keys - 1
+        let high = problem.variant.form.mask == .causal ? min(query + offset, keys - 1) : keys - 1
         let low = max(0, problem.variant.windowLeft.map { query + offset - $0 } ?? 0)
         if low <= high { seen += [low, high] }
     }

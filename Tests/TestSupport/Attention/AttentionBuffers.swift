@@ -13,6 +13,7 @@ package final class AttentionBuffers {
     private let mask: DeviceTensor?
     private let slopes: DeviceTensor?
     private let sinks: DeviceTensor?
+    private let parameters: [String: DeviceTensor]
     private let output: DeviceTensor
     private let logSumExp: DeviceTensor
 
@@ -25,6 +26,7 @@ package final class AttentionBuffers {
         mask = try fixture.mask.map { try DeviceTensor($0, on: device) }
         slopes = try fixture.slopes.map { try DeviceTensor($0, on: device) }
         sinks = try fixture.sinks.map { try DeviceTensor($0, on: device) }
+        parameters = try fixture.parameters.mapValues { try DeviceTensor($0, on: device) }
         let (problem, tokens) = (fixture.problem, fixture.problem.geometry.queryCount)
         let heads = problem.shape.queryHeads
         output = try DeviceTensor(
@@ -81,9 +83,9 @@ package final class AttentionBuffers {
         return AttentionOperation(
             queries: try rows(queries, [tokens, shape.queryHeads, shape.headDimQK]), cache: try cacheView,
             output: try rows(output, [tokens, shape.queryHeads, shape.headDimVO]),
-            logSumExp: try rows(logSumExp, [tokens, shape.queryHeads]), mask: try maskView(plan),
-            alibiSlopes: slopes?.view, sinks: sinks?.view, plan: plan, workspace: workspace.view.region,
-            capacity: capacity)
+            logSumExp: hasLSE ? try rows(logSumExp, [tokens, shape.queryHeads]) : nil, mask: try maskView(plan),
+            alibiSlopes: slopes?.view, sinks: sinks?.view, parameters: parameters.mapValues(\.view), plan: plan,
+            workspace: workspace.view.region, capacity: capacity)
     }
 
     /// The keys and values on the device.
@@ -94,9 +96,12 @@ package final class AttentionBuffers {
     private func maskView(_ plan: Plan) throws -> TensorView? {
         guard let mask else { return nil }
         let starts = try AttentionOperation.maskIndptr(
-            plan.problem.geometry, packed: plan.problem.variant.mask == .customPacked)
+            plan.problem.geometry, packed: plan.problem.variant.form.maskTensor?.extent == .maskBits)
         return try TensorView(mask.view.region, dtype: .uint8, shape: [starts[starts.count - 1]])
     }
+
+    /// Whether the variant's weights have a sum.
+    private var hasLSE: Bool { fixture.problem.variant.weights == .softmax }
 
     /// NaN in the output and the LSE, so that what a run leaves out shows.
     package func poisonResults() throws {
@@ -113,7 +118,8 @@ package final class AttentionBuffers {
         let rows = fixture.problem.geometry.queryCount * fixture.problem.shape.queryHeads
         return AttentionResult(
             output: Array(output.host.elements.prefix(rows * fixture.problem.shape.headDimVO)),
-            logSumExp: Array(logSumExp.host.elements.prefix(rows)))
+            logSumExp: hasLSE
+                ? Array(logSumExp.host.elements.prefix(rows)) : [Double](repeating: -.infinity, count: rows))
     }
 
     /// Plans, runs once, and gives what came out.

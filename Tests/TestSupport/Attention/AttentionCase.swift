@@ -32,6 +32,8 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
     /// Pages of the cache; twice as many as needed where not given. Cases that take turns in the same memory give the same.
     package var poolPages: Int?
     package var seed: UInt64 = 1
+    /// A variant in the place of the feature's, with its parameters.
+    package var sample: VariantSample?
 
     /// A case; every argument not given is an ordinary one.
     package init(
@@ -39,7 +41,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
         layout: Layout = .combinedNHD, feature: Feature = .causal, dimQK: Int = 64, dimVO: Int? = nil,
         kvHeads: Int = 2, group: Int = 2, pageSize: Int = 16,
         lengths: [(Int, Int)] = [(1, 37), (5, 80), (0, 9), (17, 100)], hasHeadScales: Bool = false,
-        poolPages: Int? = nil, seed: UInt64 = 1
+        poolPages: Int? = nil, seed: UInt64 = 1, sample: VariantSample? = nil
     ) {
         self.queryType = queryType
         self.cacheType = cacheType
@@ -55,17 +57,19 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
         self.hasHeadScales = hasHeadScales
         self.poolPages = poolPages
         self.seed = seed
+        self.sample = sample
     }
 
     /// The text shown to people, all that makes the case again.
     package var description: String {
-        "q \(queryType) kv \(cacheType) o \(outputType ?? queryType) \(layout) \(feature) D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
+        "q \(queryType) kv \(cacheType) o \(outputType ?? queryType) \(layout) \(sample?.variant.name ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
             + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "") seed \(seed)"
     }
 
     /// What the feature stands for.
     package var variant: AttentionVariant {
-        switch feature {
+        if let sample { return sample.variant }
+        return switch feature {
         case .full: AttentionVariant()
         case .causal: .causal
         case .window: AttentionVariant(windowLeft: 20)

@@ -14,6 +14,8 @@ package final class AttentionFixture {
     let mask: AttentionTensor?
     let slopes: AttentionTensor?
     let sinks: AttentionTensor?
+    /// The variant's parameters, by name.
+    let parameters: [String: AttentionTensor]
 
     /// Fills the tensors of `test`, from its seed.
     package init(_ test: AttentionCase) throws {
@@ -21,9 +23,13 @@ package final class AttentionFixture {
         var g = SeededGenerator(seed: test.seed)
         let shape = try test.shape
         let store = try AttentionCacheStore(test, shape, &g)
+        let declared = Set(test.variant.form.parameters.map(\.name))
+        let values = (test.sample?.values(store.geometry, shape) ?? [:]).filter { declared.contains($0.key) }
+        // Every other fixture plans without knowing what the parameters hold.
         problem = try AttentionProblem(
             geometry: store.geometry, shape: shape, variant: test.variant, queryType: test.queryType,
-            kvType: test.cacheType, outputType: test.outputType)
+            kvType: test.cacheType, outputType: test.outputType, parameters: test.seed % 2 == 0 ? [:] : values)
+        parameters = try Self.tensors(problem, values)
         let tokens = store.geometry.queryCount
         // Rows of queries are not contiguous: as slices of a fused projection.
         let queryHead = test.dimQK + (test.layout == .strided ? 3 : 8)
@@ -48,14 +54,30 @@ package final class AttentionFixture {
             value: store.value)
         mask = try Self.makeMask(problem, &g, &oracle)
         (slopes, sinks) = try Self.makeHeadTensors(problem, given: test.seed % 2 == 0, &g, &oracle)
+        if test.sample != nil { oracle.hooks = VariantOracle(problem, values, oracle) }
         self.oracle = oracle
+    }
+
+    private static func tensors(
+        _ problem: AttentionProblem, _ values: [String: ParameterValue]
+    ) throws -> [String: AttentionTensor] {
+        var tensors: [String: AttentionTensor] = [:]
+        for parameter in problem.variant.form.parameters {
+            guard let value = values[parameter.name] else { continue }
+            let rows = max(parameter.extent.rows(problem.geometry, problem.shape), 1)
+            let shape = parameter.extent.shape(problem.geometry, problem.shape, positions: value.count / rows)
+            let tensor = try AttentionTensor(parameter.dtype, shape ?? [value.count])
+            value.withBytes { tensor.bytes.copyMemory(from: $0) }
+            tensors[parameter.name] = tensor
+        }
+        return tensors
     }
 
     private static func makeMask(
         _ problem: AttentionProblem, _ g: inout SeededGenerator, _ oracle: inout AttentionOracle
     ) throws -> AttentionTensor? {
-        let isPacked = problem.variant.mask == .customPacked
-        guard isPacked || problem.variant.mask == .custom else { return nil }
+        guard let declaration = problem.variant.form.maskTensor else { return nil }
+        let isPacked = declaration.extent == .maskBits
         let starts = try AttentionOperation.maskIndptr(problem.geometry, packed: isPacked)
         let mask = try AttentionTensor(.uint8, [starts[starts.count - 1]])
         for index in 0..<mask.view.elementCount {
@@ -76,7 +98,7 @@ package final class AttentionFixture {
         let heads = problem.shape.queryHeads
         var (slopes, sinks): (AttentionTensor?, AttentionTensor?)
         oracle.slopes = AttentionVariant.alibiSlopes(heads: heads)
-        if problem.variant.positionEncoding == .alibi, given {
+        if problem.variant.form.readsSlopes, given {
             oracle.slopes = (0..<heads).map { _ in Float.random(in: 0..<0.2, using: &g) }
             let tensor = try AttentionTensor(.float32, [heads])
             for head in 0..<heads { tensor.set(head, Double(oracle.slopes[head])) }

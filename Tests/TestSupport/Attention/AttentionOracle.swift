@@ -17,6 +17,9 @@ package struct AttentionOracle {
     /// Sinks, natural scale, by query head.
     package var sinks: [Float] = []
 
+    /// The variant's expressions by plain recursion, in the place of the options' formulas.
+    package var hooks: VariantOracle?
+
     /// An oracle for these inputs.
     package init(
         problem: AttentionProblem, query: @escaping (Int, Int, Int) -> Double,
@@ -103,22 +106,45 @@ package struct AttentionOracle {
         var scores = [Double](repeating: -.infinity, count: memory.positions.count)
         var largest = 0.0
         for (j, keyPosition) in memory.positions.enumerated() {
-            if variant.mask == .causal, keyPosition > position { continue }
-            if let window = variant.windowLeft, window < position - keyPosition { continue }
-            if !mask(request, i, j) { continue }
+            var site = OracleSite()
+            (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
+            (site.queryIndex, site.queryPosition, site.keyPosition) = (i, position, keyPosition)
+            (site.queryLength, site.keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
             var score = scale * Self.dot(q, memory.keys, row: j)
-            if let cap = variant.logitsSoftCap { score = Double(cap) * ElementaryFunctions.tanh(score / Double(cap)) }
-            if variant.positionEncoding == .alibi { score += Double(slopes[head]) * Double(keyPosition - i) }
+            if let hooks {
+                guard hooks.shows(site, key: j) else { continue }
+                largest = max(largest, abs(score))
+                score = hooks.logit(site, score)
+            } else {
+                guard isVisible(request, i, j, position, keyPosition) else { continue }
+                if let cap = variant.logitsSoftCap {
+                    score = Double(cap) * ElementaryFunctions.tanh(score / Double(cap))
+                }
+                if variant.positionEncoding == .alibi { score += Double(slopes[head]) * Double(keyPosition - i) }
+            }
             scores[j] = score
             largest = max(largest, abs(score))
         }
-        let sink = sinks.isEmpty ? -Double.infinity : Double(sinks[head])
+        var sink = sinks.isEmpty ? -Double.infinity : Double(sinks[head])
+        if case .logit(let logit) = variant.sink { sink = Double(logit) }
         let top = scores.reduce(sink, max)
         if top == -.infinity { return }
-        let weights = scores.map { ElementaryFunctions.exp($0 - top) }
-        let sum = weights.reduce(ElementaryFunctions.exp(sink - top), +)
         let index = token * shape.queryHeads + head
-        result.logSumExp[index] = (top + ElementaryFunctions.log(sum)) * 1.442695040888963407
+        var (weights, sum) = ([Double](), 1.0)
+        if let hooks, variant.weights != .softmax {
+            var site = OracleSite()
+            (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
+            (site.queryIndex, site.queryPosition) = (i, position)
+            (site.queryLength, site.keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
+            weights = scores.indices.map { j in
+                site.keyPosition = memory.positions[j]
+                return scores[j] == -.infinity ? 0 : hooks.weight(site, scores[j])
+            }
+        } else {
+            weights = scores.map { ElementaryFunctions.exp($0 - top) }
+            sum = weights.reduce(ElementaryFunctions.exp(sink - top), +)
+            result.logSumExp[index] = (top + ElementaryFunctions.log(sum)) * 1.442695040888963407
+        }
         result.largestScore[index] = largest
         let width = shape.headDimVO
         let zeros = [Double](repeating: 0, count: width)
@@ -140,6 +166,12 @@ package struct AttentionOracle {
             result.magnitude[index * width + d] = magnitude[d]
             result.spread[index * width + d] = spread[d]
         }
+    }
+
+    private func isVisible(_ request: Int, _ i: Int, _ j: Int, _ position: Int, _ keyPosition: Int) -> Bool {
+        if problem.variant.form.mask == .causal, keyPosition > position { return false }
+        if let window = problem.variant.windowLeft, window < position - keyPosition { return false }
+        return mask(request, i, j)
     }
 
     private static func dot(_ q: [Double], _ keys: [Double], row: Int) -> Double {

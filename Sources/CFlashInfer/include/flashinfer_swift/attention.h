@@ -59,6 +59,10 @@ typedef struct fi_attention_options {
     int64_t max_request_queries; /* query rows of one request; 1 for decode, 0: max_queries */
     int64_t max_keys;            /* keys of one request; needed with FI_SPLIT_FIXED only */
     int64_t max_pages;           /* page ids of a batch's table, all requests together; requests for ragged batches */
+    /* An attention variant in the JSON form that the Swift package documents (AttentionVariant.json), NUL-terminated; NULL: none. It
+     * says all but rope: mask_mode, window, logits_soft_cap, sm_scale and has_sinks are then 0, and position_encoding is not
+     * FI_POSITION_ALIBI. Copied. */
+    const char *variant;
 } fi_attention_options;
 
 /* A batch of attention: planned once a step, run once a layer. Owns a workspace on its device. */
@@ -109,6 +113,12 @@ fi_status fi_attention_plan_block_sparse(
     fi_attention *attention, void *stream, int64_t rows, int64_t columns, int64_t row_block, int64_t column_block,
     const fi_tensor *indptr, const fi_tensor *indices);
 
+/* A tensor that a variant reads, by the name of its parameter. */
+typedef struct fi_parameter {
+    const char *name;
+    const fi_tensor *tensor;
+} fi_parameter;
+
 /* The tensors of one run. */
 typedef struct fi_attention_run_args {
     uint64_t struct_size;
@@ -131,6 +141,8 @@ typedef struct fi_attention_run_args {
     float o_scale;             /* multiplies the output; 0: 1 */
     float sm_scale;            /* instead of the options' for this run; 0: the options' */
     int32_t lse_natural;       /* 1: LSE in natural logarithm (one small launch more) */
+    const fi_parameter *parameters; /* [parameter_count], all that the variant declares; NULL: none */
+    uint64_t parameter_count;
 } fi_attention_run_args;
 
 /* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the

@@ -1,0 +1,75 @@
+// What the expressions of an attention variant are compiled with: where a score is, and operations that C++ leaves undefined.
+#pragma once
+#include "portable/attention_load.cuh"
+
+#ifdef FI_VARIANT
+
+/// Where a row's scores are; the key and its position come with each.
+struct VariantSite {
+    int request, head, kv_head, query_index, query_position, query_length, key_length;
+
+    __device__ __forceinline__ VariantSite(const fi_attention_params &p, const Item &item, int query, int head)
+        : request(item.request), head(head), kv_head(item.head), query_index(query), query_position(item.position(p, query)),
+          query_length(item.query_count), key_length(item.key_total) {}
+};
+
+/// The queries, heads and keys of a warp's part of a stage, for what is known of all of them.
+struct VariantBlock {
+    int request, kv_head, first_head, last_head, first_index, last_index, first_position, last_position, first_key, last_key,
+        query_length, key_length;
+
+    __device__ __forceinline__ VariantBlock(const fi_attention_params &p, const Item &item, int warp_row, int first_key)
+        : request(item.request), kv_head(item.head), first_head(item.head * static_cast<int>(p.group)),
+          last_head(first_head + static_cast<int>(p.group) - 1), first_index(item.query(p, min(warp_row, item.row_count - 1))),
+          last_index(item.query(p, min(warp_row + warp_rows, item.row_count) - 1)), first_position(item.position(p, first_index)),
+          last_position(item.position(p, last_index)), first_key(first_key), last_key(first_key + warp_keys - 1),
+          query_length(item.query_count), key_length(item.key_total) {}
+};
+
+// Whole numbers wrap.
+FI_DEVICE int wrap_add(int a, int b) { return static_cast<int>(static_cast<uint32>(a) + static_cast<uint32>(b)); }
+FI_DEVICE int wrap_sub(int a, int b) { return static_cast<int>(static_cast<uint32>(a) - static_cast<uint32>(b)); }
+FI_DEVICE int wrap_mul(int a, int b) { return static_cast<int>(static_cast<uint32>(a) * static_cast<uint32>(b)); }
+FI_DEVICE int wrap_abs(int a) { return a < 0 ? wrap_sub(0, a) : a; }
+/// Towards zero; 0 where the divisor is 0.
+FI_DEVICE int quotient(int a, int b) { return b == 0 ? 0 : b == -1 ? wrap_sub(0, a) : a / b; }
+/// With the sign of a; a where the divisor is 0.
+FI_DEVICE int remainder(int a, int b) { return wrap_sub(a, wrap_mul(quotient(a, b), b)); }
+FI_DEVICE int shift_left(int a, int b) { return static_cast<int>(static_cast<uint32>(a) << (b & 31)); }
+FI_DEVICE int shift_right(int a, int b) { return a >> (b & 31); }
+FI_DEVICE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+/// An angle without its whole turns; good to a part in 10^7 of a turn for angles up to thousands.
+FI_DEVICE float part_of_turn(float x) {
+    const float turns = rintf(x * 0.159154943f);
+    return fmaf(turns, -0.00193530718f, fmaf(turns, -6.28125f, x));
+}
+// The library's own keep a table in local memory for huge angles.
+FI_DEVICE float variant_sin(float x) { return __sinf(part_of_turn(x)); }
+FI_DEVICE float variant_cos(float x) { return __cosf(part_of_turn(x)); }
+
+/// An element of a tensor [rows, columns]; indices outside read the nearest.
+template <class T> FI_DEVICE T variant_element(const fi_variant_tensor &t, int row, int column) {
+    row = max(min(row, t.rows - 1), 0), column = max(min(column, t.columns - 1), 0);
+    return pointer<const T>(t.address)[static_cast<int64>(row) * t.columns + column];
+}
+
+/// The run's own mask.
+FI_DEVICE bool variant_mask(const fi_attention_params &p, const VariantSite &at, int key, bool is_packed) {
+    const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[at.request];
+    const int64 element = static_cast<int64>(at.query_index) * at.key_length + max(min(key, at.key_length - 1), 0);
+    return is_packed ? (mask[element / 8] >> (element % 8) & 1) != 0 : mask[element] != 0;
+}
+
+#include FI_VARIANT
+
+#else
+
+struct VariantSite {
+    __device__ __forceinline__ VariantSite(const fi_attention_params &, const Item &, int, int) {}
+};
+FI_DEVICE float variant_logit(const fi_attention_params &, const VariantSite &, float score, int, int) { return score; }
+FI_DEVICE bool variant_shows(const fi_attention_params &, const VariantSite &, int, int) { return true; }
+FI_DEVICE bool variant_may_hide(const fi_attention_params &, const Item &, int, int) { return false; }
+
+#endif

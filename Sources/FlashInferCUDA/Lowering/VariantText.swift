@@ -1,0 +1,214 @@
+internal import FlashInferCore
+
+/// The CUDA C++ of what of a variant no kernel was written for: inline functions that `portable/attention_scores.cuh` calls for each
+/// score, a line for each term.
+///
+/// Hooks are preceded by `#line` with the place in Swift where they were written, so that a compiler's message names it.
+package struct VariantText: Hashable, Sendable {
+    /// The name that kernels include it by.
+    package static let file = "fi_variant.cuh"
+
+    /// The text.
+    package let text: String
+
+    /// Tensors that a kernel can be given.
+    package static let maximumParameters = 8
+
+    /// The text of a variant's logits, and of its mask besides causality, window and the run's own.
+    package init(_ variant: AttentionVariant) {
+        let parameters = variant.form.parameters
+        var text = "#pragma once\n"
+        text += Self.function(
+            "float variant_logit(const fi_attention_params &p, const VariantSite &at, float score, int key, int position)",
+            variant.logits.expression.graph, variant.logits.place, parameters)
+        let mask = variant.form.restOfMask ?? .constant(true)
+        text += Self.function(
+            "bool variant_shows(const fi_attention_params &p, const VariantSite &at, int key, int position)", mask,
+            variant.mask.place, parameters)
+        text += """
+            FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
+                const VariantBlock at(p, item, warp_row, first_key);
+                return !(\(BlockTest(mask).text));
+            }
+
+            """
+        self.text = text
+    }
+
+    private static func function(
+        _ head: String, _ graph: ExprGraph, _ place: SourcePlace, _ parameters: [ParameterDeclaration]
+    ) -> String {
+        var lines = ["FI_DEVICE \(head) {"]
+        // The same line again and again: all of a hook's terms were written at one place.
+        let line = "#line \(place.line) \"\(place.file.filter { $0 != "\"" && $0 != "\\" })\""
+        var names: [String] = []
+        for (index, node) in graph.nodes.enumerated() {
+            if let name = name(node) {
+                names.append(name)
+                continue
+            }
+            let value = term(node, node.operands.map { names[$0] }, graph, parameters)
+            lines.append(line)
+            lines.append("    const \(type(node.type)) t\(index) = \(value);")
+            names.append("t\(index)")
+        }
+        lines.append("    return \(names[graph.root]);")
+        lines.append("}")
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private static func type(_ type: ExprType) -> String {
+        switch type {
+        case .float: "float"
+        case .int: "int"
+        case .bool: "bool"
+        }
+    }
+
+    /// What is written as it is; `nil` for terms that have a line.
+    private static func name(_ node: ExprGraph.Node) -> String? {
+        switch node.operation {
+        case .constant: constant(node)
+        case .score: "score"
+        case .site:
+            switch node.field ?? .request {
+            case .request: "at.request"
+            case .head: "at.head"
+            case .kvHead: "at.kv_head"
+            case .queryIndex: "at.query_index"
+            case .queryPosition: "at.query_position"
+            case .keyPosition: "position"
+            case .queryLength: "at.query_length"
+            case .keyLength: "at.key_length"
+            }
+        default: nil
+        }
+    }
+
+    private static func constant(_ node: ExprGraph.Node) -> String {
+        switch node.type {
+        case .int: node.int == .min ? "(-2147483647 - 1)" : node.int < 0 ? "(\(node.int))" : "\(node.int)"
+        case .bool: "\(node.bool)"
+        case .float:
+            node.float.isFinite
+                ? (node.float < 0 ? "(\(node.float)f)" : "\(node.float)f")
+                : "__int_as_float(0x\(String(node.payload, radix: 16)))"
+        }
+    }
+
+    private static func term(
+        _ node: ExprGraph.Node, _ operands: [String], _ graph: ExprGraph, _ parameters: [ParameterDeclaration]
+    ) -> String {
+        let isFloat = node.operands.first.map { graph.nodes[$0].type == .float } ?? false
+        func call(_ name: String) -> String { "\(name)(\(operands.joined(separator: ", ")))" }
+        func infix(_ symbol: String) -> String { "\(operands[0]) \(symbol) \(operands[1])" }
+        switch node.operation {
+        case .add: return isFloat ? infix("+") : call("wrap_add")
+        case .subtract: return isFloat ? infix("-") : call("wrap_sub")
+        case .multiply: return isFloat ? infix("*") : call("wrap_mul")
+        case .divide: return isFloat ? infix("/") : call("quotient")
+        case .remainder: return call("remainder")
+        case .minimum: return call(isFloat ? "fminf" : "min")
+        case .maximum: return call(isFloat ? "fmaxf" : "max")
+        case .negate: return isFloat ? "-\(operands[0])" : "wrap_sub(0, \(operands[0]))"
+        case .absolute: return call(isFloat ? "fabsf" : "wrap_abs")
+        case .exp: return call("expf")
+        case .exp2: return call("exp2f")
+        case .log: return call("logf")
+        case .log2: return call("log2f")
+        case .tanh: return call("tanh_by_exp")
+        case .sigmoid: return call("sigmoid")
+        case .sqrt: return call("sqrtf")
+        case .floor: return call("floorf")
+        case .sin: return call("variant_sin")
+        case .cos: return call("variant_cos")
+        case .less: return infix("<")
+        case .lessEqual: return infix("<=")
+        case .equal: return infix("==")
+        case .and: return infix("&&")
+        case .or: return infix("||")
+        case .not: return "!\(operands[0])"
+        case .bitAnd: return infix("&")
+        case .bitOr: return infix("|")
+        case .bitXor: return infix("^")
+        case .shiftLeft: return call("shift_left")
+        case .shiftRight: return call("shift_right")
+        case .select: return "\(operands[0]) ? \(operands[1]) : \(operands[2])"
+        case .toFloat: return call("static_cast<float>")
+        // Saturating, and 0 for NaN.
+        case .toInt: return call("__float2int_rz")
+        case .load: return load(graph.parameters[Int(node.payload)], operands, parameters)
+        case .constant, .score, .site: return operands.first ?? "0"
+        }
+    }
+
+    private static func load(
+        _ parameter: ParameterDeclaration, _ operands: [String], _ parameters: [ParameterDeclaration]
+    ) -> String {
+        switch parameter.extent {
+        case .maskBytes: return "variant_mask(p, at, key, false)"
+        case .maskBits: return "variant_mask(p, at, key, true)"
+        default: break
+        }
+        if parameter == .alibiSlopes {
+            return "pointer<const float>(p.alibi_slopes)[max(min(\(operands[0]), p.query_heads - 1), 0)]"
+        }
+        let row = operands.count > 1 ? operands[1] : parameter.extent == .perPosition ? "at.request" : "0"
+        let number = parameters.firstIndex(of: parameter) ?? 0
+        return "variant_element<\(type(parameter.type.expression))>(p.variant_\(number), \(row), \(operands[0]))"
+    }
+}
+
+/// A C++ condition under which a mask shows all pairs of a block: exact for sums of the site's numbers, and false where it is not known.
+private struct BlockTest {
+    let text: String
+
+    init(_ graph: ExprGraph) {
+        let forms = Self.forms(graph)
+        var tests: [String] = []
+        for node in graph.nodes {
+            switch node.operation {
+            case .constant where node.type == .bool: tests.append("\(node.bool)")
+            case .and: tests.append("(\(tests[Int(node.a)]) && \(tests[Int(node.b)]))")
+            case .or: tests.append("(\(tests[Int(node.a)]) || \(tests[Int(node.b)]))")
+            case .less, .lessEqual:
+                if let left = forms[Int(node.a)], let right = forms[Int(node.b)],
+                    let margin = right.adding(left, times: -1)
+                {
+                    tests.append("\(Self.least(margin)) \(node.operation == .less ? ">" : ">=") 0")
+                } else {
+                    tests.append("false")
+                }
+            default: tests.append("false")
+            }
+        }
+        // Sums of a few positions below 2^26 fit in 32 bits, so that none has wrapped where they are compared.
+        // Keys of a block-sparse matrix come in any order: nothing is known of a block of them.
+        text = "!FI_COLUMNS && at.key_length < (1 << 26) && \(tests[graph.root])"
+    }
+
+    /// The terms that are sums, unless one of them might not fit in 32 bits.
+    private static func forms(_ graph: ExprGraph) -> [Affine?] {
+        let forms = Affine.forms(of: graph)
+        let areSmall = forms.allSatisfy { form in
+            guard let form else { return true }
+            return SiteField.allCases.reduce(0) { $0 + abs(form[$1]) } <= 16 && abs(form.constant) < 1 << 29
+        }
+        return areSmall ? forms : [Affine?](repeating: nil, count: forms.count)
+    }
+
+    /// The least value of a sum over a block.
+    private static func least(_ sum: Affine) -> String {
+        let ends: [(SiteField, String, String)] = [
+            (.request, "request", "request"), (.head, "first_head", "last_head"), (.kvHead, "kv_head", "kv_head"),
+            (.queryIndex, "first_index", "last_index"), (.queryPosition, "first_position", "last_position"),
+            (.keyPosition, "first_key", "last_key"), (.queryLength, "query_length", "query_length"),
+            (.keyLength, "key_length", "key_length"),
+        ]
+        var terms: [String] = []
+        for (field, first, last) in ends where sum[field] != 0 {
+            terms.append("\(sum[field])ll * at.\(sum[field] > 0 ? first : last)")
+        }
+        return (terms + ["\(sum.constant)ll"]).joined(separator: " + ")
+    }
+}

@@ -1,0 +1,206 @@
+/// What a mask shows of a block of queries and keys.
+public enum BlockKind: Sendable, Hashable {
+    /// Nothing.
+    case empty
+    /// Perhaps something, perhaps not all.
+    case partial
+    /// All.
+    case full
+}
+
+/// A block of a request's queries and keys, for some query heads.
+package struct SiteBlock {
+    package var request: Int
+    package var heads: Range<Int>
+    /// Rows of the request.
+    package var queries: Range<Int>
+    /// Keys of the request.
+    package var keys: Range<Int>
+
+    package init(request: Int, heads: Range<Int>, queries: Range<Int>, keys: Range<Int>) {
+        (self.request, self.heads, self.queries, self.keys) = (request, heads, queries, keys)
+    }
+}
+
+/// Interval arithmetic over blocks of a batch: which of them a mask leaves empty, and which it shows in full.
+///
+/// Conservative for every mask: a block is called empty or full only if it is. Exact for conditions on sums of the site's
+/// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order.
+package final class BlockAnalysis: Sendable {
+    private let graph: ExprGraph
+    private let geometry: BatchGeometry
+    private let group: Int
+    /// Of each comparison of whole numbers: right minus left, where that is a sum.
+    private let differences: [Affine?]
+    /// Of each parameter: what is known of its elements.
+    private let tables: [RangeTable?]
+    private let columnOffset: Int?
+    private let columns: Int
+
+    /// An analysis of `mask` over a batch.
+    ///
+    /// - Parameter values: the parameters that are known when planning.
+    package init(
+        _ mask: ExprGraph, geometry: BatchGeometry, shape: AttentionShape, values: [String: ParameterValue] = [:]
+    ) {
+        graph = mask
+        self.geometry = geometry
+        group = shape.group
+        let forms = Affine.forms(of: mask)
+        differences = mask.nodes.map { node in
+            switch node.operation {
+            case .less, .lessEqual, .equal:
+                guard mask.nodes[Int(node.a)].type == .int, let left = forms[Int(node.a)],
+                    let right = forms[Int(node.b)]
+                else { return nil }
+                return right.adding(left, times: -1)
+            default: return nil
+            }
+        }
+        tables = mask.parameters.map { parameter in
+            values[parameter.name].map { RangeTable($0, rows: parameter.extent.rows(geometry, shape)) }
+        }
+        columns = geometry.blocks.blockLimit * geometry.blocks.blockSize
+        columnOffset = geometry.blocks.keyPositions == .columns ? columns - geometry.queryCount : nil
+    }
+
+    /// What a block shows.
+    package func kind(_ block: SiteBlock) -> BlockKind {
+        if block.queries.isEmpty || block.keys.isEmpty || block.heads.isEmpty { return .empty }
+        let result = withUnsafeTemporaryAllocation(of: Interval.self, capacity: graph.nodes.count) { values in
+            evaluate(Ranges(block, self), into: values)
+        }
+        return result.isFalse ? .empty : result.isTrue ? .full : .partial
+    }
+
+    /// The least range that has every key of `keys` which the analysis does not call hidden from the block's queries; empty where all are.
+    package func visible(_ block: SiteBlock) -> Range<Int> {
+        guard let first = edge(block, fromEnd: false), let last = edge(block, fromEnd: true) else {
+            return block.keys.lowerBound..<block.keys.lowerBound
+        }
+        return first..<last + 1
+    }
+
+    /// Keys below which blocks are not halved.
+    private static let leaf = 16
+
+    /// The first, or last, key that may be seen: halves that are empty are left out.
+    private func edge(_ block: SiteBlock, fromEnd: Bool) -> Int? {
+        let kind = kind(block)
+        if kind == .empty { return nil }
+        let keys = block.keys
+        if kind == .full || keys.count <= Self.leaf { return fromEnd ? keys.upperBound - 1 : keys.lowerBound }
+        // At multiples of a leaf, where kernels' blocks begin too.
+        let half = keys.lowerBound + (keys.count + 1) / 2
+        let middle = half / Self.leaf * Self.leaf > keys.lowerBound ? half / Self.leaf * Self.leaf : half
+        var (near, far) = (block, block)
+        near.keys = fromEnd ? middle..<keys.upperBound : keys.lowerBound..<middle
+        far.keys = fromEnd ? keys.lowerBound..<middle : middle..<keys.upperBound
+        return edge(near, fromEnd: fromEnd) ?? edge(far, fromEnd: fromEnd)
+    }
+
+    /// The site's numbers over a block.
+    private struct Ranges {
+        let request: Int
+        var values: (SIMD8<Double>, SIMD8<Double>) = (.zero, .zero)
+        /// Query position minus query index.
+        let offset: Int
+
+        init(_ block: SiteBlock, _ analysis: BlockAnalysis) {
+            let (request, geometry, columns) = (block.request, analysis.geometry, analysis.columnOffset)
+            self.request = request
+            let (queryLength, keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
+            let offset =
+                columns.map { $0 + Int(geometry.queryIndptr[request]) } ?? keyLength - queryLength
+            self.offset = offset
+            // Whatever order a block-sparse matrix's keys come in, they are columns of it.
+            let keys = columns == nil ? block.keys : 0..<Swift.max(analysis.columns, 1)
+            set(.request, request, request)
+            set(.head, block.heads.lowerBound, block.heads.upperBound - 1)
+            set(.kvHead, block.heads.lowerBound / analysis.group, (block.heads.upperBound - 1) / analysis.group)
+            set(.queryIndex, block.queries.lowerBound, block.queries.upperBound - 1)
+            set(.queryPosition, block.queries.lowerBound + offset, block.queries.upperBound - 1 + offset)
+            set(.keyPosition, keys.lowerBound, keys.upperBound - 1)
+            set(.queryLength, queryLength, queryLength)
+            set(.keyLength, keyLength, keyLength)
+        }
+
+        private mutating func set(_ field: SiteField, _ low: Int, _ high: Int) {
+            values.0[Int(field.rawValue)] = Double(low)
+            values.1[Int(field.rawValue)] = Double(high)
+        }
+
+        subscript(_ payload: UInt32) -> Interval { Interval(values.0[Int(payload)], values.1[Int(payload)]) }
+
+        /// The least and the largest value of a sum: exact, as its numbers are independent once the query's two are one.
+        func bounds(_ sum: Affine) -> Interval {
+            var coefficients = sum.coefficients
+            let (index, position) = (Int(SiteField.queryIndex.rawValue), Int(SiteField.queryPosition.rawValue))
+            let constant = sum.constant + coefficients[position] * offset
+            coefficients[index] += coefficients[position]
+            coefficients[position] = 0
+            let factors = SIMD8<Double>(coefficients)
+            let (x, y) = (factors * values.0, factors * values.1)
+            return Interval(
+                Double(constant) + x.replacing(with: y, where: y .< x).sum(),
+                Double(constant) + x.replacing(with: y, where: y .> x).sum())
+        }
+    }
+
+    private func evaluate(_ site: Ranges, into values: UnsafeMutableBufferPointer<Interval>) -> Interval {
+        for (place, node) in graph.nodes.enumerated() {
+            // Terms without an operand read the first value, which then is not looked at.
+            let a = node.a >= 0 ? values[Int(node.a)] : Interval(0)
+            let b = node.b >= 0 ? values[Int(node.b)] : Interval(0)
+            values[place] = value(node, place, a, b, node.c >= 0 ? values[Int(node.c)] : a, site)
+        }
+        return values[graph.root]
+    }
+
+    private func value(
+        _ node: ExprGraph.Node, _ place: Int, _ a: Interval, _ b: Interval, _ c: Interval, _ site: Ranges
+    ) -> Interval {
+        switch node.operation {
+        case .constant:
+            switch node.type {
+            case .float:
+                return node.float.isNaN ? .unknown(.float) : Interval(Double(node.float))
+            case .int: return Interval(Double(node.int))
+            case .bool: return Interval(node.bool ? 1 : 0)
+            }
+        case .score: return .unknown(.float)
+        case .site: return site[node.payload]
+        case .load:
+            guard let table = tables[Int(node.payload)] else { return .unknown(node.type) }
+            let row: Interval
+            switch graph.parameters[Int(node.payload)].extent {
+            case .perPosition: row = Interval(Double(site.request))
+            case .perHeadTable: row = b
+            default: row = Interval(0)
+            }
+            return table.range(rows: row, columns: a)
+        case .less, .lessEqual, .equal:
+            if let difference = differences[place], !a.mayWrap, !b.mayWrap {
+                return .comparison(node.operation, difference: site.bounds(difference))
+            }
+            return .comparison(node.operation, a, b)
+        case .and: return Interval(Swift.min(a.low, b.low), Swift.min(a.high, b.high))
+        case .or: return Interval(Swift.max(a.low, b.low), Swift.max(a.high, b.high))
+        case .not: return Interval(1 - a.high, 1 - a.low)
+        case .select: return a.isTrue ? b : a.isFalse ? c : b.joined(c)
+        case .toFloat: return Interval(Double(Float(a.low)), Double(Float(a.high)))
+        case .toInt:
+            let (low, high) = (
+                Double(ConstantFolding.truncated(Float(a.low))), Double(ConstantFolding.truncated(Float(a.high)))
+            )
+            return a.mayBeNaN ? Interval(Swift.min(low, 0), Swift.max(high, 0)) : Interval(low, high)
+        default:
+            return node.type == .float ? .float(node.operation, a, b) : .int(node.operation, a, b)
+        }
+    }
+}
+
+extension BlockAnalysis: Equatable {
+    /// An analysis follows from its problem, so what has one compares its problem.
+    package static func == (left: BlockAnalysis, right: BlockAnalysis) -> Bool { true }
+}

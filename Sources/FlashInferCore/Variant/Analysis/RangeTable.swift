@@ -1,0 +1,77 @@
+/// A tensor's least and largest elements over any range of a row: in steps of 32 and 1,024 elements, and one by one at the ends.
+struct RangeTable: Sendable {
+    private let rows: Int
+    private let columns: Int
+    private let levels: [Level]
+    private let hasNaN: Bool
+    private let isFloat: Bool
+
+    private struct Level: Sendable {
+        /// Elements of the level below that one of this level stands for.
+        static let step = 32
+        let lows: [Double]
+        let highs: [Double]
+        let columns: Int
+    }
+
+    /// A tensor of `rows` equal rows.
+    init(_ value: ParameterValue, rows: Int) {
+        let elements = value.doubles
+        self.rows = Swift.max(rows, 1)
+        let columns = elements.count / self.rows
+        self.columns = columns
+        isFloat = value.isFloat
+        hasNaN = elements.contains { $0.isNaN }
+        var levels = [Level(lows: elements, highs: elements, columns: columns)]
+        while let last = levels.last, last.columns > Level.step {
+            let count = (last.columns + Level.step - 1) / Level.step
+            var (lows, highs): ([Double], [Double]) = ([], [])
+            for row in 0..<self.rows {
+                for block in 0..<count {
+                    let range =
+                        row * last.columns + block * Level.step..<row * last.columns
+                        + Swift.min((block + 1) * Level.step, last.columns)
+                    lows.append(last.lows[range].min() ?? 0)
+                    highs.append(last.highs[range].max() ?? 0)
+                }
+            }
+            levels.append(Level(lows: lows, highs: highs, columns: count))
+        }
+        self.levels = levels
+    }
+
+    /// What the elements of ranges of rows and columns may be, indices clamped as loads clamp them.
+    func range(rows: Interval, columns: Interval) -> Interval {
+        if self.columns == 0 || hasNaN { return .unknown(isFloat ? .float : .int) }
+        func clamped(_ index: Double, _ count: Int) -> Int { Int(Swift.min(Swift.max(index, 0), Double(count - 1))) }
+        let wanted = clamped(columns.low, self.columns)...clamped(columns.high, self.columns)
+        var (low, high) = (Double.infinity, -Double.infinity)
+        for row in clamped(rows.low, self.rows)...clamped(rows.high, self.rows) {
+            scan(row, wanted, level: levels.count - 1, &low, &high)
+        }
+        return Interval(low, high)
+    }
+
+    /// The whole blocks of a level, then what is left at both ends at the level below.
+    private func scan(_ row: Int, _ wanted: ClosedRange<Int>, level: Int, _ low: inout Double, _ high: inout Double) {
+        var width = 1
+        for _ in 0..<level { width *= Level.step }
+        let (first, end) = ((wanted.lowerBound + width - 1) / width, (wanted.upperBound + 1) / width)
+        let table = levels[level]
+        if first < end {
+            for block in first..<end {
+                low = Swift.min(low, table.lows[row * table.columns + block])
+                high = Swift.max(high, table.highs[row * table.columns + block])
+            }
+            if level == 0 { return }
+            if wanted.lowerBound < first * width {
+                scan(row, wanted.lowerBound...first * width - 1, level: level - 1, &low, &high)
+            }
+            if end * width <= wanted.upperBound {
+                scan(row, end * width...wanted.upperBound, level: level - 1, &low, &high)
+            }
+        } else {
+            scan(row, wanted, level: level - 1, &low, &high)
+        }
+    }
+}

@@ -1,0 +1,168 @@
+import FlashInferCUDA
+import FlashInferCore
+import TestSupport
+import Testing
+
+/// The CUDA C++ of variants.
+@Suite struct VariantTextTests {
+    @Test func golden() {
+        let documents = Parameter<Int32>("documents", .perPosition)
+        let bias = Parameter<Float>("bias", .perHeadTable(count: 32))
+        let variant = AttentionVariant(
+            "documents with a bias",
+            mask: Mask(fileID: "Models/Mine.swift", line: 7) { at in
+                at.keyPosition <= at.queryPosition && documents[at.queryPosition] == documents[at.keyPosition]
+                    && at.keyPosition + 2 * at.head < 90
+            },
+            logits: Logits(fileID: "Models/Mine.swift", line: 11) { score, at in
+                30 * tanh(score / 30) + bias[at.head, at.queryPosition - at.keyPosition]
+            })
+        #expect(
+            VariantText(variant).text == """
+                #pragma once
+                FI_DEVICE float variant_logit(const fi_attention_params &p, const VariantSite &at, float score, int key, int position) {
+                #line 11 "Models/Mine.swift"
+                    const float t2 = score / 30.0f;
+                #line 11 "Models/Mine.swift"
+                    const float t3 = tanh_by_exp(t2);
+                #line 11 "Models/Mine.swift"
+                    const float t4 = t3 * 30.0f;
+                #line 11 "Models/Mine.swift"
+                    const int t7 = wrap_sub(at.query_position, position);
+                #line 11 "Models/Mine.swift"
+                    const float t9 = variant_element<float>(p.variant_1, at.head, t7);
+                #line 11 "Models/Mine.swift"
+                    const float t10 = t4 + t9;
+                    return t10;
+                }
+                FI_DEVICE bool variant_shows(const fi_attention_params &p, const VariantSite &at, int key, int position) {
+                #line 7 "Models/Mine.swift"
+                    const int t1 = variant_element<int>(p.variant_0, at.request, at.query_position);
+                #line 7 "Models/Mine.swift"
+                    const int t3 = variant_element<int>(p.variant_0, at.request, position);
+                #line 7 "Models/Mine.swift"
+                    const bool t4 = t1 == t3;
+                #line 7 "Models/Mine.swift"
+                    const int t7 = wrap_mul(at.head, 2);
+                #line 7 "Models/Mine.swift"
+                    const int t8 = wrap_add(position, t7);
+                #line 7 "Models/Mine.swift"
+                    const bool t10 = t8 < 90;
+                #line 7 "Models/Mine.swift"
+                    const bool t11 = t4 && t10;
+                    return t11;
+                }
+                FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
+                    const VariantBlock at(p, item, warp_row, first_key);
+                    return !(!FI_COLUMNS && at.key_length < (1 << 26) && (false && -2ll * at.last_head + -1ll * at.last_key + 90ll > 0));
+                }
+
+                """)
+    }
+
+    @Test func textFollowsTheTermsOnly() {
+        // Where it was written is for messages, and so part of the text; its name is not.
+        let mask = Mask { at in at.keyPosition % 3 == 0 }
+        #expect(VariantText(AttentionVariant("a", mask: mask)) == VariantText(AttentionVariant("b", mask: mask)))
+        #expect(VariantText(AttentionVariant("a", mask: mask)) != VariantText(AttentionVariant("a", mask: !mask)))
+    }
+}
+
+/// The text compiled by the real compiler, where there is one.
+@Suite(.enabled(if: TestMachine.hasCompiler, TestMachine.needsCompiler)) struct VariantCompileTests {
+    private func problem(_ variant: AttentionVariant) throws -> AttentionProblem {
+        try AttentionProblem(
+            geometry: .ragged(queryIndptr: [0, 40], kvIndptr: [0, 90]),
+            shape: AttentionShape(queryHeads: 4, kvHeads: 2, headDimQK: 64), variant: variant, queryType: .bfloat16,
+            kvType: .bfloat16)
+    }
+
+    @Test(arguments: VariantSample.builtIns.indices) func builtIns(_ index: Int) throws {
+        let variant = VariantSample.builtIns[index].variant
+        if variant.form.isFused || variant.form.weights != nil { return }
+        try compile(variant)
+    }
+
+    @Test(arguments: 0..<6) func randomExpressions(_ seed: Int) throws {
+        var random = RandomExpression(seed: UInt64(seed))
+        var variant = random.variant("random \(seed)")
+        variant.weights = .softmax
+        try compile(variant)
+    }
+
+    @Test func errorsNameTheSwiftFile() throws {
+        // A name that is no kernel's: what a mistake in the lowering would look like.
+        let text = VariantText(AttentionVariant("a", mask: Mask(fileID: "Models/Mine.swift", line: 7) { $0.head < 1 }))
+            .text
+        let nvrtc = try #require(TestMachine.nvrtc)
+        let spec = try spec(AttentionVariant("a", mask: Mask { $0.head < 1 }))
+        let wrong = KernelSpec(
+            file: spec.file, entry: spec.entry, defines: spec.defines, threads: spec.threads, label: "wrong",
+            variant: text.replacing("at.head", with: "at.no_such_thing"))
+        #expect {
+            try KernelCompiler().compile(wrong, architecture: Architecture("sm_80")!, with: nvrtc)
+        } throws: {
+            "\($0)".contains("Models/Mine.swift(7): error")
+        }
+    }
+
+    private func compile(_ variant: AttentionVariant) throws {
+        let nvrtc = try #require(TestMachine.nvrtc)
+        let output = try KernelCompiler().compile(
+            spec(variant), architecture: Architecture("sm_80")!, with: nvrtc, isVerbose: true)
+        let resources = try #require(KernelResources(log: output.log, entry: "fi_attention"))
+        // A variant may take a few registers more than the shape of its tile has: no local memory in earnest.
+        #expect(resources.spillByteCount <= 512, "\(variant.name)")
+    }
+
+    private func spec(_ variant: AttentionVariant) throws -> KernelSpec {
+        try AttentionKernel.spec(of: problem(variant), on: Architecture("sm_80")!)
+    }
+}
+
+/// The same samples on the GPU.
+@Suite(.enabled(if: GPU.isPresent, GPU.absence)) struct VariantGPUTests {
+    @Test(arguments: VariantSample.builtIns.indices) func builtIns(_ index: Int) throws {
+        try check(
+            AttentionCase(
+                queryType: index % 2 == 0 ? .bfloat16 : .float16, cacheType: index % 2 == 0 ? .bfloat16 : .float16,
+                layout: index % 3 == 0 ? .raggedNHD : .combinedNHD, dimQK: 64, kvHeads: 1, group: 2,
+                lengths: [(1, 37), (0, 9), (17, 50), (3, 0), (1, 150), (40, 70), (9, 4)],
+                hasHeadScales: index % 4 == 0, seed: UInt64(index), sample: VariantSample.builtIns[index]))
+    }
+
+    @Test(arguments: 0..<12) func randomExpressions(_ seed: Int) throws {
+        var random = RandomExpression(seed: UInt64(seed))
+        var variant = random.variant("random \(seed)")
+        variant.weights = .softmax
+        let sample = VariantSample(variant) { geometry, shape in
+            var random = RandomExpression(seed: UInt64(seed) &+ 1000)
+            return random.values(geometry, shape)
+        }
+        try check(
+            AttentionCase(
+                queryType: .float16, cacheType: .float16, layout: .raggedNHD, dimQK: 32, kvHeads: 1, group: 2,
+                lengths: [(1, 60), (6, 50), (20, 80)], seed: UInt64(seed), sample: sample))
+    }
+
+    private func check(_ test: AttentionCase) throws {
+        let device = try GPU.device
+        let fixture = try AttentionFixture(test)
+        let traits: KernelTraits
+        do {
+            traits = try device.kernelTraits(for: fixture.problem)
+        } catch {
+            // Weights of their own, and sinks of one number.
+            guard case .unsupported = error else { throw error }
+            #expect(test.variant.form.weights != nil || test.variant.sink != .none, "\(test)")
+            return
+        }
+        let expected = fixture.oracle.evaluate()
+        let buffers = try AttentionBuffers(fixture, on: device)
+        for (mode, processors) in [(Planner.Mode.balanced, 2), (.batchInvariant(splitSize: fixedSplit(traits)), 3)] {
+            let found = try buffers.run(mode: mode, processors: processors)
+            let mismatch = AttentionTolerance(products: test.queryType).mismatch(found, expected, fixture.problem)
+            #expect(mismatch == nil, "\(mode): \(test)")
+        }
+    }
+}

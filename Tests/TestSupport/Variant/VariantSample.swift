@@ -1,0 +1,44 @@
+package import FlashInferCore
+
+/// A variant with elements for its parameters.
+package struct VariantSample: Sendable {
+    package var variant: AttentionVariant
+    /// The parameters' elements for a batch.
+    package var values: @Sendable (BatchGeometry, AttentionShape) -> [String: ParameterValue]
+
+    package init(
+        _ variant: AttentionVariant,
+        _ values: @escaping @Sendable (BatchGeometry, AttentionShape) -> [String: ParameterValue] = { _, _ in [:] }
+    ) {
+        (self.variant, self.values) = (variant, values)
+    }
+}
+
+/// The hooks of a problem's variant by plain recursion.
+package struct VariantOracle {
+    private let mask: ExprOracle
+    private let logits: ExprOracle
+    private let weights: ExprOracle?
+
+    init(_ problem: AttentionProblem, _ values: [String: ParameterValue], _ oracle: AttentionOracle) {
+        var values = values
+        if problem.variant.form.readsSlopes { values["alibiSlopes"] = ParameterValue(oracle.slopes) }
+        func bound(_ graph: ExprGraph) -> ExprOracle {
+            var result = ExprOracle(graph)
+            result.bind(values, problem.geometry, problem.shape)
+            let mask = oracle.mask
+            // Samples are not run over block-sparse matrices with masks, so positions are keys.
+            result.mask = { mask($0.request, $0.queryIndex, $0.keyPosition) }
+            return result
+        }
+        mask = bound(problem.variant.mask.expression.graph)
+        logits = bound(problem.variant.logits.expression.graph)
+        weights = problem.variant.weights.expression.map { bound($0.graph) }
+    }
+
+    func shows(_ site: OracleSite, key: Int) -> Bool { mask(site).bool }
+
+    func logit(_ site: OracleSite, _ score: Double) -> Double { logits(site, score: score).double }
+
+    func weight(_ site: OracleSite, _ logit: Double) -> Double { weights?(site, score: logit).double ?? 0 }
+}
