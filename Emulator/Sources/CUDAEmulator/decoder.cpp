@@ -276,6 +276,7 @@ std::unique_ptr<Kernel> Decoder::decode() {
     kernel->files = text.files;
     kernel->maximum_threads = entry.maximum_threads;
     kernel->blocks_a_processor = entry.blocks_a_processor;
+    kernel->cluster = entry.cluster;
     kernel->static_shared_bytes = reserved_shared_bytes;
     for (const auto &[name, bytes] : module.globals) {
         Place place;

@@ -237,7 +237,8 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int) {
     case 81: *value = 228 << 10; break;
     case 82: *value = 65536; break;
     case 97: *value = 227 << 10; break;
-    case 115: *value = 1; break;
+    case 115:
+    case 120: *value = 1; break;
     default: return invalid_value;
     }
     return success;
@@ -590,6 +591,7 @@ EXPORT int cuLaunchKernel(
     launch.dynamic_shared_bytes = shared_bytes;
     if (launch.grid.count() == 0 || launch.block.count() == 0 || launch.block.count() > own.kernel->maximum_threads ||
         (int)shared_bytes > own.dynamic_limit || grid_y > 65535 || grid_z > 65535 || grid_x > 0x7fffffffu ||
+        grid_x % own.kernel->cluster ||
         own.kernel->static_shared_bytes + shared_bytes > 228u << 10) {
         return invalid_value;
     }

@@ -51,9 +51,11 @@ uint64_t special(const std::string &name, const Block &block, unsigned warp, uns
     if (name == "%total_smem_size") return block.shared_bytes - reserved_shared_bytes;
     if (name == "%smid") return block.index.x;
     if (name == "%nsmid") return grid.x;
-    // Clusters are not emulated: each block is one.
-    if (name == "%cluster_ctarank") return 0;
-    if (name == "%cluster_nctarank") return 1;
+    const uint32_t cluster = block.launch->kernel->cluster;
+    if (name == "%cluster_ctarank" || name == "%cluster_ctaid.x") return block.index.x % cluster;
+    if (name == "%cluster_nctarank" || name == "%cluster_nctaid.x") return cluster;
+    if (name == "%clusterid.x") return block.index.x / cluster;
+    if (name == "%nclusterid.x") return grid.x / cluster;
     if (name == "%clock" || name == "%clock64" || name == "%globaltimer") return 0;
     throw Fault("unknown register " + name);
 }
@@ -212,6 +214,31 @@ bool advance(Warp &warp) {
                     pc++;
                     moved = true;
                     break;
+                case Kind::cluster_arrive: {
+                    Cluster &cluster = *warp.block->cluster;
+                    for_lanes(executing, [&](int lane) { warp.arrivals[lane] = cluster.phase; });
+                    cluster.arrived += (uint32_t)__builtin_popcount(executing);
+                    pc++;
+                    moved = true;
+                    break;
+                }
+                case Kind::cluster_wait: {
+                    Cluster &cluster = *warp.block->cluster;
+                    if (cluster.arrived && cluster.arrived >= cluster.live_threads()) {
+                        cluster.arrived = 0;
+                        cluster.phase++;
+                    }
+                    bool passes = true;
+                    for_lanes(executing, [&](int lane) { passes &= warp.arrivals[lane] < cluster.phase; });
+                    if (passes) {
+                        pc++;
+                        moved = true;
+                    } else {
+                        warp.gives_way = true;
+                        again = false;
+                    }
+                    break;
+                }
                 case Kind::branch:
                     moved = true;
                     if (executing == mask) {
@@ -285,54 +312,61 @@ bool advance(Warp &warp) {
     return moved;
 }
 
-bool is_done(const Block &block) {
-    for (const Warp &warp : block.warps) {
-        if (warp.live) return false;
-    }
-    return true;
-}
-
-[[noreturn]] void deadlock(const Launch &launch, const std::vector<std::unique_ptr<Block>> &blocks) {
+[[noreturn]] void deadlock(const Launch &launch, const std::vector<std::unique_ptr<Cluster>> &clusters) {
     std::string text = launch.kernel->name + ": nothing goes on:";
-    for (const auto &block : blocks) {
-        if (!block || is_done(*block)) continue;
-        for (const Warp &warp : block->warps) {
-            for (const Group &group : warp.groups) {
-                if (text.size() > 4000) break;
-                text += "\n  block " + std::to_string(block->index.x) + " warp " + std::to_string(warp.index) + " lanes " +
-                        std::to_string(group.mask) + " at " + where(*launch.kernel, launch.kernel->code[group.pc]);
+    for (const auto &cluster : clusters) {
+        if (!cluster) continue;
+        for (const auto &block : cluster->blocks) {
+            for (const Warp &warp : block->warps) {
+                for (const Group &group : warp.groups) {
+                    if (text.size() > 4000) break;
+                    text += "\n  block " + std::to_string(block->index.x) + " warp " + std::to_string(warp.index) + " lanes " +
+                            std::to_string(group.mask) + " at " + where(*launch.kernel, launch.kernel->code[group.pc]);
+                }
             }
         }
     }
     throw Fault(text);
 }
 
+/// Makes the blocks of cluster number `number`.
+std::unique_ptr<Cluster> make_cluster(const Launch &launch, uint64_t number) {
+    auto cluster = std::make_unique<Cluster>();
+    for (uint64_t rank = 0; rank < launch.kernel->cluster; rank++) {
+        const uint64_t block = number * launch.kernel->cluster + rank;
+        cluster->blocks.push_back(std::make_unique<Block>());
+        cluster->blocks.back()->cluster = cluster.get();
+        const Dimensions index{
+            (uint32_t)(block % launch.grid.x), (uint32_t)(block / launch.grid.x % launch.grid.y),
+            (uint32_t)(block / launch.grid.x / launch.grid.y)};
+        prepare(*cluster->blocks.back(), launch, index);
+    }
+    return cluster;
+}
+
 }  // namespace
 
 void run(const Launch &launch, unsigned processors) {
-    const uint64_t blocks = launch.grid.count();
-    const size_t places = (size_t)std::min<uint64_t>(blocks, launch.kernel->blocks_a_processor * processors);
-    std::vector<std::unique_ptr<Block>> running(places);
+    const uint64_t clusters = launch.grid.count() / launch.kernel->cluster;
+    const uint64_t resident = std::max(1u, launch.kernel->blocks_a_processor * processors / launch.kernel->cluster);
+    std::vector<std::unique_ptr<Cluster>> running((size_t)std::min(clusters, resident));
     uint64_t next = 0, ended = 0;
     const auto start = std::chrono::steady_clock::now();
-    while (ended < blocks) {
+    while (ended < clusters) {
         bool moved = false;
-        for (size_t place = 0; place < places; place++) {
-            if (!running[place] && next < blocks) {
-                running[place] = std::make_unique<Block>();
-                const Dimensions index{
-                    (uint32_t)(next % launch.grid.x), (uint32_t)(next / launch.grid.x % launch.grid.y),
-                    (uint32_t)(next / launch.grid.x / launch.grid.y)};
-                prepare(*running[place], launch, index);
-                next++;
+        for (std::unique_ptr<Cluster> &cluster : running) {
+            if (!cluster && next < clusters) {
+                cluster = make_cluster(launch, next++);
                 moved = true;
             }
-            if (!running[place]) continue;
-            for (Warp &warp : running[place]->warps) {
-                if (warp.live) moved |= advance(warp);
+            if (!cluster) continue;
+            for (const auto &block : cluster->blocks) {
+                for (Warp &warp : block->warps) {
+                    if (warp.live) moved |= advance(warp);
+                }
             }
-            if (is_done(*running[place])) {
-                running[place].reset();
+            if (cluster->is_done()) {
+                cluster.reset();
                 ended++;
                 moved = true;
             }

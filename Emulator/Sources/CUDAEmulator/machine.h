@@ -36,6 +36,8 @@ struct Warp {
     std::vector<Group> groups;
     uint8_t *registers = nullptr;
     bool gives_way = false;
+    /// Of each lane, the cluster barrier's phase at which it arrived.
+    uint64_t arrivals[32] = {};
 
     template <class T>
     T *lanes(Slot slot) const {
@@ -59,7 +61,19 @@ struct Barrier {
     bool any = false, all = true;
 };
 
+/// Blocks that may read each other's shared memory, in the order of their ranks; mostly one.
+struct Cluster {
+    std::vector<std::unique_ptr<Block>> blocks;
+    /// Of the cluster's barrier.
+    uint32_t arrived = 0;
+    uint64_t phase = 0;
+
+    uint32_t live_threads() const;
+    bool is_done() const;
+};
+
 struct Block {
+    Cluster *cluster = nullptr;
     const Launch *launch = nullptr;
     Dimensions index;
     /// Aligned so that swizzled addresses are those of the hardware.
@@ -75,6 +89,13 @@ struct Block {
         return count;
     }
 };
+
+inline uint32_t Cluster::live_threads() const {
+    uint32_t count = 0;
+    for (const auto &block : blocks) count += block->live_threads();
+    return count;
+}
+inline bool Cluster::is_done() const { return live_threads() == 0; }
 
 /// Runs a launch to its end. Throws ``Fault``.
 void run(const Launch &launch, unsigned processors);

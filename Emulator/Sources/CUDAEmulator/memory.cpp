@@ -18,8 +18,10 @@ uint8_t *resolve(const Warp &warp, uint64_t address, unsigned bytes, const char 
     uint8_t *host = (uint8_t *)(uintptr_t)address;
     if constexpr (space == generic) {
         const Block &block = *warp.block;
-        if (host >= block.shared && host < block.shared + block.shared_bytes) {
-            return shared_address(warp, (uint64_t)(host - block.shared), bytes);
+        for (const auto &other : block.cluster->blocks) {
+            if (host >= other->shared && host < other->shared + other->shared_bytes) {
+                return shared_address(other->warps[0], (uint64_t)(host - other->shared), bytes);
+            }
         }
         const uint8_t *start = block.storage.data();
         if (host >= start && host + bytes <= start + block.storage.size()) return host;

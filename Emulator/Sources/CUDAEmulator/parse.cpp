@@ -303,6 +303,13 @@ void function(Reader &reader, bool is_entry, Source &source) {
     if (threads != std::string::npos) found.maximum_threads = (unsigned)atoi(notes.c_str() + threads + 8);
     const size_t blocks = notes.find(".minnctapersm");
     if (blocks != std::string::npos) found.blocks_a_processor = (unsigned)atoi(notes.c_str() + blocks + 13);
+    const size_t cluster = notes.find(".reqnctapercluster");
+    if (cluster != std::string::npos) {
+        unsigned x = 1, y = 1, z = 1;
+        sscanf(notes.c_str() + cluster + 18, " %u, %u, %u", &x, &y, &z);
+        if (y != 1 || z != 1) reader.fail("a cluster that is not a row of blocks");
+        found.cluster = x;
+    }
     body(reader, found);
     source.functions.push_back(std::move(found));
 }

@@ -33,6 +33,8 @@ enum class Kind : uint8_t {
     barrier_reduce,
     /// May have to be tried again: others get their turn.
     yielding,
+    cluster_arrive,
+    cluster_wait,
 };
 
 /// A place in the register file: lanes side by side, `size` bytes each; a predicate is one word with a bit for each lane.
@@ -82,6 +84,8 @@ struct Kernel {
     std::map<uint32_t, std::string> files;
     /// What its launch bounds promise.
     unsigned maximum_threads = 1024, blocks_a_processor = 1;
+    /// Neighbouring blocks that read each other's shared memory.
+    unsigned cluster = 1;
 };
 
 struct Module {

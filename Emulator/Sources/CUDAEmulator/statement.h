@@ -50,7 +50,7 @@ struct Function {
     std::vector<Statement> statements;
     /// Labels, with their scope, and the statement they stand before.
     std::vector<std::pair<std::string, uint32_t>> labels;
-    unsigned maximum_threads = 1024, blocks_a_processor = 1;
+    unsigned maximum_threads = 1024, blocks_a_processor = 1, cluster = 1;
 };
 
 struct Source {

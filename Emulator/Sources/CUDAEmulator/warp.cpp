@@ -136,7 +136,10 @@ bool decode_warp(Decoder &decoder, Instruction &i) {
     const Statement &statement = decoder.statement();
     const std::string &op = statement.parts[0];
     if (op == "bar" || op == "barrier") {
-        if (statement.has("cluster")) return false;
+        if (statement.has("cluster")) {
+            i.kind = statement.has("arrive") ? Kind::cluster_arrive : Kind::cluster_wait;
+            return true;
+        }
         return decode_barrier(decoder, i);
     }
     if (op == "shfl") {
@@ -200,6 +203,22 @@ bool decode_warp(Decoder &decoder, Instruction &i) {
     if (op == "nanosleep" || op == "griddepcontrol" || op == "setmaxnreg") {
         i.kind = op == "nanosleep" ? Kind::yielding : Kind::plain;
         i.handler = nothing;
+        return true;
+    }
+    if (op == "mapa" && !statement.has("shared::cluster")) {
+        // A generic address in this block's shared memory, in that of the block with a rank.
+        i.d = decoder.destination(0, 8);
+        i.a = decoder.source(1, 8);
+        i.b = decoder.source(2, 4);
+        i.handler = [](Warp &warp, const Instruction &i, uint32_t mask) {
+            const Cluster &cluster = *warp.block->cluster;
+            for_lanes(mask, [&](int lane) {
+                const uint32_t rank = warp.lanes<uint32_t>(i.b)[lane];
+                if (rank >= cluster.blocks.size()) throw Fault("rank " + std::to_string(rank) + " of a cluster");
+                const uint64_t own = warp.lanes<uint64_t>(i.a)[lane] - (uint64_t)(uintptr_t)warp.block->shared;
+                warp.lanes<uint64_t>(i.d)[lane] = own + (uint64_t)(uintptr_t)cluster.blocks[rank]->shared;
+            });
+        };
         return true;
     }
     if (op == "trap" || op == "brkpt") {
