@@ -262,7 +262,7 @@ void Decoder::decode(const Statement &statement) {
     } else if (op == "ret" || op == "exit") {
         instruction.kind = Kind::exit;
     } else if (
-        !decode_arithmetic(*this, instruction) && !decode_conversion(*this, instruction) &&
+        !decode_arithmetic(*this, instruction) && !decode_bits(*this, instruction) && !decode_conversion(*this, instruction) &&
         !decode_memory(*this, instruction) && !decode_warp(*this, instruction) && !decode_matrix(*this, instruction) &&
         !decode_bulk(*this, instruction)) {
         unknown();

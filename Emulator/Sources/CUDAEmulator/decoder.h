@@ -76,6 +76,7 @@ private:
 
 /// Each fills in the instruction, or says that it does not know it.
 bool decode_arithmetic(Decoder &decoder, Instruction &instruction);
+bool decode_bits(Decoder &decoder, Instruction &instruction);
 bool decode_conversion(Decoder &decoder, Instruction &instruction);
 bool decode_memory(Decoder &decoder, Instruction &instruction);
 bool decode_warp(Decoder &decoder, Instruction &instruction);

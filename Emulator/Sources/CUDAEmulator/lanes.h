@@ -42,3 +42,10 @@ inline void ternary(Warp &warp, const Instruction &i, uint32_t mask, F f) {
 }
 
 }  // namespace emulator
+
+/// The instance of a handler's template for a type's width, and for its sign as well.
+#define BY_SIZE(name, type) \
+    (type.bytes == 2 ? (Handler)name<uint16_t> : type.bytes == 4 ? (Handler)name<uint32_t> : (Handler)name<uint64_t>)
+#define BY_INTEGER(name, type) \
+    (type.kind == 's' ? (type.bytes == 2 ? (Handler)name<int16_t> : type.bytes == 4 ? (Handler)name<int32_t> : (Handler)name<int64_t>) \
+                      : BY_SIZE(name, type))
