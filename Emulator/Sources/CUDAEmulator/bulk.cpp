@@ -134,7 +134,6 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
             decoder.address(1, i);
             i.b = decoder.source(2, 4);
             i.handler = test;
-            i.kind = Kind::yielding;
         } else {
             return false;
         }

@@ -55,7 +55,7 @@ void convert(Warp &warp, const Instruction &i, uint32_t mask) {
             bits = (uint64_t)(int64_t)result;
             if constexpr (!std::is_signed_v<D>) bits = (uint64_t)result;
         } else if constexpr (std::is_integral_v<D>) {
-            const D result = clamped<D>(rounded((double)(float)0 + (double)value, i.mode ? i.mode : (uint8_t)zero));
+            const D result = clamped<D>(rounded((double)value, i.mode ? i.mode : (uint8_t)zero));
             bits = (uint64_t)(int64_t)result;
             if constexpr (!std::is_signed_v<D>) bits = (uint64_t)result;
         } else {

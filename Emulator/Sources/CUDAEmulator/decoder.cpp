@@ -176,7 +176,6 @@ void Decoder::declare(const Declaration &one) {
     Place place;
     if (one.space == "reg") {
         place.slot = allocate(one.is_predicate ? 4 : one.bytes, one.is_predicate);
-        place.is_predicate = one.is_predicate;
     } else if (one.space == "shared") {
         place.kind = Place::shared;
         uint32_t &end = kernel->static_shared_bytes;

@@ -47,7 +47,6 @@ private:
         enum { reg, shared, local, parameter, global } kind = reg;
         Slot slot;
         uint64_t offset = 0;
-        bool is_predicate = false;
     };
 
     const Source &text;

@@ -17,8 +17,6 @@ Stream default_stream;
 
 struct Pool {
     std::atomic<uint64_t> used{0};
-    std::mutex mutex;
-    std::map<uint64_t, size_t> own;
     uint64_t threshold = 0;
 };
 

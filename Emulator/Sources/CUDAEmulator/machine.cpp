@@ -209,11 +209,6 @@ bool advance(Warp &warp) {
                     pc++;
                     moved = true;
                     break;
-                case Kind::yielding:
-                    if (executing) i.handler(warp, i, executing);
-                    pc++;
-                    moved = true;
-                    break;
                 case Kind::cluster_arrive: {
                     Cluster &cluster = *warp.block->cluster;
                     for_lanes(executing, [&](int lane) { warp.arrivals[lane] = cluster.phase; });

@@ -180,8 +180,6 @@ bool decode_memory(Decoder &decoder, Instruction &i) {
         }
         if (is_load) i.handler = space == shared ? load<shared> : space == global ? load<global> : space == own ? load<own> : load<generic>;
         else i.handler = space == shared ? store<shared> : space == global ? store<global> : space == own ? store<own> : store<generic>;
-        // A loop that waits for another warp's store must not keep that one from running.
-        if (is_load && (statement.has("volatile") || statement.has("acquire") || statement.has("relaxed"))) i.kind = Kind::yielding;
         return true;
     }
     if (op == "atom" || op == "red") {

@@ -37,7 +37,7 @@ inline uint8_t to_float8(float value, int exponent_bits) {
     const int mantissa = 7 - exponent_bits;
     const int bias = (1 << (exponent_bits - 1)) - 1;
     const uint8_t sign = (uint8_t)(to_bits(value) >> 31 << 7);
-    if (value != value) return exponent_bits == 4 ? 0x7f : 0x7f;
+    if (value != value) return 0x7f;
     const float largest = exponent_bits == 4 ? 448.0f : 57344.0f;
     float magnitude = fabsf(value);
     if (magnitude >= largest) return sign | (exponent_bits == 4 ? 0x7e : 0x7b);

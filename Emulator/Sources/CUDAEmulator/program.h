@@ -31,8 +31,6 @@ enum class Kind : uint8_t {
     barrier_sync,
     barrier_arrive,
     barrier_reduce,
-    /// May have to be tried again: others get their turn.
-    yielding,
     cluster_arrive,
     cluster_wait,
 };

@@ -201,7 +201,6 @@ bool decode_warp(Decoder &decoder, Instruction &i) {
         return true;
     }
     if (op == "nanosleep" || op == "griddepcontrol" || op == "setmaxnreg") {
-        i.kind = op == "nanosleep" ? Kind::yielding : Kind::plain;
         i.handler = nothing;
         return true;
     }
