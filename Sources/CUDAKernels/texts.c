@@ -39,11 +39,23 @@ static const char hopper_attention_bring[] = {
 static const char hopper_attention_gather[] = {
 #embed "hopper/attention_gather.cuh"
     , 0};
+static const char hopper_attention_held[] = {
+#embed "hopper/attention_held.cuh"
+    , 0};
 static const char hopper_attention_output[] = {
 #embed "hopper/attention_output.cuh"
     , 0};
+static const char hopper_attention_products[] = {
+#embed "hopper/attention_products.cuh"
+    , 0};
 static const char hopper_attention_shared[] = {
 #embed "hopper/attention_shared.cuh"
+    , 0};
+static const char hopper_attention_turns[] = {
+#embed "hopper/attention_turns.cuh"
+    , 0};
+static const char hopper_attention_weigh[] = {
+#embed "hopper/attention_weigh.cuh"
     , 0};
 static const char hopper_attention_widen[] = {
 #embed "hopper/attention_widen.cuh"
@@ -224,8 +236,12 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/attention.cuh", hopper_attention},
     {"hopper/attention_bring.cuh", hopper_attention_bring},
     {"hopper/attention_gather.cuh", hopper_attention_gather},
+    {"hopper/attention_held.cuh", hopper_attention_held},
     {"hopper/attention_output.cuh", hopper_attention_output},
+    {"hopper/attention_products.cuh", hopper_attention_products},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
+    {"hopper/attention_turns.cuh", hopper_attention_turns},
+    {"hopper/attention_weigh.cuh", hopper_attention_weigh},
     {"hopper/attention_widen.cuh", hopper_attention_widen},
     {"hopper/barrier.cuh", hopper_barrier},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},

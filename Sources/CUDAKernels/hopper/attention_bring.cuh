@@ -42,7 +42,8 @@ struct Span {
         first = item.key - lead;
         count = item.key_count == 0 ? 0 : item.key_count + lead;
     }
-    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
+    /// Those that hold queries have one, of nothing, where there is no key.
+    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), holds_queries ? 1 : 0); }
 };
 
 struct Block {
@@ -53,17 +54,33 @@ struct Block {
     Item (&items)[2];
 };
 
-/// Where the boxes of a stage lie: a lane knows one, and `used` of them hold keys.
-struct Boxes {
-    int rows, count, own, used, row, page;
+/// Who asks for which box of a stage: a lane has one place among its rows, and every so many of the columns beside each other.
+/// Found once, as divisions for every stage took longer than the stage's products.
+struct BoxShare {
+    /// Rows of a box: a power of two, or all of a stage's.
+    int rows;
+    /// The first row of this lane's box, its first column, and from which to which: bytes of one register, of which there are few.
+    uint32 packed;
 
-    __device__ __forceinline__ Boxes(int box_rows) : rows(box_rows), count(keys / box_rows), own(threadIdx.x % warp_size % count) {
-        used = row = page = 0;
+    __device__ __forceinline__ BoxShare(int box_rows) : rows(box_rows) {
+        const int lane = threadIdx.x % warp_size, count = keys / rows, step = warp_size / count;
+        packed = lane % count * rows | (lane / count < step ? lane / count : 255) << 16 | step << 24;
     }
-    __device__ __forceinline__ void find(const Item &item, const KeyFinder &finder, const Span &span, int tile) {
-        used = ceil_div(min(span.count - tile * keys, keys), rows);
-        if (own >= used) return;
-        const int key = span.first + tile * keys + own * rows;
+    __device__ __forceinline__ int first_row() const { return packed & 0xffff; }
+    __device__ __forceinline__ int column() const { return packed >> 16 & 255; }
+    __device__ __forceinline__ int column_step() const { return packed >> 24; }
+    /// Rows of the boxes that hold the first `count` rows of a stage.
+    __device__ __forceinline__ int rounded(int count) const { return rows == keys ? (count > 0 ? keys : 0) : (count + rows - 1) & -rows; }
+};
+
+/// Where the boxes of a stage lie: a lane knows its own; `used` rows are in boxes that hold keys.
+struct Boxes {
+    int used = 0, row = 0, page = 0;
+
+    __device__ __forceinline__ void find(const BoxShare &share, const Item &item, const KeyFinder &finder, const Span &span, int tile) {
+        used = share.rounded(min(span.count - tile * keys, keys));
+        if (share.first_row() >= used) return;
+        const int key = span.first + tile * keys + share.first_row();
         if constexpr (FI_RAGGED) {
             row = item.only_block + key;
         } else {
@@ -72,16 +89,14 @@ struct Boxes {
         }
     }
     /// Asks for `columns` boxes beside each other: of `elements` elements and `row_bytes` bytes to a row.
-    __device__ __forceinline__ void copy(const fi_tensor_map &map, uint32 to, int columns, int elements, int row_bytes, int first, int head,
-                                         Barrier full) const {
-        const int lane = threadIdx.x % warp_size;
-        if (lane == 0) full.arrive_expecting(used * rows * columns * row_bytes);
+    __device__ __forceinline__ void copy(const BoxShare &share, const fi_tensor_map &map, uint32 to, int columns, int elements, int row_bytes,
+                                         int first, int head, Barrier full) const {
+        if (threadIdx.x % warp_size == 0) full.arrive_expecting(used * columns * row_bytes);
         __syncwarp();
-        // Whole turns over the boxes, so that a lane's are of one place.
-        const int step = warp_size / count * count;
-        for (int id = lane < step ? lane : count * columns; id < count * columns; id += step)
-            if (own < used)
-                copy_box(to + (id / count * keys + own * rows) * row_bytes, map, first + id / count * elements, head, row, page, full);
+        if (share.first_row() >= used) return;
+#pragma unroll 1
+        for (int column = share.column(); column < columns; column += share.column_step())
+            copy_box(to + (column * keys + share.first_row()) * row_bytes, map, first + column * elements, head, row, page, full);
     }
 };
 
@@ -90,6 +105,7 @@ FI_DEVICE void bring_keys(const Block &block) {
     const fi_attention_params &p = block.p;
     const Barriers &barriers = block.barriers;
     const int lane = threadIdx.x % warp_size;
+    const BoxShare share(block.maps.box_rows);
     Ring key_ring, value_ring;
     RawRing raw_ring;
     for (uint32 turn = 0;; ++turn) {
@@ -103,23 +119,23 @@ FI_DEVICE void bring_keys(const Block &block) {
                                const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
             if constexpr (is_narrow) {
                 barrier(barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);
-                boxes.copy(map, block.base + Shared::raw + raw_ring.stage * Shared::raw_bytes, 1, dim, dim, first, head,
+                boxes.copy(share, map, block.base + Shared::raw + raw_ring.stage * Shared::raw_bytes, 1, dim, dim, first, head,
                            barrier(barriers.raw_full[raw_ring.stage]));
                 raw_ring.next();
             } else {
                 barrier(empty[ring.stage]).wait(ring.phase ^ 1);
-                boxes.copy(map, to + ring.stage * keys * columns * 128, columns, 64, 128, first, head, barrier(full[ring.stage]));
+                boxes.copy(share, map, to + ring.stage * keys * columns * 128, columns, 64, 128, first, head, barrier(full[ring.stage]));
                 ring.next();
             }
         };
-        Boxes before(block.maps.box_rows);
+        Boxes before;
         // Keys are wanted a stage before the values beside them, and are done with a stage before.
         for (int tile = 0; tile <= tiles; ++tile) {
             // As late as hides it: what is claimed early waits for this block while others have nothing left.
             if (lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
-            Boxes boxes(block.maps.box_rows);
+            Boxes boxes;
             if (tile < tiles) {
-                boxes.find(item, finder, span, tile);
+                boxes.find(share, item, finder, span, tile);
                 bring(block.maps.keys, block.base + Shared::key_stages, Shared::key_columns, dim_qk, 0, boxes, key_ring,
                       barriers.keys_full, barriers.keys_empty);
             }

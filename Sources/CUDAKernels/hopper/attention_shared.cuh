@@ -5,8 +5,13 @@
 /// Where keys lie is asked for by the copy engine's warp; the portable kernels' places are not used.
 constexpr int place_stages = 1;
 
-/// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores.
-constexpr int query_slots = padded_qk <= 192 && !is_narrow ? 2 : 1;
+/// Whether those that compute hold their queries in registers, and how many steps of 16 elements.
+constexpr bool holds_queries = padded_qk / 4 <= FI_QUERY_REGISTERS;
+constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
+
+/// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores, or
+/// when they are in registers.
+constexpr int query_slots = padded_qk <= 192 && !is_narrow && !holds_queries ? 2 : 1;
 
 /// Whether pages are too small for boxes.
 constexpr bool is_gathered = FI_GATHER;

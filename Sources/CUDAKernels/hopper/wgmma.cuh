@@ -37,19 +37,19 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
     "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define FI_FOUR(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
 #define FI_32(c, n) \
-    FI_FOUR(c, n), FI_FOUR(c, n + 1), FI_FOUR(c, n + 2), FI_FOUR(c, n + 3), FI_FOUR(c, n + 4), FI_FOUR(c, n + 5), FI_FOUR(c, n + 6), \
+    FI_FOUR(c, n), FI_FOUR(c, n + 1), FI_FOUR(c, n + 2), FI_FOUR(c, n + 3), FI_FOUR(c, n + 4), FI_FOUR(c, n + 5), FI_FOUR(c, n + 6),\
         FI_FOUR(c, n + 7)
 
-// c = a · b, or c += a · b, with both operands in shared memory, each row's elements side by side; and with a in registers, and
-// each row of b an element that is multiplied over.
+// c = a · b, or c += a · b: with both operands in shared memory, each row's elements side by side (wgmma); with a in registers, and each
+// row of b an element that is multiplied over (wgmma); and with a in registers and b's rows' elements side by side (wgmma_by_rows).
 #define FI_WGMMA_SHARED(TYPE, N, SUMS, LIST, P0, P1, P2)                                                                            \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\n"                                                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, 0;\n}\n"  \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, 0;\n}\n" \
                  : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
-#define FI_WGMMA_REGISTERS(TYPE, N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                             \
+#define FI_WGMMA_REGISTERS(TYPE, N, SUMS, LIST, TRANS, P0, P1, P2, P3, P4, P5)                                                      \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P5 ", 0;\n"                                                                    \
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" P0 "," P1 "," P2 "," P3 "}, " P4  \
-                 ", p, 1, 1, 1;\n}\n"                                                                                               \
+                 ", p, 1, 1, " TRANS ";\n}\n"                                                                                       \
                  : LIST : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)))
 #define FI_LIST(...) __VA_ARGS__
 #define FI_WGMMA(N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                                             \
@@ -58,8 +58,12 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
         else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), P0, P1, P2);                                                           \
     }                                                                                                                               \
     template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {                    \
-        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4, P5);             \
-        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4, P5);                                            \
+        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2, P3, P4, P5);        \
+        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2, P3, P4, P5);                                       \
+    }                                                                                                                               \
+    template <Half type> FI_DEVICE void wgmma_by_rows(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {            \
+        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);        \
+        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);                                       \
     }
 FI_WGMMA(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37")
 FI_WGMMA(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43", "%44", "%45")

@@ -29,7 +29,8 @@ struct AttentionTile: Hashable {
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
         if isHopper {
             // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
-            let slots = heads.boxedQK <= 192 && !heads.isNarrow ? 2 : 1
+            let holdsQueries = heads.boxedQK / 4 <= queryRegisters
+            let slots = heads.boxedQK <= 192 && !heads.isNarrow && !holdsQueries ? 2 : 1
             let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
             return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
                 * 16
@@ -60,6 +61,8 @@ struct AttentionHeads: Hashable {
     var hasRoPE: Bool
     /// Whether a request's keys are one after another.
     var isRagged: Bool
+    /// Whether scores are only scaled before the softmax: what else becomes of them takes registers.
+    var hasPlainScores = true
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
     /// Whether pages have too few rows for the boxes of Hopper's copy engine, so that threads copy them.
@@ -113,6 +116,8 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
+        hasPlainScores =
+            problem.variant.form.isFused && problem.variant.logitsSoftCap == nil && !problem.variant.form.isALiBi
         allowsHopper =
             !hasRoPE && problem.variant.form.isFused && !problem.variant.form.mask.isCustom
             && problem.outputType.byteCount == 2

@@ -94,16 +94,28 @@ enum AttentionTuning {
             heads.dimQK % (16 / heads.elementBytes) == 0,
             heads.dimVO % 16 == 0
         else { return [] }
-        // Threads that widen or copy need registers, which those that compute then have less of.
-        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow || heads.isGathered ? [64] : [80, 64]
-        return kinds.flatMap { keys in
-            // 8-bit rows are asked for as far ahead as there is memory.
-            (heads.isNarrow ? [4, 3, 2] : [1]).map { rawStages in
+        // Queries of up to 128 elements fit in registers beside them, which leaves memory for a third stage (H200, 4,096 keys, D 128:
+        // 640 TFLOP/s, and 595 with the queries in memory). Threads that widen or copy need those registers, and so does what
+        // becomes of scores that are not only scaled.
+        let holding =
+            max(heads.boxedQK, heads.boxedVO) <= (heads.hasPlainScores ? 128 : 64) && !heads.isNarrow
+                && !heads.isGathered
+            ? [
                 AttentionTile(
-                    rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
-                    rawStages: rawStages, isHopper: true)
+                    rows: 128, keys: 128, warpsM: 8, warpsN: 1, stages: 3, blocksPerProcessor: 1, queryRegisters: 32,
+                    isHopper: true)
+            ] : []
+        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow || heads.isGathered ? [64] : [80, 64]
+        return holding
+            + kinds.flatMap { keys in
+                // 8-bit rows are asked for as far ahead as there is memory.
+                (heads.isNarrow ? [4, 3, 2] : [1]).map { rawStages in
+                    AttentionTile(
+                        rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1,
+                        queryRegisters: 0,
+                        rawStages: rawStages, isHopper: true)
+                }
             }
-        }
     }
 
     /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.

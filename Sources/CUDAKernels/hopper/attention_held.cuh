@@ -1,0 +1,136 @@
+// Two warpgroups that hold their queries in registers and compute by turns: the scores of a stage, and beside them the product of the
+// weights of the stage before with its values (FlashAttention-3's ping-pong), with weights by sums.
+//
+// Queries in registers leave memory for three stages, and their place to the next item's, whose first scores are under way while this
+// one ends.
+#pragma once
+#include "hopper/attention_products.cuh"
+#include "hopper/attention_weigh.cuh"
+
+/// A warpgroup's rows of item after item.
+FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
+    const fi_attention_params &p = block.p;
+    Barriers &barriers = block.barriers;
+    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
+    Ring key_ring, value_ring;
+    float s[1][key_tiles][4];
+    uint32 held[held_steps][4];
+    const auto free_stage = [&](const uint64 &empty) {
+        __syncwarp();
+        if (lane == 0) barrier(empty).arrive();
+    };
+    const auto keys_stage = [&] { return block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes; };
+    const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
+    const auto start_stage = [&] {
+        wgmma_fence();
+        start_scores(s[0], held, operand(keys_stage()));
+    };
+    // Whether there is item number `turn`; if so, its queries are held, and its first scores can start.
+    const auto await_item = [&](uint32 turn) {
+        barrier(barriers.item_full[turn % 2]).wait(turn / 2);
+        if (block.items[turn % 2].tile < 0) return false;
+        barrier(barriers.queries_full[turn % 2]).wait(turn / 2);
+        const uint32 row = block.base + Shared::queries + group * (64 * Shared::key_columns * 128) + (warp % 4 * 16 + lane % 16) * 128;
+#pragma unroll
+        for (int step = 0; step < held_steps; ++step)
+            load_matrices(held[step], row + step / 4 * (64 * 128) + ((step % 4 * 2 + lane / 16 ^ lane % 8) << 4));
+        free_stage(barriers.queries_empty);
+        barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+        return true;
+    };
+    // The first group has the first turn.
+    if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
+    if (!await_item(0)) return;
+    start_stage();
+    for (uint32 turn = 0;; ++turn) {
+        const Item &item = block.items[turn % 2];
+        const KeyFinder finder{p, item};
+        const CommonlyVisible common(p, item, warp_row);
+        const float2 scale = score_scales(p, item);
+        const Span span(item, block.maps.box_rows);
+        const int tiles = span.tiles();
+        const auto free_keys = [&] {
+            free_stage(barriers.keys_empty[key_ring.stage]);
+            key_ring.next();
+        };
+        State state;
+        state.clear();
+        uint32 weights[keys / 16][4];
+        float factor[2];
+        wgmma_wait<0>();
+        finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
+        free_keys();
+        raise_to_maximum(state, s[0], scale.x, factor);
+        relate(state, s[0], scale.x);
+        exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        pack_all(weights, s[0]);
+        bool by_sums = is_settled(state);
+        // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
+#pragma unroll 1
+        for (int tile = 1; tile < tiles; ++tile) {
+            if (tile == 1 && span.lead > 0) {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                clear_values(values_stage(), span.lead, keys);
+            }
+            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+            start_stage();
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+            if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            wgmma_wait<1>();
+            // Once, but where weights left float32's range.
+#pragma unroll 1
+            while (true) {
+                const bool by_maximum = !by_sums;
+                float sums[2] = {0, 0};
+                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
+                if (by_maximum) raise_to_maximum(state, s[0], scale.x, factor);
+                relate(state, s[0], scale.x);
+                exponentiate<0, key_tiles / 2>(s[0], sums);
+                // This branch also keeps the compiler from waiting for the product under way before the exponentials.
+                if (!any_reaches(sums, unsafe_sum) || by_maximum) {
+                    // That product reads the weights of the stage before, and must end before these take their place.
+                    wgmma_wait<0>();
+                    if (by_maximum) {
+                        multiply_output(state, factor);
+                        by_sums = is_settled(state);
+                    }
+                    exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                    pack_all(weights, s[0]);
+                    if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                        state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                        break;
+                    }
+                }
+                wgmma_wait<0>();
+                compute_scores_again(s[0], held, keys_stage());
+                by_sums = false;
+            }
+            free_stage(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+            free_keys();
+        }
+        barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+        const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
+        if (first > 0 || end < keys) clear_values(values_stage(), first, end);
+        wgmma_fence();
+        start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+        const bool is_more = await_item(turn + 1);
+        // Where there is nothing more, nobody reads what comes of it.
+        start_stage();
+        wgmma_wait<1>();
+        free_stage(barriers.values_empty[value_ring.stage]);
+        value_ring.next();
+        if (item.partial_row < 0) {
+            finish_from_registers(p, item, state, warp_row, 1);
+        } else {
+            store_part(p, item, state, warp_row, 1);
+            merge_if_last(p, item, shared);
+        }
+        __syncwarp();
+        if (lane == 0) barrier(barriers.item_empty[turn % 2]).arrive();
+        if (!is_more) break;
+    }
+    wgmma_wait<0>();
+}

@@ -1,0 +1,62 @@
+// What both forms of Hopper's computing warpgroups are made of: products under way, and what becomes of outputs.
+#pragma once
+#include "hopper/attention_bring.cuh"
+#include "hopper/attention_output.cuh"
+#include "hopper/attention_shared.cuh"
+#include "hopper/wgmma.cuh"
+
+/// scores = queries · keys of a stage, under way.
+FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 keys_at) {
+#pragma unroll
+    for (int step = 0; step < padded_qk / 16; ++step) {
+        const int tile = step / 4, within = step % 4 * 32;
+        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * keys * 128 + within),
+                         step > 0);
+    }
+    wgmma_commit();
+}
+
+/// The same with the queries in registers.
+FI_DEVICE void start_scores(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint64 keys_at) {
+#pragma unroll
+    for (int step = 0; step < held_steps; ++step)
+        wgmma_by_rows<half_type>(s, queries[step], advance_operand(keys_at, step / 4 * keys * 128 + step % 4 * 32), step > 0);
+    wgmma_commit();
+}
+
+/// output += weights · values of a stage, under way.
+FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at) {
+#pragma unroll
+    for (int step = 0; step < keys / 16; ++step) wgmma<half_type>(output, weights[step], advance_operand(values_at, step * 16 * 128), true);
+    wgmma_commit();
+}
+
+/// Zeros in the rows before `first` and from `end` on of a stage's values, which are not the item's: a weight of 0 does not stop
+/// what is there if it is no number. For all groups, none of which may have the turn.
+FI_DEVICE void clear_values(uint32 stage, int first, int end) {
+    constexpr int chunks = Shared::value_columns * 8;
+    for (int id = threadIdx.x; id < first * chunks; id += threads)
+        store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
+    for (int id = end * chunks + threadIdx.x; id < keys * chunks; id += threads)
+        store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
+    fence_async_proxy();
+    sync_block();
+}
+
+/// An item's part of a tile whose keys were cut, to the workspace.
+FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const State &state, int warp_row, float scale) {
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int row = warp_row + h * 8 + lane / 4;
+        const RowEnd end = end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h]));
+        if (row >= item.row_count) continue;
+        const int64 partial = item.partial_row + row;
+        if (lane % 4 == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+        float *to = pointer<float>(p.partial_output) + partial * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < slice_vo / 8; ++n)
+            *reinterpret_cast<float2 *>(to + n * 8) =
+                make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
+    }
+}
