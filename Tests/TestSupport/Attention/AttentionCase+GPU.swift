@@ -89,6 +89,19 @@ extension AttentionCase {
         } + gpuNarrowPrefill + gpuSmallPagePrefill
     }()
 
+    /// The same with scores so far apart that weights relative to earlier keys are large, or no float32 at all.
+    package static let gpuSteepPrefill: [AttentionCase] = {
+        let features: [Feature] = [.full, .causal, .sinks]
+        let scales: [Float] = [2, 8, 40, 2, 8, 40]
+        return scales.enumerated().map { turn, scale in
+            let type: DType = turn % 2 == 0 ? .bfloat16 : .float16, dim = turn < 3 ? 128 : 64
+            return AttentionCase(
+                queryType: type, cacheType: type, layout: turn % 2 == 0 ? .raggedNHD : .combinedNHD,
+                feature: features[turn % features.count], dimQK: dim, kvHeads: 2, group: 1 + turn % 2,
+                lengths: [(200, 431), (129, 129), (70, 700)], seed: UInt64(400 + turn), scale: scale)
+        }
+    }()
+
     /// The same over pages too small for boxes, whose rows are copied one by one.
     private static let gpuSmallPagePrefill: [AttentionCase] = {
         let dims = [(128, 128), (64, 64), (256, 256), (192, 128), (96, 96), (64, 128), (72, 48)]

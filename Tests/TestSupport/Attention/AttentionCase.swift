@@ -34,6 +34,8 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
     package var seed: UInt64 = 1
     /// A variant in the place of the feature's, with its parameters.
     package var sample: VariantSample?
+    /// What scores of `full`, `causal` and `sinks` are multiplied by where given: a large one makes rows' maxima rise by much from stage to stage.
+    package var scale: Float?
 
     /// A case; every argument not given is an ordinary one.
     package init(
@@ -41,7 +43,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
         layout: Layout = .combinedNHD, feature: Feature = .causal, dimQK: Int = 64, dimVO: Int? = nil,
         kvHeads: Int = 2, group: Int = 2, pageSize: Int = 16,
         lengths: [(Int, Int)] = [(1, 37), (5, 80), (0, 9), (17, 100)], hasHeadScales: Bool = false,
-        poolPages: Int? = nil, seed: UInt64 = 1, sample: VariantSample? = nil
+        poolPages: Int? = nil, seed: UInt64 = 1, sample: VariantSample? = nil, scale: Float? = nil
     ) {
         self.queryType = queryType
         self.cacheType = cacheType
@@ -58,20 +60,21 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
         self.poolPages = poolPages
         self.seed = seed
         self.sample = sample
+        self.scale = scale
     }
 
     /// The text shown to people, all that makes the case again.
     package var description: String {
         "q \(queryType) kv \(cacheType) o \(outputType ?? queryType) \(layout) \(sample?.variant.name ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
-            + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "") seed \(seed)"
+            + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "")\(scale.map { " scale \($0)" } ?? "") seed \(seed)"
     }
 
     /// What the feature stands for.
     package var variant: AttentionVariant {
         if let sample { return sample.variant }
         return switch feature {
-        case .full: AttentionVariant()
-        case .causal: .causal
+        case .full: AttentionVariant(scale: scale)
+        case .causal: AttentionVariant(mask: .causal, scale: scale)
         case .window: AttentionVariant(windowLeft: 20)
         case .causalWindow: AttentionVariant(mask: .causal, windowLeft: 7, scale: 0.2)
         case .custom: AttentionVariant(mask: .custom)
@@ -92,7 +95,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
                         theta: 500_000,
                         scaling: .llama3(
                             factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192))))
-        case .sinks: AttentionVariant(mask: .causal, hasSinks: true)
+        case .sinks: AttentionVariant(mask: .causal, scale: scale, hasSinks: true)
         case .everything:
             AttentionVariant(
                 mask: .customPacked, windowLeft: 40, logitsSoftCap: 3, scale: 0.3,
