@@ -232,15 +232,15 @@ extension fi_sampling_row {
     /// A row's parameters as the kernel reads them.
     package init(_ row: SampleOperation.Row) {
         self.init(
-            seed: row.seed, step: row.step, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
-            top_k: UInt32(clamping: row.topK))
+            temperature: row.temperature, top_k: UInt32(clamping: row.topK), top_p: row.topP, min_p: row.minP,
+            seed: row.seed, step: row.step)
     }
 
     /// The same of a row that is filtered only.
     package init(_ row: FilterOperation.Row) {
         self.init(
-            seed: 0, step: 0, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
-            top_k: UInt32(clamping: row.topK))
+            temperature: row.temperature, top_k: UInt32(clamping: row.topK), top_p: row.topP, min_p: row.minP, seed: 0,
+            step: 0)
     }
 }
 
