@@ -10,7 +10,7 @@ from . import _abi
 from ._arrays import library_of
 from ._call import Call, host_floats
 from .errors import InvalidArgumentError
-from .sampling import readable
+from .sampling import contiguous_ids, readable
 
 
 def _check_rows(logits: Any, name: str = "logits") -> tuple[int, int]:
@@ -34,10 +34,10 @@ def adjust_logits(
 
     :param logits: ``[rows, vocabulary]``, float32, float16 or bfloat16, stride 1 within a row; written.
     :param repetition_penalty, presence_penalty, frequency_penalty: a number, or one for each row.
-    :param prompt_tokens, output_tokens: for each row its tokens, in any order, or None: sequences of ints or arrays, read on the host.
+    :param prompt_tokens, output_tokens: for each row its tokens, in any order, or None: sequences or arrays, read on the host.
     :param logit_bias: for each row None or a mapping from tokens to numbers.
-    :param mask: int32 ``[rows, ceil(vocabulary / 32)]`` where ``logits`` is: bit ``i % 32`` of word ``i // 32`` is 1 where token ``i``
-        is allowed, as XGrammar has it.
+    :param mask: int32 ``[rows, ceil(vocabulary / 32)]`` where ``logits`` is: bit ``i % 32`` of word ``i // 32`` is 1 where token
+        ``i`` is allowed, as XGrammar has it.
 
     Tokens outside of the vocabulary are passed over.
     """
@@ -106,7 +106,7 @@ def log_probs(logits: Any, token_ids: Any, temperature: Any = None) -> Any:
     arrays = library_of(logits, "logits")
     logits = readable(arrays, logits)
     call = Call(logits, "logits")
-    ids = token_ids if call.read(token_ids).dtype == "int32" else arrays.cast(token_ids, "int32")
+    ids = contiguous_ids(arrays, token_ids)
     out = call.empty((rows,), "float32")
     temperatures: Any = None
     if isinstance(temperature, (int, float)):
@@ -124,8 +124,8 @@ def top_log_probs(logits: Any, k: int, temperature: float = 1.0) -> tuple[Any, A
 
     :param logits: ``[rows, vocabulary]``, float32, float16 or bfloat16.
     :param temperature: above 0.
-    :returns: ``log(softmax(logits / temperature))`` of them, float32 ``[rows, k]``, and their ids, int32 ``[rows, k]``: NaN and -1 for
-        a row without a distribution.
+    :returns: ``log(softmax(logits / temperature))`` of them, float32 ``[rows, k]``, and their ids, int32 ``[rows, k]``: NaN and -1
+        for a row without a distribution.
     """
     rows, vocabulary = _check_rows(logits)
     if not 1 <= k <= vocabulary:

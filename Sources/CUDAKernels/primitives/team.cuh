@@ -21,11 +21,14 @@ static __device__ __forceinline__ unsigned int fi_team_rank() { return blockIdx.
 /// The halves of `fi_team_sync`, for who has something to do in between that no other block reads.
 static __device__ __forceinline__ void fi_team_arrive() {
 #if FI_TEAM > 1
+    // Both halves are executed by whole warps.
+    __syncwarp();
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 }
 static __device__ __forceinline__ void fi_team_wait() {
 #if FI_TEAM > 1
+    __syncwarp();
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
     __syncthreads();
