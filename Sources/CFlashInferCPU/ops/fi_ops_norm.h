@@ -6,8 +6,11 @@ typedef struct norm_scales {
     int64_t size, stride;
 } norm_scales;
 
-FI_INLINE norm_scales norm_scales_of(const fi_quantize *q, int64_t row, int64_t width, bool is_quantized) {
-    if (!is_quantized || !q->row_scales) return (norm_scales){NULL, width, 0};
+/// An output whose scale is given, or that has none.
+FI_INLINE norm_scales no_scales(int64_t width) { return (norm_scales){NULL, width, 0}; }
+
+FI_INLINE norm_scales norm_scales_of(const fi_quantize *q, int64_t row, int64_t width) {
+    if (!q->row_scales) return no_scales(width);
     if (q->group > 0) return (norm_scales){group_scales(q, row), q->group, q->scale_group};
     return (norm_scales){q->row_scales + row, width, 0};
 }
@@ -74,15 +77,15 @@ static void rms_norm(const fi_rms_norm_args *a, int64_t first, int64_t last) {
         const void *x = row_at(&a->x, a->inner, r);
         void *out = row_at(&a->out, a->inner, r);
         void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
-        const norm_scales own = norm_scales_of(&a->quantize, r, a->width, dtype_size(to) == 1);
         if (dtype_size(to) == 1) {
+            const norm_scales own = norm_scales_of(&a->quantize, r, a->width);
             FI_SPECIALISE(
                 same, tx, rms_norm_row(a, x, residual, out, own, T, T, T, to),
                 rms_norm_row(a, x, residual, out, own, tx, tr, tw, to));
         } else {
             FI_SPECIALISE(
-                same && tx == to, tx, rms_norm_row(a, x, residual, out, own, T, T, T, T),
-                rms_norm_row(a, x, residual, out, own, tx, tr, tw, to));
+                same && tx == to, tx, rms_norm_row(a, x, residual, out, no_scales(a->width), T, T, T, T),
+                rms_norm_row(a, x, residual, out, no_scales(a->width), tx, tr, tw, to));
         }
     }
 }
@@ -151,10 +154,11 @@ static void layer_norm(const fi_layer_norm_args *args, int64_t first, int64_t la
         const void *x = row_at(&a->x, a->inner, r);
         void *out = row_at(&a->out, a->inner, r);
         void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
-        const norm_scales own = norm_scales_of(&a->quantize, r, a->width, dtype_size(to) == 1);
+        const norm_scales own =
+            dtype_size(to) == 1 ? norm_scales_of(&a->quantize, r, a->width) : no_scales(a->width);
         // Weights are float32 as often as not: their type is not a constant.
         FI_SPECIALISE(
-            same, tx, layer_norm_row(args, x, residual, out, own, T, T, tw, T),
+            same, tx, layer_norm_row(args, x, residual, out, no_scales(a->width), T, T, tw, T),
             layer_norm_row(args, x, residual, out, own, tx, tr, tw, to));
     }
 }
