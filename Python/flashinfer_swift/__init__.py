@@ -28,6 +28,9 @@ from .errors import InvalidArgumentError as InvalidArgumentError
 from .errors import LibraryNotFoundError as LibraryNotFoundError
 from .errors import OutOfMemoryError as OutOfMemoryError
 from .errors import UnsupportedError as UnsupportedError
+from .logits import adjust_logits as adjust_logits
+from .logits import log_probs as log_probs
+from .logits import top_log_probs as top_log_probs
 from .mla import BatchDecodeMlaWithPagedKVCacheWrapper as BatchDecodeMlaWithPagedKVCacheWrapper
 from .mla import BatchMLAPagedAttentionWrapper as BatchMLAPagedAttentionWrapper
 from .mla import append_paged_mla_kv_cache as append_paged_mla_kv_cache
@@ -37,8 +40,10 @@ from .norm import fused_add_rmsnorm_quant as fused_add_rmsnorm_quant
 from .norm import gemma_fused_add_rmsnorm as gemma_fused_add_rmsnorm
 from .norm import gemma_rmsnorm as gemma_rmsnorm
 from .norm import layernorm as layernorm
+from .norm import layernorm_group_quant as layernorm_group_quant
 from .norm import layernorm_quant as layernorm_quant
 from .norm import rmsnorm as rmsnorm
+from .norm import rmsnorm_group_quant as rmsnorm_group_quant
 from .norm import rmsnorm_quant as rmsnorm_quant
 from .page import append_paged_kv_cache as append_paged_kv_cache
 from .page import append_paged_kv_cache_at as append_paged_kv_cache_at
@@ -87,6 +92,7 @@ from .topk import TopKTieBreak as TopKTieBreak
 from .topk import top_k as top_k
 from . import info as info
 from . import logits_processor as logits_processor
+from . import packed_sampling as packed_sampling
 from .version import __version__ as __version__
 
 torch_ops.register_if_torch_is_imported()

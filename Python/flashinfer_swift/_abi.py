@@ -139,12 +139,12 @@ class RequestDraw(ctypes.Structure):
     _fields_ = [("seed", c_uint64), ("step", c_uint64)]
 
 
-#: Structs that begin with struct_size, by the header's names.
+#: Structs by the header's names.
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
     "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
-    "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw,
+    "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw, "fi_logit_changes": LogitChanges,
 }
 
 # Tensors, handles and streams are plain addresses.
@@ -198,10 +198,13 @@ FUNCTIONS: dict[str, list] = {
     "fi_sample": [_H, _S, _T, c_void_p, _I64, _I32, _T, _T],
     "fi_sample_probabilities": [_H, _S, _T, c_void_p, _I64, _I32, _T, _T],
     "fi_filter": [_H, _S, _T, _I32, c_void_p, _I64, _I32, _T, _T],
+    "fi_sample_packed": [_H, _S, _T, _I32, _T, _I32, _T, _T],
+    "fi_filter_packed": [_H, _S, _T, _I32, _T, _I32, _T, _T],
     "fi_top_k": [_H, _S, _T, _I32, _T, _T],
     "fi_top_log_probabilities": [_H, _S, _T, _F, _T, _T, _T],
     "fi_adjust_logits": [_H, _S, _T, c_void_p, _I64, _T, _T, _T, _T],
     "fi_verify_drafts": [_H, _S, _T, _T, _T, _T, _T, c_void_p, _I64, _T, _T, _T, _T, _T],
+    "fi_verify_drafts_packed": [_H, _S, _T, _T, _T, _T, _T, _T, _T, _T, _T, _T, _T],
     "fi_packbits": [_T, _I32, _T],
     "fi_segment_packbits": [_T, _T, _I32, _T, _T],
     "fi_pack_bits": [_H, _S, _T, _I32, _T],

@@ -17,6 +17,26 @@ _keys = itertools.count(1)
 wrappers: "weakref.WeakValueDictionary[int, BatchWrapper]" = weakref.WeakValueDictionary()
 
 
+def require_graph_buffers(use_cuda_graph: bool, **buffers: Any) -> None:
+    """In CUDA-graph mode every buffer is given, since its length bounds the plans."""
+    for name, buffer in buffers.items():
+        if use_cuda_graph and buffer is None:
+            raise InvalidArgumentError(f"{name} is None, but CUDA-graph mode needs it: its length bounds the plans")
+
+
+def check_graph_batch(requests: int, fixed: int, buffer: str) -> None:
+    """The batch size of CUDA-graph mode is that of the buffers."""
+    if requests != fixed:
+        raise InvalidArgumentError(
+            f"the batch has {requests} requests, but the batch size is fixed in CUDA-graph mode: {buffer} has room for {fixed}")
+
+
+def check_graph_pages(name: str, indices: Any, buffer: str, room: int) -> None:
+    """A plan's page ids are no more than the buffer has room for."""
+    if len(indices) > room:
+        raise InvalidArgumentError(f"{name} has {len(indices)} page ids, but {buffer} has room for {room}")
+
+
 class BatchWrapper:
     """The common part. `float_workspace_buffer` says the device, and is not used otherwise: a plan owns its workspace, of the
     size that it needs. It may be None; then the plan's index arrays say the device."""

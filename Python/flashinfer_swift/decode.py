@@ -10,7 +10,7 @@ from . import _abi, _compile
 from ._call import host_ints
 from ._planned import Options, default_scale, position_code
 from ._single import run_single
-from ._wrapper import BatchWrapper, paged_cache, refuse
+from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, paged_cache, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, unsupported
 
 
@@ -70,13 +70,10 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         self._graph_q_len: int | None = None
         self._q_len_per_req = 1
         self._fixed_batch_size = 0
+        require_graph_buffers(
+            use_cuda_graph, paged_kv_indptr_buffer=paged_kv_indptr_buffer, paged_kv_indices_buffer=paged_kv_indices_buffer,
+            paged_kv_last_page_len_buffer=paged_kv_last_page_len_buffer)
         if use_cuda_graph:
-            for name, buffer in (
-                ("paged_kv_indptr_buffer", paged_kv_indptr_buffer), ("paged_kv_indices_buffer", paged_kv_indices_buffer),
-                ("paged_kv_last_page_len_buffer", paged_kv_last_page_len_buffer),
-            ):
-                if buffer is None:
-                    raise InvalidArgumentError(f"{name} is None, but CUDA-graph mode needs it: its length bounds the plans")
             self._fixed_batch_size = len(paged_kv_last_page_len_buffer)
             if len(paged_kv_indptr_buffer) != self._fixed_batch_size + 1:
                 raise InvalidArgumentError(
@@ -133,13 +130,8 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         q_name, kv_name, o_name = self._dtypes(call, q_data_type or "float16", kv_data_type, o_data_type)
         bounds: dict[str, Any] = {}
         if self._use_cuda_graph:
-            if batch != self._fixed_batch_size:
-                raise InvalidArgumentError(
-                    f"the batch has {batch} requests, but the batch size is fixed in CUDA-graph mode: "
-                    f"the buffers have {self._fixed_batch_size}")
-            if len(indices) > self._max_pages:
-                raise InvalidArgumentError(
-                    f"indices has {len(indices)} page ids, but paged_kv_indices_buffer has room for {self._max_pages}")
+            check_graph_batch(batch, self._fixed_batch_size, "paged_kv_last_page_len_buffer")
+            check_graph_pages("indices", indices, "paged_kv_indices_buffer", self._max_pages)
             if self._graph_q_len is not None and self._graph_q_len != q_len_per_req:
                 raise InvalidArgumentError(
                     f"q_len_per_req is {q_len_per_req}, but this CUDA-graph wrapper was planned with {self._graph_q_len}; "

@@ -9,6 +9,7 @@ from . import _abi, _compile
 from ._arrays import CPU, element_count
 from ._call import Call, as_rows
 from .errors import InvalidArgumentError
+from .quantization import GroupedOutput
 
 
 def _rmsnorm(input: Any, weight: Any, eps: float, out: Any, offset: float) -> Any:
@@ -179,7 +180,42 @@ def layernorm_quant(out: Any, input: Any, gemma: Any, beta: Any, scale: Any, eps
         _layernorm_quantised(out, input, gemma, beta, scale, eps)
 
 
+def rmsnorm_group_quant(
+    input: Any, weight: Any, group_size: int, residual: Any = None, eps: float = 1e-6, weight_offset: float = 0.0,
+    dst_dtype: Any = None, column_major_scales: bool = False, scale_tma_aligned: bool = False,
+) -> tuple[Any, Any]:
+    """(Not the peer's.) ``rmsnorm`` stored as ``per_token_group_quant_8bit`` stores it, in one kernel and rounded once.
+
+    :param residual: as of ``fused_add_rmsnorm``: ``residual += input`` first, and the norm is of the sum.
+    :param weight_offset: 1 for Gemma's norm.
+    :param group_size, dst_dtype, column_major_scales, scale_tma_aligned: as of ``per_token_group_quant_8bit``.
+    :returns: the numbers, of the shape of ``input``, and float32 scales ``[..., width / group_size]``.
+    """
+    call = Call(input, "input")
+    grouped = GroupedOutput(call, "input", group_size, dst_dtype, column_major_scales, scale_tma_aligned)
+    rows = call.view(as_rows(call.first, "input"), "input")
+    sums = () if residual is None else (call.output(as_rows(call.read(residual), "residual"), "residual"),)
+    call.run(
+        "fi_rmsnorm_quantize" if residual is None else "fi_fused_add_rmsnorm_quantize", rows, *sums,
+        call.tensor(weight, "weight"), grouped.out_address, eps, weight_offset, grouped.options_address)
+    return grouped.out, grouped.scales
+
+
+def layernorm_group_quant(
+    input: Any, gemma: Any, beta: Any, group_size: int, residual: Any = None, eps: float = 1e-6, dst_dtype: Any = None,
+    column_major_scales: bool = False, scale_tma_aligned: bool = False,
+) -> tuple[Any, Any]:
+    """(Not the peer's.) ``layernorm`` with the output of ``rmsnorm_group_quant``."""
+    call = Call(input, "input")
+    grouped = GroupedOutput(call, "input", group_size, dst_dtype, column_major_scales, scale_tma_aligned)
+    call.run(
+        "fi_layernorm", call.view(as_rows(call.first, "input"), "input"),
+        0 if residual is None else call.output(as_rows(call.read(residual), "residual"), "residual"),
+        call.tensor(gemma, "gemma"), call.tensor(beta, "beta"), grouped.out_address, eps, grouped.options_address)
+    return grouped.out, grouped.scales
+
+
 __all__ = [
     "convert", "fused_add_rmsnorm", "fused_add_rmsnorm_quant", "gemma_fused_add_rmsnorm", "gemma_rmsnorm", "layernorm",
-    "layernorm_quant", "rmsnorm", "rmsnorm_quant",
+    "layernorm_group_quant", "layernorm_quant", "rmsnorm", "rmsnorm_group_quant", "rmsnorm_quant",
 ]

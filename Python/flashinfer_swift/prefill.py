@@ -8,7 +8,8 @@ from typing import Any
 from . import _compile
 from ._planned import Options, default_scale, indptr_last, position_code
 from ._single import run_single
-from ._wrapper import BatchWrapper, no_multi_item, paged_cache, refuse
+from ._wrapper import (
+    BatchWrapper, check_graph_batch, check_graph_pages, no_multi_item, paged_cache, refuse, require_graph_buffers)
 from .errors import InvalidArgumentError, unsupported
 
 
@@ -81,9 +82,8 @@ class _BatchPrefillWrapper(BatchWrapper):
         self._graph_rows = 0
         self._max_requests = 0
         self._rows = 0
+        require_graph_buffers(use_cuda_graph, qo_indptr_buf=qo_indptr_buf)
         if use_cuda_graph:
-            if qo_indptr_buf is None:
-                raise InvalidArgumentError("qo_indptr_buf is None, but CUDA-graph mode needs it: its length bounds the plans")
             self._max_requests = len(qo_indptr_buf) - 1
 
     def workspace_size(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -94,11 +94,7 @@ class _BatchPrefillWrapper(BatchWrapper):
         """The bounds of CUDA-graph mode: the buffers' lengths, and as many rows as the first plan has."""
         rows = indptr_last(call.arrays, qo_indptr)
         if self._use_cuda_graph:
-            requests = len(qo_indptr) - 1
-            if requests != self._max_requests:
-                raise InvalidArgumentError(
-                    f"the batch has {requests} requests, but the batch size is fixed in CUDA-graph mode: "
-                    f"qo_indptr_buf has room for {self._max_requests}")
+            check_graph_batch(len(qo_indptr) - 1, self._max_requests, "qo_indptr_buf")
             if self._graph_rows and rows > self._graph_rows:
                 raise InvalidArgumentError(
                     f"the batch has {rows} query rows, but the first plan in CUDA-graph mode had {self._graph_rows}; "
@@ -180,13 +176,10 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         super().__init__(
             float_workspace_buffer, kv_layout, use_cuda_graph, qo_indptr_buf, custom_mask_buf, jit_args, jit_kwargs, backend)
         self._max_pages = 0
+        require_graph_buffers(
+            use_cuda_graph, paged_kv_indptr_buf=paged_kv_indptr_buf, paged_kv_indices_buf=paged_kv_indices_buf,
+            paged_kv_last_page_len_buf=paged_kv_last_page_len_buf)
         if use_cuda_graph:
-            for name, buffer in (
-                ("paged_kv_indptr_buf", paged_kv_indptr_buf), ("paged_kv_indices_buf", paged_kv_indices_buf),
-                ("paged_kv_last_page_len_buf", paged_kv_last_page_len_buf),
-            ):
-                if buffer is None:
-                    raise InvalidArgumentError(f"{name} is None, but CUDA-graph mode needs it: its length bounds the plans")
             self._max_pages = len(paged_kv_indices_buf)
 
     def plan(
@@ -211,9 +204,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         no_multi_item(self._name, prefix_len_ptr, token_pos_in_items_ptr, max_item_len_ptr)
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, o_data_type)
-        if self._use_cuda_graph and len(paged_kv_indices) > self._max_pages:
-            raise InvalidArgumentError(
-                f"paged_kv_indices has {len(paged_kv_indices)} page ids, but paged_kv_indices_buf has room for {self._max_pages}")
+        if self._use_cuda_graph:
+            check_graph_pages("paged_kv_indices", paged_kv_indices, "paged_kv_indices_buf", self._max_pages)
         bounds = self._graph_bounds(call, qo_indptr, self._max_pages)
         split_mode, split_size = self._split(fixed_split_size, disable_split_kv, page_size)
         if bounds and fixed_split_size is not None and fixed_split_size > 0:
@@ -308,8 +300,7 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
     ) -> None:
         super().__init__(
             float_workspace_buffer, kv_layout, use_cuda_graph, qo_indptr_buf, custom_mask_buf, jit_args, jit_kwargs, backend)
-        if use_cuda_graph and kv_indptr_buf is None:
-            raise InvalidArgumentError("kv_indptr_buf is None, but CUDA-graph mode needs it: its length bounds the plans")
+        require_graph_buffers(use_cuda_graph, kv_indptr_buf=kv_indptr_buf)
 
     def plan(
         self, qo_indptr: Any, kv_indptr: Any, num_qo_heads: int, num_kv_heads: int, head_dim_qk: int,

@@ -93,25 +93,35 @@ def per_token_group_quant_8bit(
     if eps != 1e-10:
         raise UnsupportedError(f"per_token_group_quant_8bit: eps is {eps}; 1e-10 works")
     call = Call(x, "x")
-    shape = tuple(call.first.shape)
-    if not shape or group_size < 1 or shape[-1] % group_size:
-        raise InvalidArgumentError(f"x is of shape {shape}, but its rows must be whole groups of {group_size}")
-    out = call.empty(shape, "float8_e4m3fn" if dst_dtype is None else call.arrays.dtype_name(dst_dtype))
-    rows, groups = element_count(call.first) // max(shape[-1], 1), shape[-1] // group_size
-    if column_major_scales:
-        pitch = (rows + 3) // 4 * 4 if scale_tma_aligned else rows
-        memory = call.empty((groups, pitch), "float32")
-        scales = memory[:, :rows].T
-        view = call.read(memory).with_shape((rows, groups), (1, pitch))
-    else:
-        scales = call.empty((*shape[:-1], groups), "float32")
-        view = call.read(scales).with_shape((rows, groups), (groups, 1))
-    options = _abi.QuantizeOptions(
-        struct_size=ctypes.sizeof(_abi.QuantizeOptions), group_scales=call.view(view, "scales"), group_size=group_size)
-    call.run(
-        "fi_quantize", call.view(as_rows(call.first, "x"), "x"), call.output(as_rows(call.read(out), "out"), "out"),
-        ctypes.addressof(options))
-    return out, scales if len(scales.shape) == len(shape) else scales.reshape(*shape[:-1], groups)
+    grouped = GroupedOutput(call, "x", group_size, dst_dtype, column_major_scales, scale_tma_aligned)
+    call.run("fi_quantize", call.view(as_rows(call.first, "x"), "x"), grouped.out_address, grouped.options_address)
+    return grouped.out, grouped.scales
+
+
+class GroupedOutput:
+    """An output in 8 bits of the call's first tensor's shape, with a scale for each group, and the options of a call that makes it."""
+
+    def __init__(
+        self, call: Call, name: str, group_size: int, dst_dtype: Any, column_major_scales: bool, scale_tma_aligned: bool,
+    ) -> None:
+        shape = tuple(call.first.shape)
+        if not shape or group_size < 1 or shape[-1] % group_size:
+            raise InvalidArgumentError(f"{name} is of shape {shape}, but its rows must be whole groups of {group_size}")
+        self.out = call.empty(shape, "float8_e4m3fn" if dst_dtype is None else call.arrays.dtype_name(dst_dtype))
+        rows, groups = element_count(call.first) // max(shape[-1], 1), shape[-1] // group_size
+        if column_major_scales:
+            pitch = (rows + 3) // 4 * 4 if scale_tma_aligned else rows
+            memory = call.empty((groups, pitch), "float32")
+            scales = memory[:, :rows].T
+            view = call.read(memory).with_shape((rows, groups), (1, pitch))
+        else:
+            scales = call.empty((*shape[:-1], groups), "float32")
+            view = call.read(scales).with_shape((rows, groups), (groups, 1))
+        self.scales = scales if len(scales.shape) == len(shape) else scales.reshape(*shape[:-1], groups)
+        self.out_address = call.output(as_rows(call.read(self.out), "out"), "out")
+        self._options = _abi.QuantizeOptions(
+            struct_size=ctypes.sizeof(_abi.QuantizeOptions), group_scales=call.view(view, "scales"), group_size=group_size)
+        self.options_address = ctypes.addressof(self._options)
 
 
 __all__ = ["packbits", "per_token_group_quant_8bit", "segment_packbits"]

@@ -400,7 +400,7 @@ def _verify(
     rows, nodes = target.shape[:2]
     target, draft = (None if value is None else readable(arrays, value, "float32") for value in (target, draft))
     ids = [
-        None if value is None else _packed_ids(arrays, value) for value in (token_ids, first_child, next_sibling)]
+        None if value is None else contiguous_ids(arrays, value) for value in (token_ids, first_child, next_sibling)]
     seeds, steps = draw
     draws = (_abi.RequestDraw * max(rows, 1))()
     for row in range(rows):
@@ -417,7 +417,7 @@ def _verify(
     return output, path, accepted, emitted
 
 
-def _packed_ids(arrays: Any, ids: Any) -> Any:
+def contiguous_ids(arrays: Any, ids: Any) -> Any:
     """Ids as contiguous int32."""
     if arrays.view(ids).dtype != "int32":
         ids = arrays.cast(ids, "int32")

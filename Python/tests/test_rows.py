@@ -74,6 +74,34 @@ class QuantizationTests(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "group"):
                 fi.per_token_group_quant_8bit(x, size)
 
+    def test_groups_of_norms(self):
+        for shape in ((6, 256), (2, 3, 128)):
+            x, w, b = random(shape, scale=3), random(shape[-1:], seed=1), random(shape[-1:], seed=2)
+            for columns in (False, True):
+                for residual in (None, random(shape, seed=3)):
+                    how = dict(dst_dtype=np.int8, column_major_scales=columns)
+                    sums = [None if residual is None else residual.copy() for _ in range(3)]
+                    # What conversion makes of the float32 norm.
+                    if residual is None:
+                        plain = fi.rmsnorm(x, w)
+                    else:
+                        plain = x.copy()
+                        fi.fused_add_rmsnorm(plain, sums[0], w)
+                    q, s = fi.rmsnorm_group_quant(x, w, 64, sums[1], **how)
+                    for found, wanted in zip((q, s), fi.per_token_group_quant_8bit(plain, 64, **how)):
+                        np.testing.assert_array_equal(found, wanted)
+                    source = x if residual is None else x + residual
+                    q, s = fi.layernorm_group_quant(x, w, b, 64, sums[2], **how)
+                    for found, wanted in zip((q, s), fi.per_token_group_quant_8bit(fi.layernorm(source, w, b), 64, **how)):
+                        np.testing.assert_array_equal(found, wanted)
+                    if residual is not None:
+                        for total in sums:
+                            np.testing.assert_array_equal(total, source)
+        gemma, _ = fi.rmsnorm_group_quant(x, w, 32, weight_offset=1.0, dst_dtype=np.int8)
+        np.testing.assert_array_equal(gemma, fi.per_token_group_quant_8bit(fi.gemma_rmsnorm(x, w), 32, dst_dtype=np.int8)[0])
+        with self.assertRaisesRegex(ValueError, "whole groups of 48"):
+            fi.rmsnorm_group_quant(x, w, 48)
+
     def test_segments(self):
         rng = np.random.default_rng(5)
         x = rng.random(200) < 0.5

@@ -183,6 +183,110 @@ class PipeTests(unittest.TestCase):
                 wrong()
 
 
+class LogitsTests(unittest.TestCase):
+    def test_penalties_biases_and_masks(self):
+        logits = random((3, 40), scale=2)
+        allowed = np.random.default_rng(5).random((3, 40)) < 0.8
+        mask = np.zeros((3, 2), np.uint32)
+        for row, token in np.argwhere(allowed):
+            mask[row, token // 32] |= np.uint32(1 << (token % 32))
+        prompt, output = [[1, 2, 2, 99], None, [7]], [np.array([2, 5, 5, 5]), [], [39, -1]]
+        bias = [{3: 1.5, 2: -0.25, 77: 9.0}, None, {}]
+        repetition, presence, frequency = [1.5, 1.0, 2.0], 0.5, np.array([0.25, 0.0, 0.125], np.float32)
+        expected = logits.copy()
+        for row in range(3):
+            for token, value in (bias[row] or {}).items():
+                if token < 40:
+                    expected[row, token] += value
+            drawn = [token for token in (output[row] if output[row] is not None else []) if 0 <= token < 40]
+            for token in {token for token in prompt[row] or [] if token < 40} | set(drawn):
+                x = expected[row, token]
+                expected[row, token] = x / repetition[row] if x > 0 else x * repetition[row]
+            for token in set(drawn):
+                expected[row, token] -= frequency[row] * drawn.count(token) + presence
+        expected[~allowed] = -np.inf
+        self.assertIsNone(fi.adjust_logits(logits, repetition, presence, frequency, prompt, output, bias, mask.view(np.int32)))
+        close(self, logits, expected)
+        before = logits.copy()
+        fi.adjust_logits(logits)
+        np.testing.assert_array_equal(logits, before)
+        readonly = logits.copy()
+        readonly.flags.writeable = False
+        for message, call in (
+            ("repetition", lambda: fi.adjust_logits(logits, 0.0)), ("3 rows", lambda: fi.adjust_logits(logits, [1.0, 2.0])),
+            ("output_tokens has 1", lambda: fi.adjust_logits(logits, output_tokens=[[1]])), ("read-only", lambda: fi.adjust_logits(readonly)),
+            ("mask", lambda: fi.adjust_logits(logits, mask=np.zeros((3, 1), np.int32))),
+            ("rows, vocabulary", lambda: fi.adjust_logits(logits[0])),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                call()
+
+    def test_log_probabilities(self):
+        logits = random((6, 500), scale=3)
+        ids = np.arange(6) * 80
+        for temperature in (None, 0.5, np.linspace(0.5, 2, 6).astype(np.float32)):
+            exact = logits / (1 if temperature is None else np.float64(temperature).reshape(-1, 1))
+            exact = exact.astype(np.float64)
+            exact -= np.log(np.exp(exact - exact.max(-1, keepdims=True)).sum(-1, keepdims=True)) + exact.max(-1, keepdims=True)
+            close(self, fi.log_probs(logits, ids, temperature), exact[np.arange(6), ids])
+            if temperature is None or isinstance(temperature, float):
+                values, tokens = fi.top_log_probs(logits, 5, temperature or 1.0)
+                order = np.argsort(-exact, -1)[:, :5]
+                np.testing.assert_array_equal(tokens, order)
+                close(self, values, np.take_along_axis(exact, order, -1))
+        logits[2, 3] = np.nan
+        values, tokens = fi.top_log_probs(logits, 2)
+        self.assertTrue(np.isnan(values[2]).all() and (tokens[2] == -1).all() and not np.isnan(values[1]).any())
+        self.assertTrue(np.isnan(fi.log_probs(logits, ids)[2]))
+        with self.assertRaisesRegex(ValueError, "k is 0"):
+            fi.top_log_probs(logits, 0)
+        with self.assertRaisesRegex(ValueError, r"ids\[0\]"):
+            fi.log_probs(logits, ids + 500)
+
+
+class PackedTests(unittest.TestCase):
+    """Parameters in the device's memory are those that the other calls copy."""
+
+    def test_draws_and_filters(self):
+        packed = fi.packed_sampling
+        p = probabilities(20, 300)
+        k = np.arange(1, 21)
+        for order in ("top_k_first", "joint"):
+            given = packed.parameters(p, top_k=k, top_p=0.8, seed=5, step=2)
+            self.assertEqual((given.dtype, given.shape), (np.dtype(np.uint8), (20, 32)))
+            status = np.full(20, 9, np.uint8)
+            tokens = packed.sample(p, given, "probs", order, status=status)
+            expected = fi.top_k_top_p_sampling_from_probs(p, k, 0.8, filter_apply_order=order, seed=5, offset=2)
+            np.testing.assert_array_equal(tokens, expected)
+            self.assertFalse(status.any())
+            out = np.empty(20, np.int32)
+            packed.update(given, top_k=k, top_p=0.8, seed=np.arange(20), step=[3] * 20)
+            self.assertIs(packed.sample(np.log(p), given, filter_apply_order=order, out=out), out)
+            expected = fi.top_k_top_p_sampling_from_logits(
+                np.log(p), k, 0.8, filter_apply_order=order, seed=np.arange(20), offset=np.full(20, 3))
+            np.testing.assert_array_equal(out, expected)
+        close(self, packed.filter(p, packed.parameters(p, top_k=k), "probs"), fi.top_k_renorm_probs(p, k))
+        logits = np.log(p)
+        np.testing.assert_array_equal(packed.filter(logits, packed.parameters(p, top_k=k)), fi.top_k_mask_logits(logits, k))
+        np.testing.assert_array_equal(packed.sample(logits, packed.parameters(p, temperature=0)), p.argmax(-1))
+        for call in (
+            lambda: packed.parameters(p, top_p=0.0), lambda: packed.parameters(p, temperature=-1.0),
+            lambda: packed.parameters(p, top_k=k[:3]), lambda: packed.sample(p, given, "odds"),
+            lambda: packed.sample(p, given[:4], "probs"), lambda: packed.sample(p, given, filter_apply_order="first"),
+        ):
+            with self.assertRaises(ValueError):
+                call()
+
+    def test_drafts(self):
+        packed = fi.packed_sampling
+        draft, target = probabilities(40 * 3, 30).reshape(40, 3, 30), probabilities(40 * 4, 30, 1).reshape(40, 4, 30)
+        ids = np.random.default_rng(2).integers(0, 30, (40, 3)).astype(np.int32)
+        expected = fi.chain_speculative_sampling(draft, ids, target, seed=4, offset=6)
+        tokens, _, accepted, emitted = packed.verify_drafts(target, ids, packed.draws(target, 4, 6), draft)
+        for found, wanted in zip((tokens, accepted, emitted), expected):
+            np.testing.assert_array_equal(found, wanted)
+
+
 class SpeculativeTests(unittest.TestCase):
     def test_one_hot_chain(self):
         eye = np.eye(6, dtype=np.float32)

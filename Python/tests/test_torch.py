@@ -105,6 +105,28 @@ class CPUTests(unittest.TestCase):
         self.assertTrue(torch.equal(caches[0][1].view(torch.uint8), found[3].view(torch.uint8)))
         self.assertTrue(torch.equal(caches[1][1].view(torch.uint8), found[1].view(torch.uint8)))
 
+    def test_logits_and_packed_parameters(self):
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            logits = torch.randn(5, 90, dtype=torch.bfloat16, device=device)
+            own, drawn = logits.clone(), [torch.tensor([3, 3, 7], device=device), [], [89], [], [1]]
+            fi.adjust_logits(own, presence_penalty=1.0, frequency_penalty=torch.full((5,), 0.5), output_tokens=drawn)
+            expected = logits.float()
+            for row, tokens in enumerate(drawn):
+                for token in set(map(int, tokens)):
+                    expected[row, token] -= 1 + 0.5 * [int(one) for one in tokens].count(token)
+            self.assertTrue(torch.equal(own, expected.bfloat16()))
+            values, tokens = fi.top_log_probs(logits, 4)
+            exact = torch.log_softmax(logits.double(), -1)
+            close(self, values, exact.gather(-1, tokens.long()).cpu().numpy())
+            close(self, fi.log_probs(logits, tokens[:, 2]), values[:, 2].cpu().numpy())
+            given = fi.packed_sampling.parameters(logits, top_k=20, top_p=0.9, seed=3, step=torch.arange(5))
+            self.assertEqual((given.dtype, given.device), (torch.uint8, logits.device))
+            found = fi.packed_sampling.sample(logits, given)
+            seeds = torch.tensor([3 + row * 0x9E3779B97F4A7C15 & (1 << 64) - 1 for row in range(5)], dtype=torch.uint64)
+            wanted = fi.top_k_top_p_sampling_from_logits(
+                logits, 20, 0.9, seed=seeds.view(torch.int64).to(device), offset=torch.arange(5, device=device))
+            self.assertTrue(torch.equal(found, wanted))
+
     def test_dlpack_and_mixed_libraries(self):
         class Foreign:
             def __init__(self, tensor):
@@ -389,6 +411,37 @@ class GPUTests(unittest.TestCase):
         self.assertTrue(torch.equal(out[0].float(), expected[0]))
         # The scale is read at each replay.
         self.assertTrue(torch.equal(out[1].float(), step(cache.clone())[1].float()))
+
+    def test_sampling_in_a_graph(self):
+        packed = fi.packed_sampling
+        probs = torch.softmax(torch.randn(3, 4, 20_000, device="cuda"), -1)
+        draft, ids = probs[:, 1:].clone(), torch.randint(0, 20_000, (3, 3), dtype=torch.int32, device="cuda")
+        logits = probs[:, 0].log()
+        given, draws = packed.parameters(logits), packed.draws(probs)
+        tokens, status = torch.empty(3, dtype=torch.int32, device="cuda"), torch.empty(3, dtype=torch.uint8, device="cuda")
+        shapes = (3, 4), (3, 4), (3,), (3,)
+        chain = tuple(torch.empty(shape, dtype=torch.int32, device="cuda") for shape in shapes)
+
+        def step():
+            packed.sample(logits, given, out=tokens, status=status)
+            packed.verify_drafts(probs, ids, draws, draft, out=chain, status=status)
+
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            step()
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        for turn in range(3):
+            packed.update(given, top_k=50, top_p=0.9, seed=turn, step=turn)
+            draws.copy_(packed.draws(probs, turn, turn))
+            graph.replay()
+            expected = fi.top_k_top_p_sampling_from_logits(logits, 50, 0.9, seed=turn, offset=turn)
+            self.assertTrue(torch.equal(tokens, expected))
+            expected = fi.chain_speculative_sampling(draft, ids, probs, seed=turn, offset=turn)
+            for found, wanted in zip((chain[0], chain[2], chain[3]), expected):
+                self.assertTrue(torch.equal(found, wanted))
 
     def test_append_in_a_graph(self):
         indptr, indices, last, cache = tensors(self.pages, "cuda", torch.float16)

@@ -201,6 +201,9 @@ static const char primitives_exp[] = {
 static const char primitives_filter[] = {
 #embed "primitives/filter.cuh"
     , 0};
+static const char primitives_held[] = {
+#embed "primitives/held.cuh"
+    , 0};
 static const char primitives_mma[] = {
 #embed "primitives/mma.cuh"
     , 0};
@@ -290,6 +293,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/element.cuh", primitives_element},
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},
+    {"primitives/held.cuh", primitives_held},
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/philox.cuh", primitives_philox},
     {"primitives/reduce.cuh", primitives_reduce},

@@ -73,13 +73,9 @@ public func fi_act_and_mul_quantize(
     _ out: UnsafePointer<fi_tensor>?, _ quantize: UnsafePointer<fi_quantize_options>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let (gate, up) = try halves(input, on: stream.id)
-        try stream.run(
-            .gatedActivation(
-                GatedActivationOperation(
-                    gate: gate, up: up, output: TensorView(out, "out", on: stream.id), activation: activation(kind),
-                    quantization: OutputQuantization(quantize, on: stream.id))))
+        try gatedActivation(
+            device, stream, kind, out, operands: { (id) throws(FlashInferError) in try halves(input, on: id) },
+            quantization: { id in try OutputQuantization(quantize, on: id) })
     }
 }
 
@@ -90,14 +86,9 @@ public func fi_gated_activation_quantize(
     _ up: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?, _ quantize: UnsafePointer<fi_quantize_options>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .gatedActivation(
-                GatedActivationOperation(
-                    gate: TensorView(gate, "gate", on: id), up: TensorView(up, "up", on: id),
-                    output: TensorView(out, "out", on: id), activation: activation(kind),
-                    quantization: OutputQuantization(quantize, on: id))))
+        try gatedActivation(
+            device, stream, kind, out, operands: { (id) throws(FlashInferError) in try pair(gate, up, on: id) },
+            quantization: { id in try OutputQuantization(quantize, on: id) })
     }
 }
 

@@ -53,10 +53,22 @@ public func fi_fused_add_rmsnorm(
     }
 }
 
-func activation(_ number: Int32) throws(FlashInferError) -> GatedActivationOperation.Activation {
-    try choice(
-        "activation", number,
+/// All forms of gated activations.
+func gatedActivation(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ kind: Int32, _ out: UnsafePointer<fi_tensor>?,
+    operands: (DeviceID) throws(FlashInferError) -> (gate: TensorView, up: TensorView),
+    quantization: (DeviceID) throws -> OutputQuantization? = { _ in nil }
+) throws {
+    let stream = try call(device, stream)
+    let (gate, up) = try operands(stream.id)
+    let activation: GatedActivationOperation.Activation = try choice(
+        "activation", kind,
         [(FI_ACTIVATION_SILU, .silu), (FI_ACTIVATION_GELU, .geluErf), (FI_ACTIVATION_GELU_TANH, .geluTanh)])
+    try stream.run(
+        .gatedActivation(
+            GatedActivationOperation(
+                gate: gate, up: up, output: TensorView(out, "out", on: stream.id), activation: activation,
+                quantization: quantization(stream.id))))
 }
 
 /// The gate and the other half of a fused projection.
@@ -72,6 +84,13 @@ func halves(_ input: UnsafePointer<fi_tensor>?, on id: DeviceID) throws(FlashInf
     return (both.slice(0..<width, along: last), both.slice(width..<2 * width, along: last))
 }
 
+/// The gate and the other operand as tensors of their own.
+func pair(
+    _ gate: UnsafePointer<fi_tensor>?, _ up: UnsafePointer<fi_tensor>?, on id: DeviceID
+) throws(FlashInferError) -> (gate: TensorView, up: TensorView) {
+    (try TensorView(gate, "gate", on: id), try TensorView(up, "up", on: id))
+}
+
 /// A gated activation of the halves of a fused projection.
 @c @implementation
 public func fi_act_and_mul(
@@ -79,12 +98,8 @@ public func fi_act_and_mul(
     _ out: UnsafePointer<fi_tensor>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let (gate, up) = try halves(input, on: stream.id)
-        try stream.run(
-            .gatedActivation(
-                GatedActivationOperation(
-                    gate: gate, up: up, output: TensorView(out, "out", on: stream.id), activation: activation(kind))))
+        try gatedActivation(
+            device, stream, kind, out, operands: { (id) throws(FlashInferError) in try halves(input, on: id) })
     }
 }
 
@@ -95,13 +110,8 @@ public func fi_gated_activation(
     _ up: UnsafePointer<fi_tensor>?, _ out: UnsafePointer<fi_tensor>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        try stream.run(
-            .gatedActivation(
-                GatedActivationOperation(
-                    gate: TensorView(gate, "gate", on: id), up: TensorView(up, "up", on: id),
-                    output: TensorView(out, "out", on: id), activation: activation(kind))))
+        try gatedActivation(
+            device, stream, kind, out, operands: { (id) throws(FlashInferError) in try pair(gate, up, on: id) })
     }
 }
 

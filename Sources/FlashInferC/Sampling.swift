@@ -12,8 +12,9 @@ public func fi_sample(
     _ tokens: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?
 ) -> fi_status {
     perform {
-        try sample(
-            call(device, stream), logits, .logits, parameters, parameter_count, filter_order, tokens, status)
+        try sample(call(device, stream), logits, .logits, filter_order, tokens, status) {
+            (rows) throws(FlashInferError) in .host(try samplingRows(parameters, parameter_count, rows: rows))
+        }
     }
 }
 
@@ -25,24 +26,49 @@ public func fi_sample_probabilities(
     _ tokens: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?
 ) -> fi_status {
     perform {
-        try sample(
-            call(device, stream), probabilities, .probabilities, parameters, parameter_count, filter_order, tokens,
-            status)
+        try sample(call(device, stream), probabilities, .probabilities, filter_order, tokens, status) {
+            (rows) throws(FlashInferError) in .host(try samplingRows(parameters, parameter_count, rows: rows))
+        }
     }
 }
 
+/// One token for each row, with parameters in the device's memory.
+@c @implementation
+public func fi_sample_packed(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?, _ form: Int32,
+    _ parameters: UnsafePointer<fi_tensor>?, _ filter_order: Int32, _ tokens: UnsafePointer<fi_tensor>?,
+    _ status: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        try sample(stream, input, distributionForm(form), filter_order, tokens, status) {
+            (_) throws(FlashInferError) in .packed(try TensorView(parameters, "parameters", on: stream.id, .bits))
+        }
+    }
+}
+
+/// The parameters of rows: the host's, or those in a tensor on the device.
+private enum RowParameters<Row> {
+    case host([Row])
+    case packed(TensorView)
+}
+
 private func sample(
-    _ stream: StreamState, _ input: UnsafePointer<fi_tensor>?, _ form: DistributionForm,
-    _ parameters: UnsafePointer<fi_sampling_parameters>?, _ parameter_count: Int64, _ filter_order: Int32,
-    _ tokens: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?
+    _ stream: StreamState, _ input: UnsafePointer<fi_tensor>?, _ form: DistributionForm, _ filter_order: Int32,
+    _ tokens: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?,
+    _ parameters: (_ rows: Int) throws(FlashInferError) -> RowParameters<SampleOperation.Row>
 ) throws {
     let input = try TensorView(input, form.name, on: stream.id)
     let tokens = try TensorView(tokens, "tokens", on: stream.id, .index)
-    let rows = try samplingRows(parameters, parameter_count, rows: input.rowCount)
-    let order = try filterOrder(filter_order)
+    var operation = SampleOperation(
+        input, as: form, tokens: tokens, status: tokens, rows: [], order: try filterOrder(filter_order))
+    switch try parameters(input.rowCount) {
+    case .host(let rows): operation.rows = rows
+    case .packed(let rows): operation.packedRows = rows
+    }
     try stream.withStatus(status, rows: input.rowCount) { (status) throws(FlashInferError) in
-        try stream.run(
-            .sample(SampleOperation(input, as: form, tokens: tokens, status: status, rows: rows, order: order)))
+        operation.status = status
+        try stream.run(.sample(operation))
     }
 }
 
@@ -54,23 +80,52 @@ public func fi_filter(
     _ out: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?
 ) -> fi_status {
     perform {
-        let stream = try call(device, stream)
-        let rows = try TensorView(input, "in", on: stream.id)
-        let output = try TensorView(out, "out", on: stream.id)
-        let form: DistributionForm = try choice(
-            "form", form, [(FI_LOGITS, .logits), (FI_PROBABILITIES, .probabilities)])
-        let order = try filterOrder(filter_order)
-        let given = try samplingRows(parameters, parameter_count, rows: rows.rowCount)
-        try stream.withStatus(status, rows: rows.rowCount) { (status) throws(FlashInferError) in
-            try stream.run(
-                .filter(
-                    FilterOperation(
-                        rows, as: form, output: output, status: status,
-                        rows: given.map {
-                            .init(temperature: $0.temperature, topK: $0.topK, topP: $0.topP, minP: $0.minP)
-                        }, order: order)))
+        try filter(call(device, stream), input, form, filter_order, out, status) { (rows) throws(FlashInferError) in
+            .host(
+                try samplingRows(parameters, parameter_count, rows: rows).map {
+                    .init(temperature: $0.temperature, topK: $0.topK, topP: $0.topP, minP: $0.minP)
+                })
         }
     }
+}
+
+/// What the filters keep of rows, with parameters in the device's memory.
+@c @implementation
+public func fi_filter_packed(
+    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ input: UnsafePointer<fi_tensor>?, _ form: Int32,
+    _ parameters: UnsafePointer<fi_tensor>?, _ filter_order: Int32, _ out: UnsafePointer<fi_tensor>?,
+    _ status: UnsafePointer<fi_tensor>?
+) -> fi_status {
+    perform {
+        let stream = try call(device, stream)
+        try filter(stream, input, form, filter_order, out, status) {
+            (_) throws(FlashInferError) in .packed(try TensorView(parameters, "parameters", on: stream.id, .bits))
+        }
+    }
+}
+
+private func filter(
+    _ stream: StreamState, _ input: UnsafePointer<fi_tensor>?, _ form: Int32, _ filter_order: Int32,
+    _ out: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?,
+    _ parameters: (_ rows: Int) throws(FlashInferError) -> RowParameters<FilterOperation.Row>
+) throws {
+    let input = try TensorView(input, "in", on: stream.id)
+    let output = try TensorView(out, "out", on: stream.id)
+    var operation = FilterOperation(
+        input, as: try distributionForm(form), output: output, status: output, rows: [],
+        order: try filterOrder(filter_order))
+    switch try parameters(input.rowCount) {
+    case .host(let rows): operation.rows = rows
+    case .packed(let rows): operation.packedRows = rows
+    }
+    try stream.withStatus(status, rows: input.rowCount) { (status) throws(FlashInferError) in
+        operation.status = status
+        try stream.run(.filter(operation))
+    }
+}
+
+private func distributionForm(_ form: Int32) throws(FlashInferError) -> DistributionForm {
+    try choice("form", form, [(FI_LOGITS, .logits), (FI_PROBABILITIES, .probabilities)])
 }
 
 /// The greatest entries of rows.
@@ -121,12 +176,6 @@ public func fi_adjust_logits(
     perform {
         let stream = try call(device, stream)
         let logits = try TensorView(logits, "logits", on: stream.id)
-        func optional(
-            _ tensor: UnsafePointer<fi_tensor>?, _ name: String, _ kind: ElementKind = .index
-        ) throws(FlashInferError) -> TensorView? {
-            guard let tensor else { return nil }
-            return try TensorView(tensor, name, on: stream.id, kind)
-        }
         guard change_count == Int64(logits.rowCount) else {
             throw FlashInferError.lengthMismatch(
                 "change_count", found: Int(change_count), expected: logits.rowCount)
@@ -150,62 +199,11 @@ public func fi_adjust_logits(
         try stream.run(
             .adjustLogits(
                 AdjustLogitsOperation(
-                    logits: logits, rows: rows, history: try optional(history, "history"),
-                    biasTokens: try optional(bias_tokens, "bias_tokens"),
-                    biases: try optional(biases, "biases", .number), mask: try optional(mask, "mask"))))
-    }
-}
-
-/// Speculative sampling.
-@c @implementation
-public func fi_verify_drafts(
-    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ target: UnsafePointer<fi_tensor>?,
-    _ draft: UnsafePointer<fi_tensor>?, _ tokens: UnsafePointer<fi_tensor>?,
-    _ first_child: UnsafePointer<fi_tensor>?, _ next_sibling: UnsafePointer<fi_tensor>?,
-    _ draws: UnsafePointer<fi_request_draw>?, _ draw_count: Int64, _ output: UnsafePointer<fi_tensor>?,
-    _ output_nodes: UnsafePointer<fi_tensor>?, _ accepted: UnsafePointer<fi_tensor>?,
-    _ emitted: UnsafePointer<fi_tensor>?, _ status: UnsafePointer<fi_tensor>?
-) -> fi_status {
-    perform {
-        let stream = try call(device, stream)
-        func optional(
-            _ tensor: UnsafePointer<fi_tensor>?, _ name: String, _ kind: ElementKind
-        ) throws(FlashInferError) -> TensorView? {
-            guard let tensor else { return nil }
-            return try TensorView(tensor, name, on: stream.id, kind)
-        }
-        let target = try TensorView(target, "target", on: stream.id)
-        guard target.rank == 3 else {
-            throw FlashInferError.invalidArgument(
-                "target", found: "of shape \(target.shape)", expected: "[requests, nodes, vocabulary]")
-        }
-        var tree = VerifyDraftsOperation.Tree.chain
-        if first_child != nil || next_sibling != nil {
-            tree = .links(
-                firstChild: try TensorView(first_child, "first_child", on: stream.id, .index),
-                nextSibling: try TensorView(next_sibling, "next_sibling", on: stream.id, .index))
-        }
-        let requests = target.shape[0]
-        guard draw_count == Int64(requests) else {
-            throw FlashInferError.lengthMismatch("draw_count", found: Int(draw_count), expected: requests)
-        }
-        var numbers: [VerifyDraftsOperation.Draw] = []
-        for request in 0..<requests {
-            let draw = try required(draws, "draws")[request]
-            numbers.append(.init(seed: draw.seed, step: draw.step))
-        }
-        let operation = VerifyDraftsOperation(
-            target: target, draft: try optional(draft, "draft", .number),
-            tokens: try TensorView(tokens, "tokens", on: stream.id, .index), tree: tree, draws: numbers,
-            output: try TensorView(output, "output", on: stream.id, .index),
-            outputNodes: try optional(output_nodes, "output_nodes", .index),
-            accepted: try optional(accepted, "accepted", .index),
-            emitted: try TensorView(emitted, "emitted", on: stream.id, .index), status: target)
-        try stream.withStatus(status, rows: requests) { (status) throws(FlashInferError) in
-            var operation = operation
-            operation.status = status
-            try stream.run(.verifyDrafts(operation))
-        }
+                    logits: logits, rows: rows,
+                    history: try TensorView(optional: history, "history", on: stream.id, .index),
+                    biasTokens: try TensorView(optional: bias_tokens, "bias_tokens", on: stream.id, .index),
+                    biases: try TensorView(optional: biases, "biases", on: stream.id),
+                    mask: try TensorView(optional: mask, "mask", on: stream.id, .index))))
     }
 }
 

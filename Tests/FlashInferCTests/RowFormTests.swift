@@ -68,6 +68,13 @@ import Testing
                 }
             }
         }
+        // Of a norm: those of its float32 output.
+        let (weight, normed) = (try random([64], 5, .float32), try OpsTensor(.float32, [3, 64]))
+        try ok(fi_rmsnorm(device.handle, nil, x.c, weight.c, normed.c, 1e-5, 0))
+        try ok(fi_quantize(device.handle, nil, normed.c, bytes.c, &options))
+        let (expected, direct) = (scales.values, try OpsTensor(.float8E4M3, [3, 64]))
+        try ok(fi_rmsnorm_quantize(device.handle, nil, x.c, weight.c, direct.c, 1e-5, 0, &options))
+        #expect(direct.values == bytes.values && scales.values == expected)
         options.scale = 2
         expect(
             fi_quantize(device.handle, nil, x.c, bytes.c, &options), FI_INVALID_ARGUMENT, "quantize", "at most one")

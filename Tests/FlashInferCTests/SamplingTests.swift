@@ -54,6 +54,44 @@ import Testing
             "temperature")
     }
 
+    /// An array of the struct's bytes is what the functions for parameters on the device read.
+    @Test func parametersOnTheDevice() throws {
+        let input = try probabilities()
+        let status = try OpsTensor(.uint8, [rows])
+        let given = (0..<rows).map { row in
+            fi_sampling_parameters(
+                temperature: 1, top_k: Int32(3 * row), top_p: 0.9, min_p: 0.01, seed: 1 << 40 + UInt64(row),
+                step: UInt64(row))
+        }
+        let bytes = given.withUnsafeBytes { $0.map { Double($0) } }
+        let packed = try OpsTensor(.uint8, [rows, MemoryLayout<fi_sampling_parameters>.stride], values: bytes)
+        for form in [FI_LOGITS, FI_PROBABILITIES] {
+            let (tokens, expected) = (try OpsTensor(.int32, [rows]), try OpsTensor(.int32, [rows]))
+            let (out, wanted) = (try OpsTensor(.float32, [rows, width]), try OpsTensor(.float32, [rows, width]))
+            try ok(
+                fi_sample_packed(
+                    device.handle, nil, input.c, Int32(form), packed.c, Int32(FI_JOINT), tokens.c, status.c))
+            try ok(
+                fi_filter_packed(
+                    device.handle, nil, input.c, Int32(form), packed.c, Int32(FI_JOINT), out.c, nil))
+            let sample = form == FI_LOGITS ? fi_sample : fi_sample_probabilities
+            try ok(
+                sample(
+                    device.handle, nil, input.c, given, Int64(rows), Int32(FI_JOINT), expected.c, nil))
+            try ok(
+                fi_filter(
+                    device.handle, nil, input.c, Int32(form), given, Int64(rows), Int32(FI_JOINT), wanted.c, nil))
+            #expect(tokens.values == expected.values && out.values == wanted.values)
+            #expect(status.values == [0, 0, 0, 0, 0])
+        }
+        let tokens = try OpsTensor(.int32, [rows])
+        expect(
+            fi_sample_packed(device.handle, nil, input.c, 0, status.c, 0, tokens.c, nil), FI_INVALID_ARGUMENT,
+            "packedRows")
+        expect(
+            fi_sample_packed(device.handle, nil, input.c, 0, nil, 0, tokens.c, nil), FI_INVALID_ARGUMENT, "parameters")
+    }
+
     @Test func theGreatestEntries() throws {
         let input = try probabilities()
         let (values, places) = (try OpsTensor(.float32, [rows, 4]), try OpsTensor(.int32, [rows, 4]))
@@ -115,6 +153,13 @@ import Testing
                 emitted.c, status.c))
         #expect(output.values == [1, 4, -1] && emitted.values == [1] && accepted.values == [1])
         #expect(path.values == [1, -1, -1] && status.values == [0])
+        let packed = try withUnsafeBytes(of: draw) { try OpsTensor(.uint8, [1, 16], values: $0.map { Double($0) }) }
+        let again = try OpsTensor(.int32, [1, 3])
+        try ok(
+            fi_verify_drafts_packed(
+                device.handle, nil, target.c, draft.c, tokens.c, nil, nil, packed.c, again.c, path.c, accepted.c,
+                emitted.c, status.c))
+        #expect(again.values == output.values && emitted.values == [1])
         // A tree: both children of the root, the second of which stands.
         let nodes = try OpsTensor(.int32, [1, 3], values: [0, 5, 1])
         let first = try OpsTensor(.int32, [1, 3], values: [1, -1, -1])

@@ -100,47 +100,6 @@ extension OpsRunner {
         return problem ?? (found.host.paddingIsIntact && scales.host.paddingIsIntact ? nil : "written beside")
     }
 
-    /// Conversion to 8 bits, or an activation, with a scale for each group: scales by rows or by columns.
-    public func groupProblem(
-        _ input: DType, _ type: DType, size: Int, _ shape: [Int], _ layout: OpsLayout, byColumns: Bool,
-        _ activation: GatedActivationOperation.Activation?, _ random: inout OpsRandom
-    ) throws -> String? {
-        begin()
-        let (width, count) = (shape[shape.count - 1], shape.reduce(1, *))
-        let (rows, groups) = (count / width, width / size)
-        let x = try tensor(
-            input, shape, padding: layout.padding, lead: layout.lead, values: random.normals(count, scale: 2))
-        let up = try tensor(input, shape, padding: layout.padding, values: random.normals(count))
-        let found = try tensor(type, shape, padding: layout.padding)
-        // By columns with a stride of more than the rows.
-        let scales = try tensor(.float32, byColumns ? [groups, rows] : [rows, groups], padding: byColumns ? 3 : 0)
-        let view = byColumns ? scales.view.transposed(0, 1) : scales.view
-        let way = OutputQuantization.perGroup(size: size, scales: view)
-        var (unquantized, exact, reference) = (x.host.values, x.host.values, x.host.values)
-        if let activation {
-            let wide = try tensor(.float32, shape)
-            let oracle = OpsOracle.gatedActivation(x.host.values, up.host.values, activation, output: .float32)
-            (exact, reference) = (oracle.exact, oracle.reference)
-            for (output, quantization) in [(wide, nil), (found, way)] {
-                try run(
-                    .gatedActivation(
-                        GatedActivationOperation(
-                            gate: x.view, up: up.view, output: output.view, activation: activation,
-                            quantization: quantization)))
-            }
-            unquantized = try wide.fetch()
-        } else {
-            try run(.quantize(QuantizeOperation(input: x.view, output: found.view, quantization: way)))
-        }
-        try found.fetch()
-        var own = try scales.fetch()
-        if byColumns { own = (0..<rows * groups).map { own[$0 % groups * rows + $0 / groups] } }
-        // A group is a row of its own.
-        let problem = QuantizedCheck(type, width: size).firstProblem(
-            found.host, scales: own, unquantized: unquantized, exact: exact, reference: reference)
-        return problem ?? (found.host.paddingIsIntact && scales.host.paddingIsIntact ? nil : "written beside")
-    }
-
     /// Packed bits of one run, or of segments of these lengths, against a loop.
     public func packBitsProblem(
         _ order: PackBitsOperation.Order, count: Int, lead: Int, segments: [Int]?, _ random: inout OpsRandom

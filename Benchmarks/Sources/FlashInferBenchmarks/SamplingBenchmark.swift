@@ -216,6 +216,13 @@ struct SamplingCases {
             (
                 "greedy", .argmax(ArgmaxOperation(input: logits, output: drawn, status: status)), 1
             ),
+            (
+                "log-probability",
+                .logProbability(
+                    LogProbabilityOperation(
+                        logits: logits, ids: try TensorView(drafts.region, dtype: .int32, shape: [batch]),
+                        output: try TensorView(output.region, dtype: .float32, shape: [batch]), status: status)), 1
+            ),
         ]
         for (form, input) in [(DistributionForm.probabilities, probabilities), (.logits, logits)] {
             for (name, _) in Self.filters {

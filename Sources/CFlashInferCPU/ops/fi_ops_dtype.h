@@ -188,6 +188,9 @@ FI_INLINE float row_scale(vi greatest, fi_dtype t) {
     return (magnitude < 1e-10f ? 1e-10f : magnitude) / largest;
 }
 
+/// Where the scales of a row's groups are written.
+FI_INLINE float *group_scales(const fi_quantize *q, int64_t row) { return q->row_scales + row * q->scale_row; }
+
 /// Calls body(F32), body(BF16) or body(F16) with a constant when all dtypes agree, so that the compiler makes a loop
 /// without a switch for the usual cases, and one general loop for the mixed ones.
 #define FI_SPECIALISE(same, dtype, uniform_call, mixed_call)                       \

@@ -1,11 +1,26 @@
 /// Normalisation of rows: by the root of the mean square, and layer norm. Follows fi_ops_dtype.h.
 
+/// Where the scales go that are computed, one of `size` elements each, `stride` apart: none where `next` is null.
+typedef struct norm_scales {
+    float *next;
+    int64_t size, stride;
+} norm_scales;
+
+/// An output whose scale is given, or that has none.
+FI_INLINE norm_scales no_scales(int64_t width) { return (norm_scales){NULL, width, 0}; }
+
+FI_INLINE norm_scales norm_scales_of(const fi_quantize *q, int64_t row, int64_t width) {
+    if (!q->row_scales) return no_scales(width);
+    if (q->group > 0) return (norm_scales){group_scales(q, row), q->group, q->scale_group};
+    return (norm_scales){q->row_scales + row, width, 0};
+}
+
 // MARK: RMSNorm
 
 /// One row. x + residual is formed twice, so that no scratch is needed and the norm sees the unrounded sum.
 FI_INLINE void rms_norm_row(
-    const fi_rms_norm_args *a, const void *x, void *residual, void *out, float *row, fi_dtype tx, fi_dtype tr, fi_dtype tw,
-    fi_dtype to
+    const fi_rms_norm_args *a, const void *x, void *residual, void *out, norm_scales own, fi_dtype tx, fi_dtype tr,
+    fi_dtype tw, fi_dtype to
 ) {
     const int64_t width = a->width;
     // Sums in double: a float32 sum of a wide row loses digits that the output still shows. Two hide the latency.
@@ -29,25 +44,30 @@ FI_INLINE void rms_norm_row(
     const vf scale = v_set((float)(1.0 / sqrt(sum / (double)width + (double)a->epsilon)));
     const vf offset = v_set(a->weight_offset);
     float factor = a->quantize.factor;
-    if (row) {
-        vi greatest = v_seti(0);
-        FI_FOR_VECTORS(width, {
-            vf v = v_load(x, i, tx, n);
-            if (residual) v += v_load(residual, i, tr, n);
-            greatest = v_magnitude_max(greatest, v * scale * (v_load(a->weight, i, tw, n) + offset));
-        });
-        *row = row_scale(greatest, to);
-        factor = 1.0f / *row;
-    }
-    FI_FOR_VECTORS(width, {
-        vf v = v_load(x, i, tx, n);
-        if (residual) {
-            v += v_load(residual, i, tr, n);
-            v_store(residual, i, tr, n, v);
+    int64_t first = 0;
+    do {
+        if (own.next) {
+            vi greatest = v_seti(0);
+            FI_FOR_VECTORS(own.size, {
+                vf v = v_load(x, first + i, tx, n);
+                if (residual) v += v_load(residual, first + i, tr, n);
+                greatest = v_magnitude_max(greatest, v * scale * (v_load(a->weight, first + i, tw, n) + offset));
+            });
+            *own.next = row_scale(greatest, to);
+            factor = 1.0f / *own.next;
+            own.next += own.stride;
         }
-        const vf y = v * scale * (v_load(a->weight, i, tw, n) + offset);
-        v_store(out, i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
-    });
+        FI_FOR_VECTORS(own.size, {
+            vf v = v_load(x, first + i, tx, n);
+            if (residual) {
+                v += v_load(residual, first + i, tr, n);
+                v_store(residual, first + i, tr, n, v);
+            }
+            const vf y = v * scale * (v_load(a->weight, first + i, tw, n) + offset);
+            v_store(out, first + i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
+        });
+        first += own.size;
+    } while (first < width);
 }
 
 static void rms_norm(const fi_rms_norm_args *a, int64_t first, int64_t last) {
@@ -58,14 +78,14 @@ static void rms_norm(const fi_rms_norm_args *a, int64_t first, int64_t last) {
         void *out = row_at(&a->out, a->inner, r);
         void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
         if (dtype_size(to) == 1) {
-            float *row = a->quantize.row_scales ? a->quantize.row_scales + r : NULL;
+            const norm_scales own = norm_scales_of(&a->quantize, r, a->width);
             FI_SPECIALISE(
-                same, tx, rms_norm_row(a, x, residual, out, row, T, T, T, to),
-                rms_norm_row(a, x, residual, out, row, tx, tr, tw, to));
+                same, tx, rms_norm_row(a, x, residual, out, own, T, T, T, to),
+                rms_norm_row(a, x, residual, out, own, tx, tr, tw, to));
         } else {
             FI_SPECIALISE(
-                same && tx == to, tx, rms_norm_row(a, x, residual, out, NULL, T, T, T, T),
-                rms_norm_row(a, x, residual, out, NULL, tx, tr, tw, to));
+                same && tx == to, tx, rms_norm_row(a, x, residual, out, no_scales(a->width), T, T, T, T),
+                rms_norm_row(a, x, residual, out, no_scales(a->width), tx, tr, tw, to));
         }
     }
 }
@@ -74,7 +94,7 @@ static void rms_norm(const fi_rms_norm_args *a, int64_t first, int64_t last) {
 
 /// One row, read three times: for the mean, for the squared distances from it, and for the output.
 FI_INLINE void layer_norm_row(
-    const fi_layer_norm_args *args, const void *x, void *residual, void *out, float *row, fi_dtype tx, fi_dtype tr,
+    const fi_layer_norm_args *args, const void *x, void *residual, void *out, norm_scales own, fi_dtype tx, fi_dtype tr,
     fi_dtype tw, fi_dtype to
 ) {
     const fi_rms_norm_args *a = &args->norm;
@@ -97,26 +117,33 @@ FI_INLINE void layer_norm_row(
     });
     const vf scale = v_set((float)(1.0 / sqrt(v_sum_total(squares) / (double)width + (double)a->epsilon)));
     float factor = a->quantize.factor;
-    if (row) {
-        vi greatest = v_seti(0);
-        FI_FOR_VECTORS(width, {
-            vf v = v_load_or(x, i, tx, n, mean);
-            if (residual) v += v_load(residual, i, tr, n);
-            const vf y = v_fma((v - centre) * scale, v_load(a->weight, i, tw, n), v_load(args->bias, i, tw, n));
-            greatest = v_magnitude_max(greatest, y);
-        });
-        *row = row_scale(greatest, to);
-        factor = 1.0f / *row;
-    }
-    FI_FOR_VECTORS(width, {
-        vf v = v_load(x, i, tx, n);
-        if (residual) {
-            v += v_load(residual, i, tr, n);
-            v_store(residual, i, tr, n, v);
+    int64_t first = 0;
+    do {
+        if (own.next) {
+            vi greatest = v_seti(0);
+            FI_FOR_VECTORS(own.size, {
+                vf v = v_load_or(x, first + i, tx, n, mean);
+                if (residual) v += v_load(residual, first + i, tr, n);
+                const vf y = v_fma(
+                    (v - centre) * scale, v_load(a->weight, first + i, tw, n), v_load(args->bias, first + i, tw, n));
+                greatest = v_magnitude_max(greatest, y);
+            });
+            *own.next = row_scale(greatest, to);
+            factor = 1.0f / *own.next;
+            own.next += own.stride;
         }
-        const vf y = v_fma((v - centre) * scale, v_load(a->weight, i, tw, n), v_load(args->bias, i, tw, n));
-        v_store(out, i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
-    });
+        FI_FOR_VECTORS(own.size, {
+            vf v = v_load(x, first + i, tx, n);
+            if (residual) {
+                v += v_load(residual, first + i, tr, n);
+                v_store(residual, first + i, tr, n, v);
+            }
+            const vf y = v_fma(
+                (v - centre) * scale, v_load(a->weight, first + i, tw, n), v_load(args->bias, first + i, tw, n));
+            v_store(out, first + i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
+        });
+        first += own.size;
+    } while (first < width);
 }
 
 static void layer_norm(const fi_layer_norm_args *args, int64_t first, int64_t last) {
@@ -127,10 +154,11 @@ static void layer_norm(const fi_layer_norm_args *args, int64_t first, int64_t la
         const void *x = row_at(&a->x, a->inner, r);
         void *out = row_at(&a->out, a->inner, r);
         void *residual = a->residual.data ? row_at(&a->residual, a->inner, r) : NULL;
-        float *row = dtype_size(to) == 1 && a->quantize.row_scales ? a->quantize.row_scales + r : NULL;
+        const norm_scales own =
+            dtype_size(to) == 1 ? norm_scales_of(&a->quantize, r, a->width) : no_scales(a->width);
         // Weights are float32 as often as not: their type is not a constant.
         FI_SPECIALISE(
-            same, tx, layer_norm_row(args, x, residual, out, NULL, T, T, tw, T),
-            layer_norm_row(args, x, residual, out, row, tx, tr, tw, to));
+            same, tx, layer_norm_row(args, x, residual, out, no_scales(a->width), T, T, tw, T),
+            layer_norm_row(args, x, residual, out, own, tx, tr, tw, to));
     }
 }

@@ -92,7 +92,8 @@ static void rope_token_normalised(
     one.heads = 1;
     for (int64_t h = 0; h < a->heads; h++) {
         rms_norm_row(
-            &norm, x + h * x_head, NULL, head, NULL, a->x.dtype, FI_DTYPE_F32, a->norm.weight_dtype, FI_DTYPE_F32);
+            &norm, x + h * x_head, NULL, head, no_scales(norm.width), a->x.dtype, FI_DTYPE_F32, a->norm.weight_dtype,
+            FI_DTYPE_F32);
         one.scale = a->scale ? a->scale + h : NULL;
         rope_token(&one, table, (const char *)head, 0, out + h * out_head, 0);
     }

@@ -36,9 +36,6 @@ FI_INLINE void gated_row_quantized(
     });
 }
 
-/// What is written where the scales of a row's groups are: one scale after the other, `stride` elements apart.
-FI_INLINE float *group_scales(const fi_quantize *q, int64_t row) { return q->row_scales + row * q->scale_row; }
-
 /// Rows of one activation, a constant.
 FI_INLINE void gated_rows(const fi_gated_args *a, int64_t first, int64_t last, fi_activation f) {
     const fi_dtype tg = a->gate.dtype, tu = a->up.dtype, to = a->out.dtype;

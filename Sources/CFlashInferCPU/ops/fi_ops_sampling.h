@@ -223,40 +223,6 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
     return v_sum_total(sum);
 }
 
-/// The first index whose running sum of weights >= threshold reaches uniform times their total.
-static int64_t draw(const float *w, int64_t count, float threshold, double uniform, double *sums) {
-    double total = 0;
-    for (int64_t block = 0; block < count; block += FI_SAMPLE_BLOCK) {
-        const int64_t size = count - block < FI_SAMPLE_BLOCK ? count - block : FI_SAMPLE_BLOCK;
-        vsum sum = v_sum_zero();
-        FI_FOR_VECTORS(size, {
-            const vf v = v_load(w, block + i, FI_DTYPE_F32, n);
-            sum = v_sum_add(sum, v >= v_set(threshold) ? v : v_set(0.0f));
-        });
-        sums[block / FI_SAMPLE_BLOCK] = v_sum_total(sum);
-        total += sums[block / FI_SAMPLE_BLOCK];
-    }
-    const double target = uniform * total;
-    double before = 0;
-    int64_t last = 0;
-    for (int64_t block = 0; block < count; block += FI_SAMPLE_BLOCK) {
-        const double sum = sums[block / FI_SAMPLE_BLOCK];
-        if (sum > 0 && before + sum >= target) {
-            const int64_t end = count - block < FI_SAMPLE_BLOCK ? count : block + FI_SAMPLE_BLOCK;
-            double running = before;
-            for (int64_t i = block; i < end; i++) {
-                if (!(w[i] >= threshold) || w[i] == 0) continue;
-                running += w[i];
-                last = i;
-                if (running >= target) break;
-            }
-            return last;  // on a rounding shortfall, the block's last kept token
-        }
-        before += sum;
-    }
-    return last;
-}
-
 /// How a row's values become weights.
 typedef struct weighing {
     float max, scale;
@@ -354,30 +320,91 @@ static kept_row keep_row(
     return kept;
 }
 
-static int32_t sample_one(const fi_sample_args *a, int64_t r) {
+/// The sums of what is kept, block by block, and in all.
+static double sum_kept(const kept_row *kept, double *sums) {
+    double total = 0;
+    for (int64_t block = 0; block < kept->count; block += FI_SAMPLE_BLOCK) {
+        const int64_t size = kept->count - block < FI_SAMPLE_BLOCK ? kept->count - block : FI_SAMPLE_BLOCK;
+        vsum sum = v_sum_zero();
+        FI_FOR_VECTORS(size, {
+            const vf v = v_load(kept->w, block + i, FI_DTYPE_F32, n);
+            sum = v_sum_add(sum, v >= v_set(kept->threshold) ? v : v_set(0.0f));
+        });
+        sums[block / FI_SAMPLE_BLOCK] = v_sum_total(sum);
+        total += sums[block / FI_SAMPLE_BLOCK];
+    }
+    return total;
+}
+
+/// The first token whose running sum reaches uniform times the total.
+static int32_t draw(const kept_row *kept, double uniform, double total, const double *sums) {
+    const double target = uniform * total;
+    double before = 0;
+    int64_t last = 0;
+    for (int64_t block = 0; block < kept->count; block += FI_SAMPLE_BLOCK) {
+        const double sum = sums[block / FI_SAMPLE_BLOCK];
+        if (sum > 0 && before + sum >= target) {
+            const int64_t end = kept->count - block < FI_SAMPLE_BLOCK ? kept->count : block + FI_SAMPLE_BLOCK;
+            double running = before;
+            for (int64_t i = block; i < end; i++) {
+                if (!(kept->w[i] >= kept->threshold) || kept->w[i] == 0) continue;
+                running += kept->w[i];
+                last = i;
+                if (running >= target) break;
+            }
+            break;  // on a rounding shortfall, the block's last kept token
+        }
+        before += sum;
+    }
+    return kept->places ? kept->places[last] : (int32_t)last;
+}
+
+/// The row that a thread's scratch holds, ready to be drawn from: where many tokens are drawn from one distribution, its rows are at one
+/// address.
+typedef struct ready_row {
+    const void *row;
+    const fi_sample_row *filters;
+    kept_row kept;
+    double total;
+} ready_row;
+
+FI_INLINE bool is_ready(const ready_row *ready, const void *row, const fi_sample_row *p) {
+    const fi_sample_row *q = ready->filters;
+    return row == ready->row && p->temperature == q->temperature && p->top_k == q->top_k && p->top_p == q->top_p
+        && p->min_p == q->min_p;
+}
+
+static int32_t sample_one(const fi_sample_args *a, int64_t r, ready_row *ready) {
     const fi_sample_row *p = &a->rows[r];
     const void *row = row_at(&a->x, 1, r);
     const int64_t width = a->width;
-    if (p->temperature == 0 && !a->are_probabilities) {
-        return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
-    }
     sample_scratch s = sample_scratch_at(a->scratch, width);
-    const bool by_k = p->top_k > 0 && p->top_k < width;
-    const bool in_place = a->x.dtype == FI_DTYPE_F32;
-    const row_scan scan =
-        sample_scan(row, width, a->x.dtype, in_place ? NULL : s.logits, by_k ? s.groups : NULL);
-    const float *x = in_place ? (const float *)row : s.logits;
-    fi_row_status status = distribution_status(x, width, scan, a->are_probabilities);
-    if (p->temperature == 0 && (status == FI_ROW_OK || status == FI_ROW_INFINITE)) {
-        return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+    if (!is_ready(ready, row, p)) {
+        ready->row = NULL;
+        if (p->temperature == 0 && !a->are_probabilities) {
+            return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+        }
+        const bool by_k = p->top_k > 0 && p->top_k < width;
+        const bool in_place = a->x.dtype == FI_DTYPE_F32;
+        const row_scan scan =
+            sample_scan(row, width, a->x.dtype, in_place ? NULL : s.logits, by_k ? s.groups : NULL);
+        const float *x = in_place ? (const float *)row : s.logits;
+        fi_row_status status = distribution_status(x, width, scan, a->are_probabilities);
+        if (p->temperature == 0 && (status == FI_ROW_OK || status == FI_ROW_INFINITE)) {
+            return (int32_t)argmax_row(row, width, a->x.dtype, &a->status[r]);
+        }
+        a->status[r] = (uint8_t)status;
+        if (status != FI_ROW_OK) return -1;
+        ready->kept = keep_row(x, width, p, weighing_of(p, scan, a->are_probabilities), a->joint, &s);
+        ready->total = sum_kept(&ready->kept, s.sums);
+        ready->row = row;
+        ready->filters = p;
     }
-    a->status[r] = (uint8_t)status;
-    if (status != FI_ROW_OK) return -1;
-    const kept_row kept = keep_row(x, width, p, weighing_of(p, scan, a->are_probabilities), a->joint, &s);
-    const int64_t drawn = draw(kept.w, kept.count, kept.threshold, p->uniform, s.sums);
-    return kept.places ? kept.places[drawn] : (int32_t)drawn;
+    a->status[r] = FI_ROW_OK;
+    return draw(&ready->kept, p->uniform, ready->total, s.sums);
 }
 
 static void sample(const fi_sample_args *a, int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; r++) a->out[r] = sample_one(a, r);
+    ready_row ready = {.row = NULL, .filters = a->rows};
+    for (int64_t r = first; r < last; r++) a->out[r] = sample_one(a, r, &ready);
 }

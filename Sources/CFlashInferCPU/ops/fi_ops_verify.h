@@ -123,7 +123,8 @@ static void verify_one(const fi_verify_args *a, int64_t r, left_over *left) {
     if (status == FI_ROW_OK) {
         const weighing form = {scan.max, probability_scale(scan.max), true};
         weigh(s.values, s.values, width, form);
-        token = (int32_t)draw(s.values, width, 0, uniforms[0], s.sums);
+        const kept_row kept = {s.values, NULL, width, 0};
+        token = draw(&kept, uniforms[0], sum_kept(&kept, s.sums), s.sums);
     }
     for (int64_t i = depth; i < nodes; i++) {
         output[i] = i == depth ? token : -1;

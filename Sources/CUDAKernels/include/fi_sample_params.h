@@ -4,15 +4,15 @@
 
 #include "fi_rows_params.h"
 
-/// How one row is sampled or filtered.
+/// How one row is sampled or filtered: as `fi_sampling_parameters` of the C library, which may lie in the device's memory.
 typedef struct {
-    unsigned long long seed, step;
     /// 0: greedy. Of probabilities, any other number is 1.
     float temperature;
-    /// 1: off, 0: off.
-    float top_p, min_p;
     /// 0: off.
     unsigned int top_k;
+    /// 1: off, 0: off.
+    float top_p, min_p;
+    unsigned long long seed, step;
 } fi_sampling_row;
 
 /// One token a row.

@@ -1,18 +1,41 @@
-// The place of the greatest entry of each row. One block a row.
+// The place of the greatest entry of each row, which is read once, by one block or by a cluster of them.
+//
+// FI_TEAM: see primitives/team.cuh.
 
 #include "fi_rows_params.h"
 #include "primitives/argmax.cuh"
 #include "primitives/dispatch.cuh"
+#include "primitives/team.cuh"
 
-extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) argmax(const __grid_constant__ fi_argmax_params p) {
+extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
+    argmax(const __grid_constant__ fi_argmax_params p) {
+    __shared__ fi_team_numbers numbers;
+    __shared__ unsigned long long slots[FI_THREADS / 32];
+    const unsigned int row = fi_team_row();
+    const fi_team_part part = fi_part_of_row((unsigned int)p.width);
+    unsigned long long top = 0;
     fi_with_compute_type(p.input_type, [&](auto type) {
         constexpr int INPUT = decltype(type)::value;
-        const unsigned long long input = fi_row_address<INPUT>(p.input, blockIdx.x, p.inner_rows);
-        bool has_nan;
-        const fi_candidate best = fi_greatest<INPUT, FI_THREADS>(input, (unsigned int)p.width, &has_nan);
-        if (threadIdx.x != 0) return;
-        const int status = fi_greedy_status(best.value, has_nan);
-        ((int *)p.output)[blockIdx.x] = status == FI_ROW_OK ? (int)best.place : -1;
-        ((unsigned char *)p.status)[blockIdx.x] = (unsigned char)status;
+        const unsigned long long input =
+            fi_row_address<INPUT>(p.input, row, p.inner_rows) + (unsigned long long)part.first * fi_size(INPUT);
+        fi_candidate best;
+        bool is_nan = false;
+        fi_for_row<INPUT, FI_THREADS>(input, part.count, [&](float x, unsigned int index, bool valid) {
+            if (!valid) return;
+            is_nan |= x != x;
+            best.take(x, part.first + index);
+        });
+        top = is_nan ? FI_TOP_NAN : best.top();
     });
+    unsigned int turn = 0;
+    top = numbers.greatest(fi_block_reduce<FI_THREADS, true>(top, fi_top_max(), slots), turn);
+    if (threadIdx.x == 0 && fi_team_rank() == 0) {
+        // +inf is as good as any number.
+        const int status =
+            top == FI_TOP_NAN ? FI_ROW_NAN : fi_top_value(top) == -fi_infinity() ? FI_ROW_EMPTY : FI_ROW_OK;
+        ((int *)p.output)[row] = status == FI_ROW_OK ? (int)fi_top_place(top) : -1;
+        ((unsigned char *)p.status)[row] = (unsigned char)status;
+    }
+    // No block leaves while another may read its shared memory.
+    if (FI_TEAM > 1) fi_team_sync();
 }

@@ -20,18 +20,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (status == FI_ROW_OK) {
         fi_set_scale(top, fi_temperature_scale(own.temperature), shared);
         const bool has_top_k = own.top_k > 0 && own.top_k < row.width;
-        if (has_top_k) {
-            bool is_ambiguous;
-            const unsigned int ties = fi_find_kth(own.top_k, own_key, shared, turn, &is_ambiguous);
-            if (is_ambiguous) {
-                const fi_draw_rule rule = {0, true};
-                const int last = fi_first_reaching(
-                    shared, turn, [&](float x, unsigned int at) { return rule.amount(row, x, at); },
-                    [&](unsigned long long) { return (unsigned long long)ties; });
-                if (threadIdx.x == 0) row.last = (unsigned int)last;
-                __syncthreads();
-            }
-        }
+        if (has_top_k) fi_keep_top_k(own.top_k, own_key, shared, turn);
         if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) {
             threshold = fi_weight_threshold(own.top_p, own.min_p, p.joint != 0, has_top_k, shared, turn);
         }

@@ -15,15 +15,6 @@
 /// Of the largest group, 128.
 #define FI_SINGLES 4
 
-/// The factor of a group, whose scale one of its threads writes.
-static __device__ __forceinline__ float own_factor(
-    const fi_quantize &q, unsigned int greatest, unsigned int row, long long group, bool writes
-) {
-    const float scale = fi_row_scale(q, greatest);
-    if (writes) ((float *)q.row_scales)[row * q.scale_row + group * q.scale_group] = scale;
-    return __fdiv_rn(1.0f, scale);
-}
-
 template <int V>
 static __device__ __forceinline__ void vectors(const fi_gated_activation_params &p) {
     const fi_row_place at = fi_place<V, FI_THREADS>(p.tiling);
@@ -36,12 +27,10 @@ static __device__ __forceinline__ void vectors(const fi_gated_activation_params 
         greatest = fi_magnitude<V>(x, greatest);
     }
     // A row is whole groups, so all threads of a group are inside or none is.
-    for (unsigned int distance = lanes / 2; distance > 0; distance /= 2) {
-        greatest = fi_magnitude_max()(greatest, __shfl_xor_sync(0xffffffffu, greatest, distance));
-    }
+    greatest = fi_group_magnitude(greatest, lanes);
     if (!at.inside) return;
     const float factor =
-        own_factor(p.quantize, greatest, at.row, at.column / p.quantize.group, threadIdx.x % lanes == 0);
+        fi_group_factor(p.quantize, greatest, at.row, at.column / p.quantize.group, threadIdx.x % lanes == 0);
     fi_write_bytes<V>(p.quantize.type, fi_row_address<FI_OUTPUT>(p.output, at.row, inner), at.column, x, factor);
 }
 
@@ -65,7 +54,7 @@ static __device__ __forceinline__ void singles(const fi_gated_activation_params 
         greatest = fi_magnitude<1>(x[i], greatest);
     }
     greatest = fi_warp_reduce<32>(greatest, fi_magnitude_max());
-    const float factor = own_factor(p.quantize, greatest, row, group, lane == 0);
+    const float factor = fi_group_factor(p.quantize, greatest, row, group, lane == 0);
     const unsigned long long output = fi_row_address<FI_OUTPUT>(p.output, row, inner);
 #pragma unroll
     for (int i = 0; i < FI_SINGLES; i++) {

@@ -1,17 +1,31 @@
-// The natural logarithm of one token's probability in each row. One block a row, which reads it once.
+// The natural logarithm of one token's probability in each row, which is read once, by one block or by a cluster of them.
 //
-// FI_LOGITS: storage type.
+// FI_LOGITS: storage type. FI_TEAM: see primitives/team.cuh.
 
 #include "fi_rows_params.h"
 #include "primitives/distribution.cuh"
+#include "primitives/team.cuh"
 
-extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
+extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     log_probability(const __grid_constant__ fi_log_probability_params p) {
-    const unsigned int row = blockIdx.x;
+    __shared__ fi_row_scan scans;
+    const unsigned int row = fi_team_row();
     const unsigned long long logits = fi_row_address<FI_LOGITS>(p.logits, row, p.inner_rows);
     const float scale = fi_reciprocal_temperature(p.temperatures, p.temperature, row);
-    const fi_row_scan scan = fi_scan_row<FI_LOGITS, FI_THREADS>(logits, (unsigned int)p.width, scale);
-    if (threadIdx.x != 0) return;
+    const fi_team_part part = fi_part_of_row((unsigned int)p.width);
+    fi_row_scan scan = fi_scan_row<FI_LOGITS, FI_THREADS>(
+        logits + (unsigned long long)part.first * fi_size(FI_LOGITS), part.count, scale);
+    if (FI_TEAM > 1) {
+        if (threadIdx.x == 0) scans = scan;
+        fi_team_sync();
+        if (threadIdx.x == 0 && fi_team_rank() == 0) {
+#pragma unroll 1
+            for (unsigned int rank = 1; rank < FI_TEAM; rank++) scan.join(*fi_team_at(&scans, rank), scale);
+        }
+        // No block leaves while another may read its shared memory.
+        fi_team_sync();
+    }
+    if (threadIdx.x != 0 || fi_team_rank() != 0) return;
     ((unsigned char *)p.status)[row] = (unsigned char)scan.status;
     const int id = ((const int *)p.ids)[row];
     float result = __int_as_float(0x7fc00000);

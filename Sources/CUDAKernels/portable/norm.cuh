@@ -41,8 +41,10 @@ static __device__ __forceinline__ float row_scale(const fi_norm_params &p, float
     return 1.0f / sqrtf(squares / (float)p.width + p.epsilon);
 }
 
+/// Where a row is, and its number.
 struct row_addresses {
-    unsigned long long input, residual, output, scale;
+    unsigned long long input, residual, output;
+    unsigned int place;
 };
 
 /// What is taken off every element of a row, and what it is multiplied by then.
@@ -119,13 +121,20 @@ static __device__ __forceinline__ void normalise(
     }
 }
 
+/// The normalised elements of `x`, which is stored in the residual's place.
 template <int V>
 static __device__ __forceinline__ void finish(
     const fi_norm_params &p, const row_addresses &row, long long index, float (&x)[V], const affine<V> &by,
-    const row_norm &norm, float factor
+    const row_norm &norm
 ) {
     if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
     normalise<V>(p, x, by, norm);
+}
+
+template <int V>
+static __device__ __forceinline__ void store(
+    const fi_norm_params &p, const row_addresses &row, long long index, float (&x)[V], float factor
+) {
     if constexpr (FI_OUTPUT == FI_BYTES) {
         fi_write_bytes<V>(p.quantize.type, row.output, index, x, factor);
     } else {
@@ -133,13 +142,30 @@ static __device__ __forceinline__ void finish(
     }
 }
 
+/// Whether groups of a row have scales of their own, rather than all of it one.
+static __device__ __forceinline__ bool is_grouped(const fi_norm_params &p) {
+    return FI_OUTPUT == FI_BYTES && p.quantize.group != 0;
+}
+
 /// What elements are multiplied by before they are rounded to 8 bits, where each row has a scale of its own: writes the scale.
 static __device__ __forceinline__ float own_factor(
     const fi_norm_params &p, const row_addresses &row, int lane, bool active, unsigned int greatest
 ) {
     const float scale = fi_row_scale(p.quantize, row_magnitude(greatest));
-    if (lane == 0 && active) *(float *)row.scale = scale;
+    if (lane == 0 && active) ((float *)p.quantize.row_scales)[row.place] = scale;
     return __fdiv_rn(1.0f, scale);
+}
+
+/// The same of the group that neighbouring threads hold a vector each of. All threads of the warp take part; a row is whole groups, so
+/// that all of a group are `inside` or none is.
+template <int V>
+static __device__ __forceinline__ float group_factor(
+    const fi_norm_params &p, const row_addresses &row, long long index, const float (&x)[V], bool inside
+) {
+    const unsigned int lanes = p.quantize.group / V;
+    const unsigned int greatest = fi_group_magnitude(inside ? fi_magnitude<V>(x, 0) : 0, lanes);
+    return fi_group_factor(
+        p.quantize, greatest, row.place, index / p.quantize.group, inside && threadIdx.x % lanes == 0);
 }
 
 /// The row in registers: at most FI_CHUNKS vectors a thread.
@@ -185,7 +211,7 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {
         factor = fi_factor(p.quantize);
-        if (p.quantize.row_scales != 0) {
+        if (p.quantize.row_scales != 0 && !is_grouped(p)) {
             unsigned int greatest = 0;
 #pragma unroll
             for (int c = 0; c < FI_CHUNKS; c++) {
@@ -204,11 +230,60 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
 #pragma unroll
     for (int c = 0; c < FI_CHUNKS; c++) {
         const int chunk = c * FI_GROUP + lane;
-        if (chunk < chunks) {
-            float x[V];
+        const bool inside = chunk < chunks;
+        float x[V];
+        if (inside) {
             add<V>(input[c], residual[c], has_residual, x);
             if constexpr (!FI_HOLDS_WEIGHT) load<V>(p, chunk * V, by[c]);
-            finish<V>(p, row, chunk * V, x, by[c], norm, factor);
+            finish<V>(p, row, chunk * V, x, by[c], norm);
+        }
+        if (is_grouped(p)) factor = group_factor<V>(p, row, chunk * V, x, inside);
+        if (inside) store<V>(p, row, chunk * V, x, factor);
+    }
+}
+
+/// The last pass over a row that is not held, where its groups have scales of their own. One element a thread: a warp takes a group.
+template <int V>
+static __device__ __forceinline__ void norm_groups(
+    const fi_norm_params &p, const row_addresses &row, int lane, bool active, const row_norm &norm
+) {
+    affine<V> by;
+    if constexpr (V > 1) {
+        for (long long base = 0; base < p.width; base += FI_GROUP * V) {
+            const long long index = base + lane * V;
+            const bool inside = active && index < p.width;
+            float x[V];
+            if (inside) {
+                read<V>(row, index, x);
+                load<V>(p, index, by);
+                finish<V>(p, row, index, x, by, norm);
+            }
+            const float factor = group_factor<V>(p, row, index, x, inside);
+            if (inside) store<V>(p, row, index, x, factor);
+        }
+    } else {
+        // Of the largest group, 128. Rows of fewer than 32 threads are narrower than a group.
+        constexpr int singles = 4, warps = FI_GROUP < 32 ? 1 : FI_GROUP / 32;
+        const long long groups = p.width / p.quantize.group;
+        for (long long group = lane / 32; group < groups; group += warps) {
+            const long long first = group * p.quantize.group + lane % 32;
+            float x[singles][1];
+            unsigned int greatest = 0;
+#pragma unroll
+            for (int i = 0; i < singles; i++) {
+                if (!active || 32 * i >= p.quantize.group) break;
+                read<1>(row, first + 32 * i, x[i]);
+                load<1>(p, first + 32 * i, by);
+                finish<1>(p, row, first + 32 * i, x[i], by, norm);
+                greatest = fi_magnitude<1>(x[i], greatest);
+            }
+            greatest = fi_group_magnitude(greatest, 32);
+            const float factor = fi_group_factor(p.quantize, greatest, row.place, group, active && lane % 32 == 0);
+#pragma unroll
+            for (int i = 0; i < singles; i++) {
+                if (!active || 32 * i >= p.quantize.group) break;
+                store<1>(p, row, first + 32 * i, x[i], factor);
+            }
         }
     }
 }
@@ -235,6 +310,7 @@ static __device__ __forceinline__ void norm_streamed(
         sum = squares<V>(x, norm.mean, sum);
     }
     norm.scale = row_scale(p, row_sum<1>(sum));
+    if (is_grouped(p)) return norm_groups<V>(p, row, lane, active, norm);
     affine<V> by;
     float factor = 1.0f;
     if constexpr (FI_OUTPUT == FI_BYTES) {
@@ -253,7 +329,8 @@ static __device__ __forceinline__ void norm_streamed(
     for (long long index = first; index < width; index += FI_GROUP * V) {
         read<V>(row, index, x);
         load<V>(p, index, by);
-        finish<V>(p, row, index, x, by, norm, factor);
+        finish<V>(p, row, index, x, by, norm);
+        store<V>(p, row, index, x, factor);
     }
 }
 
@@ -268,7 +345,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
     row.input = fi_row_address<FI_INPUT>(p.input, place, p.inner_rows);
     row.residual = p.residual.address == 0 ? 0 : fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows);
     row.output = fi_row_address<FI_OUTPUT>(p.output, place, p.inner_rows);
-    row.scale = p.quantize.row_scales + 4ull * place;
+    row.place = place;
     if (p.vectorised && p.width <= (long long)FI_GROUP * FI_CHUNKS * V) {
         norm_held<V>(p, row, lane, active);
     } else if (p.vectorised) {

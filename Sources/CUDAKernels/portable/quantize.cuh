@@ -31,6 +31,23 @@ static __device__ __forceinline__ float fi_factor(const fi_quantize &q) {
     return q.scale == 0 ? q.factor : __fdiv_rn(1.0f, *(const float *)q.scale);
 }
 
+/// The greatest magnitude of a group, which `lanes` neighbouring threads of a warp share; all threads of the warp take part.
+static __device__ __forceinline__ unsigned int fi_group_magnitude(unsigned int greatest, unsigned int lanes) {
+    for (unsigned int distance = lanes / 2; distance > 0; distance /= 2) {
+        greatest = fi_magnitude_max()(greatest, __shfl_xor_sync(0xffffffffu, greatest, distance));
+    }
+    return greatest;
+}
+
+/// What the elements of a row's group are multiplied by, whose greatest magnitude is given; one of its threads writes the scale.
+static __device__ __forceinline__ float fi_group_factor(
+    const fi_quantize &q, unsigned int greatest, unsigned int row, long long group, bool writes
+) {
+    const float scale = fi_row_scale(q, greatest);
+    if (writes) ((float *)q.row_scales)[row * q.scale_row + group * q.scale_group] = scale;
+    return __fdiv_rn(1.0f, scale);
+}
+
 /// Multiplies and stores.
 template <int V>
 static __device__ __forceinline__ void fi_write_bytes(

@@ -48,7 +48,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         fi_row_address<FI_INPUT>(p.input, row, 1), p.width, p.low_bits, held, shared, turn, &own_key);
     const bool is_greedy = own.temperature == 0.0f;
     const int status = fi_top_status(top, is_greedy);
-    int token = status == FI_ROW_OK ? (int)(0xffffffffu - (unsigned int)top) : -1;
+    int token = status == FI_ROW_OK ? (int)fi_top_place(top) : -1;
     if (!is_greedy && status == FI_ROW_OK) {
         fi_set_scale(top, fi_temperature_scale(own.temperature), shared);
         token = sample_token(p, own, own_key, shared, turn);

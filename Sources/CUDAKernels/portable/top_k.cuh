@@ -164,26 +164,15 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const float scale = fi_reciprocal_temperature(p.temperatures, p.temperature, place);
     // The greatest may be a NaN here.
     fi_set_scale(top, scale, shared);
-    fi_filtered_row &row = shared.row;
     int *const places = (int *)fi_row_address<FI_FLOAT32>(p.places, place, 1);
-    if (p.k < p.width) {
-        bool is_ambiguous;
-        const unsigned int ties = fi_find_kth(p.k, own_key, shared, turn, &is_ambiguous);
-        if (is_ambiguous) {
-            const fi_draw_rule rule = {0, true};
-            const int last = fi_first_reaching(
-                shared, turn, [&](float x, unsigned int at) { return rule.amount(row, x, at); },
-                [&](unsigned long long) { return (unsigned long long)ties; });
-            if (threadIdx.x == 0) row.last = (unsigned int)last;
-            __syncthreads();
-        }
-    }
+    if (p.k < p.width) fi_keep_top_k(p.k, own_key, shared, turn);
     // Other blocks may still read the histograms, where the first block's list will be.
     fi_team_sync();
     const bool is_short = p.k <= FI_LIST;
     list_kept(is_short ? (unsigned long long *)fi_team_at(shared.masses[0], 0) : nullptr, places, shared, turn);
     const int status = fi_top_status(top, false);
 #ifdef FI_LOGARITHMS
+    const fi_filtered_row &row = shared.row;
     double logarithm = 0;
     // All warps have read what is held, which becomes weights.
     __syncthreads();

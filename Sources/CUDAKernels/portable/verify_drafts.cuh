@@ -1,8 +1,10 @@
 // Verifies a chain or a tree of drafted tokens against the target's distributions, so that what is emitted has the target's own.
-// One block a request.
+// One block a request, or a cluster, which holds what is left of a distribution: all blocks walk the tree alike, and share the sums.
 //
 // Without draft probabilities a child stands by its share of what the target has left: then a rejected child's token is taken out.
 // With them, a rejection leaves max(left / sum - draft, 0).
+//
+// FI_TEAM: see primitives/filter.cuh.
 
 #define FI_INPUT FI_FLOAT32
 #define FI_FORM 1
@@ -21,11 +23,12 @@ struct left_over {
     float factors[FI_NODES];
     int tokens[FI_NODES];
 
-    __device__ __forceinline__ float at(unsigned int place) const {
-        float x = target[place];
-        if (rejected == 0) return x;
+    /// Whether what is left depends on the draft's numbers.
+    __device__ __forceinline__ bool reads_draft() const { return draft && rejected > 0; }
+
+    /// What is left of a number of the target's, `other` being the draft's.
+    __device__ __forceinline__ float of(float x, float other, unsigned int place) const {
         if (draft) {
-            const float other = draft[place];
             for (unsigned int i = 0; i < rejected; i++) {
                 const float less = __fsub_rn(__fmul_rn(x, factors[i]), other);
                 // A NaN stays.
@@ -36,30 +39,52 @@ struct left_over {
         }
         return x;
     }
+    __device__ __forceinline__ float at(unsigned int place) const {
+        return of(target[place], reads_draft() ? draft[place] : 0.0f, place);
+    }
 };
 
-/// What is greatest of what is left; see `fi_begin_row`. Sets up the row to be summed.
+/// What is greatest of what is left; see `fi_begin_row`. Holds what is left, in a cluster, and sets up the row to be summed.
 static __device__ __forceinline__ unsigned long long begin_left(
-    const left_over &left, const fi_verify_drafts_params &p, fi_filter_shared &shared, unsigned int &turn
+    const left_over &left, const fi_verify_drafts_params &p, float *held, fi_filter_shared &shared, unsigned int &turn
 ) {
+    const fi_team_part part = fi_part_of_row(p.width);
+    const float *const target = left.target + part.first, *const draft = left.draft + part.first;
+    const bool reads_draft = left.reads_draft();
     float greatest = 0;
     bool is_nan = false, is_negative = false;
     __syncthreads();
-    for (unsigned int place = threadIdx.x; place < p.width; place += FI_THREADS) {
-        const float x = left.at(place);
-        is_nan |= x != x;
-        is_negative |= x < 0;
-        greatest = fmaxf(greatest, x);
+    // Loads first, as many as hide a trip to memory.
+    constexpr unsigned int steps = 8;
+#pragma unroll 1
+    for (unsigned int start = threadIdx.x; start < part.count; start += FI_THREADS * steps) {
+        float x[steps], other[steps];
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            const unsigned int index = start + i * FI_THREADS;
+            x[i] = index < part.count ? target[index] : 0.0f;
+            other[i] = reads_draft && index < part.count ? draft[index] : 0.0f;
+        }
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            const unsigned int index = start + i * FI_THREADS;
+            if (index >= part.count) break;
+            const float rest = left.rejected == 0 ? x[i] : left.of(x[i], other[i], part.first + index);
+            is_nan |= rest != rest;
+            is_negative |= rest < 0;
+            greatest = fmaxf(greatest, rest);
+            if (FI_TEAM > 1) held[index] = rest;
+        }
     }
     unsigned long long top = (unsigned long long)fi_order_key(greatest) << 32;
     if (is_negative) top = FI_TOP_NEGATIVE;
     if (is_nan) top = FI_TOP_NAN;
     if (threadIdx.x == 0) {
         fi_filtered_row &row = shared.row;
-        row.address = (unsigned long long)left.target;
-        row.held = nullptr;
-        row.first = 0;
-        row.count = p.width;
+        row.address = (unsigned long long)target;
+        row.held = held;
+        row.first = part.first;
+        row.count = part.count;
         row.width = p.width;
         row.low_bits = p.low_bits;
     }
@@ -69,25 +94,36 @@ static __device__ __forceinline__ unsigned long long begin_left(
     return top;
 }
 
+/// The mass of what is left of an entry, `x` being what is held of it in a cluster.
+static __device__ __forceinline__ unsigned long long mass_left(
+    const left_over &left, const fi_filtered_row &row, float x, unsigned int place
+) {
+    return row.mass(row.weight(FI_TEAM > 1 ? x : left.at(place)));
+}
+
 /// The sum of what is left; 0 where it has none.
 static __device__ __forceinline__ float sum_left(
-    const left_over &left, const fi_verify_drafts_params &p, fi_filter_shared &shared, unsigned int &turn
+    const left_over &left, const fi_verify_drafts_params &p, float *held, fi_filter_shared &shared, unsigned int &turn
 ) {
-    if (fi_top_status(begin_left(left, p, shared, turn), false) != FI_ROW_OK) return 0;
+    if (fi_top_status(begin_left(left, p, held, shared, turn), false) != FI_ROW_OK) return 0;
     const fi_filtered_row &row = shared.row;
-    unsigned long long sum = 0;
-    for (unsigned int place = threadIdx.x; place < p.width; place += FI_THREADS) {
-        sum += row.mass(row.weight(left.at(place)));
+    unsigned long long sum = 0, before;
+    for (unsigned int index = threadIdx.x; index < row.count; index += FI_THREADS) {
+        const unsigned int place = row.first + index;
+        sum += mass_left(left, row, FI_TEAM > 1 ? row.read(place) : 0.0f, place);
     }
     sum = fi_block_reduce<FI_THREADS>(sum, fi_sum(), shared.slots);
+    sum = shared.numbers.sum(sum, turn, &before);
     return (float)(row.weight_of_mass(sum) / (double)row.scale);
 }
 
-extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
+extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     verify_drafts(const __grid_constant__ fi_verify_drafts_params p) {
     __shared__ fi_filter_shared shared;
     __shared__ left_over left;
-    const unsigned int request = blockIdx.x, nodes = p.nodes;
+    FI_HELD_ROW(held);
+    const unsigned int request = fi_team_row(), nodes = p.nodes;
+    const bool writes = threadIdx.x == 0 && fi_team_rank() == 0;
     const bool is_chain = p.first_child == 0;
     const fi_draw &draw = ((const fi_draw *)p.draws)[request];
     const int *tokens = (const int *)p.tokens + (long long)request * (is_chain ? nodes - 1 : nodes) - (is_chain ? 1 : 0);
@@ -137,41 +173,44 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
                 if (!left.draft) {
                     sum = __fsub_rn(sum, weight);
                 } else if (next > 0 && next < (int)nodes) {
-                    sum = sum_left(left, p, shared, turn);
+                    sum = sum_left(left, p, held, shared, turn);
                     if (!(sum > 0.0f)) break;
                 }
             }
             child = is_chain ? -1 : next_sibling[child];
         }
         if (!is_accepted) break;
-        if (threadIdx.x == 0) {
+        if (writes) {
             output[depth] = tokens[child];
             if (p.output_nodes != 0) output_nodes[depth] = child;
         }
         node = (unsigned int)child;
         depth++;
     }
-    unsigned long long top = begin_left(left, p, shared, turn);
+    unsigned long long top = begin_left(left, p, held, shared, turn);
     // Rounding may leave nothing where there should be some: then the target's own.
     if (fi_top_status(top, false) == FI_ROW_EMPTY && left.rejected > 0) {
         __syncthreads();
         if (threadIdx.x == 0) left.rejected = 0;
         __syncthreads();
-        top = begin_left(left, p, shared, turn);
+        top = begin_left(left, p, held, shared, turn);
     }
     const int status = fi_top_status(top, false);
     int token = -1;
     if (status == FI_ROW_OK) {
         const fi_filtered_row &row = shared.row;
         token = fi_first_reaching(
-            shared, turn, [&](float, unsigned int place) { return row.mass(row.weight(left.at(place))); },
+            shared, turn, [&](float x, unsigned int place) { return mass_left(left, row, x, place); },
             [&](unsigned long long total) { return fi_share(fi_uniform(draw.seed, draw.step, 0), total); });
     }
+    // No block leaves while another may read its shared memory.
+    fi_team_sync();
+    if (fi_team_rank() != 0) return;
     for (unsigned int i = depth + threadIdx.x; i < nodes; i += FI_THREADS) {
         output[i] = i == depth ? token : -1;
         if (p.output_nodes != 0) output_nodes[i] = -1;
     }
-    if (threadIdx.x == 0) {
+    if (writes) {
         ((int *)p.emitted)[request] = (int)depth;
         ((unsigned char *)p.status)[request] = (unsigned char)status;
     }
@@ -185,5 +224,5 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
         accepted += stands(row_of(p.target, child - 1)[other], drafted, child);
     }
     accepted = (int)fi_block_reduce<FI_THREADS>((unsigned long long)accepted, fi_sum(), shared.slots);
-    if (threadIdx.x == 0) ((int *)p.accepted)[request] = is_chain ? accepted : (int)depth;
+    if (writes) ((int *)p.accepted)[request] = is_chain ? accepted : (int)depth;
 }

@@ -13,19 +13,40 @@
 
 static __device__ __forceinline__ float fi_infinity() { return __int_as_float(0x7f800000); }
 
-struct fi_row_scan {
-    /// The greatest entry.
-    float maximum;
-    /// sum of exp((x - maximum) * scale), where the status is OK.
-    double sum;
-    int status;
-};
+/// Integers in the order of the floats, zeros of both signs being equal; 0 is below every number, and a NaN above all.
+static __device__ __forceinline__ unsigned int fi_order_key(float x) {
+    const unsigned int bits = __float_as_uint(__fadd_rn(x, 0.0f));
+    return x == x ? (bits >> 31 ? ~bits : bits | 0x80000000u) : 0xffffffffu;
+}
+
+static __device__ __forceinline__ float fi_order_value(unsigned int key) {
+    return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
+}
 
 static __device__ __forceinline__ int fi_scan_status(float maximum, bool has_nan) {
     if (has_nan) return FI_ROW_NAN;
     if (maximum == -fi_infinity()) return FI_ROW_EMPTY;
     return maximum == fi_infinity() ? FI_ROW_INFINITE : FI_ROW_OK;
 }
+
+struct fi_row_scan {
+    /// The greatest entry.
+    float maximum;
+    int status;
+    /// sum of exp((x - maximum) * scale), where the status is OK.
+    double sum;
+
+    /// Takes what another part of the row has.
+    __device__ __forceinline__ void join(const fi_row_scan &other, float scale) {
+        const bool has_nan = status == FI_ROW_NAN || other.status == FI_ROW_NAN;
+        const float greatest = fmaxf(maximum, other.maximum);
+        // Nothing is what -inf alone sums to, whose distance from the greatest may be NaN.
+        sum = sum * (double)fi_exp((maximum - greatest) * scale)
+            + other.sum * (double)fi_exp((other.maximum - greatest) * scale);
+        maximum = greatest;
+        status = fi_scan_status(greatest, has_nan);
+    }
+};
 
 /// One over a temperature, bounded, so that 0 times it is 0 for any temperature.
 static __device__ __forceinline__ float fi_reciprocal_temperature(
@@ -51,16 +72,13 @@ static __device__ __forceinline__ fi_row_scan fi_scan_row(unsigned long long add
             sum *= (double)fi_exp((maximum - x) * scale);
             maximum = x;
         }
-        if (x != -fi_infinity()) sum += (double)fi_exp((x - maximum) * scale);
+        // Of -inf, and of infinities from themselves, 0.
+        sum += (double)fi_exp((x - maximum) * scale);
     });
     fi_row_scan scan;
     scan.maximum = fi_block_reduce<threads>(maximum, fi_max(), maxima);
     scan.status = fi_scan_status(scan.maximum, __syncthreads_or(has_nan) != 0);
-    if (maximum == -fi_infinity() || scan.status != FI_ROW_OK) {
-        sum = 0;
-    } else {
-        sum *= (double)fi_exp((maximum - scan.maximum) * scale);
-    }
+    sum *= (double)fi_exp((maximum - scan.maximum) * scale);
     scan.sum = fi_block_reduce<threads>(sum, fi_sum(), sums);
     return scan;
 }

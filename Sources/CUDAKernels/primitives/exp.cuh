@@ -2,10 +2,10 @@
 // the tokens drawn, agree with the CPU's bit for bit.
 #pragma once
 
-/// e^x: within 2 units in the last place; 0 below the normal range's logarithm, inf above the finite range's; exp(0) = 1.
+/// e^x for x of at most 0: within 2 units in the last place; 0 below the normal range's logarithm; exp(0) = 1. 0 for NaN.
 static __device__ __forceinline__ float fi_exp(float x) {
     const float magic = 0x1.8p23f;
-    const float bounded = fminf(fmaxf(x, -104.0f), 90.0f);
+    const float bounded = fmaxf(x, -104.0f);
     const float shifted = __fmaf_rn(bounded, 0x1.715476p0f, magic);
     const float n = __fsub_rn(shifted, magic);
     // ln2 in two parts, the first with trailing zeros so that n times it is exact.
@@ -16,12 +16,7 @@ static __device__ __forceinline__ float fi_exp(float x) {
     p = __fmaf_rn(p, r, 1.666652063e-01f);
     p = __fmaf_rn(p, r, 4.999999345e-01f);
     p = __fadd_rn(__fmaf_rn(__fmul_rn(p, r), r, r), 1.0f);
-    const int exponent = __float_as_int(shifted) - __float_as_int(magic);
-    const int half = exponent >> 1;  // 2^n in two factors, since n reaches 129
-    const float first = __int_as_float((half + 127) << 23);
-    const float second = __int_as_float((exponent - half + 127) << 23);
-    float y = __fmul_rn(__fmul_rn(p, first), second);
-    y = x < -87.33654f ? 0.0f : y;
-    y = x > 88.72283f ? __int_as_float(0x7f800000) : y;
-    return x == x ? y : x;
+    // Times 2^n, by the exponent's bits: n is in the low bits of `shifted`, and the result is normal where it counts.
+    const float y = __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
+    return x >= -87.33654f ? y : 0.0f;
 }

@@ -11,7 +11,7 @@
 #pragma once
 
 #include "primitives/argmax.cuh"
-#include "primitives/team.cuh"
+#include "primitives/held.cuh"
 
 /// Parts of an interval: two for each thread.
 #define FI_BINS (2 * FI_THREADS)
@@ -95,84 +95,10 @@ struct fi_filter_shared {
     int place;
 };
 
-/// Integers in the order of the floats, zeros of both signs being equal; 0 is below every number, and a NaN above all.
-static __device__ __forceinline__ unsigned int fi_order_key(float x) {
-    const unsigned int bits = __float_as_uint(__fadd_rn(x, 0.0f));
-    return x == x ? (bits >> 31 ? ~bits : bits | 0x80000000u) : 0xffffffffu;
-}
-
-static __device__ __forceinline__ float fi_order_value(unsigned int key) {
-    return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
-}
-
 __device__ __forceinline__ bool fi_filtered_row::keeps(float x, unsigned int place) const {
     const unsigned int key = fi_order_key(x);
     return key > kth || (key == kth && place <= last);
 }
-
-/// Memory of the launch's for the part of a row that a block holds, where it holds any.
-#if FI_TEAM > 1
-#define FI_HELD_ROW(name) extern __shared__ __align__(16) float name[]
-#else
-#define FI_HELD_ROW(name) float *name = nullptr
-#endif
-
-/// What is greatest of a row: the key in the upper half, the complement of its lowest place in the lower; or what is wrong.
-#define FI_TOP_NAN 0xffffffffffffffffull
-#define FI_TOP_NEGATIVE 0xfffffffffffffffeull
-
-struct fi_top_max {
-    __device__ __forceinline__ unsigned long long operator()(unsigned long long a, unsigned long long b) const {
-        return a > b ? a : b;
-    }
-};
-
-#if FI_TEAM > 1
-/// The block's entries to `held`, aligned as they are in memory, and `visit(x, index)` for each; returns the first one's address.
-template <int type, class Visit>
-static __device__ __forceinline__ float *fi_hold(unsigned long long address, unsigned int count, float *held, Visit &&visit) {
-    constexpr unsigned int vector = 16 / fi_size(type);
-    unsigned int head = ((16u - (unsigned int)(address & 15u)) & 15u) / fi_size(type);
-    if (head > count) head = count;
-    held += (4 - head % 4) % 4;
-    const unsigned int vectors = (count - head) / vector;
-    const unsigned int tail = head + vectors * vector;
-    const unsigned long long body = address + (unsigned long long)head * fi_size(type);
-    constexpr unsigned int unroll = 4;
-    for (unsigned int start = threadIdx.x; start < vectors; start += FI_THREADS * unroll) {
-        fi_packed<type, vector> packed[unroll];
-#pragma unroll
-        for (unsigned int u = 0; u < unroll; u++) {
-            const unsigned int place = start + u * FI_THREADS;
-            if (place < vectors) packed[u] = fi_load<type, vector>(body, (long long)place * vector);
-        }
-#pragma unroll
-        for (unsigned int u = 0; u < unroll; u++) {
-            const unsigned int place = start + u * FI_THREADS;
-            if (place >= vectors) break;
-            float x[vector];
-            fi_unpack<type, vector>(packed[u], x);
-            const unsigned int index = head + place * vector;
-#pragma unroll
-            for (unsigned int i = 0; i < vector; i += 4) {
-                *(float4 *)(held + index + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
-            }
-#pragma unroll
-            for (unsigned int i = 0; i < vector; i++) visit(x[i], index + i);
-        }
-    }
-    const bool before = threadIdx.x < head;
-    const bool after = threadIdx.x >= 32 && threadIdx.x - 32 < count - tail;
-    if (before || after) {
-        const unsigned int index = before ? threadIdx.x : tail + threadIdx.x - 32;
-        float x[1];
-        fi_read<type, 1>(address, index, x);
-        held[index] = x[0];
-        visit(x[0], index);
-    }
-    return held;
-}
-#endif
 
 /// Takes a row up: the block's part of it, and what is greatest in all of it. `own` is the greatest key of this thread's entries,
 /// 0 for none. `held` is memory for FI_TEAM-th part of the row, rounded up to 64 entries, and 4 more.
@@ -180,11 +106,10 @@ static __device__ __forceinline__ unsigned long long fi_begin_row(
     unsigned long long address, unsigned int width, int low_bits, float *held, fi_filter_shared &shared,
     unsigned int &turn, unsigned int *own
 ) {
-    const unsigned int slice = FI_TEAM == 1 ? width : (width + (64 * FI_TEAM - 1)) / (64 * FI_TEAM) * 64;
-    const unsigned int first = slice * fi_team_rank() < width ? slice * fi_team_rank() : width;
-    const unsigned int count = width - first < slice ? width - first : slice;
+    const fi_team_part part = fi_part_of_row(width);
+    const unsigned int first = part.first, count = part.count;
     address += (unsigned long long)first * fi_size(FI_INPUT);
-    fi_candidate best = {-fi_infinity(), 0xffffffffu};
+    fi_candidate best;
     bool is_nan = false, is_negative = false;
     const auto take = [&](float x, unsigned int index) {
         is_nan |= x != x;
@@ -210,7 +135,7 @@ static __device__ __forceinline__ unsigned long long fi_begin_row(
         row.last = 0xffffffffu;
     }
     *own = best.place == 0xffffffffu ? 0 : fi_order_key(best.value);
-    unsigned long long top = (unsigned long long)fi_order_key(best.value) << 32 | (0xffffffffu - best.place);
+    unsigned long long top = best.top();
     if (FI_FORM == 1 && is_negative) top = FI_TOP_NEGATIVE;
     if (is_nan) top = FI_TOP_NAN;
     top = fi_block_reduce<FI_THREADS>(top, fi_top_max(), shared.slots);
@@ -221,7 +146,7 @@ static __device__ __forceinline__ unsigned long long fi_begin_row(
 static __device__ __forceinline__ int fi_top_status(unsigned long long top, bool is_greedy) {
     if (top == FI_TOP_NAN) return FI_ROW_NAN;
     if (top == FI_TOP_NEGATIVE) return FI_ROW_NEGATIVE;
-    const float value = fi_order_value((unsigned int)(top >> 32));
+    const float value = fi_top_value(top);
     if (value == (FI_FORM == 0 ? -fi_infinity() : 0.0f)) return FI_ROW_EMPTY;
     return value == fi_infinity() && !is_greedy ? FI_ROW_INFINITE : FI_ROW_OK;
 }
@@ -234,7 +159,7 @@ static __device__ __forceinline__ float fi_temperature_scale(float temperature) 
 /// Says what weighs 1: after it, weights and masses are defined. For probabilities, what weighs 1/2 to 1 is the greatest, so that
 /// the factor, a power of two, changes no digit; `scale` is one over a temperature.
 static __device__ __forceinline__ void fi_set_scale(unsigned long long top, float scale, fi_filter_shared &shared) {
-    const float maximum = fi_order_value((unsigned int)(top >> 32));
+    const float maximum = fi_top_value(top);
     if (FI_FORM == 1) {
         const int exponent = (int)(__float_as_uint(maximum) >> 23);
         // The last two are subnormal: 2^-127 and 2^-128.
@@ -563,4 +488,20 @@ static __device__ __forceinline__ float fi_weight_threshold(
     const float threshold = FI_FORM == 0 ? min_p : min_p * (shared.row.maximum * shared.row.scale);
     if (top_p >= 1.0f) return threshold;
     return fmaxf(threshold, fi_mass_threshold(top_p, whole, is_joint && has_top_k, shared, turn));
+}
+
+/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places; 1 <= k < width. See `fi_find_kth`.
+static __device__ __forceinline__ void fi_keep_top_k(
+    unsigned int k, unsigned int own, fi_filter_shared &shared, unsigned int &turn
+) {
+    fi_filtered_row &row = shared.row;
+    bool is_ambiguous;
+    const unsigned int ties = fi_find_kth(k, own, shared, turn, &is_ambiguous);
+    if (!is_ambiguous) return;
+    const fi_draw_rule rule = {0, true};
+    const int last = fi_first_reaching(
+        shared, turn, [&](float x, unsigned int at) { return rule.amount(row, x, at); },
+        [&](unsigned long long) { return (unsigned long long)ties; });
+    if (threadIdx.x == 0) row.last = (unsigned int)last;
+    __syncthreads();
 }

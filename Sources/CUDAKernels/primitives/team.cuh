@@ -18,13 +18,27 @@
 static __device__ __forceinline__ unsigned int fi_team_row() { return blockIdx.x / FI_TEAM; }
 static __device__ __forceinline__ unsigned int fi_team_rank() { return blockIdx.x % FI_TEAM; }
 
-/// Waits for all threads of all blocks of the row: what they wrote before, to shared or to global memory, is seen after.
-static __device__ __forceinline__ void fi_team_sync() {
+/// The halves of `fi_team_sync`, for who has something to do in between that no other block reads.
+static __device__ __forceinline__ void fi_team_arrive() {
 #if FI_TEAM > 1
-    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+    // Both halves are executed by whole warps.
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+static __device__ __forceinline__ void fi_team_wait() {
+#if FI_TEAM > 1
+    __syncwarp();
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
     __syncthreads();
 #endif
+}
+
+/// Waits for all threads of all blocks of the row: what they wrote before, to shared or to global memory, is seen after.
+static __device__ __forceinline__ void fi_team_sync() {
+    fi_team_arrive();
+    fi_team_wait();
 }
 
 /// Where the block with a rank has its copy of a variable in shared memory.
@@ -37,6 +51,19 @@ static __device__ __forceinline__ const T *fi_team_at(const T *own, unsigned int
 #else
     return own;
 #endif
+}
+
+/// The part of a row that a block takes: `count` entries from place `first` on, which is aligned as the row is.
+struct fi_team_part {
+    unsigned int first, count;
+};
+
+static __device__ __forceinline__ fi_team_part fi_part_of_row(unsigned int width) {
+    if (FI_TEAM == 1) return {0, width};
+    const unsigned int share = (width + (64 * FI_TEAM - 1)) / (64 * FI_TEAM) * 64;
+    const unsigned int start = share * fi_team_rank();
+    const unsigned int first = start < width ? start : width;
+    return {first, width - first < share ? width - first : share};
 }
 
 /// A number of each block, for all of them. Turns alternate between two places: a block is two turns ahead of another at no time,
@@ -54,6 +81,18 @@ struct fi_team_numbers {
         for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
             const unsigned long long other = *fi_team_at(&own[place], rank);
             result = other > result ? other : result;
+        }
+        return result;
+    }
+    /// The sum of the blocks' numbers, in the order of their ranks; thread 0's counts.
+    __device__ __forceinline__ double total(double value, unsigned int &turn) {
+        const unsigned int place = turn++ & 1;
+        if (threadIdx.x == 0) own[place] = (unsigned long long)__double_as_longlong(value);
+        fi_team_sync();
+        double result = 0;
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            result += __longlong_as_double((long long)*fi_team_at(&own[place], rank));
         }
         return result;
     }

@@ -34,9 +34,7 @@ package enum KernelCatalogue {
     /// use instructions that only 9.0 has, and clusters of blocks need 9.0 or 10.0.
     package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
         if spec.entry.hasSuffix("attention") { return AttentionKernel.isShipped(spec, for: architecture) }
-        if RowTeam.all.contains(where: { $0.blocks > 1 && spec.isOf($0) }) {
-            return [9, 10].contains(architecture.major)
-        }
+        if spec.hasClusters { return [9, 10].contains(architecture.major) }
         return !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
     }
 }

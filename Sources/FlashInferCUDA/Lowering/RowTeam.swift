@@ -1,11 +1,12 @@
 internal import FlashInferCore
 
-/// The blocks that filter one row together, and the memory in which they hold it.
+/// The blocks that work on one row together, and the memory in which they hold it.
 ///
 /// | team | for | reason |
 /// | --- | --- | --- |
-/// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor, so that one loads while the other counts |
-/// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor |
+/// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor (three, of softmax, which has no histograms), so that one loads while the other counts |
+/// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
+/// | 8 blocks of 512 that hold nothing | longer rows than 16,384 entries that are passed over once | a small batch has work for more processors |
 /// | 1 block of 1,024 | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
@@ -22,27 +23,41 @@ package struct RowTeam: Hashable, Sendable {
     /// A cluster that holds rows of up to 204,800 entries.
     package static let wideEight = RowTeam(blocks: 8, threads: 512, heldCount: 25_600)
 
-    /// All of them, in the order of their numbers.
-    package static let all = [alone, eight, wideEight]
+    /// A cluster that passes over a row once, of any length.
+    package static let passing = RowTeam(blocks: 8, threads: 512, heldCount: 0)
 
-    /// The team for rows of a width.
+    /// Those of kernels that pass over a row more than once, in the order of their numbers.
+    package static let holding = [alone, eight, wideEight]
+    /// Rows of this width and more are worth a cluster.
+    private static let leastWidth = 16_384
+
+    /// The team for rows of a width that are passed over more than once.
     package static func choose(width: Int, hasClusters: Bool) -> RowTeam {
-        guard hasClusters, width >= 16_384 else { return .alone }
+        guard hasClusters, width >= leastWidth else { return .alone }
         return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
     }
 
-    /// Its place in ``all``.
-    var number: Int { blocks == 1 ? 0 : heldCount == Self.eight.heldCount ? 1 : 2 }
+    /// The team for rows of a width that are passed over once.
+    package static func choosePassing(width: Int, hasClusters: Bool) -> RowTeam {
+        hasClusters && width >= leastWidth ? .passing : .alone
+    }
+
+    /// Its place in ``holding``; of ``passing``, 1.
+    var number: Int { blocks == 1 ? 0 : self == .wideEight ? 2 : 1 }
 
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
 
     /// A specialisation for this team.
-    func spec(_ file: String, _ entry: String, _ defines: [KernelSpec.Define], label: String) -> KernelSpec {
+    ///
+    /// - Parameter blocksPerProcessor: of the clusters; two of ``eight``, else one, where it is not given.
+    func spec(
+        _ file: String, _ entry: String, _ defines: [KernelSpec.Define], blocksPerProcessor: Int? = nil, label: String
+    ) -> KernelSpec {
         KernelSpec(
             file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
             threads: threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: self == .eight ? 2 : 1,
+            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 2 : 1),
             label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
     }
 
@@ -62,16 +77,19 @@ package struct RowTeam: Hashable, Sendable {
 }
 
 extension KernelSpec {
-    /// Whether this is a specialisation for a team.
-    func isOf(_ team: RowTeam) -> Bool {
-        sharedByteCount == team.sharedByteCount && defines.contains(.init("FI_TEAM", team.blocks))
-    }
+    /// Whether its blocks work in clusters.
+    var hasClusters: Bool { defines.contains { $0.name == "FI_TEAM" && $0.value != "1" } }
 }
 
 extension CUDADevice {
-    /// The team for rows of a width on this GPU. Those with clusters and 228 KiB of shared memory are of 9.0 and 10.0.
-    func team(width: Int) -> RowTeam {
-        let isLarge = [9, 10].contains(properties.computeCapability.major)
-        return RowTeam.choose(width: width, hasClusters: isLarge && properties.hasClusters)
+    /// The team for rows of a width that are passed over more than once.
+    func team(width: Int) -> RowTeam { RowTeam.choose(width: width, hasClusters: hasLargeClusters) }
+
+    /// The team for rows of a width that are passed over once.
+    func passingTeam(width: Int) -> RowTeam { RowTeam.choosePassing(width: width, hasClusters: hasLargeClusters) }
+
+    /// GPUs with clusters and 228 KiB of shared memory are of 9.0 and 10.0.
+    private var hasLargeClusters: Bool {
+        [9, 10].contains(properties.computeCapability.major) && properties.hasClusters
     }
 }

@@ -3,7 +3,7 @@ package import FlashInferCore
 
 /// What a kernel that filters rows is compiled for: logits of three types, or probabilities; alone or in a team.
 private func number(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> Int {
-    (form == .probabilities ? 3 : type.kernelNumber) * RowTeam.all.count + team.number
+    (form == .probabilities ? 3 : type.kernelNumber) * RowTeam.holding.count + team.number
 }
 
 private func defines(_ type: DType, _ form: DistributionForm) -> [KernelSpec.Define] {
@@ -23,14 +23,14 @@ private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferErro
 
 /// Calls `make` for every form, type and team.
 private func everySpec(_ make: (DType, DistributionForm, RowTeam) -> KernelSpec) -> [KernelSpec] {
-    RowTeam.all.flatMap { team in
+    RowTeam.holding.flatMap { team in
         DType.computeTypes.map { make($0, .logits, team) } + [make(.float32, .probabilities, team)]
     }
 }
 
 /// The kernels of sampling.
 package enum SampleKernel {
-    private static let table = SpecTable(count: 4 * RowTeam.all.count)
+    private static let table = SpecTable(count: 4 * RowTeam.holding.count)
 
     private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         table.spec(number(type, form, team)) {
@@ -64,7 +64,7 @@ package enum SampleKernel {
 
 /// The kernels of filters.
 package enum FilterKernel {
-    private static let table = SpecTable(count: 4 * RowTeam.all.count)
+    private static let table = SpecTable(count: 4 * RowTeam.holding.count)
 
     private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         table.spec(number(type, form, team)) {
@@ -96,10 +96,10 @@ package enum FilterKernel {
 
 /// The kernels of the greatest entries.
 package enum TopKKernel {
-    private static let table = SpecTable(count: 6 * RowTeam.all.count)
+    private static let table = SpecTable(count: 6 * RowTeam.holding.count)
 
     private static func spec(_ type: DType, _ team: RowTeam, logarithms: Bool) -> KernelSpec {
-        table.spec((type.kernelNumber * 2 + (logarithms ? 1 : 0)) * RowTeam.all.count + team.number) {
+        table.spec((type.kernelNumber * 2 + (logarithms ? 1 : 0)) * RowTeam.holding.count + team.number) {
             team.spec(
                 "top_k", "top_k",
                 [.init("FI_INPUT", type.kernelNumber)] + (logarithms ? [.init("FI_LOGARITHMS", true)] : []),
@@ -109,7 +109,7 @@ package enum TopKKernel {
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
-        RowTeam.all.flatMap { team in
+        RowTeam.holding.flatMap { team in
             [false, true].flatMap { logarithms in
                 DType.computeTypes.map { spec($0, team, logarithms: logarithms) }
             }
@@ -176,22 +176,25 @@ package enum AdjustLogitsKernel {
 
 /// The kernel of speculative sampling.
 package enum VerifyDraftsKernel {
-    private static let spec = KernelSpec(
-        file: "portable/verify_drafts.cuh", entry: "verify_drafts", threads: 1024, label: "verify drafts")
+    private static let table = SpecTable(count: RowTeam.holding.count)
 
-    /// The specialisations that ship: the one.
-    package static func shipped() -> [KernelSpec] { [spec] }
+    private static func spec(_ team: RowTeam) -> KernelSpec {
+        table.spec(team.number) { team.spec("verify_drafts", "verify_drafts", [], label: "verify drafts") }
+    }
+
+    /// The specialisations that ship: all.
+    package static func shipped() -> [KernelSpec] { RowTeam.holding.map(spec) }
 
     /// The launch of an operation.
     ///
     /// - Parameter draws: the address of the requests' numbers: `fi_draw` of each.
     package static func lower(
-        _ operation: VerifyDraftsOperation, draws: UInt
+        _ operation: VerifyDraftsOperation, draws: UInt, team: RowTeam = .alone
     ) throws(FlashInferError) -> KernelLaunch<fi_verify_drafts_params>? {
         let target = operation.target
         let requests = target.shape[0]
         if requests == 0 { return nil }
-        guard requests <= Int(Int32.max) else { throw .overflow("requests of target") }
+        guard let count = UInt32(exactly: requests) else { throw .overflow("requests of target") }
         func tensor(_ view: TensorView, _ name: StaticString) throws(FlashInferError) -> fi_row_tensor {
             try view.checkAlignment(name)
             return fi_row_tensor(
@@ -220,7 +223,8 @@ package enum VerifyDraftsKernel {
         parameters.nodes = UInt32(target.shape[1])
         parameters.width = UInt32(target.width)
         parameters.low_bits = RowTeam.lowBits(width: target.width)
-        return KernelLaunch(spec, blocks: requests, parameters)
+        return KernelLaunch(
+            spec(team), blocks: try team.blockCount(rows: count, "target"), parameters)
     }
 }
 
@@ -228,15 +232,15 @@ extension fi_sampling_row {
     /// A row's parameters as the kernel reads them.
     package init(_ row: SampleOperation.Row) {
         self.init(
-            seed: row.seed, step: row.step, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
-            top_k: UInt32(clamping: row.topK))
+            temperature: row.temperature, top_k: UInt32(clamping: row.topK), top_p: row.topP, min_p: row.minP,
+            seed: row.seed, step: row.step)
     }
 
     /// The same of a row that is filtered only.
     package init(_ row: FilterOperation.Row) {
         self.init(
-            seed: 0, step: 0, temperature: row.temperature, top_p: row.topP, min_p: row.minP,
-            top_k: UInt32(clamping: row.topK))
+            temperature: row.temperature, top_k: UInt32(clamping: row.topK), top_p: row.topP, min_p: row.minP, seed: 0,
+            step: 0)
     }
 }
 

@@ -5,19 +5,22 @@ extension CUDADevice {
     /// Softmax of rows.
     func execute(_ operation: SoftmaxOperation) throws(FlashInferError) {
         try withTemperatures(operation.temperatures, "softmax") { (address) throws(FlashInferError) in
-            try enqueue(SoftmaxKernel.lower(operation, temperatures: address))
+            try enqueue(
+                SoftmaxKernel.lower(operation, temperatures: address, team: team(width: operation.input.width)))
         }
     }
 
     /// The greatest entry of rows.
     func execute(_ operation: ArgmaxOperation) throws(FlashInferError) {
-        try enqueue(ArgmaxKernel.lower(operation))
+        try enqueue(ArgmaxKernel.lower(operation, team: passingTeam(width: operation.input.width)))
     }
 
     /// The log-probability of one token of each row; NaN for an id that is not in the row.
     func execute(_ operation: LogProbabilityOperation) throws(FlashInferError) {
         try withTemperatures(operation.temperatures, "log-probabilities") { (address) throws(FlashInferError) in
-            try enqueue(LogProbabilityKernel.lower(operation, temperatures: address))
+            try enqueue(
+                LogProbabilityKernel.lower(
+                    operation, temperatures: address, team: passingTeam(width: operation.logits.width)))
         }
     }
 

@@ -39,7 +39,8 @@ extension CUDADevice {
             operation.draws, operation.packedDraws, "speculative sampling", { fi_draw(seed: $0.seed, step: $0.step) }
         ) {
             (address) throws(FlashInferError) in
-            try enqueue(VerifyDraftsKernel.lower(operation, draws: address))
+            try enqueue(
+                VerifyDraftsKernel.lower(operation, draws: address, team: team(width: operation.target.width)))
         }
     }
 

@@ -47,7 +47,7 @@ public struct GatedActivationOperation: Sendable, Equatable {
         let checks = TensorChecks(device: gate.device)
         try checks.rows(gate, "gate")
         try checks.rows(up, "up", like: gate)
-        try checks.output(output, like: gate, "gate", quantization, mayBeGrouped: true)
+        try checks.output(output, like: gate, "gate", quantization)
         try checks.distinct(output, "output", from: gate, "gate")
         try checks.distinct(output, "output", from: up, "up")
         switch quantization {

@@ -18,7 +18,7 @@ public enum OutputQuantization: Sendable, Equatable {
     /// A scale for each group of `size` neighbouring elements of a row, computed as ``perRow(scales:)``'s and written to
     /// `[rows, width / size]`, float32, of any strides: `[groups, 1]`, or `[1, rows]` and more for scales by columns.
     ///
-    /// `size` is 32, 64 or 128 and divides the width. For ``QuantizeOperation`` and ``GatedActivationOperation``.
+    /// `size` is 32, 64 or 128 and divides the width.
     case perGroup(size: Int, scales: TensorView)
 
     /// The sizes of groups.
@@ -43,8 +43,7 @@ extension DType {
 extension TensorChecks {
     /// An output of the shape of `model`: of a compute type, or of 8 bits where it is quantised.
     func output(
-        _ view: TensorView, like model: TensorView, _ modelName: String, _ quantization: OutputQuantization?,
-        mayBeGrouped: Bool = false
+        _ view: TensorView, like model: TensorView, _ modelName: String, _ quantization: OutputQuantization?
     ) throws(FlashInferError) {
         guard let quantization else {
             try rows(view, "output", like: model)
@@ -68,10 +67,6 @@ extension TensorChecks {
             try distinct(scales, "row scales", from: view, "output")
             try distinct(scales, "row scales", from: model, modelName)
         case .perGroup(let size, let scales):
-            guard mayBeGrouped else {
-                throw .invalidArgument(
-                    "quantization", found: "scales of groups", expected: "one scale, or scales of rows, for a norm")
-            }
             guard OutputQuantization.groupSizes.contains(size), view.shape[-1] % size == 0 else {
                 throw .invalidArgument(
                     "group size", found: "\(size) for rows of \(view.shape[-1])",

@@ -2,18 +2,18 @@ extension SampleOperation.Row {
     /// Bytes of one row of ``SampleOperation/packedRows``.
     public static let packedByteCount = 32
 
-    /// Rows as ``SampleOperation/packedRows`` and ``FilterOperation/packedRows`` have them: seed and step, 8 bytes each; temperature,
-    /// topP, minP and topK (unsigned), 4 bytes each; in the machine's byte order.
+    /// Rows as ``SampleOperation/packedRows`` and ``FilterOperation/packedRows`` have them: temperature, topK (unsigned), topP and
+    /// minP, 4 bytes each; seed and step, 8 bytes each; in the machine's byte order. `fi_sampling_parameters` of the C library lies so.
     public static func packed(_ rows: [SampleOperation.Row]) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(rows.count * packedByteCount)
         for row in rows {
-            append(row.seed, to: &bytes)
-            append(row.step, to: &bytes)
             append(row.temperature, to: &bytes)
+            append(UInt32(clamping: row.topK), to: &bytes)
             append(row.topP, to: &bytes)
             append(row.minP, to: &bytes)
-            append(UInt32(clamping: row.topK), to: &bytes)
+            append(row.seed, to: &bytes)
+            append(row.step, to: &bytes)
         }
         return bytes
     }
@@ -21,11 +21,12 @@ extension SampleOperation.Row {
     /// The row at `address`, which a packed tensor in host memory has.
     package init(packedAt address: UnsafeRawPointer) {
         self.init(
-            temperature: address.load(fromByteOffset: 16, as: Float.self),
-            topK: Int(address.load(fromByteOffset: 28, as: UInt32.self)),
-            topP: address.load(fromByteOffset: 20, as: Float.self),
-            minP: address.load(fromByteOffset: 24, as: Float.self), seed: address.load(as: UInt64.self),
-            step: address.load(fromByteOffset: 8, as: UInt64.self))
+            temperature: address.load(as: Float.self),
+            topK: Int(address.load(fromByteOffset: 4, as: UInt32.self)),
+            topP: address.load(fromByteOffset: 8, as: Float.self),
+            minP: address.load(fromByteOffset: 12, as: Float.self),
+            seed: address.load(fromByteOffset: 16, as: UInt64.self),
+            step: address.load(fromByteOffset: 24, as: UInt64.self))
     }
 }
 

@@ -25,7 +25,7 @@ public struct QuantizeOperation: Sendable, Equatable {
     public func validate() throws(FlashInferError) {
         let checks = TensorChecks(device: input.device)
         try checks.rows(input, "input")
-        try checks.output(output, like: input, "input", quantization, mayBeGrouped: true)
+        try checks.output(output, like: input, "input", quantization)
         try checks.distinct(output, "output", from: input, "input")
     }
 }

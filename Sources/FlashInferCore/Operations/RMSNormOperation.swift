@@ -65,8 +65,10 @@ public struct RMSNormOperation: Sendable, Equatable {
             guard residual.address != output.address || input.elementCount == 0 else {
                 throw .invalidArgument("residual", found: "the output", expected: "memory of its own")
             }
-            if case .perRow(let scales) = quantization {
-                try checks.distinct(scales, "row scales", from: residual, "residual")
+            switch quantization {
+            case .perRow(let scales): try checks.distinct(scales, "row scales", from: residual, "residual")
+            case .perGroup(_, let scales): try checks.distinct(scales, "group scales", from: residual, "residual")
+            case nil, .scale, .scaleTensor: break
             }
         }
         guard epsilon >= 0, epsilon.isFinite, weightOffset.isFinite else {

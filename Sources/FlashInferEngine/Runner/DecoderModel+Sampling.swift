@@ -1,23 +1,26 @@
 internal import FlashInfer
 
 extension DecoderModel {
-    /// One token for each row of `logits`.
+    /// One token for each row of `logits`, which penalties change.
     ///
     /// - Throws: ``DecoderError/noDistribution(request:status:)`` for a row that cannot be sampled.
     func sample(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws -> [SampledToken] {
         let (tokens, status, _) = try buffers.results(rows.count)
-        let logProbabilities = try logProbabilitySource(logits, rows)
-        try penalize(logits, rows)
+        let wantsLogProbabilities = rows.contains(where: \.wantsLogProbability)
+        let hasPenalty = rows.contains { $0.parameters.repetitionPenalty != 1 }
+        // Log-probabilities are those of the model's own logits.
+        let own = wantsLogProbabilities && hasPenalty ? try sampling.copy(of: logits) : logits
+        if hasPenalty { try penalize(logits, rows) }
         try device.run(
             .sample(
                 SampleOperation(
                     logits: logits, tokens: tokens, status: status,
                     rows: rows.map { .init($0.parameters, seed: $0.seed, step: UInt64($0.drawIndex)) })))
         let drawn = try drawnTokens(rows, outOf: rows.count)
-        return zip(zip(rows, drawn), 0...).map { pair, index in
-            SampledToken(
-                token: pair.1,
-                logProbability: pair.0.wantsLogProbability ? logProbabilities[index].map { $0[Int(pair.1)] } : nil)
+        guard wantsLogProbabilities else { return drawn.map { SampledToken(token: $0) } }
+        let logProbabilities = try logProbabilities(of: tokens, in: own)
+        return zip(rows, zip(drawn, logProbabilities)).map { row, found in
+            SampledToken(token: found.0, logProbability: row.wantsLogProbability ? found.1 : nil)
         }
     }
 
@@ -45,32 +48,28 @@ extension DecoderModel {
         }
     }
 
-    /// Before penalties change the logits: each row's natural log-probabilities, where they are wanted.
-    private func logProbabilitySource(
-        _ logits: TensorView, _ rows: ArraySlice<SamplingRow>
-    ) throws -> [[Float]?] {
-        try zip(rows, 0...).map { row, index in
-            guard row.wantsLogProbability else { return nil }
-            let values: [Float] = try device.read(logits.slice(index..<index + 1))
-            let largest = values.max() ?? 0
-            let sum = values.reduce(0) { $0 + ElementaryFunctions.exp(Double($1 - largest)) }
-            let normalizer = largest + Float(ElementaryFunctions.log(sum))
-            return values.map { $0 - normalizer }
-        }
+    /// Each row's natural log-probability of its token.
+    private func logProbabilities(of tokens: TensorView, in logits: TensorView) throws(FlashInferError) -> [Float] {
+        let output = try sampling.logProbabilities(tokens.shape[0])
+        try device.run(
+            .logProbability(
+                LogProbabilityOperation(logits: logits, ids: tokens, output: output.values, status: output.status)))
+        return try device.read(output.values)
     }
 
     /// Applies each request's repetition penalty.
-    private func penalize(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws {
-        for (row, index) in zip(rows, 0...) where row.parameters.repetitionPenalty != 1 {
-            let view = logits.slice(index..<index + 1)
-            var values: [Float] = try device.read(view)
-            var seen = [UInt8](repeating: 0, count: values.count)
-            var span = values.mutableSpan
-            var scratch = seen.mutableSpan
-            RepetitionPenalty.apply(
-                row.parameters.repetitionPenalty, to: row.penalizedTokens, logits: &span, seen: &scratch)
-            try device.write(values, to: view)
+    private func penalize(_ logits: TensorView, _ rows: ArraySlice<SamplingRow>) throws(FlashInferError) {
+        var history: [Int32] = []
+        let changes = rows.map { row in
+            guard row.parameters.repetitionPenalty != 1 else { return AdjustLogitsOperation.Row() }
+            let start = history.count
+            history += row.penalizedTokens
+            return AdjustLogitsOperation.Row(
+                repetition: row.parameters.repetitionPenalty, prompt: start..<history.count)
         }
+        try device.run(
+            .adjustLogits(
+                AdjustLogitsOperation(logits: logits, rows: changes, history: sampling.history(history))))
     }
 }
 

@@ -6,6 +6,7 @@ final class DecoderModel: Sendable {
     let device: any Device
     let cache: PagedKVCache
     let buffers: StepBuffers
+    let sampling: SamplingBuffers
     let inputs: StepInputs
     let types: ActivationTypes
     let planning: Planner.Mode
@@ -52,6 +53,7 @@ final class DecoderModel: Sendable {
         buffers = try StepBuffers(
             config, types: types, rows: options.maximumBatchTokens,
             samples: min(options.maximumSequences, options.maximumBatchTokens), on: device)
+        sampling = SamplingBuffers(samples: buffers.maximumSamples, on: device)
         progress(1)
     }
 

@@ -31,7 +31,7 @@ import Testing
                         bias: weight.view, output: bytes.view,
                         .perGroup(size: 32, scales: try OpsTensor(.float32, [2, 1]).view))))
                 == .invalidArgument(
-                    "quantization", found: "scales of groups", expected: "one scale, or scales of rows, for a norm"))
+                    "group size", found: "32 for rows of 8", expected: "32, 64 or 128, and a divisor of the width"))
     }
 
     @Test func rowsOfNaNAndInfinityAndOfNothing() throws {

@@ -58,11 +58,11 @@ import Testing
         for input in Self.types {
             for (size, width) in [(32, 32), (32, 96), (64, 192), (128, 128), (128, 640)] {
                 for layout in OpsLayout.all {
-                    for activation in [nil, .silu, .geluErf, .geluTanh] as [GatedActivationOperation.Activation?] {
+                    for (place, source) in GroupedSource.all.enumerated() {
                         let problem = try runner.groupProblem(
-                            input, output, size: size, [3, 2, width], layout, byColumns: activation != .silu,
-                            activation, &random)
-                        #expect(problem == nil, "\(input), groups of \(size) of \(width), \(activation as Any)")
+                            input, output, size: size, [3, 2, width], layout, byColumns: place % 2 == 0,
+                            source, &random)
+                        #expect(problem == nil, "\(input), groups of \(size) of \(width), \(source)")
                     }
                 }
             }

@@ -201,6 +201,45 @@ import Testing
         #expect(Set(seeds).count > 40 && Set(steps).count > 40 && seeds != steps)
     }
 
+    /// Rows at one address are filtered once as long as their filters stay the same: the draws are those of copies of the row.
+    @Test(arguments: instructionSets)
+    func manyDrawsFromOneRow(set: InstructionSet) throws {
+        let ops = makeOps(set)
+        var random = OpsRandom(15)
+        let (count, width) = (40, 3_000)
+        for (dtype, form) in [
+            (DType.float32, DistributionForm.logits), (.bfloat16, .logits), (.float32, .probabilities),
+        ] {
+            for isBad in [false, true] {
+                var values = random.normals(width, scale: 2).map { form == .logits ? $0 : abs($0) }
+                if isBad { values[7] = .nan }
+                let one = try OpsTensor(dtype, [1, width], values: values)
+                let copies = try OpsTensor(dtype, [count, width], values: (0..<count).flatMap { _ in values })
+                let view = try TensorView(
+                    one.view.region, byteOffset: one.view.byteOffset, dtype: dtype, shape: [count, width],
+                    strides: [0, 1])
+                var rows: [SampleOperation.Row] = []
+                for index in 0..<count {
+                    var row = SampleOperation.Row(topK: index / 4 % 3 * 20, seed: 5, step: UInt64(index))
+                    if index / 3 % 5 == 4 { row.temperature = 0 }
+                    if index % 20 < 12 { row.topP = 0.9 }
+                    if index / 10 % 2 == 1 { row.minP = 0.01 }
+                    rows.append(row)
+                }
+                var found: [[Double]] = []
+                for input in [view, copies.view] {
+                    let (tokens, status) = (try OpsTensor(.int32, [count]), try OpsTensor(.uint8, [count]))
+                    let operation = SampleOperation(
+                        input, as: form, tokens: tokens.view, status: status.view, rows: rows)
+                    try operation.validate()
+                    ops.execute(operation)
+                    found.append(tokens.values + status.values)
+                }
+                #expect(found[0] == found[1], "\(dtype) \(form)")
+            }
+        }
+    }
+
     @Test(arguments: instructionSets)
     func theLargestVocabulary(set: InstructionSet) throws {
         let ops = makeOps(set)

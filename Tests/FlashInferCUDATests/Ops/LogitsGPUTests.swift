@@ -8,8 +8,9 @@ import Testing
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct LogitsGPUTests {
     private let gpu = GPUScope()
 
-    /// Rows shorter and longer than a block, with every kind of start and end.
-    static let widths = [1, 7, 64, 111, 1_024, 4_099, 20_000]
+    /// Rows shorter and longer than a block, with every kind of start and end; the last ones have a cluster of blocks, where the GPU has
+    /// clusters.
+    static let widths = [1, 7, 64, 111, 1_024, 4_099, 16_384, 20_003]
 
     @Test(arguments: GPUTypes.all, GPULayout.all)
     func softmax(types: GPUTypes, layout: GPULayout) throws {
@@ -45,7 +46,7 @@ import Testing
     }
 
     @Test func rowsWithoutADistribution() throws {
-        for width in [1, 9, 1_100, 5_003] {
+        for width in [1, 9, 1_100, 5_003, 17_003] {
             for place in [0, width / 2, width - 1] {
                 let image = try OpsTensor(
                     .float32, [4, width], padding: 3, values: [Double](repeating: 1, count: 4 * width))
@@ -101,6 +102,42 @@ import Testing
             #expect(try status.fetch() == expectedStatus.values)
             #expect(output.host.paddingIsIntact && status.host.paddingIsIntact)
         }
+    }
+
+    /// A row that a cluster holds in more memory, and one that is too long for it, in place and with strides of their own.
+    @Test(arguments: [140_003, 210_001])
+    func longRows(width: Int) throws {
+        var random = OpsRandom(24)
+        var values = random.normals(2 * width, scale: 4)
+        (values[3], values[width + 5]) = (-.infinity, -.infinity)
+        let cpu = CPUDevice(threads: 2)
+        let input = try gpu.tensor(.float32, [2, width], padding: 1, lead: 1, values: values)
+        let (tokens, logs) = (try gpu.tensor(.int32, [2]), try gpu.tensor(.float32, [2]))
+        let ids = try gpu.tensor(.int32, [2], values: [0, Double(width - 1)])
+        let status = try gpu.tensor(.uint8, [2])
+        func operations(_ view: (GPUTensor) -> TensorView) -> [FlashInferCore.Operation] {
+            [
+                .argmax(ArgmaxOperation(input: view(input), output: view(tokens), status: view(status))),
+                .logProbability(
+                    LogProbabilityOperation(
+                        logits: view(input), ids: view(ids), output: view(logs), status: view(status),
+                        temperatures: [0.7])),
+                .softmax(
+                    SoftmaxOperation(
+                        input: view(input), output: view(input), status: view(status), temperatures: [0.7])),
+            ]
+        }
+        for operation in operations({ $0.view }) { try runOnGPU(operation) }
+        let (foundTokens, foundLogs) = (try tokens.fetch(), try logs.fetch())
+        let expected = try OpsTensor(.float32, [2, width], padding: 1, lead: 1, values: values)
+        for operation in operations({ $0.view.address == input.view.address ? expected.view : $0.host.view }) {
+            try cpu.execute(operation)
+        }
+        #expect(foundTokens == tokens.host.values)
+        #expect(zip(foundLogs, logs.host.values).allSatisfy { abs($0 - $1) <= 1e-6 * abs($1) })
+        let found = try input.fetch()
+        #expect(zip(found, expected.values).allSatisfy { abs($0 - $1) <= 0x1p-22 * $1 })
+        #expect(input.host.paddingIsIntact && logs.host.paddingIsIntact && tokens.host.paddingIsIntact)
     }
 
     @Test(arguments: GPUTypes.all)

@@ -44,6 +44,34 @@ import Testing
         #expect(two.map(\.parameters.query_heads) == [32, 8] && two[0].spec != two[1].spec)
     }
 
+    @Test func longRowsHaveAClusterOfBlocks() throws {
+        for (width, holding, passing) in [
+            (16_383, RowTeam.alone, RowTeam.alone), (16_384, .eight, .passing), (131_072, .eight, .passing),
+            (131_073, .wideEight, .passing), (204_801, .alone, .passing),
+        ] {
+            #expect(RowTeam.choose(width: width, hasClusters: true) == holding)
+            #expect(RowTeam.choosePassing(width: width, hasClusters: true) == passing)
+            #expect(RowTeam.choose(width: width, hasClusters: false) == .alone)
+            #expect(RowTeam.choosePassing(width: width, hasClusters: false) == .alone)
+        }
+        let (logits, output) = (try view(.bfloat16, [3, 20_000]), try view(.float32, [3, 20_000], lead: 1 << 30))
+        let (status, ids) = (try view(.uint8, [3]), try view(.int32, [3]))
+        let softmax = try #require(
+            try SoftmaxKernel.lower(
+                SoftmaxOperation(input: logits, output: output, status: status), team: .eight))
+        #expect(softmax.blocks == 24 && softmax.spec.label == "softmax bf16-fp32 x8")
+        // Three blocks' rows fit on a processor of 228 KiB.
+        #expect(softmax.spec.blocksPerProcessor == 3 && 3 * (softmax.spec.sharedByteCount + 2_048) <= 228 << 10)
+        let argmax = try #require(
+            try ArgmaxKernel.lower(ArgmaxOperation(input: logits, output: ids, status: status), team: .passing))
+        #expect(argmax.blocks == 24 && argmax.spec.sharedByteCount == 0)
+        for (name, isShipped) in [("sm_80", false), ("sm_90a", true), ("sm_100", true), ("sm_120", false)] {
+            let architecture = try #require(Architecture(name))
+            #expect(KernelCatalogue.isShipped(softmax.spec, for: architecture) == isShipped)
+            #expect(KernelCatalogue.isShipped(argmax.spec, for: architecture) == isShipped)
+        }
+    }
+
     @Test func turnsAreExactAtAnyPosition() throws {
         let parameters = RoPEParameters(theta: 500_000)
         let fractions = RoPETurns.fractions(parameters, headDim: 128)

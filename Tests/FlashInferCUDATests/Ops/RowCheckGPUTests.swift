@@ -59,13 +59,12 @@ import Testing
     @Test(arguments: types, bytes)
     func groups(input: DType, output: DType) throws {
         var random = OpsRandom(84)
-        for (size, width) in [(32, 32), (32, 96), (64, 192), (128, 128), (128, 640), (128, 4_096)] {
+        for (size, width) in [(32, 32), (32, 96), (64, 192), (128, 128), (128, 640), (128, 4_096), (64, 16_448)] {
             for layout in OpsLayout.all {
-                for activation in [nil, .silu, .geluErf, .geluTanh] as [GatedActivationOperation.Activation?] {
+                for (place, source) in GroupedSource.all.enumerated() {
                     let problem = try runner.groupProblem(
-                        input, output, size: size, [3, 2, width], layout, byColumns: activation != .silu, activation,
-                        &random)
-                    #expect(problem == nil, "groups of \(size) of \(width), \(activation as Any)")
+                        input, output, size: size, [3, 2, width], layout, byColumns: place % 2 == 0, source, &random)
+                    #expect(problem == nil, "groups of \(size) of \(width), \(source)")
                 }
             }
         }

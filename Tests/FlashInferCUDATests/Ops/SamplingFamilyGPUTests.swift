@@ -198,10 +198,10 @@ import Testing
         }
     }
 
-    @Test(arguments: [true, false])
-    func speculativeSampling(isTree: Bool) throws {
+    @Test(arguments: [true, false], [(40, 1_009), (3, 16_417)])
+    func speculativeSampling(isTree: Bool, size: (requests: Int, width: Int)) throws {
         var random = OpsRandom(54)
-        let (requests, nodes, width) = (40, 6, 1_009)
+        let (requests, nodes, width) = (size.requests, 6, size.width)
         func distributions(_ count: Int) -> [Double] {
             (0..<requests * count).flatMap { _ in values(width, &random, .probabilities).map { $0 / 0.8 } }
         }
@@ -228,7 +228,7 @@ import Testing
         let (accepted, emitted) = (try gpu.tensor(.int32, [requests]), try gpu.tensor(.int32, [requests]))
         let status = try gpu.tensor(.uint8, [requests])
         for isDrawn in [true, false] {
-            try compare([output, path, accepted, emitted, status], "drafts, drawn: \(isDrawn)") { view in
+            try compare([output, path, accepted, emitted, status], "drafts of \(width), drawn: \(isDrawn)") { view in
                 .verifyDrafts(
                     VerifyDraftsOperation(
                         target: view(target), draft: isDrawn ? view(draft) : nil, tokens: view(tokens),

@@ -58,16 +58,4 @@ import Testing
             try SamplingParameters(topP: 1.5).validate()
         }
     }
-
-    @Test func thePenaltyAppliesOncePerToken() {
-        var logits: [Float] = [2, -2, 0, 4]
-        var seen = [UInt8](repeating: 0, count: 4)
-        do {
-            var logitSpan = logits.mutableSpan
-            var seenSpan = seen.mutableSpan
-            RepetitionPenalty.apply(2, to: [0, 1, 0, 0, -1, 4, 2], logits: &logitSpan, seen: &seenSpan)
-        }
-        #expect(logits == [1, -4, 0, 4])
-        #expect(seen == [0, 0, 0, 0])
-    }
 }

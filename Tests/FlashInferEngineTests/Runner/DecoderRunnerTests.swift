@@ -68,6 +68,48 @@ import Testing
         #expect(twice[RequestID(1)]?.tokens == together[RequestID(0)]?.tokens)
     }
 
+    /// Penalties are those of the definition, and log-probabilities those of the logits before them.
+    @Test(arguments: [1, 1.3] as [Float])
+    func penaltiesAndLogProbabilities(penalty: Float) throws {
+        let folder = try TemporaryFolder()
+        let runner = try DecoderRunner(
+            Fixture.weights(.llama, .float32, in: folder), options: Fixture.options(), on: CPUDevice(threads: 2))
+        var scheduler = try Fixture.scheduler(runner)
+        for (index, prompt) in Fixture.prompts.enumerated() {
+            _ = try scheduler.submit(
+                Request(id: RequestID(UInt64(index)), promptTokens: prompt, maxTokens: 5 + index))
+        }
+        while let batch = scheduler.schedule() {
+            let logits = try runner.logits(batch)
+            let rows = batch.samplingEntries.map { entry in
+                let sequence = scheduler.sequence(entry.id)!
+                return SamplingRow(
+                    id: entry.id,
+                    parameters: SamplingParameters(
+                        temperature: 0, repetitionPenalty: entry.id == RequestID(0) ? 1 : penalty),
+                    seed: 0, drawIndex: sequence.generatedCount, penalizedTokens: sequence.tokens,
+                    wantsLogProbability: entry.id != RequestID(1))
+            }
+            let sampled = try runner.run(batch, sampling: rows)
+            for ((row, own), found) in zip(zip(rows, logits), sampled) {
+                var penalised = own
+                for token in Set(row.penalizedTokens).map({ Int($0) }) {
+                    let factor = row.parameters.repetitionPenalty
+                    penalised[token] = own[token] > 0 ? own[token] / factor : own[token] * factor
+                }
+                let token = penalised.firstIndex(of: penalised.max()!)!
+                #expect(Int(found.token) == token)
+                let top = Double(own.max()!)
+                let exact = Double(own[token]) - top - log(own.reduce(0) { $0 + exp(Double($1) - top) })
+                #expect((found.logProbability != nil) == row.wantsLogProbability)
+                if let probability = found.logProbability {
+                    #expect(abs(Double(probability) - exact) <= 1e-6 * max(1, abs(exact)))
+                }
+            }
+            _ = try scheduler.complete(batch, sampled: sampled.map(\.token))
+        }
+    }
+
     @Test func sampledTokensDependOnSeedAndStepAlone() throws {
         let folder = try TemporaryFolder()
         let runner = try DecoderRunner(

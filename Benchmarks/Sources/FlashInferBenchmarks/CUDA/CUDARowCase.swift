@@ -35,6 +35,13 @@ struct CUDARowCase {
                     output: try memory.output(.float8E4M3, [tokens, width]), quantization: .scale(0.05))
                 return .rmsNorm(operation)
             },
+            CUDARowCase(name: "rmsnorm to fp8 by 128 h4096") { tokens, memory in
+                let operation = RMSNormOperation(
+                    input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
+                    output: try memory.output(.float8E4M3, [tokens, width]),
+                    quantization: .perGroup(size: 128, scales: try memory.output(.float32, [tokens, width / 128])))
+                return .rmsNorm(operation)
+            },
             CUDARowCase(name: "layernorm h4096") { tokens, memory in
                 let operation = LayerNormOperation(
                     input: try memory.input([tokens, width]), weight: try memory.weights(.float32, width),

@@ -81,6 +81,18 @@ fi_status fi_filter(
     fi_device *device, void *stream, const fi_tensor *in, int32_t form, const fi_sampling_parameters *parameters,
     int64_t parameter_count, int32_t filter_order, const fi_tensor *out, const fi_tensor *status);
 
+/* fi_sample, fi_sample_probabilities and fi_filter with parameters in the device's memory, which a captured graph reads at each replay:
+ *   parameters  uint8 [rows, sizeof(fi_sampling_parameters)], contiguous, at a multiple of 8 bytes: an array of the struct's bytes, one
+ *               for each row
+ * They are not checked: a row whose parameters are out of range draws some token of the row, or gives -1. In a capture `status` must not
+ * be NULL. */
+fi_status fi_sample_packed(
+    fi_device *device, void *stream, const fi_tensor *in, int32_t form, const fi_tensor *parameters, int32_t filter_order,
+    const fi_tensor *tokens, const fi_tensor *status);
+fi_status fi_filter_packed(
+    fi_device *device, void *stream, const fi_tensor *in, int32_t form, const fi_tensor *parameters, int32_t filter_order,
+    const fi_tensor *out, const fi_tensor *status);
+
 /* The k greatest entries of each row of in [rows, width], floating, with their places: values [rows, k] of its type, places int32
  * [rows, k]. Of equal entries the lowest places; a NaN before all numbers. sorted 1: the greatest first; 0: by place. */
 fi_status fi_top_k(
@@ -98,9 +110,12 @@ typedef struct fi_logit_changes {
     float repetition; /* divides positive and multiplies other logits of tokens that occurred; above 0, 1: none */
     float presence;   /* subtracted where a token is in the output */
     float frequency;  /* subtracted as often as a token is in the output */
-    int32_t prompt_begin, prompt_end;
-    int32_t output_begin, output_end;
-    int32_t bias_begin, bias_end;
+    int32_t prompt_begin;
+    int32_t prompt_end;
+    int32_t output_begin;
+    int32_t output_end;
+    int32_t bias_begin;
+    int32_t bias_end;
 } fi_logit_changes;
 
 /* Biases, penalties and a grammar's mask on logits [rows, vocabulary], floating, in place: + bias; repetition; - frequency * count
@@ -139,6 +154,13 @@ fi_status fi_verify_drafts(
     const fi_tensor *first_child, const fi_tensor *next_sibling, const fi_request_draw *draws, int64_t draw_count,
     const fi_tensor *output, const fi_tensor *output_nodes, const fi_tensor *accepted, const fi_tensor *emitted,
     const fi_tensor *status);
+
+/* The same with draws in the device's memory, which a captured graph reads at each replay: uint8 [requests,
+ * sizeof(fi_request_draw)], contiguous, at a multiple of 8 bytes. In a capture `status` must not be NULL. */
+fi_status fi_verify_drafts_packed(
+    fi_device *device, void *stream, const fi_tensor *target, const fi_tensor *draft, const fi_tensor *tokens,
+    const fi_tensor *first_child, const fi_tensor *next_sibling, const fi_tensor *draws, const fi_tensor *output,
+    const fi_tensor *output_nodes, const fi_tensor *accepted, const fi_tensor *emitted, const fi_tensor *status);
 
 #if defined(__cplusplus)
 }

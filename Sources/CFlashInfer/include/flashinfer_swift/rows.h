@@ -35,7 +35,7 @@ typedef struct fi_quantize_options {
      *    type's (448, 57344, 127). Of a row with a NaN the scale is NaN. */
     const fi_tensor *row_scales;
     /* 4. float32 [rows, width / group_size], any strides (scales by columns: [1, rows] or more), on the call's device, written: the
-     *    same of each group_size neighbouring elements of a row. For fi_quantize and the gated activations. */
+     *    same of each group_size neighbouring elements of a row. */
     const fi_tensor *group_scales;
     int32_t group_size; /* 32, 64 or 128, a divisor of the width; with group_scales only */
     int32_t reserved_too; /* 0 */
