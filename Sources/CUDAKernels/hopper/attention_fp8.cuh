@@ -55,23 +55,18 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const Item &item = block.items[slot];
         barrier(barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
-        const uint32 queries = block.base + Shared::queries + slot % query_slots * Shared::query_bytes + group * (64 * padded_qk);
+        const uint32 queries = block.base + Shared::queries + slot * Shared::query_bytes + group * (64 * padded_qk);
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const RowScales scales(p, item, warp_row);
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
-        // Where there is room for one item's queries, the next's are brought beside the last product and the output.
-        const auto free_queries = [&](bool is_last) {
-            if (query_slots == 1 && is_last) free_stage(barriers.queries_empty);
-        };
         const auto keys_at = [&] { return block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes; };
         const auto values_at = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
         Kept kept{Kept::is_local ? reinterpret_cast<uint64>(room) : block.base + Shared::kept + threadIdx.x * 16, {0, 0}, false};
         barrier(barriers.queries_full[slot]).wait(turn / 2);
-        free_queries(tiles == 0);
         if (tiles > 0) {
             float s[1][key_tiles][4];
             uint32 weights[keys / 32][4];
@@ -86,14 +81,13 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             const auto finish_stage = [&](int tile) {
                 scales.apply(s[0]);
                 finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, 1);
-                return weigh_scores(state, s, scales.after);
+                return weigh_scores(state, s, scales);
             };
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             wgmma_fence();
             start_scores(s[0], queries, keys_at());
             wgmma_wait<0>();
             free_keys();
-            free_queries(tiles == 1);
             finish_stage(0);
             pack_all(weights, s[0]);
 #pragma unroll 1
@@ -107,7 +101,6 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<overlaps ? 1 : 0>();
                 free_keys();
-                free_queries(tile == tiles - 1);
                 if constexpr (!overlaps) free_values();
                 const Rise rise = finish_stage(tile);
                 if constexpr (overlaps) {
@@ -115,7 +108,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                     free_values();
                 }
                 follow(state, rise);
-                if (tile % Kept::stages == 0) kept.take(state, scales.after);
+                if (tile % Kept::stages == 0) kept.take(state, scales);
                 pack_all(weights, s[0]);
             }
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
@@ -123,11 +116,11 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             start_values(state.output[0], weights, values_at());
             wgmma_wait<0>();
             free_values();
-            kept.add_to(state, scales.after);
+            kept.add_to(state, scales);
         }
         // Scaled, and relative to what the weights are.
 #pragma unroll
-        for (int h = 0; h < 2; ++h) state.maximum[0][h] = state.maximum[0][h] * scales.after[h] - lift;
+        for (int h = 0; h < 2; ++h) state.maximum[0][h] = state.maximum[0][h] * scales.late(h) - lift;
         if (item.partial_row < 0) {
             finish_from_registers(p, item, state, warp_row, 1);
         } else {
@@ -149,7 +142,6 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
-        barrier(barriers.queries_empty).init(warps);
         for (int slot = 0; slot < 2; ++slot) {
             barrier(barriers.item_full[slot]).init(1);
             barrier(barriers.queries_full[slot]).init(bringers);

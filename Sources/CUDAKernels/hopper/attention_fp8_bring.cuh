@@ -168,8 +168,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
         const Item &item = block.items[slot];
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
-        const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
-        if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
+        const uint32 to = block.base + Shared::queries + slot * Shared::query_bytes;
 #pragma unroll 2
         for (int id = first; id < rows * chunks; id += bringers) {
             const int row = id / chunks, byte = id % chunks * 16;

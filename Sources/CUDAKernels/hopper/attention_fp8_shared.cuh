@@ -9,8 +9,8 @@ static_assert(narrow == Narrow::e4m3 && has_narrow_queries, "all three are of on
 constexpr int place_stages = 1;
 constexpr bool is_gathered = false;
 
-/// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores.
-constexpr int query_slots = padded_qk <= 128 ? 2 : 1;
+/// Whose queries there is room for: the item's at hand, and the next's.
+constexpr int query_slots = 2;
 /// Stages of values that are on their way to be transposed.
 constexpr int raw_stages = FI_RAW_STAGES;
 

@@ -6,33 +6,32 @@
 /// is then below e4m3's 448, and weights keep their three bits of mantissa down to 2^-13 of the largest.
 constexpr float lift = 7, tolerated = 1.75f;
 
-/// What a row's scores are multiplied by before the mask, and after it, by the softmax, which takes positive factors only.
+/// What the scores of a thread's rows are multiplied by: by the softmax where that is all, and where it is positive, as the softmax
+/// wants it; before the mask otherwise.
 struct RowScales {
-    float before[2], after[2];
-    bool has_before;
+    float factor[2];
 
-    __device__ __forceinline__ RowScales(const fi_attention_params &p, const Item &item, int warp_row) : has_before(logits != Logits::plain) {
+    __device__ __forceinline__ RowScales(const fi_attention_params &p, const Item &item, int warp_row) {
         const int lane = threadIdx.x % warp_size;
         const float common = logits == Logits::plain ? score_scales(p, item).x : score_scales(p, item).y;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            before[h] = 1, after[h] = common;
+            factor[h] = common;
             if (p.query_scales != 0) {
                 const int row = min(warp_row + h * 8 + lane / 4, item.row_count - 1), query = item.query(p, row);
-                after[h] *= pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
-            }
-            if (logits != Logits::plain || !(after[h] > 0)) {
-                before[h] = after[h], after[h] = 1;
-                has_before = true;
+                factor[h] *= pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
             }
         }
     }
+    __device__ __forceinline__ bool is_late(int h) const { return logits == Logits::plain && factor[h] > 0; }
+    /// The softmax's factor.
+    __device__ __forceinline__ float late(int h) const { return is_late(h) ? factor[h] : 1; }
     __device__ __forceinline__ void apply(float (&s)[key_tiles][4]) const {
-        if (!has_before) return;
+        if (is_late(0) && is_late(1)) return;
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) s[n][i] *= before[i / 2];
+            for (int i = 0; i < 4; ++i) s[n][i] *= is_late(i / 2) ? 1 : factor[i / 2];
     }
 };
 
@@ -43,8 +42,9 @@ struct Rise {
 };
 
 /// Scores become weights; the output follows later, when the product under way has ended.
-FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], const float (&scale)[2]) {
+FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], const RowScales &scales) {
     Rise rise{{1, 1}, false};
+    const float scale[2] = {scales.late(0), scales.late(1)};
     float maximum[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -136,11 +136,11 @@ struct Kept {
                          "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
     }
     /// Adds what there is to the output, which no product may be under way to.
-    __device__ __forceinline__ void add_to(State &state, const float (&scale)[2]) const {
+    __device__ __forceinline__ void add_to(State &state, const RowScales &scales) const {
         if (!is_there) return;
         float factor[2];
 #pragma unroll
-        for (int h = 0; h < 2; ++h) factor[h] = exp2_approximate(maximum[h] * scale[h] - reference(state.maximum[0][h], scale[h]));
+        for (int h = 0; h < 2; ++h) factor[h] = exp2_approximate(maximum[h] * scales.late(h) - reference(state.maximum[0][h], scales.late(h)));
 #pragma unroll
         for (int n = 0; n < value_tiles; ++n) {
             float4 v;
@@ -151,8 +151,8 @@ struct Kept {
         }
     }
     /// Takes the output, which starts again from zero.
-    __device__ __forceinline__ void take(State &state, const float (&scale)[2]) {
-        add_to(state, scale);
+    __device__ __forceinline__ void take(State &state, const RowScales &scales) {
+        add_to(state, scales);
 #pragma unroll
         for (int n = 0; n < value_tiles; ++n) {
             store(state.output[0][n], n);

@@ -143,6 +143,7 @@ typedef struct fi_attention_run_args {
     int32_t lse_natural;       /* 1: LSE in natural logarithm (one small launch more) */
     const fi_parameter *parameters; /* [parameter_count], all that the variant declares; NULL: none */
     uint64_t parameter_count;
+    const fi_tensor *q_scales; /* [num_qo_heads], float32: multiplies the queries of each head, besides q_scale; or NULL */
 } fi_attention_run_args;
 
 /* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the
