@@ -50,14 +50,14 @@ package struct AttentionKernel: Hashable {
             !variant.form.isFused
             ? .variant
             : variant.logitsSoftCap != nil ? .capped : variant.form.isALiBi ? .alibi : isScaled ? .scaled : .plain
-        // The 8-bit kernel takes any scale.
-        if isFloat8, logits == .scaled { logits = .plain }
         self.variant = variant.form.isFused ? nil : VariantText(variant)
         mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
         hasColumns = problem.geometry.blocks.keyPositions == .columns
         self.isQueued = isQueued
         self.chunk = chunk
+        // The 8-bit kernel takes any scale.
+        if isFloat8, logits == .scaled { logits = .plain }
     }
 
     /// The largest of 16, 8, 4 and 1 that divides a number of bytes, or all of several that were ORed.

@@ -39,9 +39,9 @@ typedef struct fi_attention_options {
     int32_t num_kv_heads;
     int32_t head_dim_qk;
     int32_t head_dim_vo;       /* 0: head_dim_qk */
-    fi_data_type q_dtype;          /* floating */
+    fi_data_type q_dtype;          /* floating, or float8 e4m3 */
     fi_data_type kv_dtype;         /* a cache type; all 0: q_dtype */
-    fi_data_type o_dtype;          /* floating; all 0: q_dtype */
+    fi_data_type o_dtype;          /* floating; all 0: q_dtype, or bfloat16 where that is float8 */
     int32_t kv_layout;         /* FI_NHD or FI_HND */
     int32_t mask_mode;         /* FI_MASK_... */
     int32_t window;            /* keys that a query sees to its left and its own; 0: no window. FlashInfer's window_left + 1 */
