@@ -87,7 +87,7 @@ extension AttentionCase {
                     feature: feature, dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + index % 2, pageSize: pageSize,
                     lengths: [(200, 431), (129, 129), (1, 300), (70, 1000), (0, 5)], seed: UInt64(100 + turn))
             }
-        } + gpuNarrowPrefill + gpuSmallPagePrefill + gpuFloat8Prefill
+        } + gpuNarrowPrefill + gpuSmallPagePrefill
     }()
 
     /// The same over pages too small for boxes, whose rows are copied one by one.
@@ -127,7 +127,7 @@ extension AttentionCase {
 
     /// The same with queries of 8 bits: products of 8 bits over e4m3 where the pages allow it, and queries that are widened over all
     /// else. The last is long enough for sums to be ended on the way.
-    private static let gpuFloat8Prefill: [AttentionCase] = {
+    package static let gpuFloat8: [AttentionCase] = {
         let dims = [(128, 128), (64, 64), (256, 256), (192, 128), (96, 96), (128, 64), (80, 48)]
         let features: [Feature] = [.causal, .window, .causalWindow, .cap, .sinks, .full, .alibi]
         let layouts: [Layout] = [.combinedNHD, .raggedNHD, .splitHND, .raggedHND]
@@ -160,7 +160,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        } + [1, 4, 12, 36].map { gpuPrefill[$0] }
+        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuFloat8.prefix(3)
     }()
 
     private static func gpuCase(
