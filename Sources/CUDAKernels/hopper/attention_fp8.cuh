@@ -59,6 +59,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const RowScales scales(p, item, warp_row);
+        const float score_scale = score_scales(p, item).y;
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
         const auto keys_at = [&] { return block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes; };
@@ -80,7 +81,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             };
             const auto finish_stage = [&](int tile) {
                 scales.apply(s[0]);
-                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, 1);
+                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, score_scale);
                 return weigh_scores(state, s, scales);
             };
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);

@@ -6,24 +6,23 @@
 /// is then below e4m3's 448, and weights keep their three bits of mantissa down to 2^-13 of the largest.
 constexpr float lift = 7, tolerated = 1.75f;
 
-/// What the scores of a thread's rows are multiplied by: by the softmax where that is all, and where it is positive, as the softmax
-/// wants it; before the mask otherwise.
+/// What the scores of a thread's rows are multiplied by where that is all that becomes of them: by the softmax where it is positive, as
+/// the softmax wants it, and before the mask otherwise. Where it is not all, `finish_scores` multiplies.
 struct RowScales {
     float factor[2];
 
     __device__ __forceinline__ RowScales(const fi_attention_params &p, const Item &item, int warp_row) {
         const int lane = threadIdx.x % warp_size;
-        const float common = logits == Logits::plain ? score_scales(p, item).x : score_scales(p, item).y;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            factor[h] = common;
-            if (p.query_scales != 0) {
+            factor[h] = score_scales(p, item).x;
+            if (logits == Logits::plain && p.query_scales != 0) {
                 const int row = min(warp_row + h * 8 + lane / 4, item.row_count - 1), query = item.query(p, row);
                 factor[h] *= pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
             }
         }
     }
-    __device__ __forceinline__ bool is_late(int h) const { return logits == Logits::plain && factor[h] > 0; }
+    __device__ __forceinline__ bool is_late(int h) const { return logits != Logits::plain || factor[h] > 0; }
     /// The softmax's factor.
     __device__ __forceinline__ float late(int h) const { return is_late(h) ? factor[h] : 1; }
     __device__ __forceinline__ void apply(float (&s)[key_tiles][4]) const {

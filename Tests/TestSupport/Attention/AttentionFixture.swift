@@ -33,8 +33,8 @@ package final class AttentionFixture {
             kvType: test.cacheType, outputType: test.outputType, parameters: test.seed % 2 == 0 ? [:] : values)
         parameters = try Self.tensors(problem, values)
         let tokens = store.geometry.queryCount
-        // Rows of queries are not contiguous: as slices of a fused projection.
-        let queryHead = test.dimQK + (test.layout == .strided ? 3 : 8)
+        // Rows of queries are not contiguous, as slices of a fused projection; but for strided ones, multiples of 16 bytes apart.
+        let queryHead = test.dimQK + (test.layout == .strided ? 3 : max(16 / test.queryType.byteCount, 8))
         let rowElements = shape.queryHeads * queryHead
         let queries = try AttentionTensor(
             test.queryType, [tokens, shape.queryHeads, test.dimQK], strides: [rowElements, queryHead, 1])
