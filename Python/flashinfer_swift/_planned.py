@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from operator import is_
 from typing import Any, NamedTuple
 
 from . import _abi, _library
@@ -214,8 +215,11 @@ class PlannedAttention:
                 args.sinks = self._slots["sinks"].fill(sinks_view, "sinks")
             elif args.sinks:
                 args.sinks = 0
-            # Scales that are numbers change rarely, and tensors of scales must be read anew each time.
-            held_scales = self._set_scales(arrays, scales) if scales != self._scales else None
+            # Scales that are numbers change rarely, and tensors of scales must be read anew each time; they have no truth of ==.
+            known = self._scales
+            held_scales = None
+            if len(known) != 5 or not all(map(is_, scales, known)):
+                held_scales = self._set_scales(arrays, scales)
             status = self._run_function(self.handle, stream, self._args_address)
             if status:
                 self.library.fail(status, "run")
