@@ -36,6 +36,9 @@ def single_prefill_with_kv_cache(
     k_scale = _one_of("scale_k", scale_k, "k_scale", k_scale)
     v_scale = _one_of("scale_v", scale_v, "v_scale", v_scale)
     if _compile.is_compiling():
+        for name, value in (("scale_q", scale_q), ("k_scale", k_scale), ("v_scale", v_scale), ("o_dtype", o_dtype)):
+            if value is not None:
+                raise unsupported("single_prefill_with_kv_cache under torch.compile", f"{name} is given", "a wrapper, planned before")
         out, lse = _compile.ops.single_prefill(
             q, k, v, custom_mask, packed_custom_mask, causal, kv_layout, pos_encoding_mode, sm_scale, window_left,
             logits_soft_cap, rope_scale, rope_theta)
