@@ -38,7 +38,8 @@ def single_prefill_with_kv_cache(
     if _compile.is_compiling():
         for name, value in (("scale_q", scale_q), ("k_scale", k_scale), ("v_scale", v_scale), ("o_dtype", o_dtype)):
             if value is not None:
-                raise unsupported("single_prefill_with_kv_cache under torch.compile", f"{name} is given", "a wrapper, planned before")
+                raise unsupported(
+                    "single_prefill_with_kv_cache under torch.compile", f"{name} is given", "a wrapper, planned before")
         out, lse = _compile.ops.single_prefill(
             q, k, v, custom_mask, packed_custom_mask, causal, kv_layout, pos_encoding_mode, sm_scale, window_left,
             logits_soft_cap, rope_scale, rope_theta)
