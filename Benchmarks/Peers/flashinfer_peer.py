@@ -5,7 +5,7 @@
     flashinfer_peer.py build cases.json                       compiles the modules they need, all at once
     flashinfer_peer.py run cases.json --json peer.json        times them
 
-Prefill runs the fa2 backend. Decode runs the tensor-core kernel (fa2), the CUDA-core kernel and BatchAttention, and reports the
+Prefill runs the fa2 backend, and fa3 where queries are float8, which is the one that takes them. Decode runs the tensor-core kernel (fa2), the CUDA-core kernel and BatchAttention, and reports the
 fastest, with all three beside it. Times are of CUDA graphs of several launches whose inputs rotate past the L2 cache: the median
 of several replays, as the benchmark itself does. Ceilings (copy, read, matrix product) are PyTorch's, in the same run.
 
@@ -43,7 +43,7 @@ def page_counts(lengths, page_size):
 
 def set_bytes(case):
     """Bytes of one set of inputs and outputs of a case."""
-    query = sum(case["queryLengths"]) * case["queryHeads"] * case["headDim"] * ELEMENT_BYTES[case["queryType"]]
+    query = sum(case["queryLengths"]) * case["queryHeads"] * case["headDim"] * max(ELEMENT_BYTES[case["queryType"]], 2)
     if case["pageSize"]:
         rows = sum(page_counts(case["kvLengths"], case["pageSize"])) * case["pageSize"]
     else:
@@ -69,6 +69,8 @@ def kernels(case):
     """The peer's kernels that can run a case."""
     if case["kvType"] == "int8":
         return []
+    if case["queryType"] == "float8-e4m3":
+        return [] if is_decode(case) else ["fa3"]
     if not is_decode(case):
         return ["fa2"]
     names = ["tensor-core"]
@@ -101,6 +103,13 @@ def torch_type(name):
     }[name]
 
 
+def float8_output():
+    """What the peer's own tests give out of float8 queries."""
+    import torch
+
+    return torch.float16
+
+
 def build(cases):
     import torch
     from flashinfer.jit import build_jit_specs
@@ -110,7 +119,10 @@ def build(cases):
     specs = []
     for kernel, query, kv, dim in module_keys(cases):
         query, kv = torch_type(query), torch_type(kv)
-        if kernel == "fa2":
+        if kernel == "fa3":
+            specs.append(gen_batch_prefill_module(
+                "fa3", query, kv, float8_output(), torch.int32, dim, dim, 0, False, False, False))
+        elif kernel == "fa2":
             specs.append(gen_batch_prefill_module(
                 "fa2", query, kv, query, torch.int32, dim, dim, 0, False, False, False))
         elif kernel == "cuda-core":
@@ -146,7 +158,10 @@ class Inputs:
             return tensor
 
         self.queries = [random((tokens, case["queryHeads"], dim), query) for _ in range(self.sets)]
-        self.outputs = [torch.empty_like(q) for q in self.queries]
+        output = float8_output() if query.itemsize == 1 else query
+        self.outputs = [torch.empty_like(q, dtype=output) for q in self.queries]
+        # One a head, as the peer takes them.
+        self.scales = [torch.ones(count, dtype=torch.float32, device="cuda") for count in (case["queryHeads"], heads, heads)]
         # The same order of pages as the benchmark has: a random permutation.
         if case["pageSize"]:
             counts = page_counts(case["kvLengths"], case["pageSize"])
@@ -175,6 +190,8 @@ def planned(kernel, inputs, workspace):
     query, kv = torch_type(case["queryType"]), torch_type(case["kvType"])
     heads = (case["queryHeads"], case["kvHeads"])
     dim = case["headDim"]
+    if kernel == "fa3":
+        return planned_float8(inputs, workspace)
     if kernel == "fa2" and not case["pageSize"]:
         wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace, "NHD", backend="fa2")
 
@@ -218,6 +235,37 @@ def planned(kernel, inputs, workspace):
 
         def run(i):
             wrapper.run(inputs.queries[i], inputs.caches[i], out=inputs.outputs[i])
+    return plan, run
+
+
+def planned_float8(inputs, workspace):
+    """The same of float8 queries, keys and values."""
+    import flashinfer
+
+    case = inputs.case
+    kind = torch_type(case["queryType"])
+    heads = (case["queryHeads"], case["kvHeads"])
+    types = dict(causal=case["causal"], q_data_type=kind, kv_data_type=kind, o_data_type=float8_output())
+    dim = case["headDim"]
+    # The wrapper copies lengths to the GPU where they are on the host; this backend wants them there.
+    if not case["pageSize"]:
+        wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace, "NHD", backend="fa3")
+
+        def plan():
+            wrapper.plan(inputs.query_indptr.cuda(), inputs.kv_indptr.cuda(), *heads, dim, dim, **types)
+
+        def run(i):
+            wrapper.run(inputs.queries[i], inputs.keys[i], inputs.values[i], *inputs.scales, out=inputs.outputs[i])
+    else:
+        wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend="fa3")
+
+        def plan():
+            wrapper.plan(
+                inputs.query_indptr.cuda(), inputs.page_indptr.cuda(), inputs.indices.cuda(), inputs.last_page.cuda(), *heads,
+                dim, case["pageSize"], **types)
+
+        def run(i):
+            wrapper.run(inputs.queries[i], inputs.caches[i], *inputs.scales, out=inputs.outputs[i])
     return plan, run
 
 

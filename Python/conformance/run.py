@@ -49,7 +49,7 @@ FEWER = {"tests/utils/test_sampling.py": 0.5, "tests/attention/test_rope.py": 1.
 
 #: Combinations that are refused by a ValueError rather than by NotImplementedError, and why they are not supported.
 DECLARED = [
-    (r"query type is float8|q_data_type.*float8|q is of float8", "float8 queries: no kernel takes them"),
+    (r"query type is float8|q_data_type.*float8|q is of float8", "float8 e5m2 queries: no kernel takes them"),
     (r"output type is float8", "float8 outputs: no kernel writes them"),
     (r"cache type is uint8|tensor is of torch\.uint8.*cache", "NVFP4 caches: there are none"),
     (r"^k is uint8|^v is uint8|keys is uint8", "NVFP4 caches: there are none"),

@@ -84,6 +84,7 @@ class RunArgs(ctypes.Structure):
         ("lse", c_void_p), ("mask", c_void_p), ("alibi_slopes", c_void_p), ("sinks", c_void_p), ("k_scales", c_void_p),
         ("v_scales", c_void_p), ("q_scale", c_float), ("k_scale", c_float), ("v_scale", c_float), ("o_scale", c_float),
         ("sm_scale", c_float), ("lse_natural", c_int32), ("parameters", c_void_p), ("parameter_count", c_uint64),
+        ("q_scales", c_void_p),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from operator import is_
 from typing import Any, NamedTuple
 
 from . import _abi, _library
@@ -102,7 +103,8 @@ class PlannedAttention:
         self.queries = 0
         self._args = _abi.RunArgs(struct_size=ctypes.sizeof(_abi.RunArgs))
         self._args_address = ctypes.addressof(self._args)
-        self._slots = {name: Slot() for name in ("q", "k", "v", "kv", "out", "lse", "mask", "sinks", "k_scales", "v_scales")}
+        names = ("q", "k", "v", "kv", "out", "lse", "mask", "sinks", "q_scales", "k_scales", "v_scales")
+        self._slots = {name: Slot() for name in names}
         self._q, self._k, self._v, self._kv = (self._slots[name] for name in ("q", "k", "v", "kv"))
         self._out, self._lse = self._slots["out"], self._slots["lse"]
         self._args.q = self._q.address
@@ -213,8 +215,11 @@ class PlannedAttention:
                 args.sinks = self._slots["sinks"].fill(sinks_view, "sinks")
             elif args.sinks:
                 args.sinks = 0
-            # Scales that are numbers change rarely, and tensors of scales must be read anew each time.
-            held_scales = self._set_scales(arrays, scales) if scales != self._scales else None
+            # Scales that are numbers change rarely, and tensors of scales must be read anew each time; they have no truth of ==.
+            known = self._scales
+            held_scales = None
+            if len(known) != 5 or not all(map(is_, scales, known)):
+                held_scales = self._set_scales(arrays, scales)
             status = self._run_function(self.handle, stream, self._args_address)
             if status:
                 self.library.fail(status, "run")
@@ -254,11 +259,11 @@ class PlannedAttention:
         return form, held
 
     def _set_scales(self, arrays: ArrayLibrary, scales: tuple) -> list[View]:
-        """q, k, v, o and softmax scale: numbers, tensors of one number, or (k and v) tensors of one number a head."""
+        """q, k, v, o and softmax scale: numbers, tensors of one number, or (q, k and v) tensors of one number a head."""
         args = self._args
         held: list[View] = []
         q_scale, k_scale, v_scale, o_scale, sm_scale = scales
-        for name, value in (("k", k_scale), ("v", v_scale)):
+        for name, value in (("q", q_scale), ("k", k_scale), ("v", v_scale)):
             scalar, per_head = 0.0, 0
             if value is not None:
                 if isinstance(value, (int, float)):
@@ -272,7 +277,6 @@ class PlannedAttention:
                         scalar = scale_value(arrays, value, f"{name}_scale")
             setattr(args, f"{name}_scale", scalar)
             setattr(args, f"{name}_scales", per_head)
-        args.q_scale = scale_value(arrays, q_scale, "q_scale")
         args.o_scale = scale_value(arrays, o_scale, "o_scale")
         args.sm_scale = sm_scale or 0.0
         # A tensor's number may change in place: it is not remembered, so that the next run reads it again.
@@ -287,7 +291,7 @@ def scale_value(arrays: ArrayLibrary, value: Any, name: str) -> float:
     if not isinstance(value, (int, float)):
         numbers = arrays.to_list(value)
         if len(numbers) != 1:
-            raise UnsupportedError(f"{name} has {len(numbers)} numbers; one number, or for k and v one a kv head, work")
+            raise UnsupportedError(f"{name} has {len(numbers)} numbers; one number, or for q, k and v one a head, work")
         value = numbers[0]
     if value == 0:
         raise InvalidArgumentError(f"{name} is 0, but must be another number")
@@ -305,3 +309,8 @@ def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
 def default_scale(sm_scale: float | None) -> float:
     """The C library's 0 means 1 / sqrt(head_dim)."""
     return 0.0 if sm_scale is None else float(sm_scale)
+
+
+def output_dtype(q_dtype: str) -> str:
+    """The type of outputs where none is asked for: the queries', or bfloat16 where those have 8 bits."""
+    return "bfloat16" if q_dtype == "float8_e4m3fn" else q_dtype

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _abi
 from ._arrays import CUDA, ArrayLibrary, View, contiguous_strides, element_count, library_of
-from ._planned import Options, PlannedAttention, default_scale, layout_code, position_code
+from ._planned import Options, PlannedAttention, default_scale, layout_code, output_dtype, position_code
 from .errors import InvalidArgumentError
 
 #: Plans kept for each thread; a model has a few kinds of attention.
@@ -48,7 +48,7 @@ def run_single(
         if len(view.shape) != 3:
             raise InvalidArgumentError(f"{argument} is of shape {view.shape}, but must have three dimensions ({kv_layout})")
     heads_axis, length_axis = (1, 0) if kv_layout == "NHD" else (0, 1)
-    o_name = q_view.dtype if o_dtype is None else arrays.dtype_name(o_dtype)
+    o_name = output_dtype(q_view.dtype) if o_dtype is None else arrays.dtype_name(o_dtype)
     qo_len = 1 if decode else q_view.shape[0]
     kv_len = k_view.shape[length_axis]
     mask_mode = _abi.MASK_CAUSAL if causal else _abi.MASK_NONE

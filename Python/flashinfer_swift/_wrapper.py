@@ -9,7 +9,7 @@ from typing import Any
 from . import _abi, _compile
 from ._arrays import ArrayLibrary, element_count, is_contiguous, library_of
 from ._call import Call
-from ._planned import Options, PlannedAttention, layout_code
+from ._planned import Options, PlannedAttention, layout_code, output_dtype
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
 
 _keys = itertools.count(1)
@@ -88,7 +88,7 @@ class BatchWrapper:
     def _dtypes(self, call: Call, q: Any, kv: Any, o: Any) -> tuple[str, str, str]:
         q_name = call.arrays.dtype_name(q)
         kv_name = call.arrays.dtype_name(kv) if kv is not None else q_name
-        o_name = call.arrays.dtype_name(o) if o is not None else q_name
+        o_name = call.arrays.dtype_name(o) if o is not None else output_dtype(q_name)
         if kv_name == "uint8":
             raise unsupported(f"{self._name}.plan", "there is no NVFP4 KV cache", "float8_e4m3fn or a 16-bit kv_data_type")
         return q_name, kv_name, o_name

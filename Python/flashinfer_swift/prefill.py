@@ -23,7 +23,10 @@ def single_prefill_with_kv_cache(
 ) -> Any:
     """Attention of one request's queries over its contiguous keys and values.
 
-    :param q: ``[qo_len, num_qo_heads, head_dim_qk]``, float32, float16 or bfloat16.
+    :param q: ``[qo_len, num_qo_heads, head_dim_qk]``, float32, float16, bfloat16 or float8 e4m3fn.
+    :param scale_q, scale_k, scale_v: what quantised queries, keys and values are multiplied by: numbers, or float32 tensors of one
+        number or of one a head (``scale_q`` a query head).
+    :param o_dtype: None for the queries' type, or bfloat16 where that is float8.
     :param k: ``[kv_len, num_kv_heads, head_dim_qk]`` (NHD) or ``[num_kv_heads, kv_len, head_dim_qk]`` (HND).
     :param custom_mask: ``[qo_len, kv_len]`` bool, True = seen; replaces ``causal``, the window still holds.
     :param packed_custom_mask: the same as bits, lowest first; wins over ``custom_mask``.
@@ -34,6 +37,10 @@ def single_prefill_with_kv_cache(
     k_scale = _one_of("scale_k", scale_k, "k_scale", k_scale)
     v_scale = _one_of("scale_v", scale_v, "v_scale", v_scale)
     if _compile.is_compiling():
+        for name, value in (("scale_q", scale_q), ("k_scale", k_scale), ("v_scale", v_scale), ("o_dtype", o_dtype)):
+            if value is not None:
+                raise unsupported(
+                    "single_prefill_with_kv_cache under torch.compile", f"{name} is given", "a wrapper, planned before")
         out, lse = _compile.ops.single_prefill(
             q, k, v, custom_mask, packed_custom_mask, causal, kv_layout, pos_encoding_mode, sm_scale, window_left,
             logits_soft_cap, rope_scale, rope_theta)
@@ -133,6 +140,16 @@ class _BatchPrefillWrapper(BatchWrapper):
             raise InvalidArgumentError("sink is not given; give it and sm_scale after the tensors, or sinks=")
         self._run_scale = float(args[1]) if len(args) == 2 else None
         return sinks
+
+    def _scales(self, args: tuple, q_scale: Any, k_scale: Any, v_scale: Any) -> tuple[tuple, Any, Any, Any]:
+        """Scales that follow the tensors by position, as the peer takes them with float8 queries; and what else follows."""
+        if not args or self._has_sinks or not self._core.planned or self._options.q_dtype != "float8_e4m3fn":
+            return args, q_scale, k_scale, v_scale
+        if len(args) != 3:
+            raise unsupported(f"{self._name}.run", f"{len(args)} extra arguments are given", "scale_q, scale_k and scale_v")
+        return (
+            (), _one_of("scale_q", args[0], "q_scale", q_scale), _one_of("scale_k", args[1], "k_scale", k_scale),
+            _one_of("scale_v", args[2], "v_scale", v_scale))
 
     def _check_rows(self, q: Any) -> None:
         if not self._core.planned:
@@ -238,9 +255,12 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
 
         :param q: ``[qo_indptr[-1], num_qo_heads, head_dim_qk]``.
         :param paged_kv_cache: ``[pages, 2, page_size, num_kv_heads, head_dim]`` (HND: heads first), or a pair without the 2.
+        :param args: with float8 queries ``scale_q``, ``scale_k`` and ``scale_v``, as the peer takes them.
+        :param q_scale, k_scale, v_scale: numbers, or float32 tensors of one number or of one a head.
         :param enable_pdl, use_fp16_softmax: accepted; do nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
+        args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
         if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor or uses_spcompress or (
                 self._has_sinks):
             sinks = self._extras(args, sinks)
@@ -345,8 +365,10 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
         """Runs the plan on one layer: ``q [rows, num_qo_heads, head_dim_qk]``, ``k [keys, num_kv_heads, head_dim_qk]`` (HND: heads
         first), ``v`` accordingly.
 
+        :param args, q_scale, k_scale, v_scale: as of the paged wrapper.
         :param o_scale: None or 1: outputs are never quantised here.
         """
+        args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
         sinks = self._extras(args, None) if args or self._has_sinks else None
         refuse(f"{self._name}.run", kv_cache_sf=kv_cache_sf)
         self._check_rows(q)

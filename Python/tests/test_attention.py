@@ -82,6 +82,27 @@ class SingleTests(unittest.TestCase):
         out = fi.single_prefill_with_kv_cache(q, k, v, o_dtype="float32")
         self.assertEqual(out.dtype, np.float32)
 
+    @needs_ml_dtypes
+    def test_float8_queries(self):
+        e4m3 = ml_dtypes.float8_e4m3fn
+        q, k, v = (random(shape, seed=n).astype(e4m3) for n, shape in enumerate([(5, 4, 64), (30, 2, 64), (30, 2, 64)]))
+        scales = [np.array(numbers, np.float32) for numbers in ([0.5, 1, 1.5, 2], [0.5, 2], [3, 0.25])]
+        wide = [x.astype(np.float32) for x in (q, k, v)]
+        expected = ref.attention(*wide, causal=True)[0]
+        scaled = ref.attention(*(x * scale[:, None] for x, scale in zip(wide, scales)), causal=True)[0]
+        out = fi.single_prefill_with_kv_cache(q, k, v, causal=True)
+        self.assertEqual(out.dtype, ml_dtypes.bfloat16)
+        close(self, out, expected, "bfloat16", 2)
+        close(self, fi.single_prefill_with_kv_cache(q, k, v, *scales, causal=True, o_dtype="float32"), scaled, "bfloat16", 2)
+        wrapper = fi.BatchPrefillWithRaggedKVCacheWrapper(None)
+        indptr, kv_indptr = np.array([0, 5], np.int32), np.array([0, 30], np.int32)
+        wrapper.plan(
+            indptr, kv_indptr, 4, 2, 64, causal=True, q_data_type="float8_e4m3fn", kv_data_type="float8_e4m3fn", o_data_type="float16")
+        close(self, wrapper.run(q, k, v, *scales), scaled, "bfloat16", 2)
+        close(self, wrapper.run(q, k, v, q_scale=scales[0], k_scale=scales[1], v_scale=scales[2]), scaled, "bfloat16", 2)
+        with self.assertRaisesRegex(fi.UnsupportedError, "scale_q, scale_k and scale_v"):
+            wrapper.run(q, k, v, scales[0])
+
     def test_strides(self):
         base = random((10, 3, 8, 64))
         q, k, v = base[:4, 0], base[:, 1, ::2], base[:, 2, ::2]

@@ -36,6 +36,18 @@ static const char hopper_attention[] = {
 static const char hopper_attention_bring[] = {
 #embed "hopper/attention_bring.cuh"
     , 0};
+static const char hopper_attention_fp8[] = {
+#embed "hopper/attention_fp8.cuh"
+    , 0};
+static const char hopper_attention_fp8_bring[] = {
+#embed "hopper/attention_fp8_bring.cuh"
+    , 0};
+static const char hopper_attention_fp8_shared[] = {
+#embed "hopper/attention_fp8_shared.cuh"
+    , 0};
+static const char hopper_attention_fp8_softmax[] = {
+#embed "hopper/attention_fp8_softmax.cuh"
+    , 0};
 static const char hopper_attention_gather[] = {
 #embed "hopper/attention_gather.cuh"
     , 0};
@@ -68,6 +80,9 @@ static const char hopper_tensor_copy[] = {
     , 0};
 static const char hopper_wgmma[] = {
 #embed "hopper/wgmma.cuh"
+    , 0};
+static const char hopper_wgmma_e4m3[] = {
+#embed "hopper/wgmma_e4m3.cuh"
     , 0};
 static const char portable_add[] = {
 #embed "portable/add.cuh"
@@ -238,6 +253,10 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_tensor_map.h", tensor_map},
     {"hopper/attention.cuh", hopper_attention},
     {"hopper/attention_bring.cuh", hopper_attention_bring},
+    {"hopper/attention_fp8.cuh", hopper_attention_fp8},
+    {"hopper/attention_fp8_bring.cuh", hopper_attention_fp8_bring},
+    {"hopper/attention_fp8_shared.cuh", hopper_attention_fp8_shared},
+    {"hopper/attention_fp8_softmax.cuh", hopper_attention_fp8_softmax},
     {"hopper/attention_gather.cuh", hopper_attention_gather},
     {"hopper/attention_held.cuh", hopper_attention_held},
     {"hopper/attention_output.cuh", hopper_attention_output},
@@ -249,6 +268,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/barrier.cuh", hopper_barrier},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},
+    {"hopper/wgmma_e4m3.cuh", hopper_wgmma_e4m3},
     {"portable/add.cuh", portable_add},
     {"portable/adjust_logits.cuh", portable_adjust_logits},
     {"portable/append_kv.cuh", portable_append_kv},

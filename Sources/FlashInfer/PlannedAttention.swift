@@ -96,8 +96,9 @@ public struct PlannedAttention: ~Copyable, Sendable {
     /// - Parameter parameters: the variant's parameters, by name; those that the problem was given with their elements may be left out.
     /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
     public func run(
-        _ queries: TensorView, _ cache: KVCacheView, into output: TensorView, logSumExp: TensorView? = nil,
-        mask: TensorView? = nil, alibiSlopes: TensorView? = nil, sinks: TensorView? = nil,
+        _ queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, _ cache: KVCacheView,
+        into output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil, alibiSlopes: TensorView? = nil,
+        sinks: TensorView? = nil,
         parameters: [String: TensorView] = [:]
     ) throws(FlashInferError) {
         var parameters = parameters
@@ -105,8 +106,9 @@ public struct PlannedAttention: ~Copyable, Sendable {
         try device.run(
             .attention(
                 AttentionOperation(
-                    queries: queries, cache: cache, output: output, logSumExp: logSumExp, mask: mask,
-                    alibiSlopes: alibiSlopes, sinks: sinks, parameters: parameters, plan: plan,
+                    queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
+                    output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
+                    parameters: parameters, plan: plan,
                     workspace: workspace.region,
                     capacity: allocated)))
     }

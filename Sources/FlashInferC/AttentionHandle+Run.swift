@@ -14,7 +14,9 @@ extension AttentionHandle {
             let lse = try TensorView(optional: args.lse, "lse", on: id)
             let isNatural = try flag("lse_natural", args.lse_natural)
             let operation = try AttentionOperation(
-                queries: TensorView(args.q, "q", on: id), cache: cache, output: TensorView(args.out, "out", on: id),
+                queries: TensorView(args.q, "q", on: id),
+                queryScalePerHead: Self.heads(args.q_scales, "q_scales", state.settings.shape.queryHeads, on: id),
+                cache: cache, output: TensorView(args.out, "out", on: id),
                 logSumExp: lse, mask: TensorView(optional: args.mask, "mask", on: id, .bits),
                 alibiSlopes: TensorView(optional: args.alibi_slopes, "alibi_slopes", on: id),
                 sinks: TensorView(optional: args.sinks, "sinks", on: id),
@@ -84,15 +86,15 @@ extension AttentionHandle {
         let value = try factor("v_scale", args.v_scale) * factor("o_scale", args.o_scale)
         return try KVScales(
             key: key, value: value,
-            keyPerHead: heads(args.k_scales, "k_scales", settings, on: id),
-            valuePerHead: heads(args.v_scales, "v_scales", settings, on: id))
+            keyPerHead: heads(args.k_scales, "k_scales", settings.shape.kvHeads, on: id),
+            valuePerHead: heads(args.v_scales, "v_scales", settings.shape.kvHeads, on: id))
     }
 
     private static func heads(
-        _ tensor: UnsafePointer<fi_tensor>?, _ name: String, _ settings: AttentionSettings, on id: DeviceID
+        _ tensor: UnsafePointer<fi_tensor>?, _ name: String, _ heads: Int, on id: DeviceID
     ) throws(FlashInferError) -> TensorView? {
         guard let view = try TensorView(optional: tensor, name, on: id) else { return nil }
-        return try perHead(view, name, settings.shape.kvHeads)
+        return try perHead(view, name, heads)
     }
 }
 

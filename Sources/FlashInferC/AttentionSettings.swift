@@ -37,7 +37,8 @@ struct AttentionSettings: Sendable {
         let queryType = try Self.type(given.q_dtype, "q_dtype", or: nil)
         self.queryType = queryType
         kvType = try Self.type(given.kv_dtype, "kv_dtype", or: queryType)
-        outputType = try Self.type(given.o_dtype, "o_dtype", or: queryType)
+        outputType = try Self.type(
+            given.o_dtype, "o_dtype", or: queryType.isComputeType ? queryType : .bfloat16)
         layout = try KVLayout(given.kv_layout)
         variant = try Self.variant(given)
         split = try Self.split(given)

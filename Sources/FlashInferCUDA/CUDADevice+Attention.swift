@@ -4,7 +4,7 @@ public import FlashInferCore
 extension CUDADevice {
     /// The tiles of the attention kernels.
     ///
-    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for float32 queries, a cache of another 16-bit type than the
+    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for float32 queries, a cache of another 16-bit type than 16-bit
     ///   queries', and heads too wide for the processor's shared memory.
     public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
         try attention.tuning(for: problem, deviceName: name).traits
@@ -32,7 +32,9 @@ extension CUDADevice {
         var parameters = plan.parameters
         parameters.set(operation)
         // Per-head scales lie on the device and may have any sign.
-        let isScaled = !(operation.scoreScale > 0) || operation.cache.scales.keyPerHead != nil
+        let isScaled =
+            !(operation.scoreScale > 0) || operation.cache.scales.keyPerHead != nil
+            || operation.queryScalePerHead != nil
         let chunk = operation.chunk(plan.heads)
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }

@@ -114,6 +114,8 @@ struct CBatch {
         args.alibi_slopes = (operation.alibiSlopes?.c).map { UnsafePointer($0) }
         args.sinks = (operation.sinks?.c).map { UnsafePointer($0) }
         let scales = operation.cache.scales
+        args.q_scale = operation.queryScale
+        args.q_scales = (operation.queryScalePerHead?.c).map { UnsafePointer($0) }
         args.k_scale = scales.key
         args.v_scale = scales.value
         args.k_scales = (scales.keyPerHead?.c).map { UnsafePointer($0) }
@@ -138,9 +140,10 @@ struct CBatch {
         let problem = fixture.problem
         let isNarrow =
             buffers.device.id != .cpu
-            || (InstructionSet.detected == .avx512BF16 && problem.queryType == .bfloat16
+            || (InstructionSet.detected == .avx512BF16 && [.bfloat16, .float8E4M3].contains(problem.queryType)
                 && problem.kvType != .float32 && problem.kvType != .float16)
-        let mismatch = AttentionTolerance(products: isNarrow ? problem.queryType : .float32)
+        let short = buffers.device.id == .cpu ? DType.bfloat16 : problem.queryType
+        let mismatch = AttentionTolerance(products: isNarrow ? short : .float32)
             .mismatch(found, expected, problem)
         #expect(mismatch == nil, "\(fixture.test)", sourceLocation: sourceLocation)
     }

@@ -182,6 +182,9 @@ import Testing
         args.sinks = UnsafePointer(try tensor(.float32, [4]))
         expect(attention.run(args), FI_PLAN_MISMATCH, "sinks")
         args.sinks = nil
+        args.q_scales = UnsafePointer(try tensor(.float32, [1]))
+        expect(attention.run(args), FI_INVALID_ARGUMENT, "q_scales")
+        args.q_scales = nil
         args.k_scales = UnsafePointer(try tensor(.float32, [3]))
         expect(attention.run(args), FI_INVALID_ARGUMENT, "k_scales")
         args.k_scales = nil

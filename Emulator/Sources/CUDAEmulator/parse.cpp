@@ -201,7 +201,8 @@ void body(Reader &reader, Function &function) {
             scopes.pop_back();
             continue;
         }
-        if (strncmp(reader.text + reader.at, ".loc", 4) == 0) {
+        // Not `.local`.
+        if (strncmp(reader.text + reader.at, ".loc", 4) == 0 && isspace((unsigned char)reader.text[reader.at + 4])) {
             const size_t start = reader.at;
             while (reader.text[reader.at] && reader.text[reader.at] != '\n') reader.at++;
             sscanf(reader.text + start, ".loc %u %u", &reader.file, &reader.source_line);

@@ -42,21 +42,3 @@ FI_DEVICE void clear_values(uint32 stage, int first, int end) {
     fence_async_proxy();
     sync_block();
 }
-
-/// An item's part of a tile whose keys were cut, to the workspace.
-FI_DEVICE void store_part(const fi_attention_params &p, const Item &item, const State &state, int warp_row, float scale) {
-    const int lane = threadIdx.x % warp_size;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        const int row = warp_row + h * 8 + lane / 4;
-        const RowEnd end = end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h]));
-        if (row >= item.row_count) continue;
-        const int64 partial = item.partial_row + row;
-        if (lane % 4 == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
-        float *to = pointer<float>(p.partial_output) + partial * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
-#pragma unroll
-        for (int n = 0; n < slice_vo / 8; ++n)
-            *reinterpret_cast<float2 *>(to + n * 8) =
-                make_float2(state.output[0][n][2 * h] * end.factor, state.output[0][n][2 * h + 1] * end.factor);
-    }
-}

@@ -66,7 +66,9 @@ typedef struct {
     unsigned long long mask, mask_indptr;
     /// [query_heads], float32, or 0.
     unsigned long long alibi_slopes, sinks;
-    /// [kv_heads], float32, or 0: on top of the scales below.
+    /// [query_heads], float32, or 0: on top of the scales below.
+    unsigned long long query_scales;
+    /// [kv_heads], float32, or 0: the same.
     unsigned long long key_scales, value_scales;
     /// [rotary_dim / 2, 2], float32: turns (not radians) a position, high part and low part.
     unsigned long long rope_turns;
@@ -88,7 +90,7 @@ typedef struct {
     int query_is_aligned, output_is_aligned;
     /// Window to the left; negative for none.
     long long window_left;
-    /// Scale of the scores, natural, key scale included.
+    /// Scale of the scores, natural, the queries' and the keys' scales included.
     float score_scale;
     /// 1 / cap and cap, where there is a cap.
     float inverse_cap, cap;

@@ -152,12 +152,29 @@ FI_DEVICE const uint16 *query_row(const fi_attention_params &p, const Item &item
            + item.query_head(p, row, query) * p.query_head;
 }
 
+/// The same of e4m3 elements.
+FI_DEVICE const uint8 *narrow_query_row(const fi_attention_params &p, const Item &item, int row) {
+    const int query = item.query(p, row);
+    return pointer<const uint8>(p.queries) + (item.first_query + query) * p.query_token
+           + item.query_head(p, row, query) * p.query_head;
+}
+
+/// Sixteen elements of an e4m3 row from element `first` on, as they lie; zeros past the head.
+FI_DEVICE uint4 load_narrow_query(const uint8 *row, int first, bool is_aligned) {
+    if (is_aligned && first + 16 <= dim_qk) return *reinterpret_cast<const uint4 *>(row + first);
+    uint32 words[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 16; ++i)
+        if (first + i < dim_qk) words[i / 4] |= static_cast<uint32>(row[first + i]) << i % 4 * 8;
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
 /// A value that each lane computed for one of a warp's rows, for any lane: addresses of rows take tens of instructions.
 FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, own, row); }
 
 /// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
 FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
-    if (!has_narrow_keys && dim_qk % 16 == 0 && p.query_is_aligned) {
+    if (!has_narrow_keys && !has_narrow_queries && dim_qk % 16 == 0 && p.query_is_aligned) {
         // Each warp copies rows of its own.
         constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
         const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
@@ -180,12 +197,28 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
     for (int id = threadIdx.x; id < rows * units; id += threads) {
         const int row = id / units, unit = id % units;
         uint4 low = make_uint4(0, 0, 0, 0), high = low;
-        if (row < item.row_count) {
+        if constexpr (has_narrow_queries) {
+            if (row < item.row_count) {
+                const uint4 x = load_narrow_query(narrow_query_row(p, item, row), unit * 16, p.query_is_aligned);
+                // Evens, and odds.
+                widen<half_type, Narrow::e4m3>(x.x, low.x, high.x);
+                widen<half_type, Narrow::e4m3>(x.y, low.y, high.y);
+                widen<half_type, Narrow::e4m3>(x.z, low.z, high.z);
+                widen<half_type, Narrow::e4m3>(x.w, low.w, high.w);
+                if constexpr (!has_narrow_keys) {
+                    const uint4 a = low, b = high;
+                    low = make_uint4(__byte_perm(a.x, b.x, 0x5410), __byte_perm(a.x, b.x, 0x7632), __byte_perm(a.y, b.y, 0x5410),
+                                     __byte_perm(a.y, b.y, 0x7632));
+                    high = make_uint4(__byte_perm(a.z, b.z, 0x5410), __byte_perm(a.z, b.z, 0x7632), __byte_perm(a.w, b.w, 0x5410),
+                                      __byte_perm(a.w, b.w, 0x7632));
+                }
+            }
+        } else if (row < item.row_count) {
             const uint16 *from = query_row(p, item, row);
             low = load_query(from, unit * 16, p.query_is_aligned);
             high = load_query(from, unit * 16 + 8, p.query_is_aligned);
         }
-        if constexpr (has_narrow_keys) {
+        if constexpr (has_narrow_keys && !has_narrow_queries) {
             const uint4 a = low, b = high;
             low = make_uint4(__byte_perm(a.x, a.y, 0x5410), __byte_perm(a.z, a.w, 0x5410), __byte_perm(b.x, b.y, 0x5410),
                              __byte_perm(b.z, b.w, 0x5410));

@@ -93,6 +93,11 @@ FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
     return make_float2(logits == Logits::plain ? scale : 1, scale);
 }
 
+/// What a head's queries are multiplied by, where scores are not only scaled by the softmax.
+FI_DEVICE float query_factor(const fi_attention_params &p, const Item &item, int row, int query) {
+    return logits == Logits::plain || p.query_scales == 0 ? 1 : pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
+}
+
 /// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
 FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
 
@@ -119,7 +124,7 @@ struct CommonlyVisible {
 
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
 FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
-                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
+                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
                             || first_key + warp_keys - 1 > common.last || variant_may_hide(p, item, warp_row, first_key);
@@ -134,6 +139,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
             if constexpr (logits == Logits::alibi)
                 slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
             const VariantSite at(p, item, query, item.query_head(p, row, query));
+            const float scale = common_scale * query_factor(p, item, row, query);
             int first = first_visible(p, item, query), last = last_visible(p, item, query);
             if constexpr (!FI_COLUMNS) {
                 first = max(first, item.key);

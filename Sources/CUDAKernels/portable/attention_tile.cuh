@@ -2,6 +2,7 @@
 //
 // FI_HALF            Half::float16 or bfloat16: queries, and keys and values unless narrow
 // FI_NARROW          Narrow::none, e4m3, e5m2 or int8
+// FI_NARROW_QUERIES  whether queries are e4m3: widened to FI_HALF when they are loaded, or multiplied as they are (attention_fp8.cuh)
 // FI_OUTPUT          0 float32, 1 float16, 2 bfloat16
 // FI_HEAD_DIM_QK     elements of a query and key head
 // FI_HEAD_DIM_VO     elements of a value head
@@ -29,6 +30,7 @@ enum class Rope { none, half_split, interleaved };
 
 constexpr Half half_type = FI_HALF;
 constexpr Narrow narrow = FI_NARROW;
+constexpr bool has_narrow_queries = FI_NARROW_QUERIES;
 constexpr Logits logits = FI_LOGITS;
 constexpr Mask custom_mask = FI_MASK;
 constexpr Rope rope = FI_ROPE;
@@ -79,7 +81,9 @@ using KeyRows = Rows<padded_qk, element_bytes>;
 using TurnedRows = Rows<padded_qk, 2>;
 using ValueRows = Rows<padded_vo, element_bytes>;
 
-#ifdef FI_HOPPER
+#ifdef FI_HOPPER_FLOAT8
+#include "hopper/attention_fp8_shared.cuh"
+#elif defined(FI_HOPPER)
 #include "hopper/attention_shared.cuh"
 #else
 #include "portable/attention_shared.cuh"

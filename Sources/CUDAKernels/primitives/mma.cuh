@@ -1,4 +1,5 @@
-// Tensor-core tiles of compute capability 8.0: m16n8k16 products, and ldmatrix, which loads their operands from shared memory.
+// Tensor-core tiles of compute capability 8.0: m16n8k16 products, and ldmatrix, which loads their operands from shared
+// memory (stmatrix stores them).
 //
 // Fragments (PTX ISA, "Matrix fragments for mma.m16n8k16"), with g = lane / 4 and q = lane % 4:
 //   A: a[0] = (row g, columns 2q, 2q+1), a[1] = row g+8, a[2] = columns + 8, a[3] = both
@@ -46,4 +47,10 @@ FI_DEVICE void load_matrices(uint32 (&r)[4], uint32 address) {
 FI_DEVICE void load_matrices_transposed(uint32 (&r)[4], uint32 address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
+}
+
+/// Stores four 8 × 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. Compute capability 9.0.
+FI_DEVICE void store_matrices(const uint32 (&r)[4], uint32 address) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
 }

@@ -32,6 +32,7 @@ extension AttentionRun {
         _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ kind: BlockKind, stride: Int64,
         _ scratch: AttentionScratch
     ) {
+        scaleHeads(tile, keys.count, stride: Int(stride), scratch)
         if program != nil {
             runProgram(tile, keys, isMasked: kind != .full, scratch)
             var step = step(tile, keys, ranges, 0..<tile.totalRows, stride: stride, scratch)
@@ -49,6 +50,15 @@ extension AttentionRun {
         for (index, head) in tile.heads.enumerated() {
             let rows = index * tile.rows.count..<(index + 1) * tile.rows.count
             softmax(tile, keys, ranges, rows, scale * (keyScales?[head] ?? 1), stride: stride, scratch)
+        }
+    }
+
+    /// Multiplies scores by their query head's own scale. Each row by itself, as packed rows are of different heads.
+    private func scaleHeads(_ tile: AttentionTile, _ count: Int, stride: Int, _ scratch: AttentionScratch) {
+        guard let queryScales else { return }
+        tile.forEachRow(group: group) { row, _, head in
+            let scores = scratch.scores + row * stride
+            for key in 0..<count { scores[key] *= queryScales[head] }
         }
     }
 

@@ -48,8 +48,9 @@ struct AttentionRun {
     let sinkStride: Int
     /// The sink of all heads, base 2.
     let commonSink: Float?
-    /// Multiplies q · k, the cache's key scale included; `keyScales` on top, by head.
+    /// Multiplies q · k, the queries' and the cache's scales included; `queryScales` and `keyScales` on top, by head.
     let scale: Float
+    let queryScales: UnsafePointer<Float>?
     let keyScales: UnsafePointer<Float>?
     let valueScale: Float
     let valueScales: UnsafePointer<Float>?
@@ -93,7 +94,8 @@ struct AttentionRun {
         cacheType = problem.kvType.attentionType
         outputType = problem.outputType.attentionType
         // float32 and float16 caches would lose digits as bfloat16; 8-bit types fit it exactly.
-        let isNarrow = problem.queryType == .bfloat16 && problem.kvType != .float32 && problem.kvType != .float16
+        let hasShortQueries = problem.queryType == .bfloat16 || problem.queryType == .float8E4M3
+        let isNarrow = hasShortQueries && problem.kvType != .float32 && problem.kvType != .float16
         if isNarrow, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
         self.rope = variant.rope == nil ? nil : rope
         (self.program, self.tables, analysis) = (program, tables, plan.analysis)
@@ -122,7 +124,8 @@ struct AttentionRun {
         sinkStride = operation.sinks.map { $0.strides[0] } ?? 1
         if case .logit(let logit) = variant.sink { commonSink = logit * 1.442_695_04 } else { commonSink = nil }
         let scales = operation.cache.scales
-        scale = (variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * scales.key
+        scale = (variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * scales.key * operation.queryScale
+        queryScales = operation.queryScalePerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
         keyScales = scales.keyPerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }
         valueScale = scales.value
         valueScales = scales.valuePerHead.flatMap { $0.elements(as: Float.self) }.map { UnsafePointer($0) }

@@ -2,7 +2,7 @@ internal import CCUDA
 internal import CUDAKernels
 internal import FlashInferCore
 
-/// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 64 elements of each, or all where
+/// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 128 bytes of each, or all where
 /// they are widened later.
 enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
@@ -28,7 +28,7 @@ enum AttentionBoxes {
 
     /// The map of a cache's keys or values.
     static func map(
-        _ tensor: KVTensor, headDim: Int, boxRows: Int, context: CUDAContext
+        _ tensor: KVTensor, headDim: Int, boxRows: Int, isFloat8: Bool, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
         var map = fi_tensor_map()
         let bytes = tensor.dtype.byteCount
@@ -41,9 +41,11 @@ enum AttentionBoxes {
         let strides = [
             (tensor.headStride, tensor.headCount), (tensor.tokenStride, rows), (tensor.blockStride, blocks),
         ].map { stride, extent in extent > 1 ? UInt64(stride * bytes) : 16 }
-        let box: [UInt32] = [bytes == 1 ? UInt32(headDim) : 64, 1, UInt32(boxRows), 1]
-        // Rows of 128 bytes are swizzled as wgmma reads them.
-        let swizzle: Int32 = bytes == 1 ? 0 : 3
+        // Rows of 128 bytes, or of 64 where those divide the padded head, are swizzled as wgmma reads them.
+        let width = isFloat8 && (headDim + 63) & ~63 & 127 != 0 ? 64 : 128
+        let isSwizzled = bytes == 2 || isFloat8
+        let box = [isSwizzled ? UInt32(width / bytes) : UInt32(headDim), 1, UInt32(boxRows), 1]
+        let swizzle: Int32 = isSwizzled ? (width == 128 ? 3 : 2) : 0
         let steps: [UInt32] = [1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
         let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
@@ -74,6 +76,7 @@ extension fi_hopper_attention_params {
     init(
         _ parameters: fi_attention_params, _ operation: AttentionOperation, stageRows: Int, context: CUDAContext
     ) throws(FlashInferError) {
+        let isFloat8 = operation.queries.dtype == .float8E4M3
         let shape = operation.plan.problem.shape
         let (keys, values) = (operation.cache.keys, operation.cache.values)
         self.init()
@@ -86,8 +89,10 @@ extension fi_hopper_attention_params {
             // Boxes of a page's rows are whole within a stage, too.
             boxRows = min(pageRows, stageRows & -stageRows)
         }
-        self.keys = try AttentionBoxes.map(keys, headDim: shape.headDimQK, boxRows: boxRows, context: context)
-        self.values = try AttentionBoxes.map(values, headDim: shape.headDimVO, boxRows: boxRows, context: context)
+        self.keys = try AttentionBoxes.map(
+            keys, headDim: shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)
+        self.values = try AttentionBoxes.map(
+            values, headDim: shape.headDimVO, boxRows: boxRows, isFloat8: isFloat8, context: context)
         box_rows = Int32(boxRows)
     }
 }

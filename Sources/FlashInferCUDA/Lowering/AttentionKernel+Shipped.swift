@@ -29,11 +29,14 @@ extension AttentionKernel {
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
+            heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
+            heads.hasPlainScores = entry.logits == .plain || entry.logits == .scaled
             heads.allowsHopper =
                 !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
                 && (entry.outputType ?? entry.queryType).byteCount == 2
+                && (heads.isFloat8 || entry.queryType != .float8E4M3)
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
-            // Pages of fewer than 8 rows, and unaligned tensors, take the portable kernel where there is Hopper's.
+            // Unaligned tensors, take the portable kernel where there is Hopper's.
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {
                 tiles.append((index, portable))
             }
@@ -95,6 +98,25 @@ extension AttentionKernel {
             entries.append(Entry(queryType: type, kvType: .int8))
         }
         for logits in [Logits.scaled, .capped, .alibi] { entries.append(Entry(logits: logits)) }
+        for (dimQK, dimVO) in [(64, 64), (128, 128), (256, 256), (192, 128)] {
+            for isRagged in [false, true] {
+                entries.append(
+                    Entry(
+                        queryType: .float8E4M3, kvType: .float8E4M3, outputType: .bfloat16, dimQK: dimQK, dimVO: dimVO,
+                        isRagged: isRagged))
+            }
+        }
+        for logits in [Logits.capped, .alibi] {
+            for dim in [128, 256] {
+                entries.append(
+                    Entry(
+                        queryType: .float8E4M3, kvType: .float8E4M3, outputType: .float16, dimQK: dim, dimVO: dim,
+                        logits: logits))
+            }
+        }
+        // Queries that are widened when they are loaded.
+        entries.append(Entry(queryType: .float8E4M3, kvType: .bfloat16, outputType: .bfloat16))
+        entries.append(Entry(queryType: .float8E4M3, kvType: .float8E4M3, outputType: .bfloat16, logits: .scaled))
         for mask in [VariantForm.FusedMask.custom, .customPacked] { entries.append(Entry(mask: mask)) }
         for pairing in [RoPEParameters.Pairing.halfSplit, .interleaved] {
             entries.append(Entry(pairing: pairing))
@@ -116,7 +138,8 @@ extension AttentionKernel {
         self.queryType = queryType
         self.kvType = kvType
         self.outputType = outputType
-        self.logits = logits
+        // The 8-bit kernel takes any scale.
+        self.logits = heads.isFloat8 && tile.isHopper && logits == .scaled ? .plain : logits
         self.mask = mask
         self.pairing = pairing
         self.hasColumns = hasColumns

@@ -30,6 +30,14 @@ package struct AttentionKernel: Hashable {
     /// Bytes that addresses and strides of keys and values are multiples of: 16, 8, 4 or 1.
     var chunk: Int
 
+    /// Whether products are of 8 bits.
+    private var isFloat8: Bool { tile.isHopper && heads.isFloat8 }
+
+    /// The type that 8-bit elements are widened to before products of 16 bits.
+    static func halfType(query: DType, cache: DType) -> DType {
+        query != .float8E4M3 ? query : cache == .float16 ? .float16 : .bfloat16
+    }
+
     /// The kernel of one of a plan's tiles.
     init(_ problem: AttentionProblem, tile: AttentionTile, isQueued: Bool, chunk: Int, isScaled: Bool) {
         heads = AttentionHeads(problem)
@@ -48,6 +56,8 @@ package struct AttentionKernel: Hashable {
         hasColumns = problem.geometry.blocks.keyPositions == .columns
         self.isQueued = isQueued
         self.chunk = chunk
+        // The 8-bit kernel takes any scale.
+        if isFloat8, logits == .scaled { logits = .plain }
     }
 
     /// The largest of 16, 8, 4 and 1 that divides a number of bytes, or all of several that were ORed.
@@ -60,12 +70,16 @@ package struct AttentionKernel: Hashable {
 
     /// How it is compiled and launched.
     var spec: KernelSpec {
-        KernelSpec(
-            file: tile.isHopper ? "hopper/attention.cuh" : "portable/attention.cuh",
-            entry: tile.isHopper ? "fi_hopper_attention" : "fi_attention",
+        let half = Self.halfType(query: queryType, cache: kvType)
+        // Registers of a thread that brings; those that compute outputs of 256 elements need all others.
+        let bringerRegisters = heads.boxedVO > 128 && tile.keys > 64 ? 24 : 40
+        return KernelSpec(
+            file: isFloat8
+                ? "hopper/attention_fp8.cuh" : tile.isHopper ? "hopper/attention.cuh" : "portable/attention.cuh",
+            entry: isFloat8 ? "fi_hopper_attention_fp8" : tile.isHopper ? "fi_hopper_attention" : "fi_attention",
             defines: [
-                .init("FI_HALF", "Half::\(queryType == .float16 ? "float16" : "bfloat16")"),
-                .init("FI_NARROW", "Narrow::\(narrow)"),
+                .init("FI_HALF", "Half::\(half == .float16 ? "float16" : "bfloat16")"),
+                .init("FI_NARROW", "Narrow::\(narrow)"), .init("FI_NARROW_QUERIES", queryType.byteCount == 1),
                 .init("FI_OUTPUT", outputType == .float32 ? 0 : outputType == .float16 ? 1 : 2),
                 .init("FI_HEAD_DIM_QK", heads.dimQK), .init("FI_HEAD_DIM_VO", heads.dimVO),
                 .init("FI_VO_SLICE", heads.sliceVO), .init("FI_ROWS", tile.rows), .init("FI_KEYS", tile.keys),
@@ -75,7 +89,8 @@ package struct AttentionKernel: Hashable {
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
-            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : []),
+            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
+                + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text)

@@ -60,11 +60,15 @@ extension fi_attention_params {
         if let mask = operation.mask { self.mask = UInt64(mask.address) }
         if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
         if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }
+        if let scales = operation.queryScalePerHead { query_scales = UInt64(scales.address) }
         if let scales = cache.scales.keyPerHead { key_scales = UInt64(scales.address) }
         if let scales = cache.scales.valuePerHead { value_scales = UInt64(scales.address) }
-        // Widening gives float16 e4m3 values short of this factor; see primitives/convert.cuh.
-        let deficit: Float = problem.queryType == .float16 && problem.kvType == .float8E4M3 ? 256 : 1
-        score_scale = operation.scoreScale * deficit
+        // Widening to float16 gives e4m3 values short of this factor; see primitives/convert.cuh. To bfloat16, and for products of 8
+        // bits, there is none.
+        let isFloat16 = AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .float16
+        let deficit: Float = isFloat16 && problem.kvType == .float8E4M3 ? 256 : 1
+        let queryDeficit: Float = isFloat16 && problem.queryType == .float8E4M3 ? 256 : 1
+        score_scale = operation.scoreScale * deficit * queryDeficit
         value_scale = cache.scales.value * deficit
         set(operation.parameters, of: problem.variant)
         query_is_aligned = Self.alignment(queries) & 15 == 0 ? 1 : 0
@@ -99,10 +103,10 @@ extension fi_kv_tensor {
 }
 
 extension AttentionOperation {
-    /// What scores are multiplied by: the variant's scale, and the cache's for its keys.
+    /// What scores are multiplied by: the variant's scale, the queries', and the cache's for its keys.
     var scoreScale: Float {
         let shape = plan.problem.shape
-        return (plan.problem.variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * cache.scales.key
+        return (plan.problem.variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * cache.scales.key * queryScale
     }
 
     /// Bytes that all addresses and strides of keys and values are multiples of, at most what the heads allow.

@@ -18,15 +18,21 @@ struct AttentionTile: Hashable {
     var blocksPerProcessor: Int
     /// Queries are kept in registers where a thread's share is at most this many.
     var queryRegisters = 32
-    /// Stages of 8-bit elements on their way to be widened, in Hopper's kernel.
+    /// Stages of 8-bit elements on their way to be widened or transposed, in Hopper's kernels.
     var rawStages = 1
-    /// Whether this is the shape of `hopper/attention.cuh`: four warps more bring what the others compute on.
+    /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
 
     var threads: Int { warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
 
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
+        if isHopper, heads.isFloat8 {
+            // Queries of two items, stages, values as they come, and outputs of earlier keys where there is room.
+            let kept = heads.boxedVO <= 128 ? rows * heads.boxedVO * 4 : 0
+            return 2 * rows * heads.boxedQK + stages * keys * (heads.boxedQK + heads.boxedVO) + rawStages * keys
+                * heads.boxedVO + kept + rows * 16
+        }
         if isHopper {
             // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
             let holdsQueries = heads.boxedQK / 4 <= queryRegisters
@@ -61,6 +67,8 @@ struct AttentionHeads: Hashable {
     var hasRoPE: Bool
     /// Whether a request's keys are one after another.
     var isRagged: Bool
+    /// Whether queries, keys and values are all e4m3, so that Hopper's products are of 8 bits.
+    var isFloat8 = false
     /// Whether scores are only scaled before the softmax: what else becomes of them takes registers.
     var hasPlainScores = true
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
@@ -115,6 +123,7 @@ extension AttentionHeads {
         if case .rope = problem.variant.positionEncoding { hasRoPE = true } else { hasRoPE = false }
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
+        isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         hasPlainScores =
             problem.variant.form.isFused && problem.variant.logitsSoftCap == nil && !problem.variant.form.isALiBi
@@ -123,5 +132,6 @@ extension AttentionHeads {
             && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && !(isNarrow && isGathered)
+            && (isFloat8 || problem.queryType != .float8E4M3)
     }
 }

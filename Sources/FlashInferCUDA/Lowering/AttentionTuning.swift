@@ -89,6 +89,7 @@ enum AttentionTuning {
     /// registers, and two stages of both in memory beside two items' queries; with outputs of 256 elements, scores of 80 keys and
     /// one item's queries do.
     private static func hopper(_ heads: AttentionHeads) -> [AttentionTile] {
+        if heads.isFloat8 { return hopperFloat8(heads) }
         // Rows of the cache are copied in chunks of 16 bytes.
         guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256,
             heads.dimQK % (16 / heads.elementBytes) == 0,
@@ -116,6 +117,28 @@ enum AttentionTuning {
                         rawStages: rawStages, isHopper: true)
                 }
             }
+    }
+
+    /// The same with products of 8 bits, which take half the time and half the registers: what a stage costs beside them weighs more,
+    /// so stages are as long as registers allow.
+    ///
+    /// Outputs of up to 128 elements, scores of 192 keys and their weights are 184 registers of 232, but caps and biases need the rest
+    /// of 128 keys. Outputs of 256 leave 112 of 240 for scores of 128 keys. Values wait in one stage to be transposed: two stages more
+    /// are full by then.
+    private static func hopperFloat8(_ heads: AttentionHeads) -> [AttentionTile] {
+        guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256, heads.dimQK % 16 == 0,
+            heads.dimVO % 16 == 0
+        else { return [] }
+        let kinds =
+            heads.boxedVO > 128
+            ? (heads.hasPlainScores ? [128, 64] : [64]) : heads.hasPlainScores ? [192, 128, 64] : [128, 64]
+        return kinds.flatMap { keys in
+            [3, 2, 1].map { rawStages in
+                AttentionTile(
+                    rows: 128, keys: keys, warpsM: 8, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+                    rawStages: rawStages, isHopper: true)
+            }
+        }
     }
 
     /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.

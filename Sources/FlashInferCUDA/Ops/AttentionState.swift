@@ -32,15 +32,21 @@ final class AttentionState: Sendable {
 
     /// The tiles for a problem, or why there are none.
     func tuning(for problem: AttentionProblem, deviceName: String) throws(FlashInferError) -> Tuning {
-        guard problem.queryType == .float16 || problem.queryType == .bfloat16 else {
+        guard problem.queryType != .float32 else {
             throw .unsupported(
                 "attention with \(problem.queryType) queries", device: deviceName,
                 nearest: "float16 or bfloat16 queries, which the convert operation makes")
         }
-        guard problem.kvType == problem.queryType || problem.kvType.byteCount == 1 else {
+        let isFloat8 = problem.queryType == .float8E4M3
+        guard
+            problem.kvType.byteCount == 1 || problem.kvType == problem.queryType
+                || (isFloat8 && problem.kvType.byteCount == 2)
+        else {
             throw .unsupported(
                 "\(problem.queryType) queries over a \(problem.kvType) cache", device: deviceName,
-                nearest: "a cache of \(problem.queryType), float8-e4m3, float8-e5m2 or int8")
+                nearest:
+                    "a cache of \(isFloat8 ? "float16, bfloat16" : "\(problem.queryType)"), float8-e4m3, float8-e5m2 or int8"
+            )
         }
         try Self.check(problem.variant, deviceName)
         let heads = AttentionHeads(problem)

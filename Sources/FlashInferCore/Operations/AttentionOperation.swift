@@ -6,8 +6,14 @@
 /// ```
 /// A row that sees no key has output 0 and LSE −∞.
 public struct AttentionOperation: Sendable {
-    /// `[queries, queryHeads, headDimQK]`, float32, float16 or bfloat16; stride 1 within a head.
+    /// `[queries, queryHeads, headDimQK]`, float32, float16, bfloat16 or float8 e4m3; stride 1 within a head.
     public var queries: TensorView
+
+    /// Multiplies every query: what quantised queries stand for.
+    public var queryScale: Float
+
+    /// `[queryHeads]`, float32: multiplies the queries of each head, on top of `queryScale`.
+    public var queryScalePerHead: TensorView?
 
     /// The keys and values.
     public var cache: KVCacheView
@@ -41,12 +47,14 @@ public struct AttentionOperation: Sendable {
 
     /// An operation; call ``validate()`` before it is executed.
     public init(
-        queries: TensorView, cache: KVCacheView, output: TensorView, logSumExp: TensorView? = nil,
-        mask: TensorView? = nil,
+        queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, cache: KVCacheView,
+        output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil,
         alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:], plan: Plan,
         workspace: MemoryRegion, capacity: PlanSize? = nil
     ) {
         self.queries = queries
+        self.queryScale = queryScale
+        self.queryScalePerHead = queryScalePerHead
         self.cache = cache
         self.output = output
         self.logSumExp = logSumExp
@@ -90,6 +98,10 @@ extension AttentionOperation {
         let checks = TensorChecks(device: queries.device)
         try checks.writable(output, "output")
         try checks.distinct(output, "output", from: queries, "queries")
+        guard queryScale.isFinite else {
+            throw .invalidArgument("queryScale", found: "\(queryScale)", expected: "finite")
+        }
+        if let queryScalePerHead { try expect(queryScalePerHead, "queryScalePerHead", .float32, [shape.queryHeads]) }
         try validateCache()
         if let logSumExp {
             try expect(logSumExp, "logSumExp", .float32, [geometry.queryCount, shape.queryHeads])

@@ -18,7 +18,7 @@ public struct AttentionProblem: Sendable, Equatable {
     /// The type of the cache.
     public var kvType: DType
 
-    /// The type of the output; the queries' where not given.
+    /// The type of the output; the queries' where not given, and bfloat16 where those are float8.
     public var outputType: DType
 
     /// A problem.
@@ -34,14 +34,15 @@ public struct AttentionProblem: Sendable, Equatable {
         self.parameters = parameters
         self.queryType = queryType
         self.kvType = kvType
-        self.outputType = outputType ?? queryType
+        self.outputType = outputType ?? (queryType.isComputeType ? queryType : .bfloat16)
         try validate()
     }
 
     private func validate() throws(FlashInferError) {
         let compute = "float32, float16 or bfloat16"
-        guard queryType.isComputeType else {
-            throw .invalidArgument("query type", found: "\(queryType)", expected: compute)
+        guard queryType.isQueryType else {
+            throw .invalidArgument(
+                "query type", found: "\(queryType)", expected: "float32, float16, bfloat16 or float8-e4m3")
         }
         guard outputType.isComputeType else {
             throw .invalidArgument("output type", found: "\(outputType)", expected: compute)

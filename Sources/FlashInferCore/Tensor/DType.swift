@@ -26,8 +26,11 @@ public enum DType: UInt8, Sendable, Hashable, CaseIterable {
         }
     }
 
-    /// Whether queries, outputs and activations may have this type.
+    /// Whether outputs and activations may have this type.
     public var isComputeType: Bool { self == .float32 || self == .float16 || self == .bfloat16 }
+
+    /// Whether attention's queries may have this type.
+    public var isQueryType: Bool { isComputeType || self == .float8E4M3 }
 
     /// Whether a KV cache may store this type.
     public var isCacheType: Bool { self != .int32 && self != .uint8 }

@@ -45,8 +45,8 @@ func expectClose(
     _ device: CPUDevice, sourceLocation: SourceLocation = #_sourceLocation
 ) {
     let isNarrow =
-        device.instructionSet == .avx512BF16 && problem.queryType == .bfloat16 && problem.kvType != .float32
-        && problem.kvType != .float16
+        device.instructionSet == .avx512BF16 && [.bfloat16, .float8E4M3].contains(problem.queryType)
+        && problem.kvType != .float32 && problem.kvType != .float16
     let mismatch = AttentionTolerance(products: isNarrow ? .bfloat16 : .float32).mismatch(found, expected, problem)
     #expect(mismatch == nil, "\(device.name)", sourceLocation: sourceLocation)
 }

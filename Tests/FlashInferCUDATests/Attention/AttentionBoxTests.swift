@@ -20,6 +20,23 @@ import Testing
         #expect(launches == [384])
     }
 
+    /// Of 8 bits: 128 elements of each row, or 64 of heads that are not whole 128s.
+    @Test(arguments: [(128, 128), (256, 128), (64, 64)])
+    func float8BoxesAreAsWideAsSwizzles(_ dim: Int, _ width: UInt32) throws {
+        let (maps, launches) = try run(pageSize: 16, pages: 4, dim: dim, type: .float8E4M3)
+        let row = UInt64(dim)
+        let map = FakeDriver.Map(
+            extents: [row, 2, 16, 4], strides: [row, 2 * row, 2 * 16 * 2 * row], box: [width, 1, 16, 1])
+        #expect(maps == [map, map])
+        #expect(launches == [384])
+    }
+
+    /// Queries of 8 bits over pages too small for boxes: the portable kernel, which widens them.
+    @Test func float8OverSmallPagesIsWidened() throws {
+        let (maps, launches) = try run(pageSize: 4, pages: 32, type: .float8E4M3)
+        #expect(maps.isEmpty && launches == [256])
+    }
+
     /// Threads of the same kernel copy the rows of pages that have fewer than 8 for a box.
     @Test(arguments: [1, 4, 12]) func smallPagesNeedNoMaps(_ pageSize: Int) throws {
         let (maps, launches) = try run(pageSize: pageSize, pages: 8)
@@ -33,7 +50,9 @@ import Testing
     }
 
     /// The maps, and the threads of each launch, of one request of 100 rows and all keys of `pages` pages.
-    private func run(pageSize: Int, pages: Int, outputOffset: Int = 0) throws -> ([FakeDriver.Map], [UInt32]) {
+    private func run(
+        pageSize: Int, pages: Int, dim: Int = 128, type: DType = .bfloat16, outputOffset: Int = 0
+    ) throws -> ([FakeDriver.Map], [UInt32]) {
         let folder = try TemporaryFolder()
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
@@ -50,14 +69,14 @@ import Testing
                 lastPageLengths: [Int32(pageSize)], pageSize: pageSize, pageCount: pages)
             let attention = try PlannedAttention(
                 AttentionProblem(
-                    geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128),
-                    variant: .causal, queryType: .bfloat16, kvType: .bfloat16), on: device)
-            let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages, 2, pageSize, 2, 128])
-            let queries = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, 128])
-            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, 128 + outputOffset])
+                    geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: dim),
+                    variant: .causal, queryType: type, kvType: type), on: device)
+            let cache = try DeviceBuffer(on: device, dtype: type, shape: [pages, 2, pageSize, 2, dim])
+            let queries = try DeviceBuffer(on: device, dtype: type, shape: [100, 2, dim])
+            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, dim + outputOffset])
             try attention.run(
                 queries.view, .paged(combined: cache.view),
-                into: output.view.slice(outputOffset..<outputOffset + 128, along: 2))
+                into: output.view.slice(outputOffset..<outputOffset + dim, along: 2))
             return fake.read { ($0.maps, $0.launches.map(\.threads)) }
         }
     }

@@ -14,7 +14,7 @@ import Testing
         var refused: [String: Int] = [:]
         var failures: [String] = []
         var total = 0
-        for query in [DType.bfloat16, .float16, .float32] {
+        for query in [DType.bfloat16, .float16, .float8E4M3, .float32] {
             for cache in [DType.bfloat16, .float16, .float8E4M3, .float8E5M2, .int8, .float32] {
                 for (qk, vo) in Self.dims {
                     for feature in AttentionCase.Feature.allCases {

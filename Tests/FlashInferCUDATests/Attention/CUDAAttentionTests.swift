@@ -19,6 +19,8 @@ import Testing
 
     @Test(arguments: AttentionCase.gpuSteepPrefill) func steep(_ test: AttentionCase) throws { try check(test) }
 
+    @Test(arguments: AttentionCase.gpuFloat8) func float8(_ test: AttentionCase) throws { try check(test) }
+
     private func check(_ test: AttentionCase) throws { try checkAttention(test, on: GPU.device) }
 }
 
@@ -42,7 +44,10 @@ func checkAttention(_ test: AttentionCase, on device: CUDADevice) throws {
     }
     let expected = fixture.oracle.evaluate()
     let buffers = try AttentionBuffers(fixture, on: device)
-    let tolerance = AttentionTolerance(products: test.queryType)
+    // Where only queries have 8 bits they are widened.
+    let areWidened = test.queryType == .float8E4M3 && test.cacheType != .float8E4M3
+    let tolerance = AttentionTolerance(
+        products: !areWidened ? test.queryType : test.cacheType == .float16 ? .float16 : .bfloat16)
     let ways: [(Planner.Mode, Int?)] = [
         (.balanced, nil), (.balanced, 1), (.balanced, 2), (.balanced, 7), (.unsplit, nil),
         (.batchInvariant(splitSize: fixedSplit(traits)), 3),

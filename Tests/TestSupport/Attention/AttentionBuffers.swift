@@ -10,6 +10,7 @@ package final class AttentionBuffers {
     private let queries: DeviceTensor
     private let cache: [DeviceTensor]
     private let headScales: [DeviceTensor]
+    private let queryScales: DeviceTensor?
     private let mask: DeviceTensor?
     private let slopes: DeviceTensor?
     private let sinks: DeviceTensor?
@@ -23,6 +24,7 @@ package final class AttentionBuffers {
         queries = try DeviceTensor(fixture.queries, on: device)
         cache = try fixture.store.tensors.map { try DeviceTensor($0, on: device) }
         headScales = try fixture.store.headScales.map { try DeviceTensor($0, on: device) }
+        queryScales = try fixture.queryScales.map { try DeviceTensor($0, on: device) }
         mask = try fixture.mask.map { try DeviceTensor($0, on: device) }
         slopes = try fixture.slopes.map { try DeviceTensor($0, on: device) }
         sinks = try fixture.sinks.map { try DeviceTensor($0, on: device) }
@@ -46,8 +48,9 @@ package final class AttentionBuffers {
             }
         }
         try put(
-            [other.queries, other.mask, other.slopes, other.sinks] + other.store.tensors + other.store.headScales,
-            [queries, mask, slopes, sinks] + cache + headScales)
+            [other.queries, other.queryScales, other.mask, other.slopes, other.sinks] + other.store.tensors
+                + other.store.headScales,
+            [queries, queryScales, mask, slopes, sinks] + cache + headScales)
         fixture = other
     }
 
@@ -81,7 +84,8 @@ package final class AttentionBuffers {
                 tensor.view.region, dtype: tensor.view.dtype, shape: shape, strides: tensor.view.strides)
         }
         return AttentionOperation(
-            queries: try rows(queries, [tokens, shape.queryHeads, shape.headDimQK]), cache: try cacheView,
+            queries: try rows(queries, [tokens, shape.queryHeads, shape.headDimQK]),
+            queryScale: fixture.test.queryScale, queryScalePerHead: queryScales?.view, cache: try cacheView,
             output: try rows(output, [tokens, shape.queryHeads, shape.headDimVO]),
             logSumExp: hasLSE ? try rows(logSumExp, [tokens, shape.queryHeads]) : nil, mask: try maskView(plan),
             alibiSlopes: slopes?.view, sinks: sinks?.view, parameters: parameters.mapValues(\.view), plan: plan,

@@ -2,9 +2,10 @@ package import FlashInferCore
 
 extension AttentionCase {
     /// (queries, cache) that a GPU's tensor-core kernels must have.
-    package static let gpuTypes: [(DType, DType)] = [.bfloat16, .float16].flatMap { query in
-        [query, .float8E4M3, .float8E5M2, .int8].map { (query, $0) }
-    }
+    package static let gpuTypes: [(DType, DType)] =
+        [.bfloat16, .float16].flatMap { query in
+            [query, .float8E4M3, .float8E5M2, .int8].map { (query, $0) }
+        } + [(.float8E4M3, .float8E4M3)]
 
     /// Lengths with decodes, chunks, prompts, requests without queries and without keys, and some worth splitting.
     package static let gpuLengths = [(1, 37), (5, 80), (0, 9), (17, 100), (3, 0), (1, 700), (40, 300), (9, 4)]
@@ -137,6 +138,30 @@ extension AttentionCase {
         }
     }()
 
+    /// The same with queries of 8 bits: products of 8 bits over e4m3 where the pages allow it, and queries that are widened over all
+    /// else. The last is long enough for sums to be ended on the way.
+    package static let gpuFloat8: [AttentionCase] = {
+        let dims = [(128, 128), (64, 64), (256, 256), (192, 128), (96, 96), (128, 64), (80, 48)]
+        let features: [Feature] = [.causal, .window, .causalWindow, .cap, .sinks, .full, .alibi]
+        let layouts: [Layout] = [.combinedNHD, .raggedNHD, .splitHND, .raggedHND]
+        let caches: [DType] = [.bfloat16, .float16, .float8E5M2, .int8]
+        return (0..<24).map { turn in
+            let (qk, vo) = dims[turn % dims.count]
+            return AttentionCase(
+                queryType: .float8E4M3, cacheType: turn < 18 ? .float8E4M3 : caches[turn % caches.count],
+                outputType: turn % 3 == 2 ? .float16 : nil, layout: layouts[turn % layouts.count],
+                feature: features[turn % features.count], dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + turn % 2,
+                pageSize: [16, 64, 8, 48, 4][turn % 5],
+                lengths: [(200, 431), (129, 129), (1, 300), (70, 400), (0, 5)], hasHeadScales: turn % 2 == 1,
+                seed: UInt64(400 + turn))
+        }
+            + [(128, Layout.raggedNHD), (256, .combinedNHD)].map { dim, layout in
+                AttentionCase(
+                    queryType: .float8E4M3, cacheType: .float8E4M3, layout: layout, feature: .causal, dimQK: dim,
+                    kvHeads: 1, group: 1, lengths: [(70, 4500), (130, 2100)], seed: 450)
+            }
+    }()
+
     /// A few small cases of the matrix for slow tools (compute-sanitizer): every kernel family, split and merged, little arithmetic.
     package static let gpuReduced: [AttentionCase] = {
         let features: [Feature] = [.causal, .packedWindow, .everything, .alibi, .custom, .window]
@@ -148,7 +173,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        } + [1, 4, 12, 36].map { gpuPrefill[$0] }
+        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuFloat8.prefix(3)
     }()
 
     private static func gpuCase(

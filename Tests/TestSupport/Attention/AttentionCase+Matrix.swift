@@ -5,7 +5,8 @@ extension AttentionCase {
     package static let types: [(DType, DType)] = [
         (.float32, .float32), (.float16, .float16), (.bfloat16, .bfloat16), (.bfloat16, .float8E4M3),
         (.bfloat16, .float8E5M2), (.bfloat16, .int8), (.float32, .int8), (.float16, .float8E4M3), (.float32, .bfloat16),
-        (.bfloat16, .float32), (.float16, .float8E5M2),
+        (.bfloat16, .float32), (.float16, .float8E5M2), (.float8E4M3, .float8E4M3), (.float8E4M3, .bfloat16),
+        (.float8E4M3, .float16), (.float8E4M3, .int8),
     ]
 
     /// Every type with every feature and every layout, and pseudo-random points of the whole product.

@@ -15,7 +15,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
 
     package var queryType = DType.float32
     package var cacheType = DType.float32
-    /// The queries' where not given.
+    /// The problem's own where not given: the queries', or bfloat16.
     package var outputType: DType?
     package var layout = Layout.combinedNHD
     package var feature = Feature.causal
@@ -27,7 +27,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
     package var pageSize = 16
     /// (queries, keys) of each request.
     package var lengths = [(1, 37), (5, 80), (0, 9), (17, 100)]
-    /// Whether scales a head multiply those of the whole cache.
+    /// Whether scales a head multiply those of all queries and of the whole cache; those of queries have any sign.
     package var hasHeadScales = false
     /// Pages of the cache; twice as many as needed where not given. Cases that take turns in the same memory give the same.
     package var poolPages: Int?
@@ -65,7 +65,7 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
 
     /// The text shown to people, all that makes the case again.
     package var description: String {
-        "q \(queryType) kv \(cacheType) o \(outputType ?? queryType) \(layout) \(sample?.variant.name ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
+        "q \(queryType) kv \(cacheType) o \(outputType.map { "\($0)" } ?? "-") \(layout) \(sample?.variant.name ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
             + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "")\(scale.map { " scale \($0)" } ?? "") seed \(seed)"
     }
 
@@ -102,6 +102,9 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
                 positionEncoding: .rope(RoPEParameters(theta: 1000)), hasSinks: true)
         }
     }
+
+    /// What all queries are multiplied by: those of 8 bits were divided by it.
+    package var queryScale: Float { queryType.byteCount == 1 ? 0.75 : 1 }
 
     /// The heads.
     package var shape: AttentionShape {

@@ -10,6 +10,8 @@ package final class AttentionFixture {
     package let oracle: AttentionOracle
 
     let queries: AttentionTensor
+    /// Scales of the queries' heads.
+    let queryScales: AttentionTensor?
     let store: AttentionCacheStore
     let mask: AttentionTensor?
     let slopes: AttentionTensor?
@@ -31,8 +33,8 @@ package final class AttentionFixture {
             kvType: test.cacheType, outputType: test.outputType, parameters: test.seed % 2 == 0 ? [:] : values)
         parameters = try Self.tensors(problem, values)
         let tokens = store.geometry.queryCount
-        // Rows of queries are not contiguous: as slices of a fused projection.
-        let queryHead = test.dimQK + (test.layout == .strided ? 3 : 8)
+        // Rows of queries are not contiguous, as slices of a fused projection; but for strided ones, multiples of 16 bytes apart.
+        let queryHead = test.dimQK + (test.layout == .strided ? 3 : max(16 / test.queryType.byteCount, 8))
         let rowElements = shape.queryHeads * queryHead
         let queries = try AttentionTensor(
             test.queryType, [tokens, shape.queryHeads, test.dimQK], strides: [rowElements, queryHead, 1])
@@ -49,9 +51,18 @@ package final class AttentionFixture {
         }
         self.queries = queries
         self.store = store
+        let queryScales = test.hasHeadScales ? try AttentionTensor(.float32, [shape.queryHeads]) : nil
+        for head in 0..<shape.queryHeads {
+            let magnitude = Double.random(in: 0.5..<2, using: &g)
+            queryScales?.set(head, Bool.random(using: &g) ? magnitude : -magnitude)
+        }
+        self.queryScales = queryScales
+        let queryScale = Double(test.queryScale)
         var oracle = AttentionOracle(
-            problem: problem, query: { queries.get($0 * rowElements + $1 * queryHead + $2) }, key: store.key,
-            value: store.value)
+            problem: problem,
+            query: { token, head, d in
+                queries.get(token * rowElements + head * queryHead + d) * queryScale * (queryScales?.get(head) ?? 1)
+            }, key: store.key, value: store.value)
         mask = try Self.makeMask(problem, &g, &oracle)
         (slopes, sinks) = try Self.makeHeadTensors(problem, given: test.seed % 2 == 0, &g, &oracle)
         if test.sample != nil { oracle.hooks = VariantOracle(problem, values, oracle) }

@@ -34,6 +34,8 @@ package struct AttentionOracle {
         package var output: [Double]
         /// Σ weight · |value| of each output element: an error of relative size e in each weight moves it by at most e times this.
         package var magnitude: [Double]
+        /// √(Σ (weight · value)²) of each output element: independent errors of relative size e in each weight move it by e times this.
+        package var energy: [Double]
         /// Σ |value| of the keys seen over the sum of the weights (the largest is 1): an error of absolute size e in each weight
         /// moves an output element by at most e times this.
         package var spread: [Double]
@@ -49,7 +51,7 @@ package struct AttentionOracle {
         let rows = geometry.queryCount * shape.queryHeads
         let elements = [Double](repeating: 0, count: rows * shape.headDimVO)
         var result = Result(
-            output: elements, magnitude: elements, spread: elements,
+            output: elements, magnitude: elements, energy: elements, spread: elements,
             logSumExp: [Double](repeating: -.infinity, count: rows), largestScore: [Double](repeating: 0, count: rows))
         var frequencies: [Double] = []
         if case .rope(let rope) = problem.variant.positionEncoding {
@@ -148,7 +150,7 @@ package struct AttentionOracle {
         result.largestScore[index] = largest
         let width = shape.headDimVO
         let zeros = [Double](repeating: 0, count: width)
-        var (total, magnitude, spread) = (zeros, zeros, zeros)
+        var (total, magnitude, energy, spread) = (zeros, zeros, zeros, zeros)
         for j in weights.indices where scores[j] > -.infinity {
             let (weight, start) = (weights[j] / sum, j * width)
             for d in 0..<width {
@@ -158,12 +160,14 @@ package struct AttentionOracle {
                 if weight > 0 {
                     total[d] += weight * v
                     magnitude[d] += weight * abs(v)
+                    energy[d] += weight * v * weight * v
                 }
             }
         }
         for d in 0..<width {
             result.output[index * width + d] = total[d]
             result.magnitude[index * width + d] = magnitude[d]
+            result.energy[index * width + d] = energy[d].squareRoot()
             result.spread[index * width + d] = spread[d]
         }
     }

@@ -20,11 +20,17 @@ package struct AttentionResult: Equatable {
 /// its own rounding; twice that is allowed. Weights in float16 lose what is below 2^−24 besides. Rotated queries and keys are
 /// rounded to the type of the products once more: each of the D terms of a score is off by 2^−9 of itself at random (2^−12 for
 /// float16), a score by scale · √D · 2^−9, and of a million scores the worst by five times that, hence 2^−6.
+///
+/// Weights in e4m3 are off by up to 2^−4 of themselves, at random: evenly spread that is 2^−4 / √3 in the mean square, and of a million
+/// outputs the worst is off by six times that of √(Σ (w v)²), or by 2^−4 of Σ w|v| where a few weights are all. Scaled by 2^7 relative
+/// to a reference that the largest may exceed, they lose what is below 2^−17 of the largest. Tensor cores of 8 bits cut sums to 13 bits
+/// below the largest with each product of 32 elements: a score D / 32 times by 2^−13 of a sum that may have been four times as large
+/// on its way, an output once for each of the at most 64 products until sums are ended, half a unit each in the mean.
 package struct AttentionTolerance: Sendable {
     /// The type that weights, and rotated queries and keys, are rounded to before a product.
     package var products: DType
 
-    /// Tolerances of kernels whose products take `products`: bfloat16 and float16 on tensor cores, float32 elsewhere.
+    /// Tolerances of kernels whose products take `products`: bfloat16, float16 and float8 e4m3 on tensor cores, float32 elsewhere.
     package init(products: DType) { self.products = products }
 
     /// The worst disagreement in words; `nil` where all is within what is allowed.
@@ -43,9 +49,11 @@ package struct AttentionTolerance: Sendable {
             if ratio > excess || (worst.isEmpty && !(ratio <= 1)) { (worst, excess) = (text(), ratio) }
         }
         for (index, value) in expected.output.enumerated() {
-            let weight = weightError + scoreError(problem, expected.largestScore[index / width])
-            let limit =
-                2 * (weight * expected.magnitude[index] + lost * expected.spread[index] + rounding * abs(value)) + 1e-7
+            let (magnitude, energy) = (expected.magnitude[index], expected.energy[index])
+            let random = products == .float8E4M3 ? 6 / 3.0.squareRoot() * weightError * energy : .infinity
+            let weights = min(weightError * magnitude, random)
+            let sums = (scoreError(problem, expected.largestScore[index / width]) + sumError) * magnitude
+            let limit = 2 * (weights + sums + lost * expected.spread[index] + rounding * abs(value)) + 1e-7
             note(
                 abs(found.output[index] - value), limit,
                 "output[\(place(index / width, problem)), d \(index % width)] is \(found.output[index]), "
@@ -68,12 +76,23 @@ package struct AttentionTolerance: Sendable {
         return "request \(request), query \(token - Int(starts[request])), head \(head)"
     }
 
-    private var weightError: Double { products == .float32 ? 0x1p-22 : products == .float16 ? 0x1p-12 : 0x1p-9 }
+    private var weightError: Double {
+        switch products {
+        case .float32: 0x1p-22
+        case .float16: 0x1p-12
+        case .float8E4M3: 0x1p-4
+        default: 0x1p-9
+        }
+    }
 
-    private var lost: Double { products == .float16 ? 0x1p-25 : 0 }
+    private var sumError: Double { products == .float8E4M3 ? 0x1p-8 : 0 }
+
+    private var lost: Double { products == .float16 ? 0x1p-25 : products == .float8E4M3 ? 0x1p-17 : 0 }
 
     private func scoreError(_ problem: AttentionProblem, _ largest: Double) -> Double {
-        let single = max(0x1p-16, 0x1p-21 * largest)
+        let steps = Double((problem.shape.headDimQK + 31) / 32)
+        let single =
+            products == .float8E4M3 ? steps * 0x1p-11 * max(largest, 1) : max(0x1p-16, 0x1p-21 * largest)
         guard case .rope = problem.variant.positionEncoding, products != .float32 else { return single }
         let width = Double(problem.shape.headDimQK).squareRoot()
         let scale = problem.variant.scale.map { Double(abs($0)) } ?? 1 / width

@@ -68,10 +68,12 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             "\(gpu.name): \(report.ceilings.copy.fixed(0)) GB/s copy, \(report.ceilings.read.fixed(0)) GB/s read, "
                 + "\(cases.count) cases")
         let start = Date()
-        // Arenas by type, so that memory is filled once a type.
-        for type in Set(cases.map(\.kvType)).sorted() {
-            let own = cases.filter { $0.kvType == type }
-            try measure(own, type, on: gpu, start, &report)
+        // Arenas by types, so that memory is filled once for each.
+        for kvType in Set(cases.map(\.kvType)).sorted() {
+            for queryType in Set(cases.map(\.queryType)).sorted() {
+                let own = cases.filter { $0.kvType == kvType && $0.queryType == queryType }
+                if !own.isEmpty { try measure(own, kvType, queryType, on: gpu, start, &report) }
+            }
         }
         let places = Dictionary(uniqueKeysWithValues: cases.enumerated().map { ($1.key, $0) })
         report.rows.sort { places[$0.key, default: 0] < places[$1.key, default: 0] }
@@ -80,12 +82,13 @@ struct CUDAAttentionBenchmark: ParsableCommand {
     }
 
     private func measure(
-        _ cases: [CUDACase], _ type: String, on gpu: any Device, _ start: Date, _ report: inout Report
+        _ cases: [CUDACase], _ kvType: String, _ queryType: String, on gpu: any Device, _ start: Date,
+        _ report: inout Report
     ) throws {
-        guard let kvType = DType(type) else { return }
+        guard let kvType = DType(kvType), let queryType = DType(queryType) else { return }
         let tensors = try cases.map { try CUDATensors.Sizes($0) }
         var kv = try CUDAArena(on: gpu, dtype: kvType, byteCount: tensors.map(\.kvTotal).max() ?? 0)
-        var queries = try CUDAArena(on: gpu, dtype: .bfloat16, byteCount: tensors.map(\.queryTotal).max() ?? 0)
+        var queries = try CUDAArena(on: gpu, dtype: queryType, byteCount: tensors.map(\.queryTotal).max() ?? 0)
         let outputs = try DeviceBuffer(on: gpu, dtype: .uint8, shape: [tensors.map(\.queryTotal).max() ?? 0])
         for test in cases {
             if -start.timeIntervalSinceNow > budget {

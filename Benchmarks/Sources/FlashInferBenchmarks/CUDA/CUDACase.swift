@@ -20,13 +20,14 @@ struct CUDACase: Codable {
     var measuresHost: Bool
 
     static func prefill(
-        _ length: Int, _ count: Int, dim: Int, heads: (Int, Int), causal: Bool, pageSize: Int = 0
+        _ length: Int, _ count: Int, dim: Int, heads: (Int, Int), causal: Bool, pageSize: Int = 0,
+        type: String = "bfloat16"
     ) -> CUDACase {
         CUDACase(
             key:
-                "prefill \(pageSize == 0 ? "ragged" : "page \(pageSize)") \(causal ? "causal" : "full") D \(dim) heads "
-                + "\(heads.0)/\(heads.1) \(count) x \(length)",
-            kind: "prefill", causal: causal, queryType: "bfloat16", kvType: "bfloat16", queryHeads: heads.0,
+                "prefill \(type == "bfloat16" ? "" : "\(type) ")\(pageSize == 0 ? "ragged" : "page \(pageSize)") "
+                + "\(causal ? "causal" : "full") D \(dim) heads \(heads.0)/\(heads.1) \(count) x \(length)",
+            kind: "prefill", causal: causal, queryType: type, kvType: type, queryHeads: heads.0,
             kvHeads: heads.1, headDim: dim, pageSize: pageSize, queryLengths: .init(repeating: length, count: count),
             kvLengths: .init(repeating: length, count: count), measuresHost: false)
     }
@@ -75,6 +76,15 @@ struct CUDACase: Codable {
         for (length, count) in [(1024, 16), (4096, 4), (16384, 1)] {
             cases.append(prefill(length, count, dim: 128, heads: (32, 8), causal: true, pageSize: 16))
         }
+        for dim in [64, 128, 256] {
+            for causal in [false, true] {
+                // One request of 8,192 rows, with fewer heads where they are wider.
+                let heads = dim == 256 ? 16 : 32
+                cases.append(
+                    prefill(8192, 1, dim: dim, heads: (heads, heads), causal: causal, type: "float8-e4m3"))
+            }
+        }
+        cases.append(prefill(8192, 1, dim: 128, heads: (32, 8), causal: true, pageSize: 16, type: "float8-e4m3"))
         return cases
     }
 
@@ -157,6 +167,6 @@ extension CUDACase {
         }
         return try AttentionProblem(
             geometry: geometry, shape: AttentionShape(queryHeads: queryHeads, kvHeads: kvHeads, headDimQK: headDim),
-            variant: causal ? .causal : .full, queryType: query, kvType: kv)
+            variant: causal ? .causal : .full, queryType: query, kvType: kv, outputType: .bfloat16)
     }
 }

@@ -10,7 +10,7 @@ struct CUDATensors {
 
     /// Bytes of a case's sets.
     struct Sizes {
-        /// Of one set's queries, or its output.
+        /// Of one set's queries, or its output where it is larger.
         var query: Int
         /// Of one set's keys and values.
         var kv: Int
@@ -21,7 +21,7 @@ struct CUDATensors {
                 throw FlashInferError.invalidArgument("type", found: test.kvType, expected: "a type's name")
             }
             let tokens = test.queryLengths.reduce(0, +)
-            query = (tokens * test.queryHeads * test.headDim * queryType.byteCount + 255) & ~255
+            query = (tokens * test.queryHeads * test.headDim * max(queryType.byteCount, 2) + 255) & ~255
             // Two tensors, each rounded up.
             kv = 2 * ((test.rowCount * test.kvHeads * test.headDim * kvType.byteCount + 255) & ~255)
             count = CUDATiming.setCount(2 * query + kv)

@@ -39,9 +39,9 @@ typedef struct fi_attention_options {
     int32_t num_kv_heads;
     int32_t head_dim_qk;
     int32_t head_dim_vo;       /* 0: head_dim_qk */
-    fi_data_type q_dtype;          /* floating */
+    fi_data_type q_dtype;          /* floating, or float8 e4m3 */
     fi_data_type kv_dtype;         /* a cache type; all 0: q_dtype */
-    fi_data_type o_dtype;          /* floating; all 0: q_dtype */
+    fi_data_type o_dtype;          /* floating; all 0: q_dtype, or bfloat16 where that is float8 */
     int32_t kv_layout;         /* FI_NHD or FI_HND */
     int32_t mask_mode;         /* FI_MASK_... */
     int32_t window;            /* keys that a query sees to its left and its own; 0: no window. FlashInfer's window_left + 1 */
@@ -143,6 +143,7 @@ typedef struct fi_attention_run_args {
     int32_t lse_natural;       /* 1: LSE in natural logarithm (one small launch more) */
     const fi_parameter *parameters; /* [parameter_count], all that the variant declares; NULL: none */
     uint64_t parameter_count;
+    const fi_tensor *q_scales; /* [num_qo_heads], float32: multiplies the queries of each head, besides q_scale; or NULL */
 } fi_attention_run_args;
 
 /* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the
