@@ -111,6 +111,7 @@ struct Rise {
 /// Scores become weights; the output follows later, when the product under way has ended.
 FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float scale) {
     Rise rise{{1, 1}, false};
+    if constexpr (!normalises) return rise;
     float maximum[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -161,9 +162,12 @@ FI_DEVICE void pack_all(uint32 (&weights)[keys / 16][4], const float (&s)[key_ti
 /// what is there if it is no number. For all groups, none of which may have the turn.
 FI_DEVICE void clear_values(uint32 stage, int first, int end) {
     constexpr int chunks = Shared::value_columns * 8;
-    for (int id = threadIdx.x; id < first * chunks; id += threads)
+    int thread = threadIdx.x;
+    // So that the addresses, rarely needed, are not computed for every item and kept.
+    asm volatile("" : "+r"(thread));
+    for (int id = thread; id < first * chunks; id += threads)
         store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
-    for (int id = end * chunks + threadIdx.x; id < keys * chunks; id += threads)
+    for (int id = end * chunks + thread; id < keys * chunks; id += threads)
         store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
     fence_async_proxy();
     sync_block();
@@ -231,7 +235,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             free_stage(barriers.keys_empty[key_ring.stage]);
             free_queries(tiles == 1);
             key_ring.next();
-            finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
+            finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
             weigh_scores(state, s, scale.x);
             pack_all(weights, s[0]);
             // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
@@ -252,7 +256,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                 free_stage(barriers.keys_empty[key_ring.stage]);
                 free_queries(tile == tiles - 1);
                 key_ring.next();
-                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
                 const Rise rise = weigh_scores(state, s, scale.x);
                 wgmma_wait<0>();
                 free_stage(barriers.values_empty[value_ring.stage]);

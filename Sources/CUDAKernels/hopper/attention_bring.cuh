@@ -34,15 +34,12 @@ using Ring = RingOf<stages>;
 using RawRing = RingOf<raw_stages>;
 
 /// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
-struct Span {
-    int first, count, lead;
+struct Span : Stages {
+    int lead;
 
-    __device__ __forceinline__ Span(const Item &item, int box_rows) {
-        lead = FI_RAGGED ? 0 : item.key & (box_rows - 1);
-        first = item.key - lead;
-        count = item.key_count == 0 ? 0 : item.key_count + lead;
-    }
-    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
+    __device__ __forceinline__ Span(const Item &item, int box_rows)
+        : Stages(item, in_box(item, box_rows)), lead(before == 0 ? 0 : in_box(item, box_rows)) {}
+    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 
 struct Block {
@@ -63,7 +60,7 @@ struct Boxes {
     __device__ __forceinline__ void find(const Item &item, const KeyFinder &finder, const Span &span, int tile) {
         used = ceil_div(min(span.count - tile * keys, keys), rows);
         if (own >= used) return;
-        const int key = span.first + tile * keys + own * rows;
+        const int key = span.key(tile * keys) + own * rows;
         if constexpr (FI_RAGGED) {
             row = item.only_block + key;
         } else {
