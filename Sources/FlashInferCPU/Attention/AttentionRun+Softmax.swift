@@ -32,7 +32,7 @@ extension AttentionRun {
         _ tile: AttentionTile, _ keys: Range<Int>, _ ranges: fi_attn_ranges, _ kind: BlockKind, stride: Int64,
         _ scratch: AttentionScratch
     ) {
-        if program != nil {
+        if programs.scores != nil {
             runProgram(tile, keys, isMasked: kind != .full, scratch)
             var step = step(tile, keys, ranges, 0..<tile.totalRows, stride: stride, scratch)
             step.scale = 1.442_695_04

@@ -30,8 +30,7 @@ extension AttentionKernel {
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
             heads.allowsHopper =
-                !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
-                && (entry.outputType ?? entry.queryType).byteCount == 2
+                !heads.hasRoPE && !entry.hasColumns && (entry.outputType ?? entry.queryType).byteCount == 2
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
             // Pages of fewer than 8 rows, and unaligned tensors, take the portable kernel where there is Hopper's.
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {

@@ -10,7 +10,7 @@ package struct AttentionKernel: Hashable {
         case scaled
         case capped
         case alibi
-        /// By the variant's own expressions.
+        /// By the variant's own expressions, where their logits or weights are none of these.
         case variant
     }
 
@@ -39,7 +39,7 @@ package struct AttentionKernel: Hashable {
         outputType = problem.outputType
         let variant = problem.variant
         logits =
-            !variant.form.isFused
+            variant.form.logits != nil || variant.form.weights != nil
             ? .variant
             : variant.logitsSoftCap != nil ? .capped : variant.form.isALiBi ? .alibi : isScaled ? .scaled : .plain
         self.variant = variant.form.isFused ? nil : VariantText(variant)
@@ -115,6 +115,7 @@ package struct AttentionKernel: Hashable {
         if heads.isRagged { label += " ragged" }
         if tile.isHopper, heads.isGathered { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }
+        if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
         if hasColumns { label += " columns" }

@@ -94,16 +94,6 @@ struct AttentionHeads: Hashable {
     }
 }
 
-extension VariantForm.FusedMask {
-    /// Whether elements of a mask are read: their addresses take more registers than Hopper's kernel has to spare.
-    var isCustom: Bool {
-        switch self {
-        case .none, .causal: false
-        case .custom, .customPacked: true
-        }
-    }
-}
-
 extension AttentionHeads {
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK
@@ -114,8 +104,7 @@ extension AttentionHeads {
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         allowsHopper =
-            !hasRoPE && problem.variant.form.isFused && !problem.variant.form.mask.isCustom
-            && problem.outputType.byteCount == 2
+            !hasRoPE && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && !(isNarrow && isGathered)
     }
