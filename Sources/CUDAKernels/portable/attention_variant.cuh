@@ -37,7 +37,7 @@ FI_DEVICE int quotient(int a, int b) { return b == 0 ? 0 : b == -1 ? wrap_sub(0,
 FI_DEVICE int remainder(int a, int b) { return wrap_sub(a, wrap_mul(quotient(a, b), b)); }
 FI_DEVICE int shift_left(int a, int b) { return static_cast<int>(static_cast<uint32>(a) << (b & 31)); }
 FI_DEVICE int shift_right(int a, int b) { return a >> (b & 31); }
-FI_DEVICE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+FI_DEVICE float sigmoid(float x) { return __fdividef(1, 1 + exp2f(-log2_e * x)); }
 
 /// An angle without its whole turns; good to a part in 10^7 of a turn for angles up to thousands.
 FI_DEVICE float part_of_turn(float x) {

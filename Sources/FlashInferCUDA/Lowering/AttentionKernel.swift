@@ -123,6 +123,17 @@ package struct AttentionKernel: Hashable {
         return label
     }
 
+    /// The kernel of a problem's longest requests, as an architecture would run it.
+    package static func longestSpec(
+        of problem: AttentionProblem, on architecture: Architecture
+    ) throws(FlashInferError) -> KernelSpec {
+        let heads = AttentionHeads(problem)
+        guard let tile = AttentionTuning.tiles(heads, AttentionTuning.Limits(architecture))?.last?.tile else {
+            throw .unsupported("heads of \(heads.dimQK) elements", device: "\(architecture)", nearest: "256 elements")
+        }
+        return AttentionKernel(problem, tile: tile, isQueued: true, chunk: largestChunk(heads), isScaled: false).spec
+    }
+
     /// The portable kernel of the last tile of a problem, as an architecture would run it.
     package static func spec(
         of problem: AttentionProblem, on architecture: Architecture

@@ -22,19 +22,19 @@ package struct VariantText: Hashable, Sendable {
         let hasLogits = form.logits != nil || form.weights != nil
         let score = Logits.plain.expression.graph
         let mask = form.restOfMask ?? .constant(true)
+        let row = "const fi_attention_params &p, const VariantRow &at"
         let hooks = [
             VariantHook(
-                "logit", "float variant_logit(const fi_attention_params &p, const VariantRow &at, float score, int key, int position)",
+                "logit", "float variant_logit(\(row), float score, int key, int position)",
                 hasLogits ? variant.scaledLogits : score, variant.logits.place, form.parameters),
             VariantHook(
-                "weight", "float variant_weight(const fi_attention_params &p, const VariantRow &at, float score, int key, int position)",
-                form.weights ?? score, variant.weights.place, form.parameters),
+                "weight", "float variant_weight(\(row), float score, int key, int position)", form.weights ?? score,
+                variant.weights.place, form.parameters),
             VariantHook(
-                "shows", "bool variant_shows(const fi_attention_params &p, const VariantRow &at, int key, int position)", mask,
-                variant.mask.place, form.parameters),
+                "shows", "bool variant_shows(\(row), int key, int position)", mask, variant.mask.place, form.parameters),
             VariantHook(
-                "output", "float variant_output(const fi_attention_params &p, const VariantRow &at, float score)",
-                form.output ?? score, variant.output.place, form.parameters),
+                "output", "float variant_output(\(row), float score)", form.output ?? score, variant.output.place,
+                form.parameters),
         ]
         var text = """
             #pragma once
@@ -156,7 +156,12 @@ private struct VariantHook {
         case .add: return isFloat ? infix("+") : call("wrap_add")
         case .subtract: return isFloat ? infix("-") : call("wrap_sub")
         case .multiply: return isFloat ? infix("*") : call("wrap_mul")
-        case .divide: return isFloat ? infix("/") : call("quotient")
+        case .divide:
+            guard isFloat else { return call("quotient") }
+            let divisor = graph.nodes[Int(node.b)]
+            // One more rounding, and a tenth of the instructions.
+            guard divisor.operation == .constant, (1 / divisor.float).isNormal else { return infix("/") }
+            return "\(operands[0]) * \(constant(.init(.constant, .float, payload: (1 / divisor.float).bitPattern)))"
         case .remainder: return call("remainder")
         case .minimum: return call(isFloat ? "fminf" : "min")
         case .maximum: return call(isFloat ? "fmaxf" : "max")

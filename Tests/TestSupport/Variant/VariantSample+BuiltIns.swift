@@ -92,7 +92,7 @@ extension VariantSample {
             VariantSample(
                 AttentionVariant(
                     "sigmoid, normed", mask: .window(left: 40), weights: Weights { logit, _ in sigmoid(logit - 2) },
-                    output: Output { value, at in value / sqrt(at.keyLength.float) })),
+                    output: Output { value, at in value / sqrt((at.keyLength + 1).float) })),
             manyParameters,
         ]
     }()
@@ -101,7 +101,7 @@ extension VariantSample {
     private static let manyParameters: VariantSample = {
         let names = (0..<16).map { "c\($0)" }
         let variant = AttentionVariant("sixteen tensors", mask: .causal) { score, at in
-            let x = (at.queryPosition - at.keyPosition).float * 0.01
+            let x = tanh((at.queryPosition - at.keyPosition).float * 0.01)
             return names.reversed().reduce(Expr<Float>(0)) { sum, name in
                 sum * x + Parameter<Float>(name, .perHead)[at.head]
             } + score

@@ -5,7 +5,7 @@ import Foundation
 struct CUDAVariantBenchmark: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cuda-variants",
-        abstract: "GPU prefill: compiled variants against the kernels' own forms, and what a new variant takes to compile.",
+        abstract: "GPU prefill: compiled variants against the kernels' own forms, and what a new one takes to compile.",
         discussion: """
             One request, 32 query and 32 key/value heads of 128, bfloat16, by graph replay. "kernel" is the form that was written by \
             hand, "variant" the same written so that it is not recognised, "ratio" the kernel's time over the variant's. Documents are \
@@ -103,7 +103,8 @@ struct CUDAVariantBenchmark: ParsableCommand {
             Case(
                 key: "streaming \(Self.window) + 4",
                 variant: AttentionVariant("streaming", mask: .causal && (.window(left: Self.window) || .prefix(4))),
-                kernel: (AttentionVariant(mask: .causal, windowLeft: Self.window), 1), pairs: band + 4 * (n - width - 2)),
+                kernel: (AttentionVariant(mask: .causal, windowLeft: Self.window), 1), pairs: band + 4 * (n - width - 2)
+            ),
             Case(
                 key: "sigmoid",
                 variant: AttentionVariant(
