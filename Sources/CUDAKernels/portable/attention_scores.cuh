@@ -182,35 +182,53 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                             || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
     if (logits == Logits::plain && !needs_mask) return;
     const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
-    const auto finish_score = [&](float &score, const ScoreRow &row, int n, int i) {
-        const int key = first_key + n * 8 + 2 * quad + i;
+    const auto change = [&](float &score, const ScoreRow &row, int key, int position) {
         if constexpr (logits == Logits::scaled) score *= scale;
         if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
-        int position = key;
-        if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
         if constexpr (logits == Logits::alibi) score = score * scale + row.slope * static_cast<float>(position - row.query);
         if constexpr (logits == Logits::variant) {
             score = variant_logit(p, row.at, score * scale, key, position);
             score = normalises ? log2_e * score : variant_weight(p, row.at, score, key, position);
         }
-        if (!needs_mask) return;
+    };
+    const auto hide = [&](float &score, const ScoreRow &row, int n, int i, int key, int position) {
         // One comparison for both ends.
         bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= row.span;
         if constexpr (FI_COLUMNS) is_visible = is_visible && key < item.key_end();
         is_visible = row.mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
         if (!is_visible) score = normalises ? negative_infinity() : 0;
     };
+    const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
+    const auto position_of = [&](int key) {
+        if constexpr (FI_COLUMNS) return key < item.key_end() ? finder.column(key) : 0;
+        return key;
+    };
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m) {
         if constexpr (has_variant) {
-            // Both rows at once: what is read for a key is there for both.
+            // Both rows at once: what is read for a key is there for both. Some reads are under way, not all of them, which would take
+            // all registers; and so would all that scores go through at once.
             const ScoreRow above = row_of(m, 0), below = row_of(m, 1);
+            if constexpr (logits != Logits::plain) {
+#pragma unroll
+                for (int n = 0; n < key_tiles; ++n) {
+                    if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
+#pragma unroll
+                    for (int i = 0; i < 2; ++i) {
+                        const int key = key_of(n, i), position = position_of(key);
+                        change(s[m][n][i], above, key, position), change(s[m][n][2 + i], below, key, position);
+                    }
+                }
+                if (!needs_mask) continue;
+            }
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
-                // Some reads under way, not all of them, which would take all registers.
                 if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
 #pragma unroll
-                for (int i = 0; i < 2; ++i) finish_score(s[m][n][i], above, n, i), finish_score(s[m][n][2 + i], below, n, i);
+                for (int i = 0; i < 2; ++i) {
+                    const int key = key_of(n, i), position = position_of(key);
+                    hide(s[m][n][i], above, n, i, key, position), hide(s[m][n][2 + i], below, n, i, key, position);
+                }
             }
         } else {
 #pragma unroll
@@ -219,7 +237,11 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
 #pragma unroll
                 for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
-                    for (int i = 0; i < 2; ++i) finish_score(s[m][n][2 * h + i], row, n, i);
+                    for (int i = 0; i < 2; ++i) {
+                        const int key = key_of(n, i), position = position_of(key);
+                        change(s[m][n][2 * h + i], row, key, position);
+                        if (needs_mask) hide(s[m][n][2 * h + i], row, n, i, key, position);
+                    }
             }
         }
     }
