@@ -7,7 +7,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
         commandName: "cuda-variants",
         abstract: "GPU prefill: compiled variants against the kernels' own forms, and what a new one takes to compile.",
         discussion: """
-            One request, 32 query and 32 key/value heads of 128, bfloat16, by graph replay. "kernel" is the form that was written by \
+            One request, heads of 128, bfloat16, by graph replay. "kernel" is the form that was written by \
             hand, "variant" the same written so that it is not recognised, "ratio" the kernel's time over the variant's. Documents are \
             compared with a batch of as many requests, streaming with its window alone. TFLOP/s count 4 · D · Hq operations for each pair \
             that is shown. "new" is the time from a variant that was never compiled to its first result. \
@@ -16,6 +16,9 @@ struct CUDAVariantBenchmark: ParsableCommand {
 
     @Option(help: "Queries and keys.")
     var length = 8192
+
+    @Option(help: "Query heads, and key/value heads.")
+    var heads = 32
 
     @Option(help: "Write the figures to this file as JSON.")
     var json: String?
@@ -60,13 +63,14 @@ struct CUDAVariantBenchmark: ParsableCommand {
         var pairs: Double
     }
 
-    private static let heads = 32, dim = 128
+    private static let dim = 128
     private static let window = 1023, documentLength = 1024, cap: Float = 50
 
     func validate() throws {
         guard length >= Self.documentLength, length % Self.documentLength == 0 else {
             throw ValidationError("--length must be a multiple of \(Self.documentLength), not \(length)")
         }
+        if heads < 1 { throw ValidationError("--heads must be 1 or more, not \(heads)") }
         if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
     }
 
@@ -115,8 +119,8 @@ struct CUDAVariantBenchmark: ParsableCommand {
     func run() throws {
         let gpu = try Devices.make(named: device)
         var report = Report(device: gpu.name, length: length)
-        let shape: Shape = [length, Self.heads, Self.dim]
-        let byteCount = length * Self.heads * Self.dim * 2
+        let shape: Shape = [length, heads, Self.dim]
+        let byteCount = length * heads * Self.dim * 2
         let sets = CUDATiming.setCount(4 * byteCount)
         var arena = try CUDAArena(on: gpu, dtype: .bfloat16, byteCount: 3 * sets * byteCount)
         let outputs = try DeviceBuffer(on: gpu, dtype: .uint8, shape: [sets * byteCount])
@@ -128,8 +132,8 @@ struct CUDAVariantBenchmark: ParsableCommand {
                     outputs.region, byteOffset: index * byteCount, dtype: .bfloat16, shape: shape))
         }
         for test in cases() where filter.isEmpty || test.key.contains(filter) {
-            let kernel = try test.kernel.map { try measure(problem($0.variant, requests: $0.requests), inputs, gpu) }
-            let problem = try problem(test.variant, parameters: test.parameters)
+            let kernel = try test.kernel.map { try measure(self.problem($0.variant, requests: $0.requests), inputs, gpu) }
+            let problem = try self.problem(test.variant, parameters: test.parameters)
             let found = try measure(problem, inputs, gpu)
             let traits = try gpu.kernelTraits(for: problem)
             let planning = try time(runs: 9) {
@@ -139,7 +143,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
                 Row(
                     key: test.key, kernelMicroseconds: kernel.map { $0.seconds * 1e6 },
                     microseconds: found.seconds * 1e6,
-                    teraflops: 4 * Double(Self.dim * Self.heads) * test.pairs / found.seconds / 1e12,
+                    teraflops: 4 * Double(Self.dim * heads) * test.pairs / found.seconds / 1e12,
                     shown: test.pairs / Double(length * length), planMicroseconds: planning * 1e6,
                     spread: found.spread))
         }
@@ -154,7 +158,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
         let indptr = (0...requests).map { Int32($0 * length / requests) }
         return try AttentionProblem(
             geometry: .ragged(queryIndptr: indptr, kvIndptr: indptr),
-            shape: AttentionShape(queryHeads: Self.heads, kvHeads: Self.heads, headDimQK: Self.dim), variant: variant,
+            shape: AttentionShape(queryHeads: heads, kvHeads: heads, headDimQK: Self.dim), variant: variant,
             queryType: .bfloat16, kvType: .bfloat16, parameters: parameters)
     }
 
