@@ -34,11 +34,18 @@ using Ring = RingOf<stages>;
 using RawRing = RingOf<raw_stages>;
 
 /// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
-struct Span : Stages {
-    int lead;
+struct Span : Hole {
+    int first, count, lead;
 
-    __device__ __forceinline__ Span(const Item &item, int box_rows)
-        : Stages(item, in_box(item, box_rows)), lead(before == 0 ? 0 : in_box(item, box_rows)) {}
+    __device__ __forceinline__ Span(const Item &item, int box_rows) : Hole(item, item.key - in_box(item, box_rows)) {
+        lead = in_box(item, box_rows);
+        first = item.key - lead;
+        count = item.key_count == 0 ? 0 : item.key_count + lead - jump;
+        if (before == 0) lead = 0;
+    }
+    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
+    /// The key that is number `at` of those in stages.
+    __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
     FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 

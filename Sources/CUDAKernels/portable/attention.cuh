@@ -57,7 +57,7 @@ struct Block {
 
     __device__ __forceinline__ void load(const Item &item, const Stages &those, int stage, int tile) const {
         // Past the last tile an empty group keeps the count.
-        if (tile * keys < those.count)
+        if (tile * keys < those.count())
             load_stage(p, item, those, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
                        base + Shared::value_stages + stage * keys * ValueRows::stride, tile);
         copy_commit();
@@ -99,7 +99,7 @@ struct Block {
     __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
         const KeyFinder finder{p, item};
         const Stages those(item);
-        const int tiles = those.tiles();
+        const int tiles = ceil_div(those.count(), keys);
         CommonlyVisible common;
         float2 scale;
         PlaceFinder ahead;

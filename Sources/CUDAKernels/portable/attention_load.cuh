@@ -105,7 +105,7 @@ using ValueCopies = RowCopies<ValueRows, slice_vo>;
 /// Stage `tile` of an item into stage memory; `places` are those of the stages that `tile` is one of.
 FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Stages &those, const Places *places, uint32 key_stage,
                           uint32 value_stage, int tile) {
-    const int there = those.count - tile * keys;
+    const int there = those.count() - tile * keys;
     if constexpr (FI_RAGGED) {
         const int64 first = item.only_block + those.key(tile * keys);
         const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;

@@ -149,6 +149,53 @@ struct RowMask {
     }
 };
 
+/// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
+FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                                   const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
+    const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
+    const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
+                            || first_key + warp_keys - 1 > common.last;
+    if (logits == Logits::plain && !needs_mask) return;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int row = min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1);
+            const int query = item.query(p, row);
+            float slope = 0;
+            if constexpr (logits == Logits::alibi)
+                slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
+            int first = first_visible(p, item, query), last = last_visible(p, item, query);
+            if constexpr (!FI_COLUMNS) {
+                first = max(first, item.key);
+                last = min(last, item.key_end() - 1);
+                // A row that sees nothing sees one key that there is not.
+                if (last < first) first = last = 0x7fffffff;
+            }
+            const uint32 span = last - first;
+            const RowMask mask(p, item, query, first_key);
+#pragma unroll
+            for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float &score = s[m][n][2 * h + i];
+                    const int key = first_key + n * 8 + 2 * quad + i;
+                    if constexpr (logits == Logits::scaled) score *= scale;
+                    if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
+                    int position = key;
+                    if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
+                    if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
+                    if (!needs_mask) continue;
+                    const bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
+                                                       // One comparison for both ends.
+                                                       : static_cast<uint32>(key - first) <= span;
+                    if (!mask.shows(n, i, is_visible)) score = negative_infinity();
+                }
+        }
+}
+
+#ifdef FI_VARIANT
+
 /// What is known of a thread's row of scores.
 struct ScoreRow {
     int query, first;
@@ -166,22 +213,21 @@ struct ScoreRow {
         if constexpr (!FI_COLUMNS) {
             first = max(first, item.key);
             last = min(last, item.key_end() - 1);
-            // A row that sees nothing sees one key that there is not.
             if (last < first) first = last = 0x7fffffff;
         }
         span = last - first;
     }
 };
 
-/// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
-FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
-                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
+/// The same with a variant's expressions: first what becomes of scores, then what is hidden. Both rows of a thread at once, as what is
+/// read for a key is there for both. Some reads are under way at a time, not all of them, which would take all registers.
+FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                                     const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
                             || first_key + warp_keys - 1 > common.last
                             || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
     if (logits == Logits::plain && !needs_mask) return;
-    const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
     const auto change = [&](float &score, const ScoreRow &row, int key, int position) {
         if constexpr (logits == Logits::scaled) score *= scale;
         if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
@@ -192,12 +238,12 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
         }
     };
     const auto hide = [&](float &score, const ScoreRow &row, int n, int i, int key, int position) {
-        // One comparison for both ends.
         bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= row.span;
         if constexpr (FI_COLUMNS) is_visible = is_visible && key < item.key_end();
         is_visible = row.mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
         if (!is_visible) score = normalises ? negative_infinity() : 0;
     };
+    const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
     const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
     const auto position_of = [&](int key) {
         if constexpr (FI_COLUMNS) return key < item.key_end() ? finder.column(key) : 0;
@@ -205,44 +251,39 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
     };
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m) {
-        if constexpr (has_variant) {
-            // Both rows at once: what is read for a key is there for both. Some reads are under way, not all of them, which would take
-            // all registers; and so would all that scores go through at once.
-            const ScoreRow above = row_of(m, 0), below = row_of(m, 1);
-            if constexpr (logits != Logits::plain) {
-#pragma unroll
-                for (int n = 0; n < key_tiles; ++n) {
-                    if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
-#pragma unroll
-                    for (int i = 0; i < 2; ++i) {
-                        const int key = key_of(n, i), position = position_of(key);
-                        change(s[m][n][i], above, key, position), change(s[m][n][2 + i], below, key, position);
-                    }
-                }
-                if (!needs_mask) continue;
-            }
+        const ScoreRow above = row_of(m, 0), below = row_of(m, 1);
+        if constexpr (logits != Logits::plain) {
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
                 if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     const int key = key_of(n, i), position = position_of(key);
-                    hide(s[m][n][i], above, n, i, key, position), hide(s[m][n][2 + i], below, n, i, key, position);
+                    change(s[m][n][i], above, key, position), change(s[m][n][2 + i], below, key, position);
                 }
             }
-        } else {
+            if (!needs_mask) continue;
+        }
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const ScoreRow row = row_of(m, h);
+        for (int n = 0; n < key_tiles; ++n) {
+            if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
 #pragma unroll
-                for (int n = 0; n < key_tiles; ++n)
-#pragma unroll
-                    for (int i = 0; i < 2; ++i) {
-                        const int key = key_of(n, i), position = position_of(key);
-                        change(s[m][n][2 * h + i], row, key, position);
-                        if (needs_mask) hide(s[m][n][2 * h + i], row, n, i, key, position);
-                    }
+            for (int i = 0; i < 2; ++i) {
+                const int key = key_of(n, i), position = position_of(key);
+                hide(s[m][n][i], above, n, i, key, position), hide(s[m][n][2 + i], below, n, i, key, position);
             }
         }
     }
+}
+
+#endif
+
+/// Makes the scores of a warp's part of a stage what the softmax takes.
+FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
+#ifdef FI_VARIANT
+    finish_variant_scores(s, p, item, finder, common, warp_row, first_key, scale);
+#else
+    finish_fused_scores(s, p, item, finder, common, warp_row, first_key, scale);
+#endif
 }

@@ -126,21 +126,28 @@ struct Item : fi_attention_item {
     }
 };
 
-/// The stages of an item, which start `lead` keys before its own. Where a variant hides keys in the middle from all rows, whole stages of them are
-/// left out, and numbers of stages, and of keys counted in stages, count those that there are.
-struct Stages {
-    int first, count, before = 0x7fffffff, jump = 0;
+/// Where a variant hides keys in the middle of an item from all rows, whole stages of them are left out: stages, and keys counted in stages,
+/// are numbered without them. `jump` keys are left out after the first `before`, of those from key `first` on.
+struct Hole {
+    int before = 0x7fffffff, jump = 0;
 
-    __device__ __forceinline__ Stages(const Item &item, int lead = 0)
-        : first(item.key - lead), count(item.key_count == 0 ? 0 : item.key_count + lead) {
+    __device__ __forceinline__ Hole(const Item &item, int first) {
         if constexpr (has_variant) {
             if (item.hole_count == 0) return;
             before = round_up(item.hole - first, keys);
             jump = max((item.hole + item.hole_count - first) / keys * keys - before, 0);
-            count -= jump;
         }
     }
-    __device__ __forceinline__ int tiles() const { return ceil_div(count, keys); }
+    /// Keys left out before number `at`.
+    __device__ __forceinline__ int skipped(int at) const { return at >= before ? jump : 0; }
+};
+
+/// The stages of an item, from its first key on.
+struct Stages : Hole {
+    const Item &item;
+
+    __device__ __forceinline__ Stages(const Item &item) : Hole(item, item.key), item(item) {}
+    __device__ __forceinline__ int count() const { return item.key_count - jump; }
     /// The key that is number `at` of those in stages.
-    __device__ __forceinline__ int key(int at) const { return first + at + (at >= before ? jump : 0); }
+    __device__ __forceinline__ int key(int at) const { return item.key + at + skipped(at); }
 };

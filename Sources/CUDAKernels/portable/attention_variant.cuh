@@ -68,15 +68,11 @@ FI_DEVICE bool variant_mask(const fi_attention_params &p, const VariantSite &at,
 
 #else
 
-constexpr bool normalises = true, changes_output = false, reads_keys = false;
+constexpr bool normalises = true, changes_output = false;
 
 struct VariantRow {
     __device__ __forceinline__ VariantRow(const fi_attention_params &, const Item &, int, int) {}
 };
-FI_DEVICE float variant_logit(const fi_attention_params &, const VariantRow &, float score, int, int) { return score; }
-FI_DEVICE float variant_weight(const fi_attention_params &, const VariantRow &, float logit, int, int) { return logit; }
 FI_DEVICE float variant_output(const fi_attention_params &, const VariantRow &, float output) { return output; }
-FI_DEVICE bool variant_shows(const fi_attention_params &, const VariantRow &, int, int) { return true; }
-FI_DEVICE bool variant_may_hide(const fi_attention_params &, const Item &, int, int) { return false; }
 
 #endif
