@@ -132,7 +132,9 @@ struct CUDAVariantBenchmark: ParsableCommand {
                     outputs.region, byteOffset: index * byteCount, dtype: .bfloat16, shape: shape))
         }
         for test in cases() where filter.isEmpty || test.key.contains(filter) {
-            let kernel = try test.kernel.map { try measure(self.problem($0.variant, requests: $0.requests), inputs, gpu) }
+            let kernel = try test.kernel.map {
+                try measure(self.problem($0.variant, requests: $0.requests), inputs, gpu)
+            }
             let problem = try self.problem(test.variant, parameters: test.parameters)
             let found = try measure(problem, inputs, gpu)
             let traits = try gpu.kernelTraits(for: problem)
