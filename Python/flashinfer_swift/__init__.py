@@ -22,6 +22,7 @@ from .decode import BatchDecodeWithPagedKVCacheWrapper as BatchDecodeWithPagedKV
 from .decode import CUDAGraphBatchDecodeWithPagedKVCacheWrapper as CUDAGraphBatchDecodeWithPagedKVCacheWrapper
 from .decode import fast_decode_plan as fast_decode_plan
 from .decode import single_decode_with_kv_cache as single_decode_with_kv_cache
+from .decode import single_decode_with_kv_cache_with_jit_module as single_decode_with_kv_cache_with_jit_module
 from .errors import DeviceError as DeviceError
 from .errors import FlashInferError as FlashInferError
 from .errors import InvalidArgumentError as InvalidArgumentError
@@ -58,6 +59,7 @@ from .prefill import BatchPrefillWithPagedKVCacheWrapper as BatchPrefillWithPage
 from .prefill import BatchPrefillWithRaggedKVCacheWrapper as BatchPrefillWithRaggedKVCacheWrapper
 from .prefill import single_prefill_with_kv_cache as single_prefill_with_kv_cache
 from .prefill import single_prefill_with_kv_cache_return_lse as single_prefill_with_kv_cache_return_lse
+from .prefill import single_prefill_with_kv_cache_with_jit_module as single_prefill_with_kv_cache_with_jit_module
 from .quantization import packbits as packbits
 from .quantization import per_token_group_quant_8bit as per_token_group_quant_8bit
 from .quantization import segment_packbits as segment_packbits

@@ -88,6 +88,10 @@ class RunArgs(ctypes.Structure):
     ]
 
 
+class Parameter(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("tensor", c_void_p)]
+
+
 class PlanInfo(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64), ("queries", c_int64), ("requests", c_int64), ("work_items", c_int64),

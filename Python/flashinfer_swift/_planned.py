@@ -57,6 +57,8 @@ class Options(NamedTuple):
     max_request_queries: int = 0
     max_keys: int = 0
     max_pages: int = 0
+    #: A variant's JSON form, which says mask, window, cap, scale and sinks.
+    variant: str = ""
 
     def native(self) -> tuple[_abi.AttentionOptions, Any]:
         """The struct, and what it points to."""
@@ -80,6 +82,9 @@ class Options(NamedTuple):
             max_pages=self.max_pages)
         if rope is not None:
             options.rope = ctypes.pointer(rope)
+        if self.variant:
+            options.variant = self.variant.encode()
+            options.mask_mode, options.window, options.logits_soft_cap, options.sm_scale, options.has_sinks = 0, 0, 0.0, 0.0, 0
         return options, rope
 
 
@@ -115,6 +120,9 @@ class PlannedAttention:
         self._finalizer: Any = None
         self.out_dtype: str = ""
         self._mask: Any = None
+        self._parameter_slots: dict[str, Slot] = {}
+        self._parameter_names: tuple[str, ...] = ()
+        self._parameters: Any = None
 
     # -------------------------------------------------------------------------------------------------------------- plan
 
@@ -182,9 +190,10 @@ class PlannedAttention:
     def run(
         self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
-        stream: int | None = None,
+        stream: int | None = None, parameters: dict[str, Any] | None = None,
     ) -> None:
-        """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None; `stream` is the current one of q's device."""
+        """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None; `stream` is the current one of q's device;
+        `parameters` are the tensors that the plan's variant reads, by name."""
         if not self.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
         scales = (q_scale, k_scale, v_scale, o_scale, sm_scale)
@@ -220,10 +229,24 @@ class PlannedAttention:
             held_scales = None
             if len(known) != 5 or not all(map(is_, scales, known)):
                 held_scales = self._set_scales(arrays, scales)
+            held_parameters = self._set_parameters(arrays, parameters) if parameters or self._parameter_names else None
             status = self._run_function(self.handle, stream, self._args_address)
             if status:
                 self.library.fail(status, "run")
-        del held, held_scales
+        del held, held_scales, held_parameters
+
+    def _set_parameters(self, arrays: ArrayLibrary, parameters: dict[str, Any] | None) -> list[View]:
+        names = tuple(parameters or ())
+        views = [arrays.view(tensor) for tensor in (parameters or {}).values()]
+        addresses = [
+            self._parameter_slots.setdefault(name, Slot()).fill(view, f"parameter {name!r}") for name, view in zip(names, views)]
+        if names != self._parameter_names:
+            self._parameters = (_abi.Parameter * len(names))(
+                *(_abi.Parameter(name.encode(), address) for name, address in zip(names, addresses)))
+            self._args.parameters = ctypes.addressof(self._parameters) if names else 0
+            self._args.parameter_count = len(names)
+            self._parameter_names = names
+        return views
 
     def _set_form(self, form: int) -> None:
         """Which of the slots this run uses."""

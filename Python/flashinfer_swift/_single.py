@@ -10,6 +10,7 @@ from . import _abi
 from ._arrays import CUDA, ArrayLibrary, View, contiguous_strides, element_count, library_of
 from ._planned import Options, PlannedAttention, default_scale, layout_code, output_dtype, position_code
 from .errors import InvalidArgumentError
+from .variants import Variant, refuse_source
 
 #: Plans kept for each thread; a model has a few kinds of attention.
 _KEPT = 8
@@ -33,7 +34,7 @@ def run_single(
     causal: bool = False, custom_mask: Any = None, packed_custom_mask: Any = None, window_left: int = -1,
     logits_soft_cap: float | None = None, sm_scale: float | None = None, rope_scale: float | None = None,
     rope_theta: float | None = None, return_lse: bool = False, q_scale: Any = None, k_scale: Any = None, v_scale: Any = None,
-    o_dtype: Any = None,
+    o_dtype: Any = None, variant: Variant | None = None, sinks: Any = None, parameters: dict[str, Any] | None = None,
 ) -> tuple[Any, Any]:
     """The output and the LSE (None where not wanted). A decode's query has no row dimension."""
     layout_code(kv_layout)
@@ -61,6 +62,8 @@ def run_single(
         kv_layout=kv_layout, mask_mode=mask_mode, window_left=window_left, logits_soft_cap=logits_soft_cap or 0.0,
         sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
         rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta)
+    if variant is not None:
+        options = variant.options(name, options)
     stream = arrays.stream(q)
     plan = _planned(options, q_view, qo_len, kv_len, stream, arrays)
     shape = (*q_view.shape[:-1], v_view.shape[-1])
@@ -70,11 +73,24 @@ def run_single(
     try:
         plan.run(
             arrays, _with_row(q_view) if decode else q, (k, v), _with_row(arrays.view(out)) if decode else out,
-            _with_row(arrays.view(lse)) if decode and lse is not None else lse, None, q_scale, k_scale, v_scale,
-            stream=stream)
+            _with_row(arrays.view(lse)) if decode and lse is not None else lse, sinks, q_scale, k_scale, v_scale,
+            stream=stream, parameters=parameters)
     finally:
         plan.set_mask(None)
     return out, lse
+
+
+def run_single_variant(
+    name: str, variant: Any, q: Any, k: Any, v: Any, args: tuple, parameters: dict[str, Any] | None, sinks: Any, *, decode: bool,
+    kv_layout: str, window_left: int, return_lse: bool, mask_mode: int = 0,
+) -> tuple[Any, Any]:
+    """The same by a variant and its tensors."""
+    if not isinstance(variant, Variant):
+        refuse_source(name, variant if variant is not None else "None")
+    sinks, parameters = variant.tensors(name, args, sinks, parameters)
+    return run_single(
+        name, q, k, v, decode=decode, kv_layout=kv_layout, causal=mask_mode == _abi.MASK_CAUSAL, window_left=window_left,
+        return_lse=return_lse, variant=variant, sinks=sinks, parameters=parameters)
 
 
 def _with_row(view: View) -> View:

@@ -11,6 +11,7 @@ from ._arrays import ArrayLibrary, element_count, is_contiguous, library_of
 from ._call import Call
 from ._planned import Options, PlannedAttention, layout_code, output_dtype
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
+from .variants import Variant
 
 _keys = itertools.count(1)
 #: Wrappers by number: what an operator of torch.compile carries instead of an object.
@@ -58,6 +59,8 @@ class BatchWrapper:
         self._window_left = -1
         self._batch_size = 0
         self._mask: Any = None
+        #: The variant of `jit_args`, where one was given.
+        self._jit: Variant | None = None
         self._key = next(_keys)
         wrappers[self._key] = self
 
@@ -94,6 +97,8 @@ class BatchWrapper:
         return q_name, kv_name, o_name
 
     def _configure(self, call: Call, options: Options, place: tuple[str, int] | None = None) -> None:
+        if self._jit is not None:
+            options = self._jit.options(f"{self._name}.plan", options)
         self._core.configure(options, *(place or (call.first.device, call.first.index)))
         self._options = options
         self._heads = options.num_qo_heads
@@ -152,9 +157,20 @@ class BatchWrapper:
 
     # --------------------------------------------------------------------------------------------------------------- run
 
+    def _jit_tensors(
+        self, args: tuple, sinks: Any, parameters: dict[str, Any] | None
+    ) -> tuple[tuple, Any, dict[str, Any] | None]:
+        """What of a run's extra arguments is not the variant's, its sinks, and the variant's tensors by name."""
+        if self._jit is not None:
+            return (), *self._jit.tensors(f"{self._name}.run", args, sinks, parameters)
+        if parameters is not None:
+            raise unsupported(f"{self._name}.run", "there is no variant that reads parameters", "jit_args=Variant(…)")
+        return args, sinks, None
+
     def _run(
         self, q: Any, kv: Any, out: Any, lse: Any, return_lse: bool, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
+        parameters: dict[str, Any] | None = None,
     ) -> Any:
         arrays = self._arrays
         if arrays is None or type(q) is not self._q_type:
@@ -165,7 +181,8 @@ class BatchWrapper:
         if return_lse and lse is None:
             lse = arrays.empty(q.shape[:-1], "float32", q)
         # An lse that is given is written, asked for or not, as the peer does.
-        self._core.run(arrays, q, kv, out, lse, sinks, q_scale, k_scale, v_scale, o_scale, sm_scale)
+        self._core.run(
+            arrays, q, kv, out, lse, sinks, q_scale, k_scale, v_scale, o_scale, sm_scale, parameters=parameters)
         return (out, lse) if return_lse else out
 
     def _run_traced(
@@ -174,6 +191,9 @@ class BatchWrapper:
     ) -> Any:
         """The run as one operator of a graph that torch.compile makes."""
         import torch
+
+        if self._jit is not None:
+            raise unsupported(f"{self._name}.run under torch.compile", "it has a variant", "the same run outside of it")
 
         if out is None:
             out = torch.empty((*q.shape[:-1], self._v_width), dtype=getattr(torch, self._core.out_dtype), device=q.device)

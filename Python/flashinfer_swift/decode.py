@@ -9,9 +9,10 @@ from typing import Any
 from . import _abi, _compile
 from ._call import host_ints
 from ._planned import Options, default_scale, position_code
-from ._single import run_single
+from ._single import run_single, run_single_variant
 from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, paged_cache, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, unsupported
+from .variants import Variant, refuse_source
 
 
 def single_decode_with_kv_cache(
@@ -39,6 +40,23 @@ def single_decode_with_kv_cache(
     return (out, lse) if return_lse else out
 
 
+def single_decode_with_kv_cache_with_jit_module(
+    jit_module: Variant, q: Any, k: Any, v: Any, *args: Any, kv_layout: str = "NHD", window_left: int = -1,
+    return_lse: bool = False, parameters: dict[str, Any] | None = None, sinks: Any = None,
+) -> Any:
+    """Attention of one query by a variant.
+
+    :param jit_module: a ``variants.Variant``.
+    :param args: the variant's tensors, in the order of ``jit_module.parameters``; or by name, as ``parameters``.
+    :param window_left: the variant's; only -1 is accepted.
+    :returns: as of ``single_decode_with_kv_cache``.
+    """
+    out, lse = run_single_variant(
+        "single_decode_with_kv_cache_with_jit_module", jit_module, q, k, v, args, parameters, sinks, decode=True,
+        kv_layout=kv_layout, window_left=window_left, return_lse=return_lse)
+    return (out, lse) if return_lse else out
+
+
 #: What may follow page_size by position, as it once could in the peer.
 _POSITIONAL = (
     "pos_encoding_mode", "window_left", "logits_soft_cap", "q_data_type", "kv_data_type", "o_data_type", "data_type",
@@ -53,7 +71,9 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
     :param float_workspace_buffer: says the device; None takes it from the plan's arrays. See ``BatchWrapper``.
     :param use_cuda_graph: plan within the bounds of the three buffers, so that captured runs use each next plan. The buffers
         are read for their lengths only.
-    :param use_tensor_cores, backend, jit_args: accepted where they do nothing; see ``Docs/conformance.md``.
+    :param use_tensor_cores, backend: accepted; do nothing.
+    :param jit_args: a ``variants.Variant``, whose tensors ``run`` takes after its own, in the order of ``variant.parameters``, or by
+        name as ``parameters``.
     """
 
     _name = "BatchDecodeWithPagedKVCacheWrapper"
@@ -64,7 +84,10 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         paged_kv_last_page_len_buffer: Any = None, backend: str = "auto", jit_args: Any = None,
     ) -> None:
         super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph)
-        refuse(self._name, jit_args=jit_args)
+        if isinstance(jit_args, Variant):
+            self._jit = jit_args
+        else:
+            refuse_source(self._name, jit_args)
         self._use_tensor_cores = bool(use_tensor_cores)
         self._backend = backend
         self._graph_q_len: int | None = None
@@ -144,7 +167,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         split_mode, split_size = self._split(fixed_split_size, disable_split_kv, page_size)
         self._configure(call, Options(
             num_qo_heads, num_kv_heads, head_dim, head_dim, q_name, kv_name, o_name, kv_layout=self._kv_layout,
-            mask_mode=_abi.MASK_CAUSAL if q_len_per_req > 1 else _abi.MASK_NONE, window_left=max(window_left, -1),
+            mask_mode=_abi.MASK_CAUSAL if q_len_per_req > 1 and self._jit is None else _abi.MASK_NONE, window_left=max(window_left, -1),
             logits_soft_cap=logits_soft_cap or 0.0, sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
             rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta,
             split_mode=split_mode, split_size=split_size, **bounds))
@@ -181,6 +204,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
         window_left: int | None = None, sinks: Any = None, q_len_per_req: int | None = None,
         skip_softmax_threshold_scale_factor: float | None = None, kv_cache_sf: Any = None,
+        parameters: dict[str, Any] | None = None,
     ) -> Any:
         """Runs the plan on one layer.
 
@@ -190,8 +214,10 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         :param enable_pdl: accepted; does nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
-        if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor is not None:
-            self._refuse_extras(args, sinks, kv_cache_sf, skip_softmax_threshold_scale_factor)
+        args, sinks, parameters = self._jit_tensors(args, sinks, parameters)
+        unwanted = sinks if self._jit is None else None
+        if args or unwanted is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor is not None:
+            self._refuse_extras(args, unwanted, kv_cache_sf, skip_softmax_threshold_scale_factor)
         if window_left is not None:
             self._check_window(window_left)
         if not self._core.planned:
@@ -210,7 +236,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
-        return self._run(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
+        return self._run(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, parameters=parameters)
 
     def _refuse_extras(self, args: Any, sinks: Any, kv_cache_sf: Any, skip: Any) -> None:
         if args:
@@ -293,5 +319,5 @@ def fast_decode_plan(
 
 __all__ = [
     "BatchDecodeWithPagedKVCacheWrapper", "CUDAGraphBatchDecodeWithPagedKVCacheWrapper", "fast_decode_plan",
-    "single_decode_with_kv_cache",
+    "single_decode_with_kv_cache", "single_decode_with_kv_cache_with_jit_module",
 ]

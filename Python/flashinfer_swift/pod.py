@@ -18,9 +18,11 @@ class PODWithPagedKVCacheWrapper:
         paged_kv_indptr_buffer: Any = None, paged_kv_indices_buffer: Any = None, paged_kv_last_page_len_buffer: Any = None,
         jit_args: Any = None,
     ) -> None:
+        # A variant would be the decode's alone.
+        refuse("PODWithPagedKVCacheWrapper", jit_args=jit_args)
         self._decode = BatchDecodeWithPagedKVCacheWrapper(
             float_workspace_buffer, kv_layout, use_cuda_graph, False, paged_kv_indptr_buffer, paged_kv_indices_buffer,
-            paged_kv_last_page_len_buffer, jit_args=jit_args)
+            paged_kv_last_page_len_buffer)
 
     @property
     def is_cuda_graph_enabled(self) -> bool:

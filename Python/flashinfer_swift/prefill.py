@@ -7,10 +7,11 @@ from typing import Any
 
 from . import _compile
 from ._planned import Options, default_scale, indptr_last, position_code
-from ._single import run_single
+from ._single import run_single, run_single_variant
 from ._wrapper import (
     BatchWrapper, check_graph_batch, check_graph_pages, no_multi_item, paged_cache, refuse, require_graph_buffers)
 from .errors import InvalidArgumentError, unsupported
+from .variants import Variant, refuse_source
 
 
 def single_prefill_with_kv_cache(
@@ -53,6 +54,23 @@ def single_prefill_with_kv_cache(
     return (out, lse) if return_lse else out
 
 
+def single_prefill_with_kv_cache_with_jit_module(
+    jit_module: Variant, q: Any, k: Any, v: Any, *args: Any, kv_layout: str = "NHD", mask_mode: int = 0, window_left: int = -1,
+    return_lse: bool = False, parameters: dict[str, Any] | None = None, sinks: Any = None,
+) -> Any:
+    """Attention of one request by a variant.
+
+    :param jit_module: a ``variants.Variant``.
+    :param args: the variant's tensors, in the order of ``jit_module.parameters``; or by name, as ``parameters``.
+    :param mask_mode, window_left: the variant's; only those that say nothing are accepted.
+    :returns: as of ``single_prefill_with_kv_cache``.
+    """
+    out, lse = run_single_variant(
+        "single_prefill_with_kv_cache_with_jit_module", jit_module, q, k, v, args, parameters, sinks, decode=False,
+        kv_layout=kv_layout, mask_mode=mask_mode, window_left=window_left, return_lse=return_lse)
+    return (out, lse) if return_lse else out
+
+
 single_prefill_with_kv_cache_return_lse = functools.partial(single_prefill_with_kv_cache, return_lse=True)
 
 
@@ -78,11 +96,13 @@ class _BatchPrefillWrapper(BatchWrapper):
         jit_args: Any, jit_kwargs: Any, backend: str,
     ) -> None:
         super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph)
-        if jit_args is not None and len(jit_args) > _JIT_VARIANT and jit_args[_JIT_VARIANT] == "AttentionSink":
+        if isinstance(jit_args, Variant):
+            self._jit = jit_args
+        elif jit_args is not None and len(jit_args) > _JIT_VARIANT and jit_args[_JIT_VARIANT] == "AttentionSink":
             # Of the peer's variants in CUDA source the one that this library has; it is known by its name.
             self._has_sinks = True
         else:
-            refuse(self._name, jit_args=jit_args)
+            refuse_source(self._name, jit_args)
         self._run_scale: float | None = None
         self._backend = backend
         self._custom_mask_buf = custom_mask_buf
@@ -179,7 +199,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
     :param use_cuda_graph: plan within the bounds of the buffers (read for their lengths only) and of the first plan's rows.
     :param custom_mask_buf: in CUDA-graph mode, where masks are copied to: uint8, a byte an element, or packed.
     :param backend, mask_indptr_buf, jit_kwargs: accepted; do nothing.
-    :param jit_args: None, or those of the peer's variant "AttentionSink": then ``run`` takes the sinks and the softmax scale.
+    :param jit_args: None; a ``variants.Variant``, whose tensors ``run`` takes after its own, in the order of ``variant.parameters``, or
+        by name as ``parameters``; or those of the peer's variant "AttentionSink": then ``run`` takes the sinks and the softmax scale.
     """
 
     _name = "BatchPrefillWithPagedKVCacheWrapper"
@@ -249,7 +270,7 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
         window_left: int | None = None, sinks: Any = None, kv_cache_sf: Any = None,
         skip_softmax_threshold_scale_factor: float | None = None, use_fp16_softmax: bool | None = None,
-        uses_spcompress: bool | None = None,
+        uses_spcompress: bool | None = None, parameters: dict[str, Any] | None = None,
     ) -> Any:
         """Runs the plan on one layer.
 
@@ -260,8 +281,10 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         :param enable_pdl, use_fp16_softmax: accepted; do nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
-        args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
-        if args or sinks is not None or kv_cache_sf is not None or skip_softmax_threshold_scale_factor or uses_spcompress or (
+        if self._jit is None:
+            args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
+        args, sinks, parameters = self._jit_tensors(args, sinks, parameters)
+        if args or (sinks is not None and self._jit is None) or kv_cache_sf is not None or skip_softmax_threshold_scale_factor or uses_spcompress or (
                 self._has_sinks):
             sinks = self._extras(args, sinks)
             refuse(
@@ -281,7 +304,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
                 raise unsupported(f"{self._name}.run under torch.compile", "sm_scale is given", "sm_scale in plan")
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale)
         return self._run(
-            q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale)
+            q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale,
+            parameters=parameters)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
@@ -360,7 +384,7 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
     def run(
         self, q: Any, k: Any, v: Any, *args: Any, q_scale: Any = None, k_scale: Any = None, v_scale: Any = None,
         o_scale: Any = None, out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
-        kv_cache_sf: Any = None,
+        kv_cache_sf: Any = None, sinks: Any = None, parameters: dict[str, Any] | None = None,
     ) -> Any:
         """Runs the plan on one layer: ``q [rows, num_qo_heads, head_dim_qk]``, ``k [keys, num_kv_heads, head_dim_qk]`` (HND: heads
         first), ``v`` accordingly.
@@ -368,8 +392,11 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
         :param args, q_scale, k_scale, v_scale: as of the paged wrapper.
         :param o_scale: None or 1: outputs are never quantised here.
         """
-        args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
-        sinks = self._extras(args, None) if args or self._has_sinks else None
+        if self._jit is None:
+            args, q_scale, k_scale, v_scale = self._scales(args, q_scale, k_scale, v_scale)
+        args, sinks, parameters = self._jit_tensors(args, sinks, parameters)
+        if args or self._has_sinks or (sinks is not None and self._jit is None):
+            sinks = self._extras(args, sinks)
         refuse(f"{self._name}.run", kv_cache_sf=kv_cache_sf)
         self._check_rows(q)
         if o_scale is not None and o_scale != 1:
@@ -378,7 +405,8 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
             if self._run_scale is not None:
                 raise unsupported(f"{self._name}.run under torch.compile", "sm_scale is given", "sm_scale in plan")
             return self._run_traced(q, (k, v), out, lse, return_lse, sinks, q_scale, k_scale, v_scale)
-        return self._run(q, (k, v), out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale)
+        return self._run(
+            q, (k, v), out, lse, return_lse, sinks, q_scale, k_scale, v_scale, sm_scale=self._run_scale, parameters=parameters)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
@@ -402,5 +430,5 @@ class BatchPrefillWithRaggedKVCacheWrapper(_BatchPrefillWrapper):
 
 __all__ = [
     "BatchPrefillWithPagedKVCacheWrapper", "BatchPrefillWithRaggedKVCacheWrapper", "single_prefill_with_kv_cache",
-    "single_prefill_with_kv_cache_return_lse",
+    "single_prefill_with_kv_cache_return_lse", "single_prefill_with_kv_cache_with_jit_module",
 ]

@@ -4,7 +4,9 @@
         return score + slopes[h] * (kv_idx - q_idx)
 
     variant = trace(score_mod=score_mod, mask_mod=lambda b, h, q_idx, kv_idx: kv_idx <= q_idx)
-    variant.json
+    wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, jit_args=variant)
+    wrapper.plan(…)
+    out = wrapper.run(q, cache, slopes_tensor)
 
 The functions are called once, with terms in the place of numbers, so their ifs and loops must not depend on them: `where` chooses.
 """
@@ -14,6 +16,9 @@ from __future__ import annotations
 import json
 import math
 from typing import Any, Callable, Union
+
+from . import _abi
+from .errors import InvalidArgumentError, unsupported
 
 _Number = Union[int, float, bool, "Term"]
 
@@ -240,34 +245,111 @@ def _site(name: str) -> Term:
     return Term("int", name, {})
 
 
-class Variant:
-    """What the C library is given: the JSON form of a mask and of logits."""
+#: The run's own mask, a byte or a bit for each query and key: the wrappers' ``custom_mask`` or ``packed_custom_mask``.
+mask_bytes = Term("bool", "maskBytes", {})
+mask_bits = Term("bool", "maskBits", {})
 
-    def __init__(self, name: str, mask: Term | None, logits: Term | None, scale: float | None) -> None:
+
+class Variant:
+    """An attention of one's own, for wrappers' ``jit_args``, ``…_with_jit_module`` and, as JSON, for C.
+
+    :param mask: a condition of the site: which keys a query sees.
+    :param logits: a term of ``score`` and the site: what becomes of scores.
+    :param weights: a term of ``score``, here the logit: weights that are not the softmax's, and not divided by their sum.
+    :param query, key: factors of queries and of keys, from their own numbers of the site.
+    :param output: a term of ``score``, here the element: what becomes of the output's elements.
+    :param sink: None, a logit that joins the softmax's sum, or "perHead": then runs take ``sinks``.
+    :param scale: multiplies the scores; None for 1 / sqrt(head_dim).
+    """
+
+    def __init__(
+        self, name: str = "variant", mask: Term | None = None, logits: Term | None = None, scale: float | None = None, *,
+        weights: Term | None = None, query: Term | None = None, key: Term | None = None, output: Term | None = None,
+        sink: float | str | None = None,
+    ) -> None:
         parameters: dict[str, list] = {}
         members: dict[str, Any] = {"name": name}
-        for key, term in (("mask", mask), ("logits", logits)):
+        hooks = (
+            ("mask", mask), ("query", query), ("key", key), ("logits", logits), ("weights", weights), ("output", output))
+        for member, term in hooks:
             if term is not None:
-                members[key] = term.form
+                members[member] = term.form
                 _merge(parameters, term.parameters)
+        if sink is not None:
+            if isinstance(sink, str) and sink != "perHead":
+                raise ValueError(f"sink is {sink!r}, but must be a number, 'perHead' or None")
+            members["sink"] = sink if isinstance(sink, str) else float(sink)
         if scale is not None:
             members["scale"] = float(scale)
         if parameters:
             members["parameters"] = parameters
         self.name = name
         self.json = json.dumps(members, separators=(",", ":"), allow_nan=False)
+        #: Names of the tensors that it reads, in the order in which runs take them by position.
+        self.parameters: tuple[str, ...] = tuple(name for name in parameters if name != "alibiSlopes")
+        self.has_sinks = sink == "perHead"
+        self.reads_mask = any(f'"{name}"' in self.json for name in ("maskBytes", "maskBits"))
+
+    def options(self, call: str, options: Any) -> Any:
+        """The options of a plan with this variant; those that the variant says must not be given beside it."""
+        for given, what in (
+            (options.mask_mode in (_abi.MASK_CUSTOM, _abi.MASK_CUSTOM_PACKED) and not self.reads_mask, "a custom mask"),
+            (options.mask_mode == _abi.MASK_CAUSAL, "causal"), (options.window_left >= 0, "window_left"),
+            (options.logits_soft_cap, "logits_soft_cap"), (options.sm_scale, "sm_scale"),
+            (options.pos_encoding_mode == "ALIBI", "pos_encoding_mode='ALIBI'"),
+        ):
+            if given:
+                raise InvalidArgumentError(f"{call}: {what} is given beside variant {self.name!r}, which says it all itself")
+        return options._replace(variant=self.json, mask_mode=_abi.MASK_NONE, has_sinks=self.has_sinks)
+
+    def tensors(
+        self, call: str, args: tuple, sinks: Any, parameters: dict[str, Any] | None
+    ) -> tuple[Any, dict[str, Any] | None]:
+        """A run's sinks, and its tensors by name: given so, or by position with the sinks last."""
+        names = [*self.parameters, *(["sinks"] if self.has_sinks else [])]
+        if len(args) > len(names):
+            raise InvalidArgumentError(
+                f"{call}: {len(args)} tensors follow the variant's own, but variant {self.name!r} takes {', '.join(names) or 'none'}")
+        tensors = dict(zip(names, args))
+        for name, tensor in (parameters or {}).items():
+            if name in tensors:
+                raise InvalidArgumentError(f"{call}: parameter {name!r} of variant {self.name!r} is given twice")
+            tensors[name] = tensor
+        if self.has_sinks:
+            sinks = tensors.pop("sinks", sinks)
+        if sinks is not None and not self.has_sinks:
+            raise InvalidArgumentError(f"{call}: sinks are given, but variant {self.name!r} has none; make it with sink='perHead'")
+        return sinks, tensors or None
+
+
+def refuse_source(call: str, jit_args: Any) -> None:
+    """Raises for the peer's variants in CUDA source."""
+    if jit_args is not None:
+        raise unsupported(call, "jit_args is no Variant, and CUDA source is not compiled", "a variant of flashinfer_swift.variants")
 
 
 def trace(
     score_mod: Callable[..., _Number] | None = None, mask_mod: Callable[..., _Number] | None = None, *,
-    name: str = "variant", scale: float | None = None,
+    name: str = "variant", scale: float | None = None, weight_mod: Callable[..., _Number] | None = None,
+    output_mod: Callable[..., _Number] | None = None, query_scale: Callable[..., _Number] | None = None,
+    key_scale: Callable[..., _Number] | None = None, sink: float | str | None = None,
 ) -> Variant:
     """The variant of FlexAttention-style functions: `score_mod(score, b, h, q_idx, kv_idx)`, `mask_mod(b, h, q_idx, kv_idx)`.
 
     `b` is the request, `h` the query head, `q_idx` the query's position among the keys (aligned to their end, so that it is the row's
-    number where there are as many queries as keys), `kv_idx` the key's.
+    number where there are as many queries as keys), `kv_idx` the key's. Besides: `weight_mod(logit, b, h, q_idx, kv_idx)` in the place
+    of the softmax, `output_mod(value, b, h, q_idx)` for the output's elements, `query_scale(b, h, q_idx)`, and `key_scale(b, kv_h,
+    kv_idx)` of the key/value head.
     """
-    site = tuple(_site(n) for n in ("request", "head", "queryPosition", "keyPosition"))
-    mask = None if mask_mod is None else _truth(mask_mod(*site))
-    logits = None if score_mod is None else _floating(score_mod(Term("float", "score", {}), *site))
-    return Variant(name, mask, logits, scale)
+    batch, head, query, key, kv_head = (
+        _site(n) for n in ("request", "head", "queryPosition", "keyPosition", "kvHead"))
+    score = Term("float", "score", {})
+
+    def floating(function: Callable[..., _Number] | None, *arguments: Term) -> Term | None:
+        return None if function is None else _floating(function(*arguments))
+
+    return Variant(
+        name, None if mask_mod is None else _truth(mask_mod(batch, head, query, key)),
+        floating(score_mod, score, batch, head, query, key), scale,
+        weights=floating(weight_mod, score, batch, head, query, key), output=floating(output_mod, score, batch, head, query),
+        query=floating(query_scale, batch, head, query), key=floating(key_scale, batch, kv_head, key), sink=sink)

@@ -99,7 +99,8 @@ extension CUDADevice {
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
             parameters: fi_attention_params(
-                plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns),
+                plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns,
+                sinks: constants.sinks),
             queueStarts: items.queueIndptr,
             queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr),
             processors: limits.processors)

@@ -34,16 +34,20 @@ using Ring = RingOf<stages>;
 using RawRing = RingOf<raw_stages>;
 
 /// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
-struct Span {
+struct Span : Hole {
     int first, count, lead;
 
-    __device__ __forceinline__ Span(const Item &item, int box_rows) {
-        lead = FI_RAGGED ? 0 : item.key & (box_rows - 1);
+    __device__ __forceinline__ Span(const Item &item, int box_rows) : Hole(item, item.key - in_box(item, box_rows)) {
+        lead = in_box(item, box_rows);
         first = item.key - lead;
-        count = item.key_count == 0 ? 0 : item.key_count + lead;
+        count = item.key_count == 0 ? 0 : item.key_count + lead - jump;
+        if (before == 0) lead = 0;
     }
     /// Those that hold queries have one, of nothing, where there is no key.
     __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), holds_queries ? 1 : 0); }
+    /// The key that is number `at` of those in stages.
+    __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
+    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 
 struct Block {
@@ -80,7 +84,7 @@ struct Boxes {
     __device__ __forceinline__ void find(const BoxShare &share, const Item &item, const KeyFinder &finder, const Span &span, int tile) {
         used = share.rounded(min(span.count - tile * keys, keys));
         if (share.first_row() >= used) return;
-        const int key = span.first + tile * keys + share.first_row();
+        const int key = span.key(tile * keys) + share.first_row();
         if constexpr (FI_RAGGED) {
             row = item.only_block + key;
         } else {

@@ -81,7 +81,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             };
             const auto finish_stage = [&](int tile) {
                 scales.apply(s[0]);
-                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, score_scale);
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), score_scale);
                 return weigh_scores(state, s, scales);
             };
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);

@@ -48,10 +48,10 @@ struct Gatherer {
 #pragma unroll 1
         for (int tile = 0; tile <= tiles; ++tile) {
             if (tile < tiles)
-                copy_stage<dim_qk, padded_qk>(finder, p.keys, item.keys_address(p), span.first + tile * keys, span.count - tile * keys,
+                copy_stage<dim_qk, padded_qk>(finder, p.keys, item.keys_address(p), span.key(tile * keys), span.count - tile * keys,
                                               block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
             if (tile > 0)
-                copy_stage<slice_vo, padded_vo>(finder, p.values, item.values_address(p), span.first + (tile - 1) * keys,
+                copy_stage<slice_vo, padded_vo>(finder, p.values, item.values_address(p), span.key((tile - 1) * keys),
                                                 span.count - (tile - 1) * keys, block.base + Shared::value_stages, value_ring,
                                                 barriers.values_full, barriers.values_empty);
         }

@@ -58,7 +58,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         uint32 weights[keys / 16][4];
         float factor[2];
         wgmma_wait<0>();
-        finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
+        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
         free_keys();
         raise_to_maximum(state, s[0], scale.x, factor);
         relate(state, s[0], scale.x);
@@ -84,7 +84,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
             while (true) {
                 const bool by_maximum = !by_sums;
                 float sums[2] = {0, 0};
-                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
                 if (by_maximum) raise_to_maximum(state, s[0], scale.x, factor);
                 relate(state, s[0], scale.x);
                 exponentiate<0, key_tiles / 2>(s[0], sums);

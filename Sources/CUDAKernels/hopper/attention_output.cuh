@@ -35,13 +35,15 @@ FI_DEVICE void finish_from_registers(const fi_attention_params &p, const Item &i
         const int64 token = item.first_query + query;
         if (is_there && lane % 4 == 0 && p.lse != 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
         const float factor = end.factor * value_factor(p, item);
+        const VariantRow at(p, item, query, head);
+        const auto element = [&](float x) { return variant_output(p, at, x * factor); };
         uint4 *to = pointer<uint4>(p.output + 2 * (token * p.output_token + head * p.output_head)) + lane % 4;
 #pragma unroll
         for (int n = 0; n < value_tiles; n += 4) {
             uint32 w[4];
 #pragma unroll
             for (int j = 0; j < 4; ++j)
-                w[j] = pack<type>(state.output[0][n + j][2 * h] * factor, state.output[0][n + j][2 * h + 1] * factor);
+                w[j] = pack<type>(element(state.output[0][n + j][2 * h]), element(state.output[0][n + j][2 * h + 1]));
             transpose_quad(w);
             if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
         }

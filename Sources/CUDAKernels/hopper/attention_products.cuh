@@ -35,9 +35,12 @@ FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weig
 /// what is there if it is no number. For all groups, none of which may have the turn.
 FI_DEVICE void clear_values(uint32 stage, int first, int end) {
     constexpr int chunks = Shared::value_columns * 8;
-    for (int id = threadIdx.x; id < first * chunks; id += threads)
+    int thread = threadIdx.x;
+    // So that the addresses, rarely needed, are not computed for every item and kept.
+    asm volatile("" : "+r"(thread));
+    for (int id = thread; id < first * chunks; id += threads)
         store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
-    for (int id = end * chunks + threadIdx.x; id < keys * chunks; id += threads)
+    for (int id = end * chunks + thread; id < keys * chunks; id += threads)
         store_shared(stage + (id % chunks / 8 * keys + id / chunks) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
     fence_async_proxy();
     sync_block();

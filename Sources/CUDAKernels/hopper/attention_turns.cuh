@@ -13,6 +13,7 @@ struct Rise {
 /// Scores become weights; the output follows later, when the product under way has ended.
 FI_DEVICE Rise weigh_scores(State &state, float (&s)[1][key_tiles][4], float scale) {
     Rise rise{{1, 1}, false};
+    if constexpr (!normalises) return rise;
     float maximum[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -98,7 +99,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             free_stage(barriers.keys_empty[key_ring.stage]);
             free_queries(tiles == 1);
             key_ring.next();
-            finish_scores(s, p, item, finder, common, warp_row, span.first, scale.y);
+            finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
             weigh_scores(state, s, scale.x);
             pack_all(weights, s[0]);
             // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
@@ -119,7 +120,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 free_stage(barriers.keys_empty[key_ring.stage]);
                 free_queries(tile == tiles - 1);
                 key_ring.next();
-                finish_scores(s, p, item, finder, common, warp_row, span.first + tile * keys, scale.y);
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
                 const Rise rise = weigh_scores(state, s, scale.x);
                 wgmma_wait<0>();
                 free_stage(barriers.values_empty[value_ring.stage]);

@@ -22,6 +22,8 @@ typedef struct {
     int heads;
     /// The first block itself where the request has one only, as in ragged tensors; -1 where the table says.
     int only_block;
+    /// What a variant's analysis found: keys in the middle that no row sees, and keys that causality and window alone decide on.
+    int hole, hole_count, full, full_count;
 } fi_attention_item;
 
 /// A tensor that a variant's expressions read: [rows, columns] of 32-bit elements.
@@ -98,7 +100,7 @@ typedef struct {
     float value_scale;
     int rotary_dim;
     /// The variant's parameters, in the order in which its hooks first use them.
-    fi_variant_tensor variant_0, variant_1, variant_2, variant_3, variant_4, variant_5, variant_6, variant_7;
+    fi_variant_tensor variant[16];
 } fi_attention_params;
 
 #endif

@@ -55,10 +55,10 @@ struct Block {
         : p(p), shared(shared), base(shared_address(shared)), places(reinterpret_cast<Places *>(shared + Shared::places)),
           warp_n(threadIdx.x / warp_size % warps_n), warp_row(threadIdx.x / warp_size / warps_n * warp_rows) {}
 
-    __device__ __forceinline__ void load(const Item &item, int stage, int tile) const {
+    __device__ __forceinline__ void load(const Item &item, const Stages &those, int stage, int tile) const {
         // Past the last tile an empty group keeps the count.
-        if (tile * keys < item.key_count)
-            load_stage(p, item, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
+        if (tile * keys < those.count())
+            load_stage(p, item, those, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
                        base + Shared::value_stages + stage * keys * ValueRows::stride, tile);
         copy_commit();
     }
@@ -66,20 +66,21 @@ struct Block {
     /// Asks for everything that is needed first, at once: where the first keys lie, the queries, and then the keys.
     __device__ __forceinline__ void begin(const Item &item) const {
         const KeyFinder finder{p, item};
+        const Stages those(item);
         PlaceFinder first;
-        if constexpr (!FI_RAGGED) first.find(finder, item.key);
+        if constexpr (!FI_RAGGED) first.find(finder, those, 0);
         load_queries(p, item, base + Shared::queries);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
         clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
         if constexpr (!FI_RAGGED) {
-            first.note(finder, item.key, places[0]);
+            first.note(finder, those, 0, places[0]);
             __syncthreads();
         }
         if constexpr (!loads_first) {
 #pragma unroll 1
-            for (int stage = 0; stage < stages - 1; ++stage) load(item, stage, stage);
+            for (int stage = 0; stage < stages - 1; ++stage) load(item, those, stage, stage);
         }
     }
     /// Waits for what `begin` asked for; for all threads.
@@ -97,7 +98,8 @@ struct Block {
     /// memory free and all copies, the next item's too, arrived.
     __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
         const KeyFinder finder{p, item};
-        const int tiles = ceil_div(item.key_count, keys);
+        const Stages those(item);
+        const int tiles = ceil_div(those.count(), keys);
         CommonlyVisible common;
         float2 scale;
         PlaceFinder ahead;
@@ -116,7 +118,7 @@ struct Block {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
-                load(item, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
+                load(item, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;
@@ -130,9 +132,9 @@ struct Block {
             // Where the keys of the next stages lie: asked for now, noted after the products.
             const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
             const int next_places = (tile + place_stages) * keys;
-            if (finds_places) ahead.find(finder, item.key + next_places);
+            if (finds_places) ahead.find(finder, those, next_places);
 
-            const int first_key = item.key + tile * keys;
+            const int first_key = those.key(tile * keys);
             uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
             if constexpr (rope != Rope::none) {
                 turn_keys(p, item, finder, first_key, key_stage, base + Shared::turned_keys);
@@ -142,11 +144,11 @@ struct Block {
             float s[row_tiles][key_tiles][4];
             multiply_keys(s, queries, key_stage, warp_n * warp_keys);
             // After the products: addresses are computed while the tensor cores end.
-            if constexpr (!loads_first) load(item, next_stage, tile + stages - 1);
+            if constexpr (!loads_first) load(item, those, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
             multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
 
-            if (finds_places) ahead.note(finder, item.key + next_places, places[(tile / place_stages + 1) % 2]);
+            if (finds_places) ahead.note(finder, those, next_places, places[(tile / place_stages + 1) % 2]);
             stage = stage + 1 == stages ? 0 : stage + 1;
             copy_wait<stages - 2>();
             __syncthreads();

@@ -11,6 +11,8 @@ struct RowEnd { float lse, factor; };
 /// The approximations are within 2^-22: sums are far from the ends of the range, and what would handle those is a tenth of the kernel's
 /// text.
 FI_DEVICE RowEnd end_row(float maximum, float sum) {
+    // Weights of their own are not divided, and parts of a row add up as they are.
+    if constexpr (!normalises) return {0, 1};
     if (!(sum > 0)) return {negative_infinity(), sum == 0 ? 0 : sum};
     return {maximum + log2_approximate(sum), __fdividef(1, sum)};
 }
@@ -23,6 +25,16 @@ FI_DEVICE RowEnd with_sink(RowEnd row, const fi_attention_params &p, int head) {
     if (top == negative_infinity()) return row;
     const float lse = top + log2_approximate(exp2_approximate(row.lse - top) + exp2_approximate(sink - top));
     return {lse, row.factor * exp2_approximate(row.lse - lse)};
+}
+
+/// Four elements of a finished row of the tile, as the variant has them.
+FI_DEVICE float4 change_output(const fi_attention_params &p, const Item &item, int row, float4 v) {
+    if constexpr (changes_output) {
+        const int query = item.query(p, row);
+        const VariantRow at(p, item, query, item.query_head(p, row, query));
+        return make_float4(variant_output(p, at, v.x), variant_output(p, at, v.y), variant_output(p, at, v.z), variant_output(p, at, v.w));
+    }
+    return v;
 }
 
 /// Four neighbouring elements of the output from element `at` on, `count` of them if unaligned or at the end of a row.
@@ -108,17 +120,19 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
             if (lane % 4 == 0 && p.lse != 0 && blockIdx.y == 0)
                 pointer<float>(p.lse)[(item.first_query + query) * p.lse_token + head * p.lse_head] = end.lse;
             const float factor = end.factor * value_factor(p, item);
+            const VariantRow at(p, item, query, head);
+            const auto element = [&](float x) { return variant_output(p, at, x * factor); };
 #pragma unroll
             for (int n = 0; n < value_tiles; n += 2) {
                 const float(&x)[4] = state.output[m][n], (&y)[4] = state.output[m][n + 1];
                 if constexpr (is_narrow) {
                     // Tiles n and n + 1 have the even and the odd elements of 16: a thread's four are neighbours.
                     store_shared(OutputRows::advance(first, m * 16 + h * 8, n),
-                                 make_uint2(pack<type>(x[2 * h] * factor, y[2 * h] * factor),
-                                            pack<type>(x[2 * h + 1] * factor, y[2 * h + 1] * factor)));
+                                 make_uint2(pack<type>(element(x[2 * h]), element(y[2 * h])),
+                                            pack<type>(element(x[2 * h + 1]), element(y[2 * h + 1]))));
                 } else {
-                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n), pack<type>(x[2 * h] * factor, x[2 * h + 1] * factor));
-                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n + 1), pack<type>(y[2 * h] * factor, y[2 * h + 1] * factor));
+                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n), pack<type>(element(x[2 * h]), element(x[2 * h + 1])));
+                    store_shared(OutputRows::advance(first, m * 16 + h * 8, n + 1), pack<type>(element(y[2 * h]), element(y[2 * h + 1])));
                 }
             }
         }
@@ -204,6 +218,7 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         }
         const float factor = ends[row].y;
         v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
+        v = change_output(p, item, row, v);
         store_output(p, targets[row] + d, v, elements, p.output_is_aligned && row_fours * 4 == slice_vo);
     }
 }

@@ -33,15 +33,15 @@ struct PlaceFinder {
     static constexpr int count = place_stages * keys, turns = FI_RAGGED ? 1 : ceil_div(count, threads);
     int blocks[turns];
 
-    __device__ __forceinline__ void find(const KeyFinder &finder, int first_key) {
+    __device__ __forceinline__ void find(const KeyFinder &finder, const Stages &those, int first) {
 #pragma unroll
-        for (int turn = 0; turn < turns; ++turn) blocks[turn] = finder.block(first_key + turn * threads + threadIdx.x);
+        for (int turn = 0; turn < turns; ++turn) blocks[turn] = finder.block(those.key(first + turn * threads + threadIdx.x));
     }
-    __device__ __forceinline__ void note(const KeyFinder &finder, int first_key, Places &places) const {
+    __device__ __forceinline__ void note(const KeyFinder &finder, const Stages &those, int first, Places &places) const {
 #pragma unroll
         for (int turn = 0; turn < turns; ++turn) {
             const int at = turn * threads + threadIdx.x;
-            if (count % threads == 0 || at < count) finder.place(places, at, first_key + at, blocks[turn]);
+            if (count % threads == 0 || at < count) finder.place(places, at, those.key(first + at), blocks[turn]);
         }
     }
 };
@@ -103,11 +103,11 @@ using KeyCopies = RowCopies<KeyRows, dim_qk>;
 using ValueCopies = RowCopies<ValueRows, slice_vo>;
 
 /// Stage `tile` of an item into stage memory; `places` are those of the stages that `tile` is one of.
-FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Places *places, uint32 key_stage, uint32 value_stage,
-                          int tile) {
-    const int there = item.key_count - tile * keys;
+FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Stages &those, const Places *places, uint32 key_stage,
+                          uint32 value_stage, int tile) {
+    const int there = those.count() - tile * keys;
     if constexpr (FI_RAGGED) {
-        const int64 first = item.only_block + item.key + tile * keys;
+        const int64 first = item.only_block + those.key(tile * keys);
         const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
         const uint64 key_source = item.keys_address(p) + first * key_stride, value_source = item.values_address(p) + first * value_stride;
         const uint64 key_first = KeyCopies::first_source(key_source, key_stride);
@@ -116,10 +116,10 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
         ValueCopies::copy_all(value_stage, there,
                               [&](int turn) { return ValueCopies::source(value_source, value_first, value_stride, turn); });
     } else {
-        const Places &those = places[tile / place_stages % 2];
+        const Places &at = places[tile / place_stages % 2];
         const int first = tile % place_stages * keys;
-        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(those.keys_at + first, turn); });
-        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(those.values_at + first, turn); });
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(at.keys_at + first, turn); });
+        ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(at.values_at + first, turn); });
     }
 }
 

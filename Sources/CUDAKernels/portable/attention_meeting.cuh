@@ -69,6 +69,6 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
         }
         if (is_part) store_partial(p, targets[row] + d, v, count_of_four(d));
-        else store_output(p, targets[row] + d, v, count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+        else store_output(p, targets[row] + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
     }
 }

@@ -122,12 +122,44 @@ struct CommonlyVisible {
           last(min(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1))), item.key_end() - 1)) {}
 };
 
+/// A row of the run's own mask, of a warp's part of a stage: the four lanes that share the row have 32 keys each, as bits.
+struct RowMask {
+    uint32 bits = 0;
+
+    __device__ __forceinline__ RowMask(const fi_attention_params &p, const Item &item, int query, int first_key) {
+        if constexpr (custom_mask == Mask::none) return;
+        static_assert(warp_keys <= 128, "a lane has 32 keys");
+        const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[item.request];
+        const int64 first = static_cast<int64>(query) * item.key_total + first_key + 32 * (threadIdx.x % 4);
+        const int64 count = static_cast<int64>(item.query_count) * item.key_total;
+        if constexpr (custom_mask == Mask::bytes) {
+            const int there = static_cast<int>(min(count - first, 32ll));
+            mask += first;
+#pragma unroll
+            for (int i = 0; i < 32; ++i)
+                if (i < there) bits |= static_cast<uint32>(mask[i] != 0) << i;
+        } else {
+            // Where 32 bits start within a byte they are in five.
+            uint64 word = 0;
+#pragma unroll
+            for (int i = 0; i < 5; ++i) word |= static_cast<uint64>(mask[min(first / 8 + i, (count - 1) / 8)]) << 8 * i;
+            bits = static_cast<uint32>(word >> (first & 7));
+        }
+    }
+    /// Whether key i of this thread's in key tile n is shown, if it is there; for all lanes of the warp.
+    __device__ __forceinline__ bool shows(int n, int i, bool is_there) const {
+        if constexpr (custom_mask == Mask::none) return is_there;
+        const uint32 those = __shfl_sync(0xffffffff, bits, n / 4, 4);
+        return is_there & (those >> (n % 4 * 8 + threadIdx.x % 4 * 2 + i) & 1) != 0;
+    }
+};
+
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
-FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
-                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
+FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                                   const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
-                            || first_key + warp_keys - 1 > common.last || variant_may_hide(p, item, warp_row, first_key);
+                            || first_key + warp_keys - 1 > common.last;
     if (logits == Logits::plain && !needs_mask) return;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
@@ -138,7 +170,6 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
             float slope = 0;
             if constexpr (logits == Logits::alibi)
                 slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
-            const VariantSite at(p, item, query, item.query_head(p, row, query));
             const float scale = common_scale * query_factor(p, item, row, query);
             int first = first_visible(p, item, query), last = last_visible(p, item, query);
             if constexpr (!FI_COLUMNS) {
@@ -148,6 +179,7 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                 if (last < first) first = last = 0x7fffffff;
             }
             const uint32 span = last - first;
+            const RowMask mask(p, item, query, first_key);
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
@@ -159,20 +191,107 @@ FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_atten
                     int position = key;
                     if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
-                    if constexpr (logits == Logits::variant) score = log2_e * variant_logit(p, at, score * scale, key, position);
                     if (!needs_mask) continue;
-                    bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
-                                                 // One comparison for both ends.
-                                                 : static_cast<uint32>(key - first) <= span;
-                    if constexpr (custom_mask != Mask::none) {
-                        if (is_visible) {
-                            const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[item.request];
-                            const int64 element = static_cast<int64>(query) * item.key_total + key;
-                            is_visible = custom_mask == Mask::bytes ? mask[element] != 0 : (mask[element / 8] >> (element % 8) & 1) != 0;
-                        }
-                    }
-                    if constexpr (logits == Logits::variant) is_visible = is_visible && variant_shows(p, at, key, position);
-                    if (!is_visible) score = negative_infinity();
+                    const bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
+                                                       // One comparison for both ends.
+                                                       : static_cast<uint32>(key - first) <= span;
+                    if (!mask.shows(n, i, is_visible)) score = negative_infinity();
                 }
         }
+}
+
+#ifdef FI_VARIANT
+
+/// What is known of a thread's row of scores.
+struct ScoreRow {
+    int query, first;
+    uint32 span;
+    float slope = 0, factor;
+    RowMask mask;
+    VariantRow at;
+
+    __device__ __forceinline__ ScoreRow(const fi_attention_params &p, const Item &item, int row, int first_key)
+        : query(item.query(p, row)), factor(query_factor(p, item, row, query)), mask(p, item, query, first_key),
+          at(p, item, query, item.query_head(p, row, query)) {
+        if constexpr (logits == Logits::alibi)
+            slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
+        first = first_visible(p, item, query);
+        int last = last_visible(p, item, query);
+        if constexpr (!FI_COLUMNS) {
+            first = max(first, item.key);
+            last = min(last, item.key_end() - 1);
+            if (last < first) first = last = 0x7fffffff;
+        }
+        span = last - first;
+    }
+};
+
+/// The same with a variant's expressions: first what becomes of scores, then what is hidden. Both rows of a thread at once, as what is
+/// read for a key is there for both. Some reads are under way at a time, not all of them, which would take all registers.
+FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                                     const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
+    const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
+    const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
+                            || first_key + warp_keys - 1 > common.last
+                            || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
+    if (logits == Logits::plain && !needs_mask) return;
+    const auto change = [&](float &score, const ScoreRow &row, int key, int position) {
+        const float scale = common_scale * row.factor;
+        if constexpr (logits == Logits::scaled) score *= scale;
+        if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
+        if constexpr (logits == Logits::alibi) score = score * scale + row.slope * static_cast<float>(position - row.query);
+        if constexpr (logits == Logits::variant) {
+            score = variant_logit(p, row.at, score * scale, key, position);
+            score = normalises ? log2_e * score : variant_weight(p, row.at, score, key, position);
+        }
+    };
+    const auto hide = [&](float &score, const ScoreRow &row, int n, int i, int key, int position) {
+        bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= row.span;
+        if constexpr (FI_COLUMNS) is_visible = is_visible && key < item.key_end();
+        is_visible = row.mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
+        if (!is_visible) score = normalises ? negative_infinity() : 0;
+    };
+    const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
+    const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
+    const auto position_of = [&](int key) {
+        if constexpr (FI_COLUMNS) return key < item.key_end() ? finder.column(key) : 0;
+        return key;
+    };
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m) {
+        const ScoreRow above = row_of(m, 0), below = row_of(m, 1);
+        if constexpr (logits != Logits::plain) {
+#pragma unroll
+            for (int n = 0; n < key_tiles; ++n) {
+                if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const int key = key_of(n, i), position = position_of(key);
+                    change(s[m][n][i], above, key, position), change(s[m][n][2 + i], below, key, position);
+                }
+            }
+            if (!needs_mask) continue;
+        }
+#pragma unroll
+        for (int n = 0; n < key_tiles; ++n) {
+            if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int key = key_of(n, i), position = position_of(key);
+                hide(s[m][n][i], above, n, i, key, position), hide(s[m][n][2 + i], below, n, i, key, position);
+            }
+        }
+    }
+}
+
+#endif
+
+/// Makes the scores of a warp's part of a stage what the softmax takes.
+FI_DEVICE void finish_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
+                             const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float scale) {
+#ifdef FI_VARIANT
+    finish_variant_scores(s, p, item, finder, common, warp_row, first_key, scale);
+#else
+    finish_fused_scores(s, p, item, finder, common, warp_row, first_key, scale);
+#endif
 }

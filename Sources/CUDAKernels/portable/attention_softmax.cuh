@@ -15,7 +15,7 @@ struct State {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) output[m][n][i] = 0;
 #pragma unroll
-            for (int h = 0; h < 2; ++h) maximum[m][h] = negative_infinity(), sum[m][h] = 0;
+            for (int h = 0; h < 2; ++h) maximum[m][h] = normalises ? negative_infinity() : 0, sum[m][h] = 0;
         }
     }
 };
@@ -56,6 +56,7 @@ constexpr float tolerated_rise = 8;
 /// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
 /// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling).
 FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
+    if constexpr (!normalises) return {};
     float maximum[row_tiles][2];
     bool rises = false;
 #pragma unroll
@@ -95,6 +96,7 @@ constexpr int unit_tiles = is_narrow ? 4 : 2, units = key_tiles / unit_tiles;
 /// Turns scores first ..< end of unit `unit` into weights 2^(score · scale - reference).
 FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
                      int end) {
+    if constexpr (!normalises) return;
 #pragma unroll
     for (int e = first; e < end; ++e) {
         const int i = e % 4, n = unit * unit_tiles + e / 4 % unit_tiles, m = e / (4 * unit_tiles), h = i / 2;

@@ -13,7 +13,7 @@
 // FI_STAGES          stages of keys and values in flight
 // FI_CHUNK           bytes that addresses and strides of keys and values are multiples of: 16, 8, 4, or less (slow)
 // FI_LOGITS          Logits::plain, scaled, capped, alibi, variant
-// FI_VARIANT         the text of a variant's expressions, in quotes, with Logits::variant; else not defined
+// FI_VARIANT         the text of a variant's expressions, in quotes, where it has any that are not among these; else not defined
 // FI_MASK            Mask::none, bytes, bits: a mask of the run's own
 // FI_ROPE            Rope::none, half_split, interleaved
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
@@ -34,6 +34,11 @@ constexpr bool has_narrow_queries = FI_NARROW_QUERIES;
 constexpr Logits logits = FI_LOGITS;
 constexpr Mask custom_mask = FI_MASK;
 constexpr Rope rope = FI_ROPE;
+#ifdef FI_VARIANT
+constexpr bool has_variant = true;
+#else
+constexpr bool has_variant = false;
+#endif
 
 constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO_SLICE;
 constexpr int rows = FI_ROWS, keys = FI_KEYS, stages = FI_STAGES;
@@ -97,6 +102,10 @@ FI_DEVICE uint32 divide(uint32 n, uint32 multiplier, uint32 shift) {
 /// The item at hand, in shared memory, where it costs no registers.
 struct Item : fi_attention_item {
     __device__ __forceinline__ int key_end() const { return key + key_count; }
+    /// Whether only causality and window hide some of `count` keys from `first` on.
+    __device__ __forceinline__ bool is_full(int first, int count) const {
+        return first >= full && first + count <= full + full_count;
+    }
     /// The query row, within the request, of packed row `row` of the tile.
     __device__ __forceinline__ int query(const fi_attention_params &p, int row) const {
         return divide(this->row + row, p.group_multiplier, p.group_shift);
@@ -119,4 +128,30 @@ struct Item : fi_attention_item {
     __device__ __forceinline__ uint64 values_address(const fi_attention_params &p) const {
         return p.values.address + (head * p.values.head + blockIdx.y * slice_vo) * element_bytes;
     }
+};
+
+/// Where a variant hides keys in the middle of an item from all rows, whole stages of them are left out: stages, and keys counted in stages,
+/// are numbered without them. `jump` keys are left out after the first `before`, of those from key `first` on.
+struct Hole {
+    int before = 0x7fffffff, jump = 0;
+
+    __device__ __forceinline__ Hole(const Item &item, int first) {
+        if constexpr (has_variant) {
+            if (item.hole_count == 0) return;
+            before = round_up(item.hole - first, keys);
+            jump = max((item.hole + item.hole_count - first) / keys * keys - before, 0);
+        }
+    }
+    /// Keys left out before number `at`.
+    __device__ __forceinline__ int skipped(int at) const { return at >= before ? jump : 0; }
+};
+
+/// The stages of an item, from its first key on.
+struct Stages : Hole {
+    const Item &item;
+
+    __device__ __forceinline__ Stages(const Item &item) : Hole(item, item.key), item(item) {}
+    __device__ __forceinline__ int count() const { return item.key_count - jump; }
+    /// The key that is number `at` of those in stages.
+    __device__ __forceinline__ int key(int at) const { return item.key + at + skipped(at); }
 };

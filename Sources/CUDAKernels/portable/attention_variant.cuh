@@ -37,7 +37,7 @@ FI_DEVICE int quotient(int a, int b) { return b == 0 ? 0 : b == -1 ? wrap_sub(0,
 FI_DEVICE int remainder(int a, int b) { return wrap_sub(a, wrap_mul(quotient(a, b), b)); }
 FI_DEVICE int shift_left(int a, int b) { return static_cast<int>(static_cast<uint32>(a) << (b & 31)); }
 FI_DEVICE int shift_right(int a, int b) { return a >> (b & 31); }
-FI_DEVICE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+FI_DEVICE float sigmoid(float x) { return __fdividef(1, 1 + exp2f(-log2_e * x)); }
 
 /// An angle without its whole turns; good to a part in 10^7 of a turn for angles up to thousands.
 FI_DEVICE float part_of_turn(float x) {
@@ -51,7 +51,8 @@ FI_DEVICE float variant_cos(float x) { return __cosf(part_of_turn(x)); }
 /// An element of a tensor [rows, columns]; indices outside read the nearest.
 template <class T> FI_DEVICE T variant_element(const fi_variant_tensor &t, int row, int column) {
     row = max(min(row, t.rows - 1), 0), column = max(min(column, t.columns - 1), 0);
-    return pointer<const T>(t.address)[static_cast<int64>(row) * t.columns + column];
+    // The row first, which most loads have in common.
+    return (pointer<const T>(t.address) + static_cast<int64>(row) * t.columns)[column];
 }
 
 /// The run's own mask.
@@ -61,15 +62,17 @@ FI_DEVICE bool variant_mask(const fi_attention_params &p, const VariantSite &at,
     return is_packed ? (mask[element / 8] >> (element % 8) & 1) != 0 : mask[element] != 0;
 }
 
+// Its rows, which are sites with what depends on them alone, its functions, whether weights are the softmax's (normalises), whether outputs are
+// changed at the end (changes_output), and whether elements of tensors are read for each key (reads_keys).
 #include FI_VARIANT
 
 #else
 
-struct VariantSite {
-    __device__ __forceinline__ VariantSite(const fi_attention_params &, const Item &, int, int) {}
+constexpr bool normalises = true, changes_output = false;
+
+struct VariantRow {
+    __device__ __forceinline__ VariantRow(const fi_attention_params &, const Item &, int, int) {}
 };
-FI_DEVICE float variant_logit(const fi_attention_params &, const VariantSite &, float score, int, int) { return score; }
-FI_DEVICE bool variant_shows(const fi_attention_params &, const VariantSite &, int, int) { return true; }
-FI_DEVICE bool variant_may_hide(const fi_attention_params &, const Item &, int, int) { return false; }
+FI_DEVICE float variant_output(const fi_attention_params &, const VariantRow &, float output) { return output; }
 
 #endif

@@ -12,6 +12,7 @@ extension AttentionRun {
             scratch.rowOffsets[row] = Int64(output.offset(token, head))
             storeLSE(state.logSumExp, token, head)
         }
+        changeOutput(tile, scratch)
         kernels.store(
             output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride), scratch.rowScale,
             Int32(tile.totalRows), Int32(shape.headDimVO))
@@ -66,6 +67,7 @@ extension AttentionRun {
             scratch.rowScale[0] = isSoftmax ? merged.scale : 1
             scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
             storeLSE(merged.logSumExp, token, queryHead)
+            changeOutput(AttentionTile(item, head: head, row: packed, self), scratch)
             kernels.store(
                 output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride),
                 scratch.rowScale, 1, Int32(shape.headDimVO))

@@ -33,7 +33,7 @@ extension AttentionRun {
         _ scratch: AttentionScratch
     ) {
         scaleHeads(tile, keys.count, stride: Int(stride), scratch)
-        if program != nil {
+        if programs.scores != nil {
             runProgram(tile, keys, isMasked: kind != .full, scratch)
             var step = step(tile, keys, ranges, 0..<tile.totalRows, stride: stride, scratch)
             step.scale = 1.442_695_04

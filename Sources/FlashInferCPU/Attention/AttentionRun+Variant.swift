@@ -4,7 +4,7 @@ internal import FlashInferCore
 extension AttentionRun {
     /// What a block's keys come to: nothing, all, or some of them, as far as ranges do not say it already.
     func kind(_ tile: AttentionTile, _ keys: Range<Int>) -> BlockKind {
-        guard let program else { return .full }
+        guard let program = programs.scores else { return .full }
         guard let analysis else { return program.canSkipMask ? .full : .partial }
         let kind = analysis.kind(
             SiteBlock(
@@ -14,11 +14,46 @@ extension AttentionRun {
         return kind == .full && !program.canSkipMask ? .partial : kind
     }
 
-    /// Computes what a program needs of an item and its rows.
+    /// Computes what the scores' program needs of an item and its rows.
     func prepareProgram(_ tile: AttentionTile, _ scratch: AttentionScratch) {
-        guard let variantScratch = scratch.variant, let program else { return }
+        guard let variantScratch = scratch.variant, let program = programs.scores else { return }
+        prepare(program, variantScratch, tile, firstTable: 0)
+        let scales = variantScratch.scales
+        tile.forEachRow(group: group) { row, _, head in scales[row] = scale * (keyScales?[head / group] ?? 1) }
+        variantScratch.prepare(.item, count: 1, kernels)
+        variantScratch.prepare(.row, count: tile.totalRows, kernels)
+    }
+
+    /// Makes the finished rows of a tile what the variant's output says: `rowScale` becomes 1.
+    func changeOutput(_ tile: AttentionTile, _ scratch: AttentionScratch) {
+        guard let variantScratch = scratch.outputs, let program = programs.output else { return }
+        prepare(program, variantScratch, tile, firstTable: programs.scores?.parameters.count ?? 0)
+        variantScratch.prepare(.item, count: 1, kernels)
+        variantScratch.prepare(.row, count: tile.totalRows, kernels)
+        let width = CPUAttention.tileKeys
+        for first in stride(from: 0, to: shape.headDimVO, by: width) {
+            let count = min(shape.headDimVO - first, width)
+            for row in 0..<tile.totalRows {
+                let (from, to) = (scratch.output + row * size.outputStride + first, scratch.scores + row * width)
+                for d in 0..<count { to[d] = from[d] * scratch.rowScale[row] }
+            }
+            variantScratch.evaluate(
+                rows: tile.totalRows, keys: count, isMasked: false, mask: nil, maskStarts: scratch.maskStarts,
+                maskIsPacked: false, kernels)
+            for row in 0..<tile.totalRows {
+                (scratch.output + row * size.outputStride + first).update(
+                    from: scratch.scores + row * width, count: count)
+            }
+        }
+        scratch.rowScale.update(repeating: 1, count: tile.totalRows)
+    }
+
+    /// Sets tables and the site's numbers, but for the keys'.
+    private func prepare(
+        _ program: VariantProgram, _ variantScratch: VariantScratch, _ tile: AttentionTile, firstTable: Int
+    ) {
         for (index, parameter) in program.parameters.enumerated() {
-            variantScratch.setTable(index, table(parameter, index, tile.request))
+            variantScratch.setTable(index, table(parameter, firstTable + index, tile.request))
         }
         let position = columnOffset.map { $0 + tile.queryStart } ?? tile.keyLength - tile.queryLength
         for (register, field) in program.sites {
@@ -38,15 +73,11 @@ extension AttentionRun {
                 }
             }
         }
-        let scales = variantScratch.scales
-        tile.forEachRow(group: group) { row, _, head in scales[row] = scale * (keyScales?[head / group] ?? 1) }
-        variantScratch.prepare(.item, count: 1, kernels)
-        variantScratch.prepare(.row, count: tile.totalRows, kernels)
     }
 
     /// Turns a tile's scores into logits (natural scale), or weights where they are not the softmax's.
     func runProgram(_ tile: AttentionTile, _ keys: Range<Int>, isMasked: Bool, _ scratch: AttentionScratch) {
-        guard let variantScratch = scratch.variant, let program else { return }
+        guard let variantScratch = scratch.variant, let program = programs.scores else { return }
         for (register, field) in program.sites where field == .keyPosition {
             locatePositions(tile, keys, scratch)
             variantScratch.numbers(register).update(from: scratch.positions, count: keys.count)

@@ -25,9 +25,9 @@ struct AttentionRun {
     /// The position of query row 0 of the whole batch in a block-sparse matrix; `nil` for sequences.
     let columnOffset: Int?
 
-    /// What no kernel was written for; `nil` for nothing.
-    let program: VariantProgram?
-    /// By the program's parameters.
+    /// What no kernel was written for.
+    let programs: VariantPrograms
+    /// By the parameters of the scores' program, then of the output's.
     let tables: UnsafeBufferPointer<fi_expr_table>
     /// Which blocks the program hides or shows whole.
     let analysis: BlockAnalysis?
@@ -79,7 +79,7 @@ struct AttentionRun {
         _ operation: AttentionOperation, _ kernels: fi_attention_kernels, items: UnsafeBufferPointer<WorkItem>,
         itemIndptr: UnsafeBufferPointer<Int32>, merges: UnsafeBufferPointer<MergeItem>,
         queryIndptr: UnsafeBufferPointer<Int32>, blocks: KeyLocator, slopes: UnsafePointer<Float>?,
-        maskStarts: UnsafeBufferPointer<Int>, rope: AttentionRoPETable.Rows?, program: VariantProgram?,
+        maskStarts: UnsafeBufferPointer<Int>, rope: AttentionRoPETable.Rows?, programs: VariantPrograms,
         tables: UnsafeBufferPointer<fi_expr_table>
     ) {
         let (plan, problem) = (operation.plan, operation.plan.problem)
@@ -98,7 +98,7 @@ struct AttentionRun {
         let isNarrow = hasShortQueries && problem.kvType != .float32 && problem.kvType != .float16
         if isNarrow, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
         self.rope = variant.rope == nil ? nil : rope
-        (self.program, self.tables, analysis) = (program, tables, plan.analysis)
+        (self.programs, self.tables, analysis) = (programs, tables, plan.analysis)
         isSoftmax = variant.form.weights == nil
         ownSlopes = slopes
 
@@ -185,6 +185,15 @@ struct AttentionTile {
         keys = Int(item.keyStart)..<Int(item.keyStart) + Int(item.keyCount)
         heads = Int(item.headStart)..<Int(item.headStart) + Int(item.headCount)
         partialRow = Int(item.partialRow)
+    }
+
+    /// One row of a merge.
+    init(_ item: MergeItem, head: Int, row: Int, _ run: AttentionRun) {
+        request = Int(item.request)
+        queryStart = Int(run.queryIndptr[request])
+        queryLength = Int(run.queryIndptr[request + 1]) - queryStart
+        keyLength = Int(run.blocks.lengths[request])
+        (rows, keys, heads, partialRow) = (row..<row + 1, 0..<keyLength, head..<head + 1, -1)
     }
 
     /// Rows of all heads.

@@ -64,6 +64,8 @@ final class AttentionScratch {
 
     /// The registers of the variant's program; `nil` for none.
     private(set) var variant: VariantScratch?
+    /// Those of its output's program.
+    private(set) var outputs: VariantScratch?
 
     private var memory: UnsafeMutableRawPointer
     private var size: AttentionScratchSize?
@@ -104,13 +106,20 @@ final class AttentionScratch {
         carve(next, &layout)
     }
 
-    /// Makes room for a program's registers.
+    /// Makes room for programs' registers.
     ///
     /// - Precondition: there is room for `wanted`'s tiles.
-    func reserve(_ program: VariantProgram?, _ wanted: AttentionScratchSize) {
-        guard let program else { return }
-        if let variant, variant.fits(program, rows: wanted.rows, scores: scores) { return }
-        variant = VariantScratch(program, rows: wanted.rows, scores: scores)
+    func reserve(_ programs: VariantPrograms, _ wanted: AttentionScratchSize) {
+        variant = reserved(programs.scores, wanted, variant)
+        outputs = reserved(programs.output, wanted, outputs)
+    }
+
+    private func reserved(
+        _ program: VariantProgram?, _ wanted: AttentionScratchSize, _ known: VariantScratch?
+    ) -> VariantScratch? {
+        guard let program else { return known }
+        if let known, known.fits(program, rows: wanted.rows, scores: scores) { return known }
+        return VariantScratch(program, rows: wanted.rows, scores: scores)
     }
 
     private func carve(_ size: AttentionScratchSize, _ layout: inout Layout) {

@@ -65,8 +65,8 @@ private struct AttentionMemory: ~Copyable {
     private var maskStarts: [Int] = []
     /// The slopes of the last run with ALiBi's own.
     private var slopes: [Float] = []
-    /// The program of the last run's variant, where it needs one, and what its parameters are loaded from.
-    private var program: VariantProgram?
+    /// The programs of the last run's variant, and what their parameters are loaded from.
+    private var programs = VariantPrograms()
     private var programKey: (variant: AttentionVariant, hasRanges: Bool)?
     private var tables: [fi_expr_table] = []
 
@@ -78,7 +78,7 @@ private struct AttentionMemory: ~Copyable {
         prepareProgram(problem)
         for each in scratch {
             each.reserve(size)
-            each.reserve(program, size)
+            each.reserve(programs, size)
         }
         cursors.reset(lists: plan.workerCount)
         if let parameters = problem.variant.rope { rope.prepare(parameters, problem, pool) }
@@ -94,19 +94,21 @@ private struct AttentionMemory: ~Copyable {
     /// Compiles what no kernel was written for, unless the last run's is the same.
     private mutating func prepareProgram(_ problem: AttentionProblem) {
         let hasRanges = problem.geometry.blocks.keyPositions == .sequential
-        guard !problem.variant.form.isFused else {
-            (program, programKey) = (nil, nil)
+        let form = problem.variant.form
+        guard !form.isFused else {
+            (programs, programKey) = (VariantPrograms(), nil)
             return
         }
         if let programKey, programKey.variant == problem.variant, programKey.hasRanges == hasRanges { return }
         programKey = (problem.variant, hasRanges)
-        program = VariantProgram(problem.variant, hasRanges: hasRanges)
+        programs.scores = form.hasFusedScores ? nil : VariantProgram(problem.variant, hasRanges: hasRanges)
+        programs.output = form.output.map { VariantProgram(output: $0) }
     }
 
-    /// Where each of the program's parameters lies.
+    /// Where each of the programs' parameters lies.
     private mutating func locateTables(_ operation: AttentionOperation) {
         tables.removeAll(keepingCapacity: true)
-        for parameter in program?.parameters ?? [] {
+        for parameter in (programs.scores?.parameters ?? []) + (programs.output?.parameters ?? []) {
             let view = parameter == .alibiSlopes ? operation.alibiSlopes : operation.parameters[parameter.name]
             var table = fi_expr_table(base: view?.pointer, rows: 1, columns: 1)
             if let view {
@@ -147,7 +149,7 @@ private struct AttentionMemory: ~Copyable {
                                                 operation, kernels, items: items, itemIndptr: itemIndptr,
                                                 merges: merges, queryIndptr: queryIndptr, blocks: blocks,
                                                 slopes: slopes.baseAddress, maskStarts: maskStarts, rope: rope.rows,
-                                                program: program, tables: tables))
+                                                programs: programs, tables: tables))
                                     }
                                 }
                             }

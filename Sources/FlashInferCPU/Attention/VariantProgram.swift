@@ -45,32 +45,51 @@ final class VariantProgram: Sendable {
     /// The program of a variant.
     ///
     /// - Parameter hasRanges: whether causality and window reach the kernels as ranges of keys; else the program has all of the mask.
-    init(_ variant: AttentionVariant, hasRanges: Bool) {
+    convenience init(_ variant: AttentionVariant, hasRanges: Bool) {
         let form = variant.form
         var builder = ExprBuilder()
         let raw = builder.add(.score, .float, [])
         let head = builder.add(.site, .int, [], payload: SiteField.head.rawValue)
         let score = builder.add(.multiply, .float, [raw, builder.load(Self.scaleParameter, [head])])
-        var value = builder.append(variant.logits.expression.graph, score: score)
+        var value = builder.append(variant.scaledLogits, score: score)
         if let weights = form.weights { value = builder.append(weights, score: value) }
         let mask = hasRanges ? form.maskBesidesRanges : variant.mask.expression.graph
         let hidden = builder.append(.constant(form.weights == nil ? -Float.infinity : 0))
         let whole = mask.map { builder.add(.select, .float, [builder.append($0), value, hidden]) } ?? value
         let (graph, places) = builder.graph(of: [value, whole])
+        self.init(
+            graph, shown: places[0], masked: places[1],
+            canSkipMask: hasRanges && (form.mask == .none || form.mask == .causal))
+    }
+
+    /// The program of an output's elements, which are then its scores.
+    convenience init(output: ExprGraph) {
+        self.init(output, shown: output.root, masked: output.root, canSkipMask: true)
+    }
+
+    private init(_ graph: ExprGraph, shown: Int, masked: Int, canSkipMask: Bool) {
         var assembler = VariantAssembler(graph)
-        shown = assembler.pairs(places[0])
-        masked = assembler.pairs(places[1])
+        self.shown = assembler.pairs(shown)
+        self.masked = assembler.pairs(masked)
         preparation = assembler.preparation
         registers = assembler.registers
         counts = assembler.counts
         constants = assembler.constants
         sites = assembler.sites
         parameters = graph.parameters
-        canSkipMask = hasRanges && (form.mask == .none || form.mask == .causal)
+        self.canSkipMask = canSkipMask
     }
 
     /// Stands for the scale of a head's scores.
     static let scaleParameter = ParameterDeclaration(name: "\u{0}scale", extent: .perHead, type: .float)
+}
+
+/// A variant's programs; `nil` where kernels do it all.
+struct VariantPrograms: Sendable {
+    /// What becomes of scores.
+    var scores: VariantProgram?
+    /// What becomes of the output's elements.
+    var output: VariantProgram?
 }
 
 /// Turns terms into registers and instructions.

@@ -30,11 +30,11 @@ extension AttentionKernel {
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
-            heads.hasPlainScores = entry.logits == .plain || entry.logits == .scaled
+            heads.hasPlainScores = (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom
             heads.allowsHopper =
-                !heads.hasRoPE && !entry.hasColumns && !entry.mask.isCustom
+                !heads.hasRoPE && !entry.hasColumns
                 && (entry.outputType ?? entry.queryType).byteCount == 2
-                && (heads.isFloat8 || entry.queryType != .float8E4M3)
+                && (heads.isFloat8 ? !entry.mask.isCustom : entry.queryType != .float8E4M3)
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
             // Unaligned tensors, take the portable kernel where there is Hopper's.
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {

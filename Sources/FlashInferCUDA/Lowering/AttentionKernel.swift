@@ -10,7 +10,7 @@ package struct AttentionKernel: Hashable {
         case scaled
         case capped
         case alibi
-        /// By the variant's own expressions.
+        /// By the variant's own expressions, where their logits or weights are none of these.
         case variant
     }
 
@@ -47,7 +47,7 @@ package struct AttentionKernel: Hashable {
         outputType = problem.outputType
         let variant = problem.variant
         logits =
-            !variant.form.isFused
+            variant.form.logits != nil || variant.form.weights != nil
             ? .variant
             : variant.logitsSoftCap != nil ? .capped : variant.form.isALiBi ? .alibi : isScaled ? .scaled : .plain
         self.variant = variant.form.isFused ? nil : VariantText(variant)
@@ -130,11 +130,23 @@ package struct AttentionKernel: Hashable {
         if heads.isRagged { label += " ragged" }
         if tile.isHopper, heads.isGathered { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }
+        if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
         if hasColumns { label += " columns" }
         if chunk != 16 { label += " chunk \(chunk)" }
         return label
+    }
+
+    /// The kernel of a problem's longest requests, as an architecture would run it.
+    package static func longestSpec(
+        of problem: AttentionProblem, on architecture: Architecture
+    ) throws(FlashInferError) -> KernelSpec {
+        let heads = AttentionHeads(problem)
+        guard let tile = AttentionTuning.tiles(heads, AttentionTuning.Limits(architecture))?.last?.tile else {
+            throw .unsupported("heads of \(heads.dimQK) elements", device: "\(architecture)", nearest: "256 elements")
+        }
+        return AttentionKernel(problem, tile: tile, isQueued: true, chunk: largestChunk(heads), isScaled: false).spec
     }
 
     /// The portable kernel of the last tile of a problem, as an architecture would run it.

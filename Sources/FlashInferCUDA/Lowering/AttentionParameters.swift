@@ -7,7 +7,8 @@ extension fi_attention_params {
     /// - Parameters:
     ///   - slopes: the address of ALiBi's own slopes; 0 where there is no ALiBi.
     ///   - turns: the address of RoPE's turns; 0 where there is no RoPE.
-    init(_ plan: Plan, layout: PlanLayout, workspace: UInt, slopes: UInt, turns: UInt) {
+    ///   - sinks: the address of the variant's own sinks; 0 where it has none.
+    init(_ plan: Plan, layout: PlanLayout, workspace: UInt, slopes: UInt, turns: UInt, sinks: UInt) {
         self.init()
         let (problem, base) = (plan.problem, UInt64(workspace))
         let (shape, variant, blocks) = (problem.shape, problem.variant, problem.geometry.blocks)
@@ -21,6 +22,7 @@ extension fi_attention_params {
         mask_indptr = base + UInt64(layout.maskIndptr)
         alibi_slopes = UInt64(slopes)
         rope_turns = UInt64(turns)
+        self.sinks = UInt64(sinks)
         let division = FastDivision(by: blocks.blockSize)
         block_size = UInt32(blocks.blockSize)
         block_size_multiplier = division.multiplier
@@ -77,14 +79,16 @@ extension fi_attention_params {
 
     /// The tensors of a variant's parameters.
     private mutating func set(_ tensors: [String: TensorView], of variant: AttentionVariant) {
-        let places: [WritableKeyPath<fi_attention_params, fi_variant_tensor>] = [
-            \.variant_0, \.variant_1, \.variant_2, \.variant_3, \.variant_4, \.variant_5, \.variant_6, \.variant_7,
-        ]
-        for (parameter, place) in zip(variant.form.parameters, places) {
-            guard let view = tensors[parameter.name] else { continue }
-            self[keyPath: place] = fi_variant_tensor(
-                address: UInt64(view.address), rows: Int32(view.rank == 2 ? view.shape[0] : 1),
-                columns: Int32(view.shape[-1]))
+        let declared = variant.form.parameters
+        if declared.isEmpty { return }
+        withUnsafeMutableBytes(of: &self.variant) { bytes in
+            let places = bytes.bindMemory(to: fi_variant_tensor.self)
+            for (parameter, place) in zip(declared, places.indices) {
+                guard let view = tensors[parameter.name] else { continue }
+                places[place] = fi_variant_tensor(
+                    address: UInt64(view.address), rows: Int32(view.rank == 2 ? view.shape[0] : 1),
+                    columns: Int32(view.shape[-1]))
+            }
         }
     }
 

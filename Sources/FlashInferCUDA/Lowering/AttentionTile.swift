@@ -105,16 +105,6 @@ struct AttentionHeads: Hashable {
     }
 }
 
-extension VariantForm.FusedMask {
-    /// Whether elements of a mask are read: their addresses take more registers than Hopper's kernel has to spare.
-    var isCustom: Bool {
-        switch self {
-        case .none, .causal: false
-        case .custom, .customPacked: true
-        }
-    }
-}
-
 extension AttentionHeads {
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK
@@ -127,11 +117,13 @@ extension AttentionHeads {
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         hasPlainScores =
             problem.variant.form.isFused && problem.variant.logitsSoftCap == nil && !problem.variant.form.isALiBi
+            && !problem.variant.form.mask.isCustom
+        // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
+        let isOrdinary = problem.variant.form.isFused && !problem.variant.form.mask.isCustom
         allowsHopper =
-            !hasRoPE && problem.variant.form.isFused && !problem.variant.form.mask.isCustom
-            && problem.outputType.byteCount == 2
+            !hasRoPE && problem.outputType.byteCount == 2
             && blocks.keyPositions == .sequential
             && !(isNarrow && isGathered)
-            && (isFloat8 || problem.queryType != .float8E4M3)
+            && (isFloat8 ? isOrdinary : problem.queryType != .float8E4M3)
     }
 }

@@ -99,8 +99,7 @@ enum AttentionTuning {
         // 640 TFLOP/s, and 595 with the queries in memory). Threads that widen or copy need those registers, and so does what
         // becomes of scores that are not only scaled.
         let holding =
-            max(heads.boxedQK, heads.boxedVO) <= (heads.hasPlainScores ? 128 : 64) && !heads.isNarrow
-                && !heads.isGathered
+            max(heads.boxedQK, heads.boxedVO) <= 128 && heads.hasPlainScores && !heads.isNarrow && !heads.isGathered
             ? [
                 AttentionTile(
                     rows: 128, keys: 128, warpsM: 8, warpsN: 1, stages: 3, blocksPerProcessor: 1, queryRegisters: 32,

@@ -39,6 +39,7 @@ struct DeviceItems {
         let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
+        var finder = RunFinder(plan)
         plan.items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
                 geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
@@ -49,6 +50,7 @@ struct DeviceItems {
                                     let request = Int(item.request)
                                     let (first, block) = (queryIndptr[request], blockIndptr[request])
                                     let merge = Int(item.merge)
+                                    let runs = finder.runs(of: item)
                                     return fi_attention_item(
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
@@ -57,7 +59,9 @@ struct DeviceItems {
                                         merge_row: merge < 0 ? 0 : merges[merge].partialRow, first_query: first,
                                         query_count: queryIndptr[request + 1] - first, key_total: lengths[request],
                                         first_block: block, heads: item.headCount,
-                                        only_block: areRows ? indices[Int(block)] : -1)
+                                        only_block: areRows ? indices[Int(block)] : -1,
+                                        hole: Int32(runs.empty.lowerBound), hole_count: Int32(runs.empty.count),
+                                        full: Int32(runs.full.lowerBound), full_count: Int32(runs.full.count))
                                 }
                                 var empty = fi_attention_item()
                                 empty.tile = -1
@@ -89,5 +93,39 @@ struct DeviceItems {
                 }
             }
         }
+    }
+}
+
+/// What a plan's analysis says of its items' keys.
+private struct RunFinder {
+    private let plan: Plan
+    private let group: Int
+    private let isSameForHeads: Bool
+    /// Items of other heads often have the same rows and keys.
+    private var known: [SiteBlock: BlockAnalysis.Runs] = [:]
+
+    init(_ plan: Plan) {
+        self.plan = plan
+        group = plan.problem.shape.group
+        let mask = plan.problem.variant.form.restOfMask
+        isSameForHeads = mask.map { !$0.contains(.head) && !$0.contains(.kvHead) } ?? true
+    }
+
+    @inline(__always)
+    mutating func runs(of item: WorkItem) -> BlockAnalysis.Runs {
+        guard let analysis = plan.analysis else { return BlockAnalysis.Runs() }
+        return runs(of: item, analysis)
+    }
+
+    private mutating func runs(of item: WorkItem, _ analysis: BlockAnalysis) -> BlockAnalysis.Runs {
+        let (row, key, head) = (Int(item.rowStart), Int(item.keyStart), isSameForHeads ? 0 : Int(item.headStart))
+        let block = SiteBlock(
+            request: Int(item.request),
+            heads: head * group..<(head + (isSameForHeads ? 1 : Int(item.headCount))) * group,
+            queries: row / group..<(row + Int(item.rowCount) - 1) / group + 1, keys: key..<key + Int(item.keyCount))
+        if let runs = known[block] { return runs }
+        let runs = analysis.runs(block)
+        known[block] = runs
+        return runs
     }
 }

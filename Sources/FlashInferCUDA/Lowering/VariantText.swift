@@ -1,9 +1,10 @@
 internal import FlashInferCore
 
-/// The CUDA C++ of what of a variant no kernel was written for: inline functions that `portable/attention_scores.cuh` calls for each
-/// score, a line for each term.
+/// The CUDA C++ of what of a variant no kernel was written for: what `portable/attention_scores.cuh` calls for each row and each score,
+/// a line for each term.
 ///
-/// Hooks are preceded by `#line` with the place in Swift where they were written, so that a compiler's message names it.
+/// Terms that depend on the row alone are members of `VariantRow`, computed once a row; the others are computed for each score. Hooks
+/// are preceded by `#line` with the place in Swift where they were written, so that a compiler's message names it.
 package struct VariantText: Hashable, Sendable {
     /// The name that kernels include it by.
     package static let file = "fi_variant.cuh"
@@ -12,19 +13,46 @@ package struct VariantText: Hashable, Sendable {
     package let text: String
 
     /// Tensors that a kernel can be given.
-    package static let maximumParameters = 8
+    package static let maximumParameters = 16
 
-    /// The text of a variant's logits, and of its mask besides causality, window and the run's own.
+    /// The text of a variant's hooks that are left over: of its mask besides causality, window and the run's own.
     package init(_ variant: AttentionVariant) {
-        let parameters = variant.form.parameters
-        var text = "#pragma once\n"
-        text += Self.function(
-            "float variant_logit(const fi_attention_params &p, const VariantSite &at, float score, int key, int position)",
-            variant.logits.expression.graph, variant.logits.place, parameters)
-        let mask = variant.form.restOfMask ?? .constant(true)
-        text += Self.function(
-            "bool variant_shows(const fi_attention_params &p, const VariantSite &at, int key, int position)", mask,
-            variant.mask.place, parameters)
+        let form = variant.form
+        // Scores that the kernels have words for are finished before.
+        let hasLogits = form.logits != nil || form.weights != nil
+        let score = Logits.plain.expression.graph
+        let mask = form.restOfMask ?? .constant(true)
+        let row = "const fi_attention_params &p, const VariantRow &at"
+        let hooks = [
+            VariantHook(
+                "logit", "float variant_logit(\(row), float score, int key, int position)",
+                hasLogits ? variant.scaledLogits : score, variant.logits.place, form.parameters),
+            VariantHook(
+                "weight", "float variant_weight(\(row), float score, int key, int position)", form.weights ?? score,
+                variant.weights.place, form.parameters),
+            VariantHook(
+                "shows", "bool variant_shows(\(row), int key, int position)", mask, variant.mask.place, form.parameters),
+            VariantHook(
+                "output", "float variant_output(\(row), float score)", form.output ?? score, variant.output.place,
+                form.parameters),
+        ]
+        var text = """
+            #pragma once
+            constexpr bool normalises = \(form.weights == nil), changes_output = \(form.output != nil);
+            constexpr bool reads_keys = \(hooks.contains { $0.readsKeys });
+            struct VariantRow : VariantSite {
+
+            """
+        for member in hooks.flatMap(\.members) { text += "    \(member);\n" }
+        text += """
+                __device__ __forceinline__ VariantRow(const fi_attention_params &p, const Item &item, int query_row, int query_head)
+                    : VariantSite(p, item, query_row, query_head) {
+                    const VariantRow &at = *this;
+
+            """
+        for line in hooks.flatMap(\.rowLines) { text += line + "\n" }
+        text += "    }\n};\n"
+        for hook in hooks { text += hook.function }
         text += """
             FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
                 const VariantBlock at(p, item, warp_row, first_key);
@@ -34,27 +62,49 @@ package struct VariantText: Hashable, Sendable {
             """
         self.text = text
     }
+}
 
-    private static func function(
-        _ head: String, _ graph: ExprGraph, _ place: SourcePlace, _ parameters: [ParameterDeclaration]
-    ) -> String {
-        var lines = ["FI_DEVICE \(head) {"]
+/// One hook as C++: its terms a row, and the function of its terms a score.
+private struct VariantHook {
+    /// Declarations of the terms that depend on the row alone, and the lines that compute them.
+    private(set) var members: [String] = []
+    private(set) var rowLines: [String] = []
+    private(set) var function: String
+    /// Whether elements of tensors are read for each score.
+    private(set) var readsKeys = false
+
+    init(
+        _ prefix: String, _ head: String, _ graph: ExprGraph, _ place: SourcePlace,
+        _ parameters: [ParameterDeclaration]
+    ) {
         // The same line again and again: all of a hook's terms were written at one place.
         let line = "#line \(place.line) \"\(place.file.filter { $0 != "\"" && $0 != "\\" })\""
+        var lines = ["FI_DEVICE \(head) {"]
         var names: [String] = []
+        var areRows: [Bool] = []
         for (index, node) in graph.nodes.enumerated() {
-            if let name = name(node) {
+            let isRow =
+                node.operation != .score && !node.field(is: .keyPosition)
+                && !(node.operation == .load && node.operands.isEmpty) && node.operands.allSatisfy { areRows[$0] }
+            areRows.append(isRow)
+            if let name = Self.name(node) {
                 names.append(name)
                 continue
             }
-            let value = term(node, node.operands.map { names[$0] }, graph, parameters)
-            lines.append(line)
-            lines.append("    const \(type(node.type)) t\(index) = \(value);")
-            names.append("t\(index)")
+            let value = Self.term(node, node.operands.map { names[$0] }, graph, parameters)
+            if isRow {
+                members.append("\(Self.type(node.type)) \(prefix)\(index)")
+                rowLines += [line, "        \(prefix)\(index) = \(value);"]
+                names.append("at.\(prefix)\(index)")
+            } else {
+                lines += [line, "    const \(Self.type(node.type)) t\(index) = \(value);"]
+                names.append("t\(index)")
+                readsKeys = readsKeys || node.operation == .load
+            }
         }
         lines.append("    return \(names[graph.root]);")
         lines.append("}")
-        return lines.joined(separator: "\n") + "\n"
+        function = lines.joined(separator: "\n") + "\n"
     }
 
     private static func type(_ type: ExprType) -> String {
@@ -106,7 +156,12 @@ package struct VariantText: Hashable, Sendable {
         case .add: return isFloat ? infix("+") : call("wrap_add")
         case .subtract: return isFloat ? infix("-") : call("wrap_sub")
         case .multiply: return isFloat ? infix("*") : call("wrap_mul")
-        case .divide: return isFloat ? infix("/") : call("quotient")
+        case .divide:
+            guard isFloat else { return call("quotient") }
+            let divisor = graph.nodes[Int(node.b)]
+            // One more rounding, and a tenth of the instructions.
+            guard divisor.operation == .constant, (1 / divisor.float).isNormal else { return infix("/") }
+            return "\(operands[0]) * \(constant(.init(.constant, .float, payload: (1 / divisor.float).bitPattern)))"
         case .remainder: return call("remainder")
         case .minimum: return call(isFloat ? "fminf" : "min")
         case .maximum: return call(isFloat ? "fmaxf" : "max")
@@ -125,8 +180,9 @@ package struct VariantText: Hashable, Sendable {
         case .less: return infix("<")
         case .lessEqual: return infix("<=")
         case .equal: return infix("==")
-        case .and: return infix("&&")
-        case .or: return infix("||")
+        // All of a condition is computed, so that reads do not wait for branches.
+        case .and: return infix("&")
+        case .or: return infix("|")
         case .not: return "!\(operands[0])"
         case .bitAnd: return infix("&")
         case .bitOr: return infix("|")
@@ -155,8 +211,12 @@ package struct VariantText: Hashable, Sendable {
         }
         let row = operands.count > 1 ? operands[1] : parameter.extent == .perPosition ? "at.request" : "0"
         let number = parameters.firstIndex(of: parameter) ?? 0
-        return "variant_element<\(type(parameter.type.expression))>(p.variant_\(number), \(row), \(operands[0]))"
+        return "variant_element<\(type(parameter.type.expression))>(p.variant[\(number)], \(row), \(operands[0]))"
     }
+}
+
+extension ExprGraph.Node {
+    fileprivate func field(is field: SiteField) -> Bool { operation == .site && payload == field.rawValue }
 }
 
 /// A C++ condition under which a mask shows all pairs of a block: exact for sums of the site's numbers, and false where it is not known.

@@ -66,14 +66,6 @@ final class AttentionState: Sendable {
 
     /// What of variants the kernels lack.
     private static func check(_ variant: AttentionVariant, _ deviceName: String) throws(FlashInferError) {
-        if variant.form.weights != nil {
-            throw .unsupported(
-                "the weights of variant '\(variant.name)'", device: deviceName, nearest: "the softmax's")
-        }
-        if case .logit = variant.sink {
-            throw .unsupported(
-                "a sink of one number for all heads", device: deviceName, nearest: "Sink.perHead, of equal numbers")
-        }
         if variant.form.parameters.count > VariantText.maximumParameters {
             throw .unsupported(
                 "\(variant.form.parameters.count) parameters of variant '\(variant.name)'", device: deviceName,
@@ -84,16 +76,17 @@ final class AttentionState: Sendable {
     private enum ConstantKey: Hashable {
         case slopes(heads: Int)
         case turns(RoPEParameters, headDim: Int)
+        case sinks(Float, heads: Int)
     }
 
-    /// The addresses of a variant's own slopes and turns, 0 where it has none. They stay for the device's life: there are few.
+    /// The addresses of a variant's own slopes, turns and sinks, 0 where it has none. They stay for the device's life: there are few.
     ///
     /// - Parameter isShared: whether other streams than the queue's read them: then they are there when this returns.
     func constants(
         for problem: AttentionProblem, queue: CUDAQueue, isShared: Bool
-    ) throws(FlashInferError) -> (slopes: UInt, turns: UInt) {
+    ) throws(FlashInferError) -> (slopes: UInt, turns: UInt, sinks: UInt) {
         let shape = problem.shape
-        var (slopes, turns): (UInt, UInt) = (0, 0)
+        var (slopes, turns, sinks): (UInt, UInt, UInt) = (0, 0, 0)
         if problem.variant.form.readsSlopes {
             slopes = try constant(.slopes(heads: shape.queryHeads), queue, isShared) {
                 AttentionVariant.alibiSlopes(heads: shape.queryHeads)
@@ -108,7 +101,12 @@ final class AttentionState: Sendable {
                 }
             }
         }
-        return (slopes, turns)
+        if case .logit(let logit) = problem.variant.sink {
+            sinks = try constant(.sinks(logit, heads: shape.queryHeads), queue, isShared) {
+                [Float](repeating: logit, count: shape.queryHeads)
+            }
+        }
+        return (slopes, turns, sinks)
     }
 
     private func constant(

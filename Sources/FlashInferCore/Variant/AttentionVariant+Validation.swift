@@ -10,8 +10,15 @@ extension AttentionVariant {
         // A problem is made for every step of a model, with the same variant.
         if isKnownSound { return }
         try validate(mask.expression.graph, "mask", mask.place)
+        try validate(query, "query", without: [.keyPosition])
+        try validate(key, "key", without: [.head, .queryIndex, .queryPosition])
         try validate(logits.expression.graph, "logits", logits.place)
+        try validate(scaledLogits, "logits", logits.place)
         if let graph = weights.expression?.graph { try validate(graph, "weights", weights.place) }
+        if let graph = output.expression?.graph {
+            try validate(graph, "output", output.place)
+            try validate(graph, "output", output.place, without: [.keyPosition])
+        }
         if form.isContradictory {
             throw .invalidArgument(
                 describe("mask", mask.place), found: "a mask that hides every key from every query",
@@ -32,6 +39,34 @@ extension AttentionVariant {
         isKnownSound = true
     }
 
+    /// A factor of queries or keys.
+    private func validate(
+        _ scaling: Scaling, _ hook: String, without fields: [SiteField]
+    ) throws(FlashInferError) {
+        guard let graph = scaling.expression?.graph else { return }
+        try validate(graph, hook, scaling.place)
+        try validate(graph, hook, scaling.place, without: fields)
+        if graph.contains(.score) {
+            throw .invalidArgument(
+                describe(hook, scaling.place), found: "a use of the score", expected: "positions, heads and parameters")
+        }
+    }
+
+    /// A hook that is asked of a query's row, or of a key's, and knows nothing of the others'.
+    private func validate(
+        _ graph: ExprGraph, _ hook: String, _ place: SourcePlace, without fields: [SiteField]
+    ) throws(FlashInferError) {
+        for field in fields where graph.contains(field) {
+            throw .invalidArgument(
+                describe(hook, place), found: "a use of \(field.name)",
+                expected: "an expression without \(fields.map(\.name).joined(separator: ", "))")
+        }
+        if graph.parameters.contains(where: { $0 == .maskBytes || $0 == .maskBits }) {
+            throw .invalidArgument(
+                describe(hook, place), found: "a use of the run's mask", expected: "positions, heads and parameters")
+        }
+    }
+
     private func describe(_ hook: String, _ place: SourcePlace) -> String { "variant '\(name)': \(hook) (\(place))" }
 
     private func validate(_ graph: ExprGraph, _ hook: String, _ place: SourcePlace) throws(FlashInferError) {
@@ -49,7 +84,9 @@ extension AttentionVariant {
     /// One tensor for each name, and the built-in names for the built-in parameters.
     private func validateNames() throws(FlashInferError) {
         var known: [String: ParameterDeclaration] = [:]
-        let graphs = [mask.expression.graph, logits.expression.graph, weights.expression?.graph].compactMap { $0 }
+        let graphs = [
+            mask.expression.graph, scaledLogits, weights.expression?.graph, output.expression?.graph,
+        ].compactMap { $0 }
         for parameter in graphs.flatMap(\.parameters) {
             let title = "variant '\(name)': parameter '\(parameter.name)'"
             if let other = known[parameter.name], other != parameter {

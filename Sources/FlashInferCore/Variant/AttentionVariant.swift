@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// What is computed between a query and a key, as a plain value: mask, logits, weights, sink and rotation, each ordinary Swift over
-/// ``Expr``.
+/// What is computed between a query and a key, as a plain value: scaling, mask, logits, weights, sink, output and rotation, each ordinary
+/// Swift over ``Expr``.
 ///
 /// ```swift
 /// let gemma = AttentionVariant("gemma-2", mask: .causal && .window(left: 4095), logits: .softCap(50))
@@ -29,64 +29,92 @@ public struct AttentionVariant: Sendable {
     ///   - scale: multiplies `q · k`; `nil` for `1 / √headDimQK`.
     ///   - rope: rotates queries and (pre-RoPE) keys as they are loaded; `nil` for none. The query's position is
     ///     `kvLength − queryLength + i`.
+    ///   - query: multiplies queries, besides the scale.
+    ///   - key: multiplies keys.
     ///   - logits: what becomes of scores.
     ///   - weights: the softmax, or weights of their own.
     ///   - sink: a logit that joins the softmax's sum.
+    ///   - output: what becomes of the output's elements.
     public init(
         _ name: String, mask: Mask = .none, scale: Float? = nil, rope: RoPEParameters? = nil,
-        logits: Logits = .plain, weights: Weights = .softmax, sink: Sink = .none
+        query: Scaling = .none, key: Scaling = .none, logits: Logits = .plain, weights: Weights = .softmax,
+        sink: Sink = .none, output: Output = .plain
     ) {
         self.name = name
         content = VariantContent(
-            mask: mask, logits: logits, weights: weights, sink: sink, scale: scale, rope: rope)
+            VariantHooks(
+                mask: mask, query: query, key: key, logits: logits, weights: weights, sink: sink, output: output,
+                scale: scale, rope: rope))
     }
 
     /// A variant whose logits are given by their rule.
     public init(
         _ name: String, mask: Mask = .none, scale: Float? = nil, rope: RoPEParameters? = nil,
-        weights: Weights = .softmax, sink: Sink = .none, fileID: String = #fileID, line: Int = #line,
+        query: Scaling = .none, key: Scaling = .none, weights: Weights = .softmax, sink: Sink = .none,
+        output: Output = .plain, fileID: String = #fileID, line: Int = #line,
         logits: (_ score: Expr<Float>, _ at: Site) -> Expr<Float>
     ) {
         self.init(
-            name, mask: mask, scale: scale, rope: rope, logits: Logits(fileID: fileID, line: line, logits),
-            weights: weights, sink: sink)
+            name, mask: mask, scale: scale, rope: rope, query: query, key: key,
+            logits: Logits(fileID: fileID, line: line, logits), weights: weights, sink: sink, output: output)
     }
 
     /// Which keys a query sees.
     public var mask: Mask {
-        get { content.mask }
-        set { replace(mask: newValue) }
+        get { content.hooks.mask }
+        set { replace(\.mask, by: newValue) }
+    }
+
+    /// What queries are multiplied by.
+    public var query: Scaling {
+        get { content.hooks.query }
+        set { replace(\.query, by: newValue) }
+    }
+
+    /// What keys are multiplied by.
+    public var key: Scaling {
+        get { content.hooks.key }
+        set { replace(\.key, by: newValue) }
     }
 
     /// What becomes of scores.
     public var logits: Logits {
-        get { content.logits }
-        set { replace(logits: newValue) }
+        get { content.hooks.logits }
+        set { replace(\.logits, by: newValue) }
     }
 
     /// How logits become weights.
     public var weights: Weights {
-        get { content.weights }
-        set { replace(weights: newValue) }
+        get { content.hooks.weights }
+        set { replace(\.weights, by: newValue) }
     }
 
     /// A logit that joins the softmax's sum.
     public var sink: Sink {
-        get { content.sink }
-        set { replace(sink: newValue) }
+        get { content.hooks.sink }
+        set { replace(\.sink, by: newValue) }
+    }
+
+    /// What becomes of the output's elements.
+    public var output: Output {
+        get { content.hooks.output }
+        set { replace(\.output, by: newValue) }
     }
 
     /// Multiplies `q · k`; `nil` for `1 / √headDimQK`.
     public var scale: Float? {
-        get { content.scale }
-        set { replace(scale: .some(newValue)) }
+        get { content.hooks.scale }
+        set { replace(\.scale, by: newValue) }
     }
 
     /// The rotation of queries and keys; `nil` for none.
     public var rope: RoPEParameters? {
-        get { content.rope }
-        set { replace(rope: .some(newValue)) }
+        get { content.hooks.rope }
+        set { replace(\.rope, by: newValue) }
     }
+
+    /// The logits of a score that queries and keys are not yet multiplied into.
+    package var scaledLogits: ExprGraph { content.hooks.scaledLogits.expression.graph }
 
     /// What it comes to in terms of the hand-written kernels, and what is left over.
     package var form: VariantForm { content.form }
@@ -97,13 +125,10 @@ public struct AttentionVariant: Sendable {
         nonmutating set { content.isKnownSound.store(newValue, ordering: .relaxed) }
     }
 
-    private mutating func replace(
-        mask: Mask? = nil, logits: Logits? = nil, weights: Weights? = nil, sink: Sink? = nil, scale: Float?? = nil,
-        rope: RoPEParameters?? = nil
-    ) {
-        content = VariantContent(
-            mask: mask ?? content.mask, logits: logits ?? content.logits, weights: weights ?? content.weights,
-            sink: sink ?? content.sink, scale: scale ?? content.scale, rope: rope ?? content.rope)
+    private mutating func replace<Hook>(_ hook: WritableKeyPath<VariantHooks, Hook>, by value: Hook) {
+        var hooks = content.hooks
+        hooks[keyPath: hook] = value
+        content = VariantContent(hooks)
     }
 }
 
@@ -117,38 +142,39 @@ extension AttentionVariant: Hashable {
     public func hash(into hasher: inout Hasher) { hasher.combine(content.hash) }
 }
 
+/// All that a variant computes.
+private struct VariantHooks: Hashable, Sendable {
+    var mask: Mask
+    var query: Scaling
+    var key: Scaling
+    var logits: Logits
+    var weights: Weights
+    var sink: Sink
+    var output: Output
+    var scale: Float?
+    var rope: RoPEParameters?
+
+    /// The logits with the factors of queries and keys, which a score is multiplied by first.
+    var scaledLogits: Logits {
+        let factors = [query.expression, key.expression].compactMap { $0 }
+        if factors.isEmpty { return logits }
+        return Logits(factors.reduce(.score) { $0 * $1 }, at: logits.place).then(logits)
+    }
+}
+
 /// A variant's hooks, with what is derived from them once.
 private final class VariantContent: Sendable {
-    let mask: Mask
-    let logits: Logits
-    let weights: Weights
-    let sink: Sink
-    let scale: Float?
-    let rope: RoPEParameters?
+    let hooks: VariantHooks
     let form: VariantForm
     let hash: Int
     let isKnownSound = Atomic(false)
 
-    init(mask: Mask, logits: Logits, weights: Weights, sink: Sink, scale: Float?, rope: RoPEParameters?) {
-        self.mask = mask
-        self.logits = logits
-        self.weights = weights
-        self.sink = sink
-        self.scale = scale
-        self.rope = rope
-        form = VariantForm(mask: mask, logits: logits, weights: weights)
-        var hasher = Hasher()
-        hasher.combine(mask)
-        hasher.combine(logits)
-        hasher.combine(weights)
-        hasher.combine(sink)
-        hasher.combine(scale)
-        hasher.combine(rope)
-        hash = hasher.finalize()
+    init(_ hooks: VariantHooks) {
+        self.hooks = hooks
+        form = VariantForm(
+            mask: hooks.mask, logits: hooks.scaledLogits, weights: hooks.weights, output: hooks.output)
+        hash = hooks.hashValue
     }
 
-    func isEqual(to other: VariantContent) -> Bool {
-        hash == other.hash && mask == other.mask && logits == other.logits && weights == other.weights
-            && sink == other.sink && scale == other.scale && rope == other.rope
-    }
+    func isEqual(to other: VariantContent) -> Bool { hash == other.hash && hooks == other.hooks }
 }

@@ -19,6 +19,8 @@ package struct VariantForm: Sendable, Hashable {
     package private(set) var logits: ExprGraph?
     /// The weights where they are not the softmax's.
     package private(set) var weights: ExprGraph?
+    /// What becomes of the output's elements; `nil` for nothing.
+    package private(set) var output: ExprGraph?
     /// Whether the conditions can never hold together.
     package private(set) var isContradictory = false
     /// How the run's own mask is stored, where any hook reads it.
@@ -44,14 +46,18 @@ package struct VariantForm: Sendable, Hashable {
     }
 
     /// Whether the hand-written kernels do all of it.
-    package var isFused: Bool { restOfMask == nil && logits == nil && weights == nil }
+    package var isFused: Bool { hasFusedScores && output == nil }
 
-    init(mask: Mask, logits: Logits, weights: Weights) {
+    /// Whether they do all of it but for the output's elements.
+    package var hasFusedScores: Bool { restOfMask == nil && logits == nil && weights == nil }
+
+    init(mask: Mask, logits: Logits, weights: Weights, output: Output) {
         maskBesidesWindow = mask
         recognise(mask)
         recognise(logits)
         self.weights = weights.expression?.graph
-        for graph in [mask.expression.graph, logits.expression.graph, self.weights].compactMap({ $0 }) {
+        self.output = output.expression?.graph
+        for graph in [mask.expression.graph, logits.expression.graph, self.weights, self.output].compactMap({ $0 }) {
             for parameter in graph.parameters {
                 switch parameter.extent {
                 case .maskBytes, .maskBits: maskTensor = maskTensor ?? parameter

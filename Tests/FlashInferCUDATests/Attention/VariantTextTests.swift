@@ -20,9 +20,23 @@ import Testing
         #expect(
             VariantText(variant).text == """
                 #pragma once
-                FI_DEVICE float variant_logit(const fi_attention_params &p, const VariantSite &at, float score, int key, int position) {
+                constexpr bool normalises = true, changes_output = false;
+                constexpr bool reads_keys = true;
+                struct VariantRow : VariantSite {
+                    int shows1;
+                    int shows7;
+                    __device__ __forceinline__ VariantRow(const fi_attention_params &p, const Item &item, int query_row, int query_head)
+                        : VariantSite(p, item, query_row, query_head) {
+                        const VariantRow &at = *this;
+                #line 7 "Models/Mine.swift"
+                        shows1 = variant_element<int>(p.variant[0], at.request, at.query_position);
+                #line 7 "Models/Mine.swift"
+                        shows7 = wrap_mul(at.head, 2);
+                    }
+                };
+                FI_DEVICE float variant_logit(const fi_attention_params &p, const VariantRow &at, float score, int key, int position) {
                 #line 11 "Models/Mine.swift"
-                    const float t2 = score / 30.0f;
+                    const float t2 = score * 0.033333335f;
                 #line 11 "Models/Mine.swift"
                     const float t3 = tanh_by_exp(t2);
                 #line 11 "Models/Mine.swift"
@@ -30,27 +44,29 @@ import Testing
                 #line 11 "Models/Mine.swift"
                     const int t7 = wrap_sub(at.query_position, position);
                 #line 11 "Models/Mine.swift"
-                    const float t9 = variant_element<float>(p.variant_1, at.head, t7);
+                    const float t9 = variant_element<float>(p.variant[1], at.head, t7);
                 #line 11 "Models/Mine.swift"
                     const float t10 = t4 + t9;
                     return t10;
                 }
-                FI_DEVICE bool variant_shows(const fi_attention_params &p, const VariantSite &at, int key, int position) {
+                FI_DEVICE float variant_weight(const fi_attention_params &p, const VariantRow &at, float score, int key, int position) {
+                    return score;
+                }
+                FI_DEVICE bool variant_shows(const fi_attention_params &p, const VariantRow &at, int key, int position) {
                 #line 7 "Models/Mine.swift"
-                    const int t1 = variant_element<int>(p.variant_0, at.request, at.query_position);
+                    const int t3 = variant_element<int>(p.variant[0], at.request, position);
                 #line 7 "Models/Mine.swift"
-                    const int t3 = variant_element<int>(p.variant_0, at.request, position);
+                    const bool t4 = at.shows1 == t3;
                 #line 7 "Models/Mine.swift"
-                    const bool t4 = t1 == t3;
-                #line 7 "Models/Mine.swift"
-                    const int t7 = wrap_mul(at.head, 2);
-                #line 7 "Models/Mine.swift"
-                    const int t8 = wrap_add(position, t7);
+                    const int t8 = wrap_add(position, at.shows7);
                 #line 7 "Models/Mine.swift"
                     const bool t10 = t8 < 90;
                 #line 7 "Models/Mine.swift"
-                    const bool t11 = t4 && t10;
+                    const bool t11 = t4 & t10;
                     return t11;
+                }
+                FI_DEVICE float variant_output(const fi_attention_params &p, const VariantRow &at, float score) {
+                    return score;
                 }
                 FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
                     const VariantBlock at(p, item, warp_row, first_key);
@@ -79,15 +95,37 @@ import Testing
 
     @Test(arguments: VariantSample.builtIns.indices) func builtIns(_ index: Int) throws {
         let variant = VariantSample.builtIns[index].variant
-        if variant.form.isFused || variant.form.weights != nil { return }
+        if variant.form.isFused { return }
         try compile(variant)
     }
 
+    /// Hopper's kernel has few registers to spare.
+    @Test(arguments: VariantSample.builtIns.indices) func onHopper(_ index: Int) throws {
+        let variant = VariantSample.builtIns[index].variant
+        if variant.form.isFused || variant.rope != nil { return }
+        let problem = try AttentionProblem(
+            geometry: .ragged(queryIndptr: [0, 400], kvIndptr: [0, 900]),
+            shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128), variant: variant, queryType: .bfloat16,
+            kvType: .bfloat16)
+        let architecture = try #require(Architecture("sm_90a"))
+        let spec = try AttentionKernel.longestSpec(of: problem, on: architecture)
+        #expect(spec.entry == "fi_hopper_attention")
+        let nvrtc = try #require(TestMachine.nvrtc)
+        let output = try KernelCompiler().compile(spec, architecture: architecture, with: nvrtc, isVerbose: true)
+        let resources = try #require(KernelResources(log: output.log, entry: spec.entry))
+        print("\(variant.name) on Hopper: \(resources.registers) registers, \(resources.spillByteCount) bytes spilt")
+        // Tables and the run's own mask besides other conditions may take some: not those that people use every day.
+        #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 0 : 256), "\(variant.name)")
+    }
+
+    private static let mayNotSpill: Set<String> = [
+        "documents", "documents both ways", "prefix", "streaming", "window both ways", "items", "gemma-2",
+        "causal, cap of 1, documents", "alibi, clipped", "temperature", "sigmoid", "log-n",
+    ]
+
     @Test(arguments: 0..<6) func randomExpressions(_ seed: Int) throws {
         var random = RandomExpression(seed: UInt64(seed))
-        var variant = random.variant("random \(seed)")
-        variant.weights = .softmax
-        try compile(variant)
+        try compile(random.variant("random \(seed)"))
     }
 
     @Test func errorsNameTheSwiftFile() throws {
@@ -117,52 +155,5 @@ import Testing
 
     private func spec(_ variant: AttentionVariant) throws -> KernelSpec {
         try AttentionKernel.spec(of: problem(variant), on: Architecture("sm_80")!)
-    }
-}
-
-/// The same samples on the GPU.
-@Suite(.enabled(if: GPU.isPresent, GPU.absence)) struct VariantGPUTests {
-    @Test(arguments: VariantSample.builtIns.indices) func builtIns(_ index: Int) throws {
-        try check(
-            AttentionCase(
-                queryType: index % 2 == 0 ? .bfloat16 : .float16, cacheType: index % 2 == 0 ? .bfloat16 : .float16,
-                layout: index % 3 == 0 ? .raggedNHD : .combinedNHD, dimQK: 64, kvHeads: 1, group: 2,
-                lengths: [(1, 37), (0, 9), (17, 50), (3, 0), (1, 150), (40, 70), (9, 4)],
-                hasHeadScales: index % 4 == 0, seed: UInt64(index), sample: VariantSample.builtIns[index]))
-    }
-
-    @Test(arguments: 0..<12) func randomExpressions(_ seed: Int) throws {
-        var random = RandomExpression(seed: UInt64(seed))
-        var variant = random.variant("random \(seed)")
-        variant.weights = .softmax
-        let sample = VariantSample(variant) { geometry, shape in
-            var random = RandomExpression(seed: UInt64(seed) &+ 1000)
-            return random.values(geometry, shape)
-        }
-        try check(
-            AttentionCase(
-                queryType: .float16, cacheType: .float16, layout: .raggedNHD, dimQK: 32, kvHeads: 1, group: 2,
-                lengths: [(1, 60), (6, 50), (20, 80)], seed: UInt64(seed), sample: sample))
-    }
-
-    private func check(_ test: AttentionCase) throws {
-        let device = try GPU.device
-        let fixture = try AttentionFixture(test)
-        let traits: KernelTraits
-        do {
-            traits = try device.kernelTraits(for: fixture.problem)
-        } catch {
-            // Weights of their own, and sinks of one number.
-            guard case .unsupported = error else { throw error }
-            #expect(test.variant.form.weights != nil || test.variant.sink != .none, "\(test)")
-            return
-        }
-        let expected = fixture.oracle.evaluate()
-        let buffers = try AttentionBuffers(fixture, on: device)
-        for (mode, processors) in [(Planner.Mode.balanced, 2), (.batchInvariant(splitSize: fixedSplit(traits)), 3)] {
-            let found = try buffers.run(mode: mode, processors: processors)
-            let mismatch = AttentionTolerance(products: test.queryType).mismatch(found, expected, fixture.problem)
-            #expect(mismatch == nil, "\(mode): \(test)")
-        }
     }
 }

@@ -106,6 +106,38 @@ import Testing
         }
     }
 
+    /// What kernels are told to leave out shows nothing, and where they are told to leave out the mask all is shown.
+    @Test(arguments: 0..<60) func runsAreSafe(_ seed: Int) throws {
+        var random = RandomExpression(seed: UInt64(seed))
+        let mask = Mask { random.bool($0, depth: 3) }
+        var values = random
+        let bench = try Bench(mask) { values.values($0, $1) }
+        for _ in 0..<20 {
+            var block = bench.randomBlock(&random.random)
+            block.keys = 0..<bench.geometry.kvLength(block.request)
+            let runs = bench.analysis.runs(block)
+            for (keys, kind) in [(runs.empty, BlockKind.empty), (runs.full, .full)] where !keys.isEmpty {
+                var part = block
+                part.keys = keys
+                #expect(bench.kind(part) == kind, "\(mask), keys \(keys) of \(block)")
+            }
+        }
+    }
+
+    @Test func runsOfStreaming() throws {
+        let mask: Mask = .window(left: 1023) || .prefix(4)
+        let geometry = try BatchGeometry.contiguous(queryLength: 8192, kvLength: 8192)
+        let analysis = BlockAnalysis(
+            mask.expression.graph, geometry: geometry,
+            shape: try AttentionShape(queryHeads: 1, kvHeads: 1, headDimQK: 64))
+        let runs = analysis.runs(
+            SiteBlock(request: 0, heads: 0..<1, queries: 6144..<6272, keys: 0..<6272))
+        // Exactly 4 ..< 5121 and 5248 ..< 6272; found to within 64 keys.
+        #expect(runs.empty.lowerBound - 4 < 64 && 5121 - runs.empty.upperBound < 64, "\(runs.empty)")
+        #expect(runs.full.lowerBound - 5248 < 64 && runs.full.upperBound == 6272, "\(runs.full)")
+        #expect(runs.empty.lowerBound >= 4 && runs.empty.upperBound <= 5121 && runs.full.lowerBound >= 5248)
+    }
+
     /// A document costs what it sees.
     @Test func plansFollowDocuments() throws {
         let (count, length) = (4096, 256)

@@ -61,6 +61,20 @@ import Testing
         #expect(message(builtIn).contains("built in"))
     }
 
+    @Test func hooksOfOneRowKnowNothingOfTheOthers() {
+        let query = message(AttentionVariant("q", query: Scaling { at in at.keyPosition.float }))
+        #expect(query.contains("variant 'q': query") && query.contains("a use of keyPosition"), "\(query)")
+        let key = message(AttentionVariant("k", key: Scaling { at in 1 + at.queryPosition.float }))
+        #expect(key.contains("variant 'k': key") && key.contains("without head, queryIndex, queryPosition"), "\(key)")
+        let output = message(AttentionVariant("o", output: Output { value, at in value * at.keyPosition.float }))
+        #expect(output.contains("variant 'o': output"), "\(output)")
+        let marked = Output { value, _ in select(Mask.custom.expression, value, 0) }
+        #expect(message(AttentionVariant("o", output: marked)).contains("the run's mask"))
+        // What changes nothing is nothing.
+        #expect(AttentionVariant("o", output: Output { value, _ in value }) == AttentionVariant("plain"))
+        #expect(AttentionVariant("o", query: Scaling { _ in 2 }) != AttentionVariant("plain"))
+    }
+
     @Test func hooksThatDoNotGoTogether() {
         #expect(message(AttentionVariant("s", weights: .sigmoid, sink: .perHead)).contains("no sink"))
     }

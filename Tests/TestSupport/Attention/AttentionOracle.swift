@@ -130,14 +130,19 @@ package struct AttentionOracle {
         var sink = sinks.isEmpty ? -Double.infinity : Double(sinks[head])
         if case .logit(let logit) = variant.sink { sink = Double(logit) }
         let top = scores.reduce(sink, max)
-        if top == -.infinity { return }
         let index = token * shape.queryHeads + head
+        var site = OracleSite()
+        (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
+        (site.queryIndex, site.queryPosition) = (i, position)
+        (site.queryLength, site.keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
+        if top == -.infinity {
+            if let empty = hooks?.output(site, 0) {
+                for d in 0..<shape.headDimVO { result.output[index * shape.headDimVO + d] = empty }
+            }
+            return
+        }
         var (weights, sum) = ([Double](), 1.0)
         if let hooks, variant.weights != .softmax {
-            var site = OracleSite()
-            (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
-            (site.queryIndex, site.queryPosition) = (i, position)
-            (site.queryLength, site.keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
             weights = scores.indices.map { j in
                 site.keyPosition = memory.positions[j]
                 return scores[j] == -.infinity ? 0 : hooks.weight(site, scores[j])
@@ -162,6 +167,15 @@ package struct AttentionOracle {
                     magnitude[d] += weight * abs(v)
                     energy[d] += weight * v * weight * v
                 }
+            }
+        }
+        if let hooks {
+            // An error of the element moves the result by as much more as the hook is steep there.
+            for d in 0..<width {
+                guard let changed = hooks.output(site, total[d]), let next = hooks.output(site, total[d] + 0x1p-16)
+                else { break }
+                let slope = abs(next - changed) * 0x1p16
+                (total[d], magnitude[d], spread[d]) = (changed, magnitude[d] * slope, spread[d] * slope)
             }
         }
         for d in 0..<width {

@@ -73,7 +73,45 @@ extension VariantSample {
                     select(at.keyPosition <= at.queryPosition, score, Expr(-Float.infinity))
                 }),
             VariantSample(AttentionVariant("future", mask: !.causal)),
+            VariantSample(
+                AttentionVariant(
+                    "log-n", mask: .causal, query: Scaling { at in log((at.queryPosition + 3).float) * 0.5 },
+                    key: Scaling { at in temperature[at.kvHead] + 0.01 * at.keyPosition.float },
+                    logits: .softCap(4))
+            ) { _, shape in ["temperature": ParameterValue((0..<shape.queryHeads).map { 0.4 + Float($0) / 9 })] },
+            VariantSample(
+                AttentionVariant(
+                    "gated", mask: .causal && .documents(documents), sink: .logit(-1),
+                    output: Output { value, at in
+                        tanh(value) * sigmoid(temperature[at.head] - 0.1 * at.queryIndex.float) + 0.25
+                    })
+            ) { geometry, shape in
+                packedDocuments(geometry, shape).merging(
+                    ["temperature": ParameterValue((0..<shape.queryHeads).map { Float($0) - 0.5 })]) { a, _ in a }
+            },
+            VariantSample(
+                AttentionVariant(
+                    "sigmoid, normed", mask: .window(left: 40), weights: Weights { logit, _ in sigmoid(logit - 2) },
+                    output: Output { value, at in value / sqrt((at.keyLength + 1).float) })),
+            manyParameters,
         ]
+    }()
+
+    /// A polynomial of the distance, whose sixteen coefficients are a tensor each.
+    private static let manyParameters: VariantSample = {
+        let names = (0..<16).map { "c\($0)" }
+        let variant = AttentionVariant("sixteen tensors", mask: .causal) { score, at in
+            let x = tanh((at.queryPosition - at.keyPosition).float * 0.01)
+            return names.reversed().reduce(Expr<Float>(0)) { sum, name in
+                sum * x + Parameter<Float>(name, .perHead)[at.head]
+            } + score
+        }
+        return VariantSample(variant) { _, shape in
+            Dictionary(
+                uniqueKeysWithValues: names.enumerated().map { index, name in
+                    (name, ParameterValue((0..<shape.queryHeads).map { Float(($0 + index) % 5) / 5 - 0.4 }))
+                })
+        }
     }()
 
     /// Documents of some 30 tokens, numbered in order.

@@ -19,6 +19,9 @@ package struct VariantOracle {
     private let mask: ExprOracle
     private let logits: ExprOracle
     private let weights: ExprOracle?
+    private let query: ExprOracle?
+    private let key: ExprOracle?
+    private let output: ExprOracle?
 
     init(_ problem: AttentionProblem, _ values: [String: ParameterValue], _ oracle: AttentionOracle) {
         var values = values
@@ -34,11 +37,19 @@ package struct VariantOracle {
         mask = bound(problem.variant.mask.expression.graph)
         logits = bound(problem.variant.logits.expression.graph)
         weights = problem.variant.weights.expression.map { bound($0.graph) }
+        query = problem.variant.query.expression.map { bound($0.graph) }
+        key = problem.variant.key.expression.map { bound($0.graph) }
+        output = problem.variant.output.expression.map { bound($0.graph) }
     }
 
     func shows(_ site: OracleSite, key: Int) -> Bool { mask(site).bool }
 
-    func logit(_ site: OracleSite, _ score: Double) -> Double { logits(site, score: score).double }
+    func logit(_ site: OracleSite, _ score: Double) -> Double {
+        logits(site, score: score * (query?(site).double ?? 1) * (key?(site).double ?? 1)).double
+    }
+
+    /// An element of the output; `nil` where there is no hook.
+    func output(_ site: OracleSite, _ value: Double) -> Double? { output?(site, score: value).double }
 
     func weight(_ site: OracleSite, _ logit: Double) -> Double { weights?(site, score: logit).double ?? 0 }
 }

@@ -9,7 +9,7 @@ public enum BlockKind: Sendable, Hashable {
 }
 
 /// A block of a request's queries and keys, for some query heads.
-package struct SiteBlock {
+package struct SiteBlock: Hashable, Sendable {
     package var request: Int
     package var heads: Range<Int>
     /// Rows of the request.

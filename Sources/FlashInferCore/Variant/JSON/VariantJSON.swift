@@ -7,15 +7,18 @@
 /// ```
 /// A term is a number (`1` is whole, `1.0` floating point), `true`, `false`, the name of a number of the site, `"score"`, or a list of
 /// an operation (see ``ExprOperation``'s names) and its operands. `["let", [terms…], term]` lets `["ref", n]` stand for the n-th of
-/// the terms, each of which may refer to those before. `"inf"` and `"-inf"` are floating point. Members: `name`, `mask`, `logits`,
-/// `weights` (`null` or absent: softmax), `sink` (a number, or `"perHead"`), `scale`, `parameters`: each `[type, extent]` or
-/// `[type, extent, count]`.
+/// the terms, each of which may refer to those before. `"inf"` and `"-inf"` are floating point. Members: `name`, `mask`, `query` and `key`
+/// (factors), `logits`, `weights` (`null` or absent: softmax), `sink` (a number, or `"perHead"`), `output` (of which `"score"` is the
+/// element), `scale`, `parameters`: each `[type, extent]` or `[type, extent, count]`.
 extension AttentionVariant {
     /// The JSON form, the same for equal variants. Rotation is not part of it.
     public var json: String {
         var members = ["\"name\":\(JSONText.quoted(name))", "\"mask\":\(mask.expression.graph.json)"]
+        if let query = query.expression { members.append("\"query\":\(query.graph.json)") }
+        if let key = key.expression { members.append("\"key\":\(key.graph.json)") }
         members.append("\"logits\":\(logits.expression.graph.json)")
         if let weights = weights.expression { members.append("\"weights\":\(weights.graph.json)") }
+        if let output = output.expression { members.append("\"output\":\(output.graph.json)") }
         switch sink {
         case .none: break
         case .perHead: members.append("\"sink\":\"perHead\"")
@@ -42,7 +45,7 @@ extension AttentionVariant {
         guard case .object(let members) = value else {
             throw .invalidArgument("variant", found: value.kind, expected: "a JSON object")
         }
-        let known = ["name", "mask", "logits", "weights", "sink", "scale", "parameters"]
+        let known = ["name", "mask", "query", "key", "logits", "weights", "sink", "output", "scale", "parameters"]
         for key in members.map(\.key) where !known.contains(key) {
             throw .invalidArgument(
                 "variant: \(key)", found: "given", expected: "one of \(known.joined(separator: ", "))")
@@ -66,6 +69,9 @@ extension AttentionVariant {
         }
         let place = SourcePlace(file: "\(name).json", line: 1)
         let mask = try hook("mask", .bool).map { Mask(Expr(graph: $0), at: place) } ?? .none
+        let query = try hook("query", .float).map { Scaling(Expr(graph: $0), at: place) } ?? .none
+        let key = try hook("key", .float).map { Scaling(Expr(graph: $0), at: place) } ?? .none
+        let output = try hook("output", .float).map { Output(Expr(graph: $0), at: place) } ?? .plain
         let logits = try hook("logits", .float).map { Logits(Expr(graph: $0), at: place) } ?? .plain
         let weights = try hook("weights", .float).map { Weights(Expr(graph: $0), at: place) } ?? .softmax
         var sink = Sink.none
@@ -85,7 +91,9 @@ extension AttentionVariant {
             }
             scale = Float(number)
         }
-        self.init(name, mask: mask, scale: scale, logits: logits, weights: weights, sink: sink)
+        self.init(
+            name, mask: mask, scale: scale, query: query, key: key, logits: logits, weights: weights, sink: sink,
+            output: output)
         try validate()
     }
 }
