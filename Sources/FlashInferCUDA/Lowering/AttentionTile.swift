@@ -105,6 +105,16 @@ struct AttentionHeads: Hashable {
     }
 }
 
+extension VariantForm.FusedMask {
+    /// Whether elements of a mask are read.
+    var isCustom: Bool {
+        switch self {
+        case .none, .causal: false
+        case .custom, .customPacked: true
+        }
+    }
+}
+
 extension AttentionHeads {
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK

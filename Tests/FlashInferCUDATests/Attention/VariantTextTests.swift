@@ -114,8 +114,8 @@ import Testing
         let output = try KernelCompiler().compile(spec, architecture: architecture, with: nvrtc, isVerbose: true)
         let resources = try #require(KernelResources(log: output.log, entry: spec.entry))
         print("\(variant.name) on Hopper: \(resources.registers) registers, \(resources.spillByteCount) bytes spilt")
-        // Tables and the run's own mask besides other conditions may take some: not those that people use every day.
-        #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 0 : 256), "\(variant.name)")
+        // Tables, and many numbers a row, may take some: not what people use every day.
+        #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 0 : 512), "\(variant.name)")
     }
 
     private static let mayNotSpill: Set<String> = [
