@@ -128,7 +128,7 @@ struct RowMask {
 
     __device__ __forceinline__ RowMask(const fi_attention_params &p, const Item &item, int query, int first_key) {
         if constexpr (custom_mask == Mask::none) return;
-        static_assert(warp_keys <= 128, "a lane has 32 keys");
+        static_assert(custom_mask == Mask::none || warp_keys <= 128, "a lane has 32 keys");
         const uint8 *mask = pointer<const uint8>(p.mask) + pointer<const int64>(p.mask_indptr)[item.request];
         const int64 first = static_cast<int64>(query) * item.key_total + first_key + 32 * (threadIdx.x % 4);
         const int64 count = static_cast<int64>(item.query_count) * item.key_total;

@@ -19,7 +19,8 @@ package struct AttentionResult: Equatable {
 /// which for scores of magnitude below 2^5 is 2^5 · 2^−24 · a few in float32. An output is off by at most that times Σ w|v|, plus
 /// its own rounding; twice that is allowed. Weights in float16 lose what is below 2^−24 besides. Rotated queries and keys are
 /// rounded to the type of the products once more: each of the D terms of a score is off by 2^−9 of itself at random (2^−12 for
-/// float16), a score by scale · √D · 2^−9, and of a million scores the worst by five times that, hence 2^−6.
+/// float16), a score by scale · √D · 2^−9, and of a million scores the worst by five times that, hence 2^−6. The terms of a score as
+/// large as L are L / √D in the mean, so their squares sum to 1 + L² / D times as much.
 ///
 /// Weights in e4m3 are off by up to 2^−4 of themselves, at random: evenly spread that is 2^−4 / √3 in the mean square, and of a million
 /// outputs the worst is off by six times that of √(Σ (w v)²), or by 2^−4 of Σ w|v| where a few weights are all. Scaled by 2^7 relative
@@ -96,6 +97,7 @@ package struct AttentionTolerance: Sendable {
         guard case .rope = problem.variant.positionEncoding, products != .float32 else { return single }
         let width = Double(problem.shape.headDimQK).squareRoot()
         let scale = problem.variant.scale.map { Double(abs($0)) } ?? 1 / width
-        return max(1, scale * width) * (products == .float16 ? 0x1p-9 : 0x1p-6)
+        let growth = (1 + largest * largest / Double(problem.shape.headDimQK)).squareRoot()
+        return max(1, scale * width) * growth * (products == .float16 ? 0x1p-9 : 0x1p-6)
     }
 }
