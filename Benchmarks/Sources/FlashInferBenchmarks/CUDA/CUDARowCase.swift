@@ -195,8 +195,8 @@ struct CUDARowCase {
         [
             CUDARowCase(name: "merge_state 32x128") { tokens, memory in
                 let operation = MergeStatesOperation(
-                    values: try memory.input([tokens, 2, queryHeads, dim]),
-                    logSumExp: try memory.floats(tokens * 2 * queryHeads).reshaped([tokens, 2, queryHeads]),
+                    values: try memory.input([2, tokens, queryHeads, dim]),
+                    logSumExp: try memory.floats(2 * tokens * queryHeads).reshaped([2, tokens, queryHeads]),
                     output: try memory.output(.bfloat16, [tokens, queryHeads, dim]),
                     mergedLogSumExp: try memory.output(.float32, [tokens, queryHeads]))
                 return .mergeStates(operation)
