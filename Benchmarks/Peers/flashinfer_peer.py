@@ -5,8 +5,9 @@
     flashinfer_peer.py build cases.json                       compiles the modules they need, all at once
     flashinfer_peer.py run cases.json --json peer.json        times them
 
-Prefill runs the fa2 backend, and fa3 where queries are float8, which is the one that takes them. Decode runs the tensor-core kernel (fa2), the CUDA-core kernel and BatchAttention, and reports the
-fastest, with all three beside it. Times are of CUDA graphs of several launches whose inputs rotate past the L2 cache: the median
+Prefill runs the fa2 and fa3 backends and, over ragged requests of one length, PyTorch's cuDNN attention; fa3 alone where queries are
+float8, as it is the one that takes them. Decode runs the tensor-core kernel (fa2), the CUDA-core kernel and BatchAttention. The
+fastest is reported, with all of them beside it. --only names the kernels to run. Times are of CUDA graphs of several launches whose inputs rotate past the L2 cache: the median
 of several replays, as the benchmark itself does. Ceilings (copy, read, matrix product) are PyTorch's, in the same run.
 
 Needs torch with CUDA, flashinfer-python 0.6.13 and nvcc; see Docs/gpu-machine.md.
@@ -65,14 +66,23 @@ def is_decode(case):
     return case["kind"] == "decode"
 
 
-def kernels(case):
-    """The peer's kernels that can run a case."""
+def kernels(case, only=()):
+    """The peers' kernels that can run a case."""
+    return [name for name in possible_kernels(case) if not only or name in only]
+
+
+def possible_kernels(case):
     if case["kvType"] == "int8":
         return []
     if case["queryType"] == "float8-e4m3":
         return [] if is_decode(case) else ["fa3"]
     if not is_decode(case):
-        return ["fa2"]
+        names = ["fa2"]
+        if case["kvType"] == case["queryType"] and case["headDim"] in (64, 128, 256):
+            names.append("fa3")
+            if not case["pageSize"] and len(set(case["queryLengths"] + case["kvLengths"])) == 1:
+                names.append("cuDNN")
+        return names
     names = ["tensor-core"]
     if case["queryHeads"] // case["kvHeads"] in CUDA_CORE_GROUPS:
         names.append("cuda-core")
@@ -81,11 +91,13 @@ def kernels(case):
     return names
 
 
-def module_keys(cases):
+def module_keys(cases, only=()):
     """(kernel, query type, cache type, head dim) of every module the cases need, each once."""
     found = []
     for case in cases:
-        for kernel in kernels(case):
+        for kernel in kernels(case, only):
+            if kernel == "cuDNN":
+                continue
             # Tensor-core decode is the prefill module with one query a request.
             family = "fa2" if kernel == "tensor-core" else kernel
             key = (family, case["queryType"], case["kvType"], case["headDim"])
@@ -103,28 +115,25 @@ def torch_type(name):
     }[name]
 
 
-def float8_output():
-    """What the peer's own tests give out of float8 queries."""
+def output_type(query):
+    """Of queries; what the peer's own tests give out of float8 ones is float16."""
     import torch
 
-    return torch.float16
+    return torch.float16 if query.itemsize == 1 else query
 
 
-def build(cases):
+def build(cases, only):
     import torch
     from flashinfer.jit import build_jit_specs
     from flashinfer.jit.attention import (
         gen_batch_attention_module, gen_batch_decode_module, gen_batch_prefill_module)
 
     specs = []
-    for kernel, query, kv, dim in module_keys(cases):
+    for kernel, query, kv, dim in module_keys(cases, only):
         query, kv = torch_type(query), torch_type(kv)
-        if kernel == "fa3":
+        if kernel in ("fa2", "fa3"):
             specs.append(gen_batch_prefill_module(
-                "fa3", query, kv, float8_output(), torch.int32, dim, dim, 0, False, False, False))
-        elif kernel == "fa2":
-            specs.append(gen_batch_prefill_module(
-                "fa2", query, kv, query, torch.int32, dim, dim, 0, False, False, False))
+                kernel, query, kv, output_type(query), torch.int32, dim, dim, 0, False, False, False))
         elif kernel == "cuda-core":
             specs.append(gen_batch_decode_module(query, kv, query, torch.int32, dim, dim, 0, False, False))
         else:
@@ -158,8 +167,7 @@ class Inputs:
             return tensor
 
         self.queries = [random((tokens, case["queryHeads"], dim), query) for _ in range(self.sets)]
-        output = float8_output() if query.itemsize == 1 else query
-        self.outputs = [torch.empty_like(q, dtype=output) for q in self.queries]
+        self.outputs = [torch.empty_like(q, dtype=output_type(query)) for q in self.queries]
         # One a head, as the peer takes them.
         self.scales = [torch.ones(count, dtype=torch.float32, device="cuda") for count in (case["queryHeads"], heads, heads)]
         # The same order of pages as the benchmark has: a random permutation.
@@ -190,10 +198,12 @@ def planned(kernel, inputs, workspace):
     query, kv = torch_type(case["queryType"]), torch_type(case["kvType"])
     heads = (case["queryHeads"], case["kvHeads"])
     dim = case["headDim"]
-    if kernel == "fa3":
+    if case["queryType"] == "float8-e4m3":
         return planned_float8(inputs, workspace)
-    if kernel == "fa2" and not case["pageSize"]:
-        wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace, "NHD", backend="fa2")
+    if kernel == "cuDNN":
+        return planned_cudnn(inputs)
+    if kernel in ("fa2", "fa3") and not case["pageSize"]:
+        wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(workspace, "NHD", backend=kernel)
 
         def plan():
             wrapper.plan(
@@ -202,8 +212,8 @@ def planned(kernel, inputs, workspace):
 
         def run(i):
             wrapper.run(inputs.queries[i], inputs.keys[i], inputs.values[i], out=inputs.outputs[i])
-    elif kernel == "fa2":
-        wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend="fa2")
+    elif kernel in ("fa2", "fa3"):
+        wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend=kernel)
 
         def plan():
             wrapper.plan(
@@ -238,6 +248,28 @@ def planned(kernel, inputs, workspace):
     return plan, run
 
 
+def planned_cudnn(inputs):
+    """The same of cuDNN's kernel by PyTorch: a dense batch of requests of one length, read in place."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    case = inputs.case
+    length, count = case["queryLengths"][0], len(case["queryLengths"])
+
+    def batched(tensor):
+        return tensor.view(count, length, -1, case["headDim"]).transpose(1, 2)
+
+    sets = [tuple(map(batched, tensors)) for tensors in zip(inputs.queries, inputs.keys, inputs.values)]
+    is_grouped = case["queryHeads"] != case["kvHeads"]
+
+    def run(i):
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            torch.nn.functional.scaled_dot_product_attention(
+                *sets[i], is_causal=case["causal"], enable_gqa=is_grouped)
+
+    return lambda: None, run
+
+
 def planned_float8(inputs, workspace):
     """The same of float8 queries, keys and values."""
     import flashinfer
@@ -245,7 +277,7 @@ def planned_float8(inputs, workspace):
     case = inputs.case
     kind = torch_type(case["queryType"])
     heads = (case["queryHeads"], case["kvHeads"])
-    types = dict(causal=case["causal"], q_data_type=kind, kv_data_type=kind, o_data_type=float8_output())
+    types = dict(causal=case["causal"], q_data_type=kind, kv_data_type=kind, o_data_type=output_type(kind))
     dim = case["headDim"]
     # The wrapper copies lengths to the GPU where they are on the host; this backend wants them there.
     if not case["pageSize"]:
@@ -332,7 +364,7 @@ def ceilings():
     return {"copy": 2 * count / copy / 1e9, "read": count / read / 1e9, "product": 2 * 8192**3 / product / 1e12}
 
 
-def measure(cases, path, budget, samples):
+def measure(cases, path, budget, samples, only):
     import torch
     import flashinfer
 
@@ -351,14 +383,14 @@ def measure(cases, path, budget, samples):
     torch.cuda.empty_cache()
     workspace = torch.zeros(256 << 20, dtype=torch.uint8, device="cuda")
     for case in cases:
-        if not kernels(case):
+        if not kernels(case, only):
             continue
         if time.perf_counter() - start > budget:
             report["stopped"] = f"after {budget} s"
             break
         inputs = Inputs(case)
         times, host = {}, {}
-        for kernel in kernels(case):
+        for kernel in kernels(case, only):
             try:
                 plan, run = planned(kernel, inputs, workspace)
                 plan()
@@ -390,16 +422,18 @@ def main():
     parser.add_argument("--budget", type=float, default=300, help="seconds after which no further case is begun")
     parser.add_argument("--samples", type=int, default=7, help="timed replays of each graph")
     parser.add_argument("--filter", default="", help="only cases whose keys contain this")
+    parser.add_argument("--only", default="", help="only these kernels, with commas between: fa3,cuDNN")
     arguments = parser.parse_args()
     with open(arguments.cases) as file:
         cases = [case for case in json.load(file) if arguments.filter in case["key"]]
+    only = [name for name in arguments.only.split(",") if name]
     if arguments.action == "modules":
-        for key in module_keys(cases):
+        for key in module_keys(cases, only):
             print(*key)
     elif arguments.action == "build":
-        build(cases)
+        build(cases, only)
     else:
-        measure(cases, arguments.json, arguments.budget, arguments.samples)
+        measure(cases, arguments.json, arguments.budget, arguments.samples, only)
     return 0
 
 

@@ -60,6 +60,9 @@ static const char hopper_attention_output[] = {
 static const char hopper_attention_products[] = {
 #embed "hopper/attention_products.cuh"
     , 0};
+static const char hopper_attention_queries[] = {
+#embed "hopper/attention_queries.cuh"
+    , 0};
 static const char hopper_attention_shared[] = {
 #embed "hopper/attention_shared.cuh"
     , 0};
@@ -219,6 +222,9 @@ static const char primitives_filter[] = {
 static const char primitives_held[] = {
 #embed "primitives/held.cuh"
     , 0};
+static const char primitives_launch[] = {
+#embed "primitives/launch.cuh"
+    , 0};
 static const char primitives_mma[] = {
 #embed "primitives/mma.cuh"
     , 0};
@@ -261,6 +267,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/attention_held.cuh", hopper_attention_held},
     {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_products.cuh", hopper_attention_products},
+    {"hopper/attention_queries.cuh", hopper_attention_queries},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
     {"hopper/attention_turns.cuh", hopper_attention_turns},
     {"hopper/attention_weigh.cuh", hopper_attention_weigh},
@@ -314,6 +321,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},
     {"primitives/held.cuh", primitives_held},
+    {"primitives/launch.cuh", primitives_launch},
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/philox.cuh", primitives_philox},
     {"primitives/reduce.cuh", primitives_reduce},

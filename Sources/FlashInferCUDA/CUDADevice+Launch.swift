@@ -71,6 +71,18 @@ extension CUDAQueue {
         try context.call("cuLaunchKernel") { driver in
             withUnsafeMutablePointer(to: &params) { params in
                 var pointer: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(params)
+                if kernel.startsEarly, let launch = driver.cuLaunchKernelEx {
+                    var attribute = fi_cu_launch_attribute()
+                    attribute.id = Int32(FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION)
+                    attribute.value = 1
+                    return withUnsafeMutablePointer(to: &attribute) { attribute in
+                        var config = fi_cu_launch_config(
+                            grid_x: UInt32(grid.0), grid_y: UInt32(grid.1), grid_z: UInt32(grid.2),
+                            block_x: kernel.threads, block_y: 1, block_z: 1, shared_bytes: kernel.sharedByteCount,
+                            stream: stream, attributes: attribute, attribute_count: 1)
+                        return launch(&config, kernel.handle, &pointer, nil)
+                    }
+                }
                 return driver.cuLaunchKernel(
                     kernel.handle, UInt32(grid.0), UInt32(grid.1), UInt32(grid.2), kernel.threads, 1, 1,
                     kernel.sharedByteCount, stream, &pointer, nil)

@@ -261,3 +261,30 @@ EXPORT int cuLaunchKernel(
         return (int)success;
     });
 }
+
+namespace {
+
+/// CUlaunchAttribute and CUlaunchConfig.
+struct LaunchAttribute {
+    int id, padding;
+    long long value[8];
+};
+struct LaunchConfig {
+    unsigned grid[3], block[3], shared_bytes;
+    uintptr_t stream;
+    const LaunchAttribute *attributes;
+    unsigned attribute_count;
+};
+static_assert(sizeof(LaunchAttribute) == 72 && sizeof(LaunchConfig) == 56);
+
+}  // namespace
+
+EXPORT int cuLaunchKernelEx(const LaunchConfig *config, uintptr_t function, void **parameters, void **extra) {
+    constexpr int programmatic_stream_serialization = 6;
+    for (unsigned n = 0; n < config->attribute_count; n++) {
+        if (config->attributes[n].id != programmatic_stream_serialization) return invalid_value;
+    }
+    return cuLaunchKernel(
+        function, config->grid[0], config->grid[1], config->grid[2], config->block[0], config->block[1], config->block[2],
+        config->shared_bytes, config->stream, parameters, extra);
+}

@@ -203,7 +203,8 @@ bool decode_memory(Decoder &decoder, Instruction &i) {
         i.handler = copy_to_shared;
         return true;
     }
-    if (op == "fence" || op == "membar" || op == "prefetch" || op == "prefetchu" || op == "discard" || op == "applypriority") {
+    if (op == "fence" || op == "membar" || op == "prefetch" || op == "prefetchu" || op == "discard" || op == "applypriority" ||
+        op == "griddepcontrol") {
         i.handler = nothing;
         return true;
     }

@@ -26,6 +26,23 @@ typedef struct {
     unsigned char reserved[54];
 } fi_cu_pool_properties;
 
+/// CUlaunchAttribute, where its value is a number.
+typedef struct {
+    int id, padding;
+    long long value, rest[7];
+} fi_cu_launch_attribute;
+
+/// CUlaunchConfig
+typedef struct {
+    unsigned int grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    fi_cu_stream stream;
+    fi_cu_launch_attribute *_Nullable attributes;
+    unsigned int attribute_count;
+} fi_cu_launch_config;
+
+/// CUlaunchAttributeID
+enum { FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+
 enum {
     FI_CU_SUCCESS = 0,
     FI_CU_INVALID_VALUE = 1,
@@ -158,7 +175,10 @@ enum {
     X(cuLaunchKernel, "cuLaunchKernel", 1, \
       (fi_cu_function function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x, \
        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, fi_cu_stream stream, \
-       void *_Nullable *_Nonnull parameters, void *_Nullable *_Nullable extra))
+       void *_Nullable *_Nonnull parameters, void *_Nullable *_Nullable extra)) \
+    X(cuLaunchKernelEx, "cuLaunchKernelEx", 0, \
+      (const fi_cu_launch_config *_Nonnull config, fi_cu_function function, void *_Nullable *_Nonnull parameters, \
+       void *_Nullable *_Nullable extra))
 
 /// The driver's functions. A field is null only where its function is optional and the driver is older than it.
 typedef struct {

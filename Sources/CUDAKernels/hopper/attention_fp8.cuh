@@ -7,6 +7,7 @@
 #define FI_HOPPER_FLOAT8 1
 #include "hopper/attention_fp8_bring.cuh"
 #include "hopper/attention_fp8_softmax.cuh"
+#include "primitives/launch.cuh"
 
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
@@ -144,7 +145,8 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
         for (int slot = 0; slot < 2; ++slot) {
-            barrier(barriers.item_full[slot]).init(1);
+            // A warp's, each lane of which writes its part.
+            barrier(barriers.item_full[slot]).init(warp_size);
             barrier(barriers.queries_full[slot]).init(bringers);
             barrier(barriers.item_empty[slot]).init(warps);
         }
@@ -160,6 +162,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         }
         publish_barriers();
     }
+    fi_follow_predecessors();
     __syncthreads();
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();

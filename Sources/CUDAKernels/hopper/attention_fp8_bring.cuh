@@ -1,16 +1,10 @@
 // Queries, keys and values of e4m3 into shared memory: keys as they are, values transposed on the way, as products of 8 bits take
 // rows of what is multiplied over only.
 #pragma once
-#include "hopper/attention_bring.cuh"
+#include "hopper/attention_queries.cuh"
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
 constexpr int bringer_registers = FI_BRINGER_REGISTERS;
-
-/// A number that the compiler knows nothing of: what follows from it is computed where it is used, and takes no registers elsewhere.
-FI_DEVICE int anew(int x) {
-    asm volatile("" : "+r"(x));
-    return x;
-}
 
 /// The warp that asks for keys and values.
 FI_DEVICE void bring_stages(const Block &block) {
@@ -67,6 +61,8 @@ struct Transposer {
     /// is no number.
     __device__ __forceinline__ void clear(uint32 raw, int first, int end) const {
         constexpr int chunks = Shared::value_width / 16;
+        // Those who read what was here before have passed the barrier of the stage by one lane a warp; this says so for all lanes.
+        sync_threads(bringers_barrier, bringers);
 #pragma unroll 1
         for (int id = thread; id < keys * chunks * Shared::value_columns; id += bringers) {
             const int row = id / chunks % keys;
@@ -126,61 +122,21 @@ struct Transposer {
     }
 };
 
-/// Puts item number `turn` of this block where it belongs; of tile -1 where there is no more. For a warp: lanes copy a part each.
-FI_DEVICE void fetch_item(const Block &block, uint32 turn) {
-    constexpr int parts = sizeof(fi_attention_item) / 16;
-    const ItemQueue queue(block.p);
-    const int lane = anew(threadIdx.x) % warp_size, slot = turn % 2;
-    int index = blockIdx.x;
-    if (turn > 0) {
-        // The other lanes sleep meanwhile, and do not wait by asking.
-        if (lane == 0) {
-            barrier(block.barriers.claim).wait(turn - 1);
-            index = queue.claim();
-        }
-        index = __shfl_sync(0xffffffff, index, 0);
-    }
-    const bool is_there = index < queue.count;
-    uint4 part = make_uint4(0, 0, 0, 0);
-    if (is_there && lane < parts) part = (pointer<const uint4>(block.p.items) + static_cast<int64>(queue.start + index) * parts)[lane];
-    if (lane == 0) barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
-    __syncwarp();
-    Item &item = block.items[slot];
-    if (is_there) {
-        if (lane < parts) reinterpret_cast<uint4 *>(&item)[lane] = part;
-    } else if (lane == 0) {
-        item.tile = -1;
-        queue.end();
-    }
-    __syncwarp();
-    if (lane == 0) barrier(block.barriers.item_full[slot]).arrive();
-    __syncwarp();
-}
-
 /// The warps that take items, copy queries, and transpose values.
 FI_DEVICE void bring_queries(const Block &block, int thread) {
-    constexpr int chunks = padded_qk / 16;
     const fi_attention_params &p = block.p;
     Transposer transposer{block, thread};
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
         if (thread < warp_size) fetch_item(block, turn);
-        const int first = anew(thread);
         const Item &item = block.items[slot];
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot * Shared::query_bytes;
-#pragma unroll 2
-        for (int id = first; id < rows * chunks; id += bringers) {
-            const int row = id / chunks, byte = id % chunks * 16;
-            const bool is_there = row < item.row_count && byte < dim_qk;
-            const uint32 column = row / 64 * (64 * padded_qk) + byte / Shared::key_width * (64 * Shared::key_width);
-            copy_async<16>(to + column + KeyColumn::offset(row % 64, byte % Shared::key_width / 16),
-                           narrow_query_row(p, item, is_there ? row : 0) + (is_there ? byte : 0), is_there);
-        }
-        copy_commit();
-        copy_wait<0>();
-        fence_async_proxy();
+        copy_queries<1>(p, item, anew(thread), [&](int row, int chunk) {
+            return to + row / 64 * (64 * padded_qk) + chunk * 16 / Shared::key_width * (64 * Shared::key_width)
+                   + KeyColumn::offset(row % 64, chunk * 16 % Shared::key_width / 16);
+        });
         barrier(block.barriers.queries_full[slot]).arrive();
         transposer.transpose_item(Span(item, block.maps.box_rows));
     }

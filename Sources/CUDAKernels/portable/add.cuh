@@ -4,6 +4,7 @@
 
 #include "fi_rows_params.h"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/rows.cuh"
 
 template <int V>
@@ -29,6 +30,7 @@ static __device__ __forceinline__ void run(const fi_add_params &p) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) add(const __grid_constant__ fi_add_params p) {
+    fi_follow_predecessors();
     if (p.tiling.vectorised) {
         run<fi_vector(FI_FIRST, FI_SECOND, FI_OUTPUT)>(p);
     } else {

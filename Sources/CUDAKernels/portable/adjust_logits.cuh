@@ -3,6 +3,7 @@
 
 #include "fi_sample_params.h"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/rows.cuh"
 
 /// Columns of a block.
@@ -12,6 +13,7 @@
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     adjust_logits(const __grid_constant__ fi_adjust_logits_params p) {
+    fi_follow_predecessors();
     __shared__ unsigned int counts[FI_PART];
     /// The number, from 1 on, of the last bias of a token.
     __shared__ unsigned int biases[FI_PART];

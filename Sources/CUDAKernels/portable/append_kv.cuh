@@ -4,6 +4,7 @@
 
 #include "fi_cache_params.h"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 
 template <int CACHE, int V>
 static __device__ __forceinline__ void run(const fi_append_params &p) {
@@ -44,6 +45,7 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) append_kv(const __grid_constant__ fi_append_params p) {
+    fi_follow_predecessors();
     fi_with_type(p.cache_type, [&](auto type) {
         constexpr int CACHE = decltype(type)::value;
         if (p.vectorised) {

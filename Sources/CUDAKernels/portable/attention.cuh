@@ -6,6 +6,7 @@
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_meeting.cuh"
 #include "portable/attention_queue.cuh"
+#include "primitives/launch.cuh"
 
 /// A queue whose next item is asked for while the item at hand is computed.
 struct Queue : ItemQueue {
@@ -223,6 +224,7 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
     const Block block(p, shared);
+    fi_follow_predecessors();
     if constexpr (FI_QUEUE) {
         run_queue(block, items);
     } else {

@@ -4,6 +4,7 @@
 
 #include "fi_rows_params.h"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/rows.cuh"
 
 template <int OUTPUT, int V>
@@ -28,6 +29,7 @@ static __device__ __forceinline__ void run(const fi_convert_params &p) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) convert(const __grid_constant__ fi_convert_params p) {
+    fi_follow_predecessors();
     fi_with_type(p.output_type, [&](auto type) {
         constexpr int OUTPUT = decltype(type)::value;
         if (p.tiling.vectorised) {

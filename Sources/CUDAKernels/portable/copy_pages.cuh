@@ -4,6 +4,7 @@
 // so that no thread waits for another; the spare page of a cycle is a register.
 
 #include "fi_cache_params.h"
+#include "primitives/launch.cuh"
 
 /// A piece of 16 bytes, or of one element.
 template <class Piece>
@@ -39,6 +40,7 @@ static __device__ __forceinline__ void run(const fi_copy_pages_params &p) {
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     copy_pages(const __grid_constant__ fi_copy_pages_params p) {
+    fi_follow_predecessors();
     switch (p.piece_bytes) {
     case 16: run<uint4>(p); break;
     case 4: run<unsigned int>(p); break;

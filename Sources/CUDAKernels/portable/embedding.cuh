@@ -4,6 +4,7 @@
 
 #include "fi_rows_params.h"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/rows.cuh"
 
 template <int TABLE, int V>
@@ -34,6 +35,7 @@ static __device__ __forceinline__ void run(const fi_embedding_params &p) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) embedding(const __grid_constant__ fi_embedding_params p) {
+    fi_follow_predecessors();
     fi_with_type(p.table_type, [&](auto type) {
         constexpr int TABLE = decltype(type)::value;
         if (p.tiling.vectorised) {

@@ -6,6 +6,7 @@
 #include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/rows.cuh"
 
 template <int V>
@@ -26,6 +27,7 @@ static __device__ __forceinline__ void run(const fi_gated_activation_params &p) 
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation(const __grid_constant__ fi_gated_activation_params p) {
+    fi_follow_predecessors();
     if (p.tiling.vectorised) {
         run<fi_vector(FI_GATE, FI_UP, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT)>(p);
     } else {

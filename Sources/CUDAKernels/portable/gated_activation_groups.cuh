@@ -9,6 +9,7 @@
 #include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
 
@@ -65,6 +66,7 @@ static __device__ __forceinline__ void singles(const fi_gated_activation_params 
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation_groups(const __grid_constant__ fi_gated_activation_params p) {
+    fi_follow_predecessors();
     if (p.tiling.vectorised) {
         vectors<fi_vector(FI_GATE, FI_UP)>(p);
     } else {

@@ -9,6 +9,7 @@
 #include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
 
@@ -72,6 +73,7 @@ static __device__ __forceinline__ void streamed(const fi_gated_activation_params
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation_rows(const __grid_constant__ fi_gated_activation_params p) {
+    fi_follow_predecessors();
     constexpr int V = fi_vector(FI_GATE, FI_UP);
     const unsigned int inner = p.tiling.inner_rows;
     row_addresses row;

@@ -5,6 +5,7 @@
 #include "fi_merge_params.h"
 #include "primitives/distribution.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 
 template <int V>
 static __device__ __forceinline__ void run(const fi_merge_params &p) {
@@ -56,6 +57,7 @@ static __device__ __forceinline__ void run(const fi_merge_params &p) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_states(const __grid_constant__ fi_merge_params p) {
+    fi_follow_predecessors();
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT)>(p);
     } else {

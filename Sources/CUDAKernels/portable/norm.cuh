@@ -9,6 +9,7 @@
 #include "fi_rows_params.h"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
 
@@ -335,6 +336,7 @@ static __device__ __forceinline__ void norm_streamed(
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_rows(const __grid_constant__ fi_norm_params p) {
+    fi_follow_predecessors();
     // Bytes take no part: vectors of sixteen would not fit in registers.
     constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT);
     const unsigned int wanted = blockIdx.x * FI_ROWS_PER_BLOCK + threadIdx.x / FI_GROUP;

@@ -3,6 +3,7 @@
 // What segments say is in device memory and nobody's to check but ours: no flag outside of the tensor is read.
 
 #include "fi_rows_params.h"
+#include "primitives/launch.cuh"
 
 /// The segment that a byte belongs to: the last that starts at it or before.
 static __device__ __forceinline__ unsigned int segment_of(const fi_pack_bits_params &p, long long byte) {
@@ -28,6 +29,7 @@ static __device__ __forceinline__ unsigned int bits_of(uint2 flags) {
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) pack_bits(const __grid_constant__ fi_pack_bits_params p) {
+    fi_follow_predecessors();
     const long long byte = (long long)blockIdx.x * FI_THREADS + threadIdx.x;
     if (byte >= p.byte_count) return;
     const unsigned char *flags = (const unsigned char *)p.flags;

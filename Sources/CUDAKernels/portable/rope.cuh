@@ -8,6 +8,7 @@
 #include "fi_rope_params.h"
 #include "portable/rope_turn.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 
 /// One thread's part of a token: a vector of pairs of one head, or a vector of the elements that stay.
 struct rope_item {
@@ -78,6 +79,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope(const __grid_constant__ fi_rope_params p) {
+    fi_follow_predecessors();
     __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT), true>(p, table);

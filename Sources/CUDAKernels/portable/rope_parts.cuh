@@ -10,6 +10,7 @@
 #include "fi_rope_parts_params.h"
 #include "portable/rope_turn.cuh"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 
 /// A thread's head.
 struct head_place {
@@ -213,6 +214,7 @@ static __device__ __forceinline__ void run(const fi_rope_parts_params &p, float2
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     rope_parts(const __grid_constant__ fi_rope_parts_params p) {
+    fi_follow_predecessors();
     __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
         run<fi_vector(FI_INPUT), true>(p, table);

@@ -49,7 +49,9 @@ package struct CUDAModule: ~Copyable, Sendable {
         return CUDAFunction(
             handle: function, spec: spec, registers: try attribute(FI_CU_FUNCTION_REGISTERS),
             localByteCount: try attribute(FI_CU_FUNCTION_LOCAL_BYTES),
-            parameterByteCount: parameterByteCount(of: function))
+            parameterByteCount: parameterByteCount(of: function),
+            startsEarly: context.properties.computeCapability.major >= 9
+                && KernelTexts.shipped.followsPredecessors(spec.file))
     }
 
     /// Bytes of the one parameter, or nil where the driver is too old to say.
@@ -77,16 +79,19 @@ package struct CUDAFunction: Sendable {
     let sharedByteCount: UInt32
     /// Bytes of the parameter struct; nil where unknown.
     let parameterByteCount: Int?
+    /// Whether its blocks may start before what was enqueued earlier is done: it waits for that itself.
+    package let startsEarly: Bool
 
     package init(
         handle: fi_cu_function, spec: KernelSpec, registers: Int = 0, localByteCount: Int = 0,
-        parameterByteCount: Int? = nil
+        parameterByteCount: Int? = nil, startsEarly: Bool = false
     ) {
         self.handle = handle
         self.spec = spec
         self.registers = registers
         self.localByteCount = localByteCount
         self.parameterByteCount = parameterByteCount
+        self.startsEarly = startsEarly
         threads = UInt32(spec.threads)
         sharedByteCount = UInt32(spec.sharedByteCount)
     }

@@ -30,6 +30,11 @@ package final class KernelTexts: Sendable {
     /// The text with a name.
     package subscript(name: String) -> String? { positions[name].map { texts[$0].text } }
 
+    /// Whether the kernel of a text waits itself for what was enqueued before it, so that it may start early; see `launch.cuh`.
+    package func followsPredecessors(_ name: String) -> Bool {
+        self[name]?.contains("    fi_follow_predecessors();\n") ?? false
+    }
+
     /// A SHA-256 of a text and of every text that it includes, directly or not; computed once.
     ///
     /// Conditions are not looked at: an include that is compiled out counts too.

@@ -1,0 +1,65 @@
+// The next item, and its queries, into shared memory, as they are.
+#pragma once
+#include "hopper/attention_bring.cuh"
+
+/// A number that the compiler knows nothing of: what follows from it is computed where it is used, and takes no registers elsewhere.
+FI_DEVICE int anew(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+/// Puts item number `turn` of this block where it belongs; of tile -1 where there is no more. For a warp: lanes copy a part each.
+FI_DEVICE void fetch_item(const Block &block, uint32 turn) {
+    constexpr int parts = sizeof(fi_attention_item) / 16;
+    const ItemQueue queue(block.p);
+    const int lane = anew(threadIdx.x) % warp_size, slot = turn % 2;
+    int index = blockIdx.x;
+    if (turn > 0) {
+        // The other lanes sleep meanwhile, and do not wait by asking.
+        if (lane == 0) {
+            barrier(block.barriers.claim).wait(turn - 1);
+            index = queue.claim();
+        }
+        index = __shfl_sync(0xffffffff, index, 0);
+    }
+    const bool is_there = index < queue.count;
+    uint4 part = make_uint4(0, 0, 0, 0);
+    if (is_there && lane < parts) part = (pointer<const uint4>(block.p.items) + static_cast<int64>(queue.start + index) * parts)[lane];
+    if (lane == 0) barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
+    __syncwarp();
+    Item &item = block.items[slot];
+    if (is_there) {
+        if (lane < parts) reinterpret_cast<uint4 *>(&item)[lane] = part;
+    } else if (lane == 0) {
+        item.tile = -1;
+        queue.end();
+    }
+    barrier(block.barriers.item_full[slot]).arrive();
+    __syncwarp();
+}
+
+/// One of the threads that copy queries: it has one chunk of 16 bytes of every few rows, so that a row costs it a division by the group
+/// and two products. `place` says where in shared memory a chunk of a row belongs.
+///
+/// What it reads of the item and the parameters is read once: with the copies between, it would be read for every row, and the
+/// computing warps waited for that (H200, 1,024 keys, causal: a twelfth of their time).
+template <int element_bytes, class Place>
+FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int thread, Place place) {
+    constexpr int chunks = padded_qk * element_bytes / 16, step = bringers / chunks;
+    static_assert(bringers % chunks == 0, "a thread has the same chunk of all its rows");
+    thread = anew(thread);
+    const int chunk = thread % chunks, count = chunk * 16 < dim_qk * element_bytes ? item.row_count : 0;
+    const uint32 first = item.row, group = p.group, multiplier = p.group_multiplier, shift = p.group_shift;
+    const int64 token = p.query_token * element_bytes, head = p.query_head * element_bytes;
+    const uint64 from = p.queries + item.first_query * token + item.head * static_cast<int64>(group) * head + chunk * 16;
+#pragma unroll 1
+    for (int row = thread / chunks; row < rows; row += step) {
+        // Rows past the item's get zeros, from an address that is there.
+        const bool is_there = row < count;
+        const uint32 packed = first + (is_there ? row : 0), query = divide(packed, multiplier, shift);
+        copy_async<16>(place(row, chunk), pointer<const uint8>(from + query * token + (packed - query * group) * head), is_there);
+    }
+    copy_commit();
+    copy_wait<0>();
+    fence_async_proxy();
+}
