@@ -28,7 +28,7 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint32 queries, uint32 key
 }
 
 /// output += weights · values of a stage, under way.
-FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weights)[keys / 32][4], uint32 values_at) {
+FI_DEVICE void start_values(float (&output)[value_tiles][4], const Weights &weights, uint32 values_at) {
     const uint64 b = TurnedColumn::operand(values_at);
 #pragma unroll
     for (int step = 0; step < keys / 32; ++step) {
@@ -36,6 +36,29 @@ FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weig
         wgmma_e4m3(output, weights[step], advance_operand(b, column * padded_vo * Shared::turned_width + within), true);
     }
     wgmma_commit();
+}
+
+/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group.
+FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], uint32 queries, uint32 keys_at) {
+    // Else the compiler computes these addresses for every stage, in registers that all others need.
+    const int thread = anew(threadIdx.x), lane = thread % warp_size, row = thread / warp_size % 4 * 16 + lane % 16;
+#pragma unroll
+    for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) s[n][i] = 0;
+#pragma unroll 1
+    for (int step = 0; step < padded_qk / 32; ++step) {
+        const int column = step * 32 / Shared::key_width, chunk = step * 32 % Shared::key_width / 16;
+        uint32 a[4], b[4];
+        load_matrices(a, queries + column * 64 * Shared::key_width + KeyColumn::offset(row, chunk + lane / 16));
+#pragma unroll
+        for (int pair = 0; pair < key_tiles / 2; ++pair) {
+            load_matrices(b, keys_at + column * keys * Shared::key_width
+                                 + KeyColumn::offset(pair * 16 + lane / 16 * 8 + lane % 8, chunk + lane / 8 % 2));
+            mma_e4m3(s[2 * pair], a, b[0], b[1]);
+            mma_e4m3(s[2 * pair + 1], a, b[2], b[3]);
+        }
+    }
 }
 
 /// A warpgroup's rows of item after item.
@@ -71,7 +94,9 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         barrier(barriers.queries_full[slot]).wait(turn / 2);
         if (tiles > 0) {
             float s[1][key_tiles][4];
-            uint32 weights[keys / 32][4];
+            Weights weights;
+            Pair factor;
+            const Pair scale = {scales.late(0), scales.late(1)};
             const auto free_keys = [&] {
                 free_stage(barriers.keys_empty[key_ring.stage]);
                 key_ring.next();
@@ -83,7 +108,6 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             const auto finish_stage = [&](int tile) {
                 scales.apply(s[0]);
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), score_scale);
-                return weigh_scores(state, s, scales);
             };
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             wgmma_fence();
@@ -91,7 +115,11 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             wgmma_wait<0>();
             free_keys();
             finish_stage(0);
+            raise_to_maximum(state, s[0], scale, factor);
+            relate(state, s[0], scale);
+            exponentiate<0, key_tiles>(s[0], state.sum[0]);
             pack_all(weights, s[0]);
+            bool by_sums = is_settled(state);
 #pragma unroll 1
             for (int tile = 1; tile < tiles; ++tile) {
                 barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
@@ -102,27 +130,46 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
                 start_values(state.output[0], weights, values_at());
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<overlaps ? 1 : 0>();
-                free_keys();
                 if constexpr (!overlaps) free_values();
-                const Rise rise = finish_stage(tile);
-                if constexpr (overlaps) {
+                // Once, but where weights left float32's range.
+#pragma unroll 1
+                while (true) {
+                    const bool by_maximum = !by_sums;
+                    Pair sums = {0, 0};
+                    finish_stage(tile);
+                    if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
+                    relate(state, s[0], scale);
+                    exponentiate<0, key_tiles / 2>(s[0], sums);
+                    // This branch also keeps the compiler from waiting for the product under way before the exponentials.
+                    if (!any_reaches(sums, unsafe_sum) || by_maximum) {
+                        // That product reads the weights of the stage before, and must end before these take their place.
+                        wgmma_wait<0>();
+                        if (by_maximum) {
+                            multiply_output(state, factor);
+                            by_sums = is_settled(state);
+                        }
+                        exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                        pack_all(weights, s[0]);
+                        if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                            state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                            break;
+                        }
+                    }
                     wgmma_wait<0>();
-                    free_values();
+                    compute_scores_again(s[0], queries, keys_at());
+                    by_sums = false;
                 }
-                follow(state, rise);
-                if (tile % Kept::stages == 0) kept.take(state, scales);
-                pack_all(weights, s[0]);
+                if constexpr (overlaps) free_values();
+                free_keys();
+                if (tile % Kept::stages == 0) kept.take(state);
             }
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             wgmma_fence();
             start_values(state.output[0], weights, values_at());
             wgmma_wait<0>();
             free_values();
-            kept.add_to(state, scales);
+            kept.add_to(state);
         }
-        // Scaled, and relative to what the weights are.
-#pragma unroll
-        for (int h = 0; h < 2; ++h) state.maximum[0][h] = state.maximum[0][h] * scales.late(h) - lift;
         if (item.partial_row < 0) {
             finish_from_registers(p, item, state, warp_row, 1);
         } else {

@@ -7,6 +7,28 @@
 #include "hopper/attention_products.cuh"
 #include "hopper/attention_weigh.cuh"
 
+/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group.
+FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint32 stage) {
+    // Else the compiler computes these addresses for every stage, in registers that all others need.
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    const uint32 row = stage + (lane / 16 * 8 + lane % 8) * 128;
+#pragma unroll
+    for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) s[n][i] = 0;
+#pragma unroll
+    for (int step = 0; step < held_steps; ++step) {
+        uint32 b[4];
+#pragma unroll
+        for (int pair = 0; pair < key_tiles / 2; ++pair) {
+            load_matrices(b, row + (step / 4 * keys + pair * 16) * 128 + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4));
+            mma<half_type>(s[2 * pair], queries[step], b[0], b[1]);
+            mma<half_type>(s[2 * pair + 1], queries[step], b[2], b[3]);
+        }
+    }
+}
+
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -46,7 +68,8 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         const Item &item = block.items[turn % 2];
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
-        const float2 scale = score_scales(p, item);
+        const float2 scales = score_scales(p, item);
+        const Pair scale = {scales.x, scales.x};
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
         const auto free_keys = [&] {
@@ -55,13 +78,13 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         };
         State state;
         state.clear();
-        uint32 weights[keys / 16][4];
-        float factor[2];
+        Weights weights;
+        Pair factor;
         wgmma_wait<0>();
-        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
+        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
         free_keys();
-        raise_to_maximum(state, s[0], scale.x, factor);
-        relate(state, s[0], scale.x);
+        raise_to_maximum(state, s[0], scale, factor);
+        relate(state, s[0], scale);
         exponentiate<0, key_tiles>(s[0], state.sum[0]);
         pack_all(weights, s[0]);
         bool by_sums = is_settled(state);
@@ -83,10 +106,10 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
 #pragma unroll 1
             while (true) {
                 const bool by_maximum = !by_sums;
-                float sums[2] = {0, 0};
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
-                if (by_maximum) raise_to_maximum(state, s[0], scale.x, factor);
-                relate(state, s[0], scale.x);
+                Pair sums = {0, 0};
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
+                if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
+                relate(state, s[0], scale);
                 exponentiate<0, key_tiles / 2>(s[0], sums);
                 // This branch also keeps the compiler from waiting for the product under way before the exponentials.
                 if (!any_reaches(sums, unsafe_sum) || by_maximum) {
