@@ -130,7 +130,9 @@ package final class CUDAQueue: Sendable {
         keeping owner: (any AnyObject & Sendable)? = nil, _ body: () throws(FlashInferError) -> Void
     ) throws(FlashInferError) -> CUDAGraph {
         try refuseWhileCapturing("capturing a graph")
-        return try gate.alone { () throws(FlashInferError) in try record(keeping: owner, body) }
+        return try gate.alone { () throws(FlashInferError) in
+            try Recordings.ofProcess.during { () throws(FlashInferError) in try record(keeping: owner, body) }
+        }
     }
 
     private func record(

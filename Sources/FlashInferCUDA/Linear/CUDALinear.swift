@@ -29,19 +29,23 @@ package final class CUDALinear: Sendable {
         workspace = try CUDABuffer(byteCount: Self.workspaceByteCount, on: queue)
         var handle: fi_cublas_handle = 0
         var status: fi_cublas_status = 0
-        try queue.context.call("cublasLtCreate") { _ in
-            status = library.functions.cublasLtCreate(&handle)
-            return 0
+        try Recordings.ofProcess.whenOthersHaveEnded { () throws(FlashInferError) in
+            try queue.context.call("cublasLtCreate") { _ in
+                status = library.functions.cublasLtCreate(&handle)
+                return 0
+            }
         }
         try library.check(status, "cublasLtCreate")
         self.handle = handle
     }
 
     deinit {
-        let (library, handle) = (library, handle)
-        queue.context.release { _ in
-            _ = library.functions.cublasLtDestroy(handle)
-            return 0
+        let (library, handle, context) = (library, handle, queue.context)
+        Recordings.ofProcess.afterAll {
+            context.release { _ in
+                _ = library.functions.cublasLtDestroy(handle)
+                return 0
+            }
         }
     }
 

@@ -286,6 +286,25 @@ extension FakeDriver {
                 return state.requireContext()
             }
         }
+        table.cuLaunchKernelEx = { config, function, parameters, _ in
+            let config = config.pointee
+            let attributes = UnsafeBufferPointer(start: config.attributes, count: Int(config.attribute_count))
+            return fakeCall("cuLaunchKernelEx") { state in
+                guard config.block_y == 1, config.block_z == 1, let parameter = parameters[0] else { return 1 }
+                let bytes = UnsafeRawBufferPointer(start: parameter, count: state.parameterByteCount)
+                let status = state.requireContext()
+                guard status == 0 else { return status }
+                return state.enqueue(
+                    .launch(
+                        FakeDriver.Launch(
+                            function: function, grid: [config.grid_x, config.grid_y, config.grid_z],
+                            threads: config.block_x, sharedByteCount: config.shared_bytes, stream: config.stream,
+                            parameter: Array(bytes),
+                            startsEarly: attributes.contains {
+                                $0.id == Int32(FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION) && $0.value == 1
+                            })))
+            }
+        }
         table.cuLaunchKernel = { function, gx, gy, gz, bx, by, bz, shared, stream, parameters, _ in
             fakeCall("cuLaunchKernel") { state in
                 guard by == 1, bz == 1, let parameter = parameters[0] else { return 1 }

@@ -22,6 +22,8 @@ final class FakeDriver: Sendable {
         var sharedByteCount: UInt32
         var stream: UInt
         var parameter: [UInt8]
+        /// Whether it may start before what was enqueued earlier is done.
+        var startsEarly = false
     }
 
     enum Work {

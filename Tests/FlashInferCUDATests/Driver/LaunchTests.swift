@@ -29,6 +29,29 @@ struct LaunchTests {
         }
     }
 
+    @Test func aKernelThatWaitsItselfMayStartEarly() throws {
+        try withDevice { fake, device in
+            let handle = try device.kernel(TestKernels.add()).handle
+            for startsEarly in [false, true] {
+                let kernel = CUDAFunction(handle: handle, spec: TestKernels.add(threads: 64), startsEarly: startsEarly)
+                try device.launch(kernel, grid: (3, 2, 1), params)
+            }
+            try device.synchronize()
+            let launches = fake.read { $0.launches }
+            #expect(launches.map(\.startsEarly) == [false, true])
+            #expect(launches[0].grid == launches[1].grid && launches[0].parameter == launches[1].parameter)
+            #expect(launches[0].threads == launches[1].threads && launches[0].stream == launches[1].stream)
+        }
+    }
+
+    @Test func everyShippedKernelFollowsItsPredecessors() {
+        let texts = KernelTexts.shipped
+        for (name, text) in texts.texts where text.contains("extern \"C\" __global__") {
+            #expect(texts.followsPredecessors(name), "\(name)")
+        }
+        #expect(!texts.followsPredecessors("primitives/launch.cuh"))
+    }
+
     @Test(arguments: [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
     func aGridWithAZeroLaunchesNothing(grid: (Int, Int, Int)) throws {
         try withDevice { fake, device in
