@@ -48,16 +48,23 @@ package struct RowTeam: Hashable, Sendable {
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
 
+    /// Threads of a cluster's blocks that filter a row: each has many entries, as barriers of few warps are quick, and three blocks of
+    /// them have 80 registers a thread.
+    static let filteringThreads = 256
+
     /// A specialisation for this team.
     ///
-    /// - Parameter blocksPerProcessor: of the clusters; two of ``eight``, else one, where it is not given.
+    /// - Parameters:
+    ///   - clusterThreads: threads of a cluster's blocks, where they are others than ``threads``.
+    ///   - blocksPerProcessor: of the clusters; as many as fit with what they hold, where it is not given.
     func spec(
-        _ file: String, _ entry: String, _ defines: [KernelSpec.Define], blocksPerProcessor: Int? = nil, label: String
+        _ file: String, _ entry: String, _ defines: [KernelSpec.Define], clusterThreads: Int? = nil,
+        blocksPerProcessor: Int? = nil, label: String
     ) -> KernelSpec {
         KernelSpec(
             file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
-            threads: threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 2 : 1),
+            threads: blocks == 1 ? threads : clusterThreads ?? threads, sharedByteCount: sharedByteCount,
+            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 3 : 2),
             label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
     }
 
