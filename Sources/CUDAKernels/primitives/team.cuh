@@ -57,7 +57,8 @@ template <class T>
 static __device__ __forceinline__ T *fi_team_at(T *own, unsigned int rank) {
 #if FI_TEAM > 1
     unsigned long long address;
-    asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"((unsigned long long)own), "r"(rank));
+    // Volatile, as it must not move to where the rank is none of the cluster's.
+    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"((unsigned long long)own), "r"(rank));
     return (T *)address;
 #else
     return own;
