@@ -42,7 +42,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (is_ok) {
         fi_set_scale(row, top, fi_temperature_scale(own.temperature));
         unsigned long long whole = 0, total = 0;
-        if (p.joint != 0 && has_top_k && own.top_p < 1.0f) whole = fi_sum_weights<true>(row, 0.0f, shared, turn).total;
+        if (p.joint != 0 && has_top_k && own.top_p < 1.0f) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
         if (is_few && fits) {
             if (fi_team_rank() == 0) {
                 count = fi_select_few(sent, own.top_k, shared);

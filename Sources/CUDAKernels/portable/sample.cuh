@@ -19,6 +19,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
         row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, shared, &own_key);
+    // By one warp, while the others may still load.
+    if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const sent = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const bool fits = fi_top_of_sent(sent, &top);
@@ -40,12 +42,12 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     fi_set_scale(row, top, fi_temperature_scale(own.temperature));
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     unsigned long long whole = 0;
-    if (is_joint) whole = fi_sum_weights<true>(row, 0.0f, shared, turn).total;
+    if (is_joint) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
     if (is_few && fits) {
         if (fi_team_rank() != 0) return;
         count = fi_select_few(sent, own.top_k, shared);
         const fi_few few =
-            fi_finish_few(row, count, own.top_p, own.min_p, whole, fi_uniform(own.seed, own.step), shared);
+            fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
         if (few.place >= 0) write(few.place);
         return;
     }
@@ -56,6 +58,6 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     fi_row_sum sum;
     const float threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
     fi_walk(
-        row.part, fi_weight_groups{row}, sum, fi_share(fi_uniform(own.seed, own.step), sum.total), shared,
+        row.part, fi_weight_groups{row}, sum, fi_share(shared.uniform, sum.total), shared,
         [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
 }

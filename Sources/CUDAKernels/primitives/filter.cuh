@@ -37,6 +37,10 @@ struct fi_row {
     __device__ __forceinline__ float weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
     }
+    /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
+    __device__ __forceinline__ float summed_weight(float x) const {
+        return FI_FORM == 0 ? fi_exp_bounded((x - maximum) * scale) : x * scale;
+    }
     __device__ __forceinline__ bool keeps(float x, unsigned int place) const {
         const unsigned int key = fi_order_key(x);
         return key > kth || (key == kth && place <= last);
@@ -108,7 +112,7 @@ struct fi_weight_groups {
             x.z = row.keeps(x.z, place + 2) ? x.z : fi_neutral();
             x.w = row.keeps(x.w, place + 3) ? x.w : fi_neutral();
         }
-        return make_float4(row.weight(x.x), row.weight(x.y), row.weight(x.z), row.weight(x.w));
+        return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
     }
 };
 
@@ -127,6 +131,24 @@ struct fi_verdict {
     unsigned int kth, last;
     int outcome;
 };
+
+/// Calls `put(at, i)` for the bits i of `mask`, which has four, with places that no other thread gets; `count` is how many there were.
+template <class Put>
+static __device__ __forceinline__ void fi_put_each(unsigned int mask, unsigned int *count, Put &&put) {
+    if (mask == 0) return;
+    unsigned int at = atomicAdd(count, (unsigned int)__popc(mask));
+#pragma unroll 1
+    do {
+        put(at++, (unsigned int)__ffs((int)mask) - 1);
+        mask &= mask - 1;
+    } while (mask != 0);
+}
+
+/// One of four.
+static __device__ __forceinline__ float fi_entry(float4 x, unsigned int i) {
+    const float low = i & 1 ? x.y : x.x, high = i & 1 ? x.w : x.z;
+    return i & 2 ? high : low;
+}
 
 /// Shared memory of a block.
 struct fi_filter_shared {
@@ -153,6 +175,7 @@ struct fi_filter_shared {
     unsigned long long above[2], at[2];
     int found[2];
     unsigned int counters[4];
+    double uniform;
     /// How many entries the blocks have gathered.
     unsigned int gathered[FI_TEAM];
     /// What the first block has found for this one.
@@ -182,14 +205,20 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.z));
         asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.w));
         if (FI_FORM == 1) {
-            // Zeros of both signs are zeros.
-            signs |= __float_as_uint(__fadd_rn(x.x, 0.0f)) | __float_as_uint(__fadd_rn(x.y, 0.0f));
-            signs |= __float_as_uint(__fadd_rn(x.z, 0.0f)) | __float_as_uint(__fadd_rn(x.w, 0.0f));
+            signs |= __float_as_uint(x.x) | __float_as_uint(x.y);
+            signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
         }
     });
     *own = fi_order_key(greatest);
     unsigned int top = *own;
-    if (FI_FORM == 1 && signs >> 31 && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
+    // Zeros of both signs are zeros, so signs are looked at once more where there are any.
+    if (FI_FORM == 1 && __syncthreads_or(signs >> 31)) {
+        bool is_negative = false;
+        fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
+            is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
+        });
+        if (is_negative && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
+    }
     top = __reduce_max_sync(0xffffffffu, top);
     if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
     fi_team_started();
@@ -274,8 +303,8 @@ static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
     return result;
 }
 
-/// What the weights from `threshold` on sum to. Held logits become weights, unless they are needed as they are.
-template <bool staysRaw = false>
+/// What the weights from `threshold` on, or all, sum to. Held logits become weights, unless they are needed as they are.
+template <bool isOfAll, bool staysRaw = false>
 static __device__ __forceinline__ fi_row_sum fi_sum_weights(
     fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
 ) {
@@ -287,7 +316,7 @@ static __device__ __forceinline__ fi_row_sum fi_sum_weights(
 #if FI_HELD
             if (FI_FORM == 0 && !staysRaw && !row.is_weighed) ((float4 *)fi_held)[group] = weights;
 #endif
-            sum.add(fi_from(weights, threshold), unit);
+            sum.add(isOfAll ? weights : fi_from(weights, threshold), unit);
         },
         [&] { sum.flush(row.low_bits); });
     if (FI_HELD && FI_FORM == 0 && !staysRaw) row.is_weighed = true;

@@ -101,19 +101,14 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
         row.part, fi_weight_groups{row},
         [&](float4 weights, unsigned int group) {
             sum.add(fi_from(weights, over), unit);
-            const float w[4] = {weights.x, weights.y, weights.z, weights.w};
-            bool is_near[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) is_near[i] = w[i] >= least && w[i] < over;
-            if (!(is_near[0] | is_near[1] | is_near[2] | is_near[3])) return;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                if (!is_near[i]) continue;
-                const unsigned int at = atomicAdd(&shared.counters[0], 1u);
-                if (at >= FI_NEAR) continue;
-                to[at] = w[i];
+            const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
+            const unsigned int mask =
+                is_near(weights.x) | is_near(weights.y) << 1 | is_near(weights.z) << 2 | is_near(weights.w) << 3;
+            fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
+                if (at >= FI_NEAR) return;
+                to[at] = fi_entry(weights, i);
                 shared.near[at] = (fi_place_in_part)(4 * group + i);
-            }
+            });
         },
         [&] { sum.flush(row.low_bits); });
     // A barrier of the block lies between, so the number is whole.
@@ -232,8 +227,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
             // The warps' sums, with what they have of the interval.
             for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
                 const unsigned int index = shared.near[i];
-                const float4 weights = fi_weight_groups{row}(index / 4);
-                const float weight = index % 4 == 0 ? weights.x : index % 4 == 1 ? weights.y : index % 4 == 2 ? weights.z : weights.w;
+                const float weight = fi_entry(fi_weight_groups{row}(index / 4), index % 4);
                 if (weight >= verdict.threshold) atomicAdd(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
             }
             __syncthreads();
@@ -270,7 +264,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
     }
     const float threshold = __uint_as_float(low);
     __syncthreads();
-    *kept = fi_sum_weights(row, threshold, shared, turn);
+    *kept = fi_sum_weights<false>(row, threshold, shared, turn);
     return threshold;
 }
 
@@ -285,7 +279,8 @@ static __device__ __forceinline__ float fi_keep_weights(
     if (top_p >= 1.0f || threshold < least) {
         threshold = least;
         __syncthreads();
-        *kept = fi_sum_weights(row, threshold, shared, turn);
+        *kept = least > 0.0f ? fi_sum_weights<false>(row, threshold, shared, turn)
+                             : fi_sum_weights<true>(row, threshold, shared, turn);
     }
     return threshold;
 }

@@ -62,6 +62,20 @@ static __device__ __forceinline__ fi_row_part fi_take_part(unsigned long long ad
     return part;
 }
 
+/// A whole group, from what is known to be global memory.
+static __device__ __forceinline__ fi_packed<FI_INPUT, 4> fi_load_group(unsigned long long address, unsigned int group) {
+    fi_packed<FI_INPUT, 4> packed;
+    if constexpr (fi_size(FI_INPUT) == 4) {
+        asm("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+            : "=r"(packed.word[0]), "=r"(packed.word[1]), "=r"(packed.word[2]), "=r"(packed.word[3])
+            : "l"(address + 16ull * group));
+    } else {
+        asm("ld.global.v2.u32 {%0, %1}, [%2];"
+            : "=r"(packed.word[0]), "=r"(packed.word[1]) : "l"(address + 8ull * group));
+    }
+    return packed;
+}
+
 static __device__ __forceinline__ float4 fi_group(const fi_packed<FI_INPUT, 4> &packed) {
     float x[4];
     fi_unpack<FI_INPUT, 4>(packed, x);
@@ -70,7 +84,7 @@ static __device__ __forceinline__ float4 fi_group(const fi_packed<FI_INPUT, 4> &
 
 /// A group from memory, which may be the first or the last.
 static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, unsigned int group) {
-    if (part.has(4 * group) && part.has(4 * group + 3)) return fi_group(fi_load<FI_INPUT, 4>(part.address, 4ll * group));
+    if (part.has(4 * group) && part.has(4 * group + 3)) return fi_group(fi_load_group(part.address, group));
     float x[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -132,20 +146,30 @@ static __device__ __forceinline__ void fi_take_up(const fi_row_part &part, Visit
     const unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
     const unsigned int begin = part.begin < least ? least : part.begin, end = part.end < most ? part.end : most;
     constexpr unsigned int steps = fi_size(FI_INPUT) == 4 ? 8 : 16;
+    unsigned int start = begin + lane;
+    const auto take = [&](unsigned int group, const fi_packed<FI_INPUT, 4> &packed) {
+        const float4 x = fi_group(packed);
+        ((float4 *)fi_held)[group] = x;
+        visit(x);
+    };
 #pragma unroll 1
-    for (unsigned int start = begin + lane; start < end; start += 32 * steps) {
+    for (; start + 32 * (steps - 1) < end; start += 32 * steps) {
+        fi_packed<FI_INPUT, 4> packed[steps];
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) packed[i] = fi_load_group(part.address, start + 32 * i);
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) take(start + 32 * i, packed[i]);
+    }
+    if (start < end) {
+        // Once: the last step of a lane's run, whatever is left of it.
         fi_packed<FI_INPUT, 4> packed[steps];
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            if (start + 32 * i < end) packed[i] = fi_load<FI_INPUT, 4>(part.address, 4ll * (start + 32 * i));
+            if (start + 32 * i < end) packed[i] = fi_load_group(part.address, start + 32 * i);
         }
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            if (start + 32 * i < end) {
-                const float4 x = fi_group(packed[i]);
-                ((float4 *)fi_held)[start + 32 * i] = x;
-                visit(x);
-            }
+            if (start + 32 * i < end) take(start + 32 * i, packed[i]);
         }
     }
     // Up to two groups are not the part's alone.

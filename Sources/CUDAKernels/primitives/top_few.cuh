@@ -60,15 +60,11 @@ static __device__ __forceinline__ unsigned int fi_send_few(
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
     fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         // True of NaN as well.
-        const bool any = !(x.x < value) | !(x.y < value) | !(x.z < value) | !(x.w < value);
-        if (!any) return;
-        const float entries[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (entries[i] < value) continue;
-            const unsigned int at = atomicAdd(&shared.counters[0], 1u);
-            if (at < FI_GATHERED_EACH) to[at] = fi_ranked(entries[i], row.part.place(4 * group + i));
-        }
+        const unsigned int mask =
+            !(x.x < value) | (unsigned int)!(x.y < value) << 1 | (unsigned int)!(x.z < value) << 2 | (unsigned int)!(x.w < value) << 3;
+        fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
+            if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), row.part.place(4 * group + i));
+        });
     });
     __syncthreads();
     return shared.counters[0];
