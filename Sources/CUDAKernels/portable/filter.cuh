@@ -34,8 +34,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     unsigned int top = fi_begin_row(
         row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, shared, &own_key);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
-    const unsigned long long *const sent = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
-    const bool fits = fi_top_of_sent(sent, &top);
+    const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
+    const fi_sent sent = fi_read_sent(counts);
+    top = sent.top;
     const int status = fi_top_status(top, false);
     const bool is_ok = status == FI_ROW_OK;
     float threshold = 0, factor = 0;
@@ -43,9 +44,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         fi_set_scale(row, top, fi_temperature_scale(own.temperature));
         unsigned long long whole = 0, total = 0;
         if (p.joint != 0 && has_top_k && own.top_p < 1.0f) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
-        if (is_few && fits) {
+        if (is_few && sent.fits) {
             if (fi_team_rank() == 0) {
-                count = fi_select_few(sent, own.top_k, shared);
+                count = fi_select_few(counts, sent.count, own.top_k, shared);
                 const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
                 const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
                 if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
@@ -57,7 +58,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             total = shared.verdict.total;
         } else {
             if (has_top_k) {
-                fi_keep_top_k(row, own.top_k, own_key, top, shared, turn);
+                fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
                 fi_drop(row);
             }
             fi_row_sum sum = {0, 0, 0};

@@ -22,8 +22,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     // By one warp, while the others may still load.
     if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
-    const unsigned long long *const sent = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
-    const bool fits = fi_top_of_sent(sent, &top);
+    const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
+    const fi_sent sent = fi_read_sent(counts);
+    top = sent.top;
     const int status = fi_top_status(top, is_greedy);
     const auto write = [&](int token) {
         ((int *)p.tokens)[index] = token;
@@ -43,16 +44,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     unsigned long long whole = 0;
     if (is_joint) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
-    if (is_few && fits) {
+    if (is_few && sent.fits) {
         if (fi_team_rank() != 0) return;
-        count = fi_select_few(sent, own.top_k, shared);
+        count = fi_select_few(counts, sent.count, own.top_k, shared);
         const fi_few few =
             fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
         if (few.place >= 0) write(few.place);
         return;
     }
     if (has_top_k) {
-        fi_keep_top_k(row, own.top_k, own_key, top, shared, turn);
+        fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
         fi_drop(row);
     }
     fi_row_sum sum;

@@ -219,12 +219,11 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, shared, &own_key);
     const bool is_few = p.k <= FI_FEW && p.k < p.width;
     if (is_few) count = fi_send_few(row, own_key, top, p.k, shared);
-    const unsigned long long *const sent = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
-    bool fits = fi_top_of_sent(sent, &top);
-    count = 0;
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) count += (unsigned int)sent[rank];
+    const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
+    const fi_sent sent = fi_read_sent(counts);
+    top = sent.top;
     // Entries of -inf are not sent.
-    fits &= is_few && count >= p.k;
+    const bool fits = is_few && sent.fits && sent.count >= p.k;
     output.status = fi_top_status(top, false);
     output.scale = fi_reciprocal_temperature(p.temperatures, p.temperature, index);
     output.logarithm = 0;
@@ -239,11 +238,11 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #endif
     if (fits) {
         if (!is_writer) return;
-        fi_select_few(sent, p.k, shared);
+        fi_select_few(counts, sent.count, p.k, shared);
         put_few(output, p.k, p.sorted != 0, row.maximum, shared);
         return;
     }
-    if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, shared, turn);
+    if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, is_few && sent.is_tied, shared, turn);
     // Other blocks may still read the histograms, where the first block's list will be.
     fi_team_sync();
     const bool is_short = p.k <= FI_LIST;

@@ -8,6 +8,7 @@
 
 #define FI_INPUT FI_FLOAT32
 #define FI_FORM 1
+#define FI_SUMS_ONLY
 #include "fi_sample_params.h"
 #include "primitives/filter.cuh"
 #include "primitives/philox.cuh"
@@ -77,29 +78,45 @@ static __device__ __forceinline__ unsigned int begin_left(
     float greatest = 0;
     bool is_nan = false, is_negative = false;
     __syncthreads();
-    // Loads first, as many as hide a trip to memory.
-    constexpr unsigned int steps = 8;
+    const auto take = [&](float x, float other, unsigned int index) {
+        const float rest = left.rejected == 0 ? x : left.of(x, other, part.first + index);
+        is_nan |= rest != rest;
+        is_negative |= rest < 0;
+        greatest = fmaxf(greatest, rest);
+        return rest;
+    };
+    // Loads first, as many as hide a trip to memory; in groups of four where both rows allow it.
+    constexpr unsigned int steps = 4;
+    const bool is_aligned = (((unsigned long long)target | (reads_draft ? (unsigned long long)draft : 0)) & 15u) == 0;
+    const unsigned int groups = is_aligned ? part.count / 4 : 0;
 #pragma unroll 1
-    for (unsigned int start = threadIdx.x; start < part.count; start += FI_THREADS * steps) {
-        float x[steps], other[steps];
+    for (unsigned int start = threadIdx.x; start < groups; start += FI_THREADS * steps) {
+        float4 x[steps], other[steps];
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            const unsigned int index = start + i * FI_THREADS;
-            x[i] = index < part.count ? target[index] : 0.0f;
-            other[i] = reads_draft && index < part.count ? draft[index] : 0.0f;
+            const unsigned int group = start + i * FI_THREADS;
+            if (group < groups) x[i] = ((const float4 *)target)[group];
+            if (reads_draft && group < groups) other[i] = ((const float4 *)draft)[group];
         }
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            const unsigned int index = start + i * FI_THREADS;
-            if (index >= part.count) break;
-            const float rest = left.rejected == 0 ? x[i] : left.of(x[i], other[i], part.first + index);
-            is_nan |= rest != rest;
-            is_negative |= rest < 0;
-            greatest = fmaxf(greatest, rest);
+            const unsigned int group = start + i * FI_THREADS;
+            if (group >= groups) break;
+            const float4 o = reads_draft ? other[i] : make_float4(0, 0, 0, 0);
+            const float4 rest = make_float4(
+                take(x[i].x, o.x, 4 * group), take(x[i].y, o.y, 4 * group + 1), take(x[i].z, o.z, 4 * group + 2),
+                take(x[i].w, o.w, 4 * group + 3));
 #if FI_HELD
-            fi_held[index] = rest;
+            ((float4 *)fi_held)[group] = rest;
 #endif
         }
+    }
+#pragma unroll 4
+    for (unsigned int index = 4 * groups + threadIdx.x; index < part.count; index += FI_THREADS) {
+        const float rest = take(target[index], reads_draft ? draft[index] : 0.0f, index);
+#if FI_HELD
+        fi_held[index] = rest;
+#endif
     }
 #if FI_HELD
     if (threadIdx.x < 4 && part.count + threadIdx.x < 4 * part.groups) fi_held[part.count + threadIdx.x] = 0.0f;

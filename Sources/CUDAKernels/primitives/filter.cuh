@@ -4,7 +4,7 @@
 // makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of adding them gives the same sum, so
 // neither threads nor blocks keep to one.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them.
 #pragma once
 
 #include "primitives/argmax.cuh"
@@ -152,6 +152,7 @@ static __device__ __forceinline__ float fi_entry(float4 x, unsigned int i) {
 
 /// Shared memory of a block.
 struct fi_filter_shared {
+#ifndef FI_SUMS_ONLY
     union {
         /// Histograms of two turns, as one is read by other blocks while the next is begun.
         unsigned long long masses[2][FI_BINS];
@@ -167,6 +168,7 @@ struct fi_filter_shared {
     };
     /// Which of the block's weights were gathered.
     fi_place_in_part near[2 * FI_GATHERED_EACH];
+#endif
     /// Sums of the warps' runs.
     unsigned long long tiles[FI_WARPS];
     unsigned long long slots[FI_WARPS];
@@ -176,8 +178,10 @@ struct fi_filter_shared {
     int found[2];
     unsigned int counters[4];
     double uniform;
-    /// How many entries the blocks have gathered.
+    /// How many entries the blocks have gathered, and the range of their keys: of this block, and of all.
+    unsigned int near_low, near_high;
     unsigned int gathered[FI_TEAM];
+    unsigned long long ranges[FI_TEAM];
     /// What the first block has found for this one.
     fi_verdict verdict;
 };
@@ -285,16 +289,22 @@ struct fi_row_sum {
     unsigned long long total, before, own;
 };
 
-/// The row's sum by those of this thread; `tiles` has the warps' of this block.
-static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
-    unsigned long long sum, fi_filter_shared &shared, unsigned int &turn
-) {
+/// The block's sum by those of its threads; `tiles` has the warps'.
+static __device__ __forceinline__ unsigned long long fi_sum_of_block(unsigned long long sum, fi_filter_shared &shared) {
     sum = fi_warp_reduce(sum, fi_sum());
     if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] = sum;
     __syncthreads();
-    fi_row_sum result = {0, 0, 0};
+    unsigned long long result = 0;
 #pragma unroll
-    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result.own += shared.tiles[warp];
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result += shared.tiles[warp];
+    return result;
+}
+
+/// The row's sum by those of its threads; `tiles` has the warps' of this block.
+static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
+    unsigned long long sum, fi_filter_shared &shared, unsigned int &turn
+) {
+    fi_row_sum result = {0, 0, fi_sum_of_block(sum, shared)};
     if (FI_TEAM == 1) {
         result.total = result.own;
     } else {
@@ -303,11 +313,9 @@ static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
     return result;
 }
 
-/// What the weights from `threshold` on, or all, sum to. Held logits become weights, unless they are needed as they are.
+/// What the weights from `threshold` on, or all, sum to, for each thread. Held logits become weights, unless they are needed as they are.
 template <bool isOfAll, bool staysRaw = false>
-static __device__ __forceinline__ fi_row_sum fi_sum_weights(
-    fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
-) {
+static __device__ __forceinline__ unsigned long long fi_sum_own_weights(fi_row &row, float threshold) {
     fi_masses sum;
     const float unit = row.low_unit();
     fi_each_group(
@@ -320,7 +328,15 @@ static __device__ __forceinline__ fi_row_sum fi_sum_weights(
         },
         [&] { sum.flush(row.low_bits); });
     if (FI_HELD && FI_FORM == 0 && !staysRaw) row.is_weighed = true;
-    return fi_sum_of_row(sum.total, shared, turn);
+    return sum.total;
+}
+
+/// The same of the row.
+template <bool isOfAll, bool staysRaw = false>
+static __device__ __forceinline__ fi_row_sum fi_sum_weights(
+    fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
+) {
+    return fi_sum_of_row(fi_sum_own_weights<isOfAll, staysRaw>(row, threshold), shared, turn);
 }
 
 /// The mass that a number in (0, 1] picks of a total.

@@ -131,11 +131,17 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
     return is_whole ? 0 : k - (unsigned int)kth.above;
 }
 
-/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places; 1 <= k < width. See `fi_find_kth`.
+/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places; 1 <= k < width. See `fi_find_kth`; where
+/// `is_tied`, the k-th is known to be equal to the greatest.
 static __device__ __forceinline__ void fi_keep_top_k(
-    fi_row &row, unsigned int k, unsigned int own, unsigned int top, fi_filter_shared &shared, unsigned int &turn
+    fi_row &row, unsigned int k, unsigned int own, unsigned int top, bool is_tied, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const unsigned int ties = fi_find_kth(row, k, own, top, shared, turn);
+    unsigned int ties = k;
+    if (is_tied) {
+        row.kth = top;
+    } else {
+        ties = fi_find_kth(row, k, own, top, shared, turn);
+    }
     if (ties == 0) return;
     const auto amount = [&](float x, unsigned int place) {
         return fi_order_key(x) == row.kth && place - row.part.first < row.part.count ? 1ull : 0ull;

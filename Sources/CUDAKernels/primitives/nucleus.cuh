@@ -23,8 +23,10 @@
 #define FI_KEY_ONE 0x3f800000u
 
 #define FI_OUTCOME_FOUND 0
-#define FI_OUTCOME_MANY 1
-#define FI_OUTCOME_ELSEWHERE 2
+/// One weight, which many entries have.
+#define FI_OUTCOME_SAME 1
+#define FI_OUTCOME_MANY 2
+#define FI_OUTCOME_ELSEWHERE 3
 
 /// The row's sum, as `fi_sum_weights` of all weights, and the block's sample of them.
 static __device__ __forceinline__ fi_row_sum fi_sum_and_sample(fi_row &row, fi_filter_shared &shared, unsigned int &turn) {
@@ -91,9 +93,14 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
 ) {
     __syncthreads();
-    if (threadIdx.x == 0) shared.counters[0] = 0;
+    if (threadIdx.x == 0) {
+        shared.counters[0] = 0;
+        shared.near_low = 0xffffffffu;
+        shared.near_high = 0;
+    }
     __syncthreads();
     fi_masses sum;
+    unsigned int near_low = 0xffffffffu, near_high = 0;
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
@@ -105,20 +112,26 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
             const unsigned int mask =
                 is_near(weights.x) | is_near(weights.y) << 1 | is_near(weights.z) << 2 | is_near(weights.w) << 3;
             fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
+                const float weight = fi_entry(weights, i);
+                const unsigned int key = __float_as_uint(weight);
+                near_low = key < near_low ? key : near_low;
+                near_high = key > near_high ? key : near_high;
                 if (at >= FI_NEAR) return;
-                to[at] = fi_entry(weights, i);
+                to[at] = weight;
                 shared.near[at] = (fi_place_in_part)(4 * group + i);
             });
         },
         [&] { sum.flush(row.low_bits); });
-    // A barrier of the block lies between, so the number is whole.
-    const unsigned long long total = fi_warp_reduce(sum.total, fi_sum());
-    if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] = total;
-    __syncthreads();
-    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.gathered[fi_team_rank()], threadIdx.x) = shared.counters[0];
-    fi_row_sum result = {0, 0, 0};
-#pragma unroll
-    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result.own += shared.tiles[warp];
+    if (near_high != 0) {
+        atomicMin(&shared.near_low, near_low);
+        atomicMax(&shared.near_high, near_high);
+    }
+    fi_row_sum result = {0, 0, fi_sum_of_block(sum.total, shared)};
+    // A barrier of the block has come, so its numbers are whole.
+    if (threadIdx.x < FI_TEAM) {
+        *fi_team_at(&shared.gathered[fi_team_rank()], threadIdx.x) = shared.counters[0];
+        *fi_team_at(&shared.ranges[fi_team_rank()], threadIdx.x) = (unsigned long long)shared.near_high << 32 | shared.near_low;
+    }
     result.total = shared.numbers.sum(result.own, turn, &result.before);
     return result;
 }
@@ -132,8 +145,20 @@ static __device__ __forceinline__ int fi_decide_near(
     constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
     static_assert(bins <= FI_THREADS, "a bin a thread");
     if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
+    bool fits = true;
+    unsigned int least = 0xffffffffu, greatest = 0;
+    unsigned long long count = 0;
     for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        if (shared.gathered[rank] > FI_NEAR) return FI_OUTCOME_MANY;
+        const unsigned long long range = shared.ranges[rank];
+        fits &= shared.gathered[rank] <= FI_NEAR;
+        count += shared.gathered[rank];
+        least = (unsigned int)range < least ? (unsigned int)range : least;
+        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
+    }
+    if (!fits) {
+        if (least != greatest) return FI_OUTCOME_MANY;
+        *threshold = __uint_as_float(least);
+        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
     }
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
@@ -182,6 +207,7 @@ static __device__ __forceinline__ void fi_tell_near(
                 if (weight >= threshold) sum += fi_mass(row, weight);
             }
         }
+        if (outcome == FI_OUTCOME_SAME && lane == 0) sum = shared.gathered[warp] * fi_mass(row, threshold);
         sum = fi_warp_reduce(sum, fi_sum());
         if (lane == 0) shared.slots[warp] = sum + above[warp];
     }
@@ -223,6 +249,12 @@ static __device__ __forceinline__ float fi_find_nucleus(
         }
         fi_team_sync();
         const fi_verdict verdict = shared.verdict;
+        if (verdict.outcome == FI_OUTCOME_SAME) {
+            __syncthreads();
+            *kept = {verdict.total, verdict.before, 0};
+            kept->own = fi_sum_of_block(fi_sum_own_weights<false>(row, verdict.threshold), shared);
+            return verdict.threshold;
+        }
         if (verdict.outcome == FI_OUTCOME_FOUND) {
             // The warps' sums, with what they have of the interval.
             for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {

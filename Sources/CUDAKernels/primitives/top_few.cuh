@@ -46,8 +46,11 @@ static __device__ __forceinline__ unsigned int fi_bound_of_threads(
     return low;
 }
 
+/// Of what `fi_send_few` says: that k entries of the block are equal to its greatest.
+#define FI_FEW_TIED 0x80000000u
+
 /// Sends the block's entries that its k greatest are among to the row's first block; says how many they are, of which only
-/// FI_GATHERED_EACH are sent. `own` and `top` are of `fi_begin_row`. What is sent is there after a barrier of the team.
+/// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`. What is sent is there after a barrier of the team.
 static __device__ __forceinline__ unsigned int fi_send_few(
     const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
 ) {
@@ -67,37 +70,48 @@ static __device__ __forceinline__ unsigned int fi_send_few(
         });
     });
     __syncthreads();
-    return shared.counters[0];
+    return shared.counters[0] | (bound == top ? FI_FEW_TIED : 0);
 }
 
-/// Whether all blocks have sent all; `sent` has each block's greatest key in the upper half, and in the lower how many there are.
-static __device__ __forceinline__ bool fi_top_of_sent(const unsigned long long *sent, unsigned int *top) {
-    bool fits = true;
-    *top = 0;
+/// What the blocks of a row have sent.
+struct fi_sent {
+    /// The row's greatest key, see FI_KEY_NAN; how many entries; whether all of them were sent, and whether the k-th is the greatest.
+    unsigned int top, count;
+    bool fits, is_tied;
+};
+
+/// `sent` has each block's greatest key in the upper half, and in the lower what `fi_send_few` said.
+static __device__ __forceinline__ fi_sent fi_read_sent(const unsigned long long *sent) {
+    fi_sent result = {0, 0, true, false};
 #pragma unroll
     for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
         const unsigned int key = (unsigned int)(sent[rank] >> 32);
-        *top = key > *top ? key : *top;
-        fits &= (unsigned int)sent[rank] <= FI_GATHERED_EACH;
+        result.top = key > result.top ? key : result.top;
     }
-    return fits;
+#pragma unroll
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned int count = (unsigned int)sent[rank] & ~FI_FEW_TIED;
+        result.count += count;
+        result.fits &= count <= FI_GATHERED_EACH;
+        result.is_tied |= ((unsigned int)sent[rank] & FI_FEW_TIED) != 0 && (unsigned int)(sent[rank] >> 32) == result.top;
+    }
+    return result;
 }
 
 /// The k greatest, or all where there are fewer, of the entries that were sent; by the first block. They lie at `entries`, in no order.
-/// `counts` are what was sent.
+/// `counts` are what was sent, `all` entries.
 static __device__ __forceinline__ unsigned int fi_select_few(
-    const unsigned long long *counts, unsigned int k, fi_filter_shared &shared
+    const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
 ) {
     constexpr unsigned int each = FI_GATHERED / FI_THREADS;
     unsigned long long own[each];
-    unsigned int all = 0;
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) all += (unsigned int)counts[rank];
     unsigned long long least = 0xffffffffffffffffull, greatest = 0;
 #pragma unroll
     for (unsigned int i = 0; i < each; i++) {
         const unsigned int at = i * FI_THREADS + threadIdx.x;
         // Whole blocks' entries lie together: 0 where there are no more.
-        own[i] = at % FI_GATHERED_EACH < (unsigned int)counts[at / FI_GATHERED_EACH] ? shared.entries[at] : 0;
+        const unsigned int count = (unsigned int)counts[at / FI_GATHERED_EACH] & ~FI_FEW_TIED;
+        own[i] = at % FI_GATHERED_EACH < count ? shared.entries[at] : 0;
         if (own[i] != 0 && own[i] < least) least = own[i];
         if (own[i] > greatest) greatest = own[i];
     }
