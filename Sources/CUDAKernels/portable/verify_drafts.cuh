@@ -29,15 +29,19 @@ struct left_over {
 
     /// What is left of a number of the target's, `other` being the draft's.
     __device__ __forceinline__ float of(float x, float other, unsigned int place) const {
-        if (draft) {
-            for (unsigned int i = 0; i < rejected; i++) {
-                const float less = __fsub_rn(__fmul_rn(x, factors[i]), other);
-                // A NaN stays.
-                x = less < 0.0f ? 0.0f : less;
-            }
-        } else {
-            for (unsigned int i = 0; i < rejected; i++) x = tokens[i] == (int)place ? 0.0f : x;
-        }
+        if (rejected > 0) x = without(0, x, other, place);
+        return rejected > 1 ? of_many(x, other, place) : x;
+    }
+    /// What rejection `i` leaves.
+    __device__ __forceinline__ float without(unsigned int i, float x, float other, unsigned int place) const {
+        if (!draft) return tokens[i] == (int)place ? 0.0f : x;
+        const float less = __fsub_rn(__fmul_rn(x, factors[i]), other);
+        // A NaN stays.
+        return less < 0.0f ? 0.0f : less;
+    }
+    /// What the rejections after the first leave: rare, so one copy of it will do.
+    __device__ __noinline__ float of_many(float x, float other, unsigned int place) const {
+        for (unsigned int i = 1; i < rejected; i++) x = without(i, x, other, place);
         return x;
     }
     /// One copy of it, as it is for a few places, and for blocks that hold nothing.
@@ -79,14 +83,14 @@ static __device__ __forceinline__ unsigned int begin_left(
     bool is_nan = false, is_negative = false;
     __syncthreads();
     const auto take = [&](float x, float other, unsigned int index) {
-        const float rest = left.rejected == 0 ? x : left.of(x, other, part.first + index);
+        const float rest = left.of(x, other, part.first + index);
         is_nan |= rest != rest;
         is_negative |= rest < 0;
         greatest = fmaxf(greatest, rest);
         return rest;
     };
     // Loads first, as many as hide a trip to memory; in groups of four where both rows allow it.
-    constexpr unsigned int steps = 4;
+    constexpr unsigned int steps = 2;
     const bool is_aligned = (((unsigned long long)target | (reads_draft ? (unsigned long long)draft : 0)) & 15u) == 0;
     const unsigned int groups = is_aligned ? part.count / 4 : 0;
 #pragma unroll 1
