@@ -170,7 +170,8 @@ struct fi_few {
     unsigned int kth, last;
 };
 
-/// Filters the `count` entries that `fi_select_few` has left by top-p and min-p, and draws; by the first block. `whole` is what top-p
+/// Filters the `count` entries that `fi_select_few` has left by top-p and min-p, and draws; by the first block, whose first warp gets all of
+/// the result, and one thread the place. `whole` is what top-p
 /// is a share of, or 0: what top-k left. `uniform` is 0 where none is drawn.
 static __device__ __forceinline__ fi_few fi_finish_few(
     const fi_row &row, unsigned int count, float top_p, float min_p, unsigned long long whole, double uniform,
@@ -189,9 +190,11 @@ static __device__ __forceinline__ fi_few fi_finish_few(
         weights[own] = weight;
     }
     __syncthreads();
+    // Warps without an entry have nothing to look for; the first warp's results are the block's.
+    const unsigned int steps = (own & ~31u) < count ? count : 0;
     unsigned long long sum = 0, above = 0, last = 0xffffffffffffffffull;
 #pragma unroll 4
-    for (unsigned int i = 0; i < count; i++) {
+    for (unsigned int i = 0; i < steps; i++) {
         const unsigned long long other = masses[i];
         sum += other;
         if (weights[i] > weight) above += other;
@@ -214,7 +217,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
     result.kth = (unsigned int)(last >> 32);
     result.last = fi_place_of(last);
 #pragma unroll 4
-    for (unsigned int i = 0; i < count; i++) {
+    for (unsigned int i = 0; i < steps; i++) {
         const unsigned long long other = masses[i];
         result.total += other;
         if (fi_place_of(shared.entries[i]) <= fi_place_of(entry)) through += other;
