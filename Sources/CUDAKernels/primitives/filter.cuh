@@ -12,13 +12,15 @@
 
 #define FI_ROW_NEGATIVE 4
 
-/// Parts of an interval of keys: two for each thread.
-#define FI_BINS (2 * FI_THREADS)
-static_assert(FI_THREADS == 1024 || FI_THREADS == 512 || FI_THREADS == 256, "the bins are a power of two");
-#define FI_BIN_BITS (FI_THREADS == 1024 ? 11 : FI_THREADS == 512 ? 10 : 9)
+/// Parts of an interval of keys: two for each thread, or fewer.
+#define FI_BIN_BITS (FI_THREADS >= 1024 ? 11 : FI_THREADS >= 512 ? 10 : 9)
+#define FI_BINS (1 << FI_BIN_BITS)
+static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 /// Entries that the first block gathers for a narrow decision: in all, and of each block. As many as the bins' memory holds.
 #define FI_GATHERED 1024
 #define FI_GATHERED_EACH (FI_GATHERED / FI_TEAM)
+/// The same of weights, which are shorter; somewhat fewer, so that three blocks fit on a processor.
+#define FI_NEAR (2 * FI_GATHERED_EACH - 16)
 /// Bins of a sample of the weights: the upper bits of float32, 16 bins an octave, down to 2^-32.
 #define FI_SAMPLE_BINS 512
 
@@ -144,6 +146,16 @@ static __device__ __forceinline__ void fi_put_each(unsigned int mask, unsigned i
     } while (mask != 0);
 }
 
+/// Adds to a sum in shared memory. The hardware adds 32 bits at a time: 64 would be a loop of exchanges.
+static __device__ __forceinline__ void fi_add_to(unsigned long long *sum, unsigned long long amount) {
+    unsigned int *const words = (unsigned int *)sum;
+    const unsigned int low = (unsigned int)amount;
+    const unsigned int carry = atomicAdd(&words[0], low) > ~low ? 1 : 0;
+    const unsigned int high = (unsigned int)(amount >> 32) + carry;
+    if (high != 0) atomicAdd(&words[1], high);
+}
+static __device__ __forceinline__ void fi_add_to(unsigned int *sum, unsigned int amount) { atomicAdd(sum, amount); }
+
 /// One of four.
 static __device__ __forceinline__ float fi_entry(float4 x, unsigned int i) {
     const float low = i & 1 ? x.y : x.x, high = i & 1 ? x.w : x.z;
@@ -167,7 +179,7 @@ struct fi_filter_shared {
         unsigned long long parts[FI_SAMPLE_BINS / 2];
     };
     /// Which of the block's weights were gathered.
-    fi_place_in_part near[2 * FI_GATHERED_EACH];
+    fi_place_in_part near[FI_NEAR];
 #endif
     /// Sums of the warps' runs.
     unsigned long long tiles[FI_WARPS];
@@ -178,8 +190,7 @@ struct fi_filter_shared {
     int found[2];
     unsigned int counters[4];
     double uniform;
-    /// How many entries the blocks have gathered, and the range of their keys: of this block, and of all.
-    unsigned int near_low, near_high;
+    /// How many entries the blocks have gathered, and the ranges of their keys.
     unsigned int gathered[FI_TEAM];
     unsigned long long ranges[FI_TEAM];
     /// What the first block has found for this one.

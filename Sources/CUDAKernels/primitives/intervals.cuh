@@ -15,12 +15,12 @@ static __device__ __forceinline__ void fi_add(T *bins, unsigned int bin, T amoun
     const bool joins = valid && bin == lead;
     const unsigned int same = __ballot_sync(0xffffffffu, joins);
     if (__popc(same) < 8) {
-        if (valid) atomicAdd(&bins[bin], amount);
+        if (valid) fi_add_to(&bins[bin], amount);
         return;
     }
     const T sum = fi_warp_reduce(joins ? amount : (T)0, fi_sum());
-    if (valid && !joins) atomicAdd(&bins[bin], amount);
-    if (threadIdx.x % 32 == 0) atomicAdd(&bins[lead], sum);
+    if (valid && !joins) fi_add_to(&bins[bin], amount);
+    if (threadIdx.x % 32 == 0) fi_add_to(&bins[lead], sum);
 }
 
 /// The interval of keys in which a threshold lies: 2^bits keys from `low` on; the entries above it sum to `above`, its own to `at`.
@@ -42,8 +42,11 @@ static __device__ __forceinline__ bool fi_narrow(
 ) {
     const unsigned int place = turn++ & 1;
     bins += place * FI_BINS;
-    bins[2 * threadIdx.x] = 0;
-    bins[2 * threadIdx.x + 1] = 0;
+    const bool has_bins = 2 * threadIdx.x < FI_BINS;
+    if (has_bins) {
+        bins[2 * threadIdx.x] = 0;
+        bins[2 * threadIdx.x + 1] = 0;
+    }
     if (threadIdx.x == 0) shared.found[place] = -1;
     __syncthreads();
     const unsigned int low = interval.low;
@@ -57,11 +60,13 @@ static __device__ __forceinline__ bool fi_narrow(
     // Two bins a thread, from the greatest on.
     const unsigned int lower = FI_BINS - 2 - 2 * threadIdx.x;
     unsigned long long in_low = 0, in_high = 0;
+    if (has_bins) {
 #pragma unroll
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        const T *pair = fi_team_at(bins + lower, rank);
-        in_low += pair[0];
-        in_high += pair[1];
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            const T *pair = fi_team_at(bins + lower, rank);
+            in_low += pair[0];
+            in_high += pair[1];
+        }
     }
     const unsigned long long through = interval.above + fi_block_running_sum<FI_THREADS>(in_high + in_low, shared.slots);
     const unsigned long long before = through - in_low - in_high;

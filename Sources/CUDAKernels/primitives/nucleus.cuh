@@ -12,13 +12,11 @@
 
 /// Rows from this width on have a sample taken.
 #define FI_SAMPLED_WIDTH 4096
-/// Weights that a block sends, at most.
-#define FI_NEAR (2 * FI_GATHERED_EACH)
 /// The key of the first bin of the sample, and what a bin has of keys.
 #define FI_SAMPLE_SHIFT 19
 #define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 /// Bins on either side of the one that the sample names, for its noise.
-#define FI_SAMPLE_MARGIN 2
+#define FI_SAMPLE_MARGIN 1
 /// The key of a weight of 1.
 #define FI_KEY_ONE 0x3f800000u
 
@@ -93,10 +91,11 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
 ) {
     __syncthreads();
+    // How many, and the range of their keys.
     if (threadIdx.x == 0) {
         shared.counters[0] = 0;
-        shared.near_low = 0xffffffffu;
-        shared.near_high = 0;
+        shared.counters[2] = 0xffffffffu;
+        shared.counters[3] = 0;
     }
     __syncthreads();
     fi_masses sum;
@@ -123,14 +122,14 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
         },
         [&] { sum.flush(row.low_bits); });
     if (near_high != 0) {
-        atomicMin(&shared.near_low, near_low);
-        atomicMax(&shared.near_high, near_high);
+        atomicMin(&shared.counters[2], near_low);
+        atomicMax(&shared.counters[3], near_high);
     }
     fi_row_sum result = {0, 0, fi_sum_of_block(sum.total, shared)};
     // A barrier of the block has come, so its numbers are whole.
     if (threadIdx.x < FI_TEAM) {
         *fi_team_at(&shared.gathered[fi_team_rank()], threadIdx.x) = shared.counters[0];
-        *fi_team_at(&shared.ranges[fi_team_rank()], threadIdx.x) = (unsigned long long)shared.near_high << 32 | shared.near_low;
+        *fi_team_at(&shared.ranges[fi_team_rank()], threadIdx.x) = (unsigned long long)shared.counters[3] << 32 | shared.counters[2];
     }
     result.total = shared.numbers.sum(result.own, turn, &result.before);
     return result;
@@ -160,20 +159,29 @@ static __device__ __forceinline__ int fi_decide_near(
         *threshold = __uint_as_float(least);
         return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
     }
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    // Each warp has what one block has sent, or several.
+    const auto each = [&](auto &&visit) {
+#pragma unroll 1
+        for (unsigned int rank = warp; rank < FI_TEAM; rank += FI_WARPS) {
+#pragma unroll 1
+            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) visit(shared.weights[rank * FI_NEAR + at]);
+        }
+    };
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
-    do {
+    while (true) {
         const unsigned int shift = bits > 8 ? bits - 8 : 0;
         if (threadIdx.x < bins) shared.parts[threadIdx.x] = 0;
-        if (threadIdx.x == 0) shared.found[0] = -1;
-        __syncthreads();
-#pragma unroll 1
-        for (unsigned int at = threadIdx.x; at < FI_TEAM * FI_NEAR; at += FI_THREADS) {
-            if (at % FI_NEAR >= shared.gathered[at / FI_NEAR]) continue;
-            const float weight = shared.weights[at];
-            const unsigned int bin = (__float_as_uint(weight) - low) >> shift;
-            if (__float_as_uint(weight) >= low && bin >> (bits - shift) == 0) atomicAdd(&shared.parts[bin], fi_mass(row, weight));
+        if (threadIdx.x == 0) {
+            shared.found[0] = -1;
+            shared.counters[1] = 0;
         }
+        __syncthreads();
+        each([&](float weight) {
+            const unsigned int bin = (__float_as_uint(weight) - low) >> shift;
+            if (__float_as_uint(weight) >= low && bin >> (bits - shift) == 0) fi_add_to(&shared.parts[bin], fi_mass(row, weight));
+        });
         __syncthreads();
         const unsigned int own = bins - 1 - threadIdx.x;
         const unsigned long long in = threadIdx.x < bins ? shared.parts[own] : 0;
@@ -187,8 +195,30 @@ static __device__ __forceinline__ int fi_decide_near(
         low += (unsigned int)shared.found[0] << shift;
         above = shared.above[0];
         bits = shift;
+        if (bits == 0) break;
+        // The part's few, one a lane: where the bins were.
+        float *const few = (float *)shared.parts;
+        each([&](float weight) {
+            const unsigned int key = __float_as_uint(weight);
+            if (key < low || (key - low) >> bits != 0) return;
+            const unsigned int at = atomicAdd(&shared.counters[1], 1u);
+            if (at < 32) few[at] = weight;
+        });
         __syncthreads();
-    } while (bits > 0);
+        const unsigned int count = shared.counters[1];
+        if (count <= 32) {
+            const float weight = lane < count ? few[lane] : 0.0f;
+            unsigned long long before = above;
+            for (unsigned int i = 0; i < count; i++) {
+                const float other = few[i];
+                if (other > weight) before += fi_mass(row, other);
+            }
+            const bool kept = lane < count && (double)before < limit;
+            low = __reduce_min_sync(0xffffffffu, kept ? __float_as_uint(weight) : 0xffffffffu);
+            break;
+        }
+        __syncthreads();
+    }
     *threshold = __uint_as_float(low);
     return FI_OUTCOME_FOUND;
 }
@@ -260,7 +290,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
             for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
                 const unsigned int index = shared.near[i];
                 const float weight = fi_entry(fi_weight_groups{row}(index / 4), index % 4);
-                if (weight >= verdict.threshold) atomicAdd(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
+                if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
             }
             __syncthreads();
             *kept = {verdict.total, verdict.before, 0};

@@ -110,6 +110,11 @@ struct fi_raw_groups {
 /// Entries that a thread passes over between two calls of `flush`, at most; of held parts, all are fewer.
 #define FI_FLUSH_GROUPS 64
 
+template <unsigned int count>
+struct fi_steps {
+    static constexpr unsigned int value = count;
+};
+
 /// Calls `visit(group's entries, group)` for the groups of this warp, one lane each, and `flush()` now and then, after the last one too.
 template <class Groups, class Visit, class Flush>
 static __device__ __forceinline__ void fi_each_group(
@@ -117,8 +122,17 @@ static __device__ __forceinline__ void fi_each_group(
 ) {
     const unsigned int lane = threadIdx.x % 32;
     if constexpr (FI_HELD) {
-#pragma unroll 4
-        for (unsigned int group = part.begin + lane; group < part.end; group += 32) visit(groups(group), group);
+        // Four at once, whose work overlaps, and what is left of four, two and one.
+        unsigned int group = part.begin + lane;
+        const auto step = [&](auto count) {
+#pragma unroll
+            for (unsigned int i = 0; i < decltype(count)::value; i++) visit(groups(group + 32 * i), group + 32 * i);
+            group += 32 * decltype(count)::value;
+        };
+#pragma unroll 1
+        while (group + 96 < part.end) step(fi_steps<4>());
+        if (group + 32 < part.end) step(fi_steps<2>());
+        if (group < part.end) step(fi_steps<1>());
         flush();
     } else {
 #pragma unroll 1

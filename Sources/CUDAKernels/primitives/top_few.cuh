@@ -10,7 +10,7 @@
 #include "primitives/filter.cuh"
 
 /// The greatest k that is looked for in this way: half of the threads' maxima of a block.
-#define FI_FEW (FI_THREADS < 256 ? FI_THREADS / 2 : 128)
+#define FI_FEW 128
 
 /// An entry and its place as one integer, greater for what comes first.
 static __device__ __forceinline__ unsigned long long fi_ranked(float x, unsigned int place) {
@@ -103,15 +103,17 @@ static __device__ __forceinline__ fi_sent fi_read_sent(const unsigned long long 
 static __device__ __forceinline__ unsigned int fi_select_few(
     const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
 ) {
-    constexpr unsigned int each = FI_GATHERED / FI_THREADS;
+    constexpr unsigned int each = (FI_GATHERED + FI_THREADS - 1) / FI_THREADS;
     unsigned long long own[each];
     unsigned long long least = 0xffffffffffffffffull, greatest = 0;
 #pragma unroll
     for (unsigned int i = 0; i < each; i++) {
         const unsigned int at = i * FI_THREADS + threadIdx.x;
         // Whole blocks' entries lie together: 0 where there are no more.
-        const unsigned int count = (unsigned int)counts[at / FI_GATHERED_EACH] & ~FI_FEW_TIED;
-        own[i] = at % FI_GATHERED_EACH < count ? shared.entries[at] : 0;
+        own[i] = 0;
+        if (at < FI_GATHERED && at % FI_GATHERED_EACH < ((unsigned int)counts[at / FI_GATHERED_EACH] & ~FI_FEW_TIED)) {
+            own[i] = shared.entries[at];
+        }
         if (own[i] != 0 && own[i] < least) least = own[i];
         if (own[i] > greatest) greatest = own[i];
     }

@@ -51,9 +51,9 @@ package struct RowTeam: Hashable, Sendable {
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
 
-    /// Threads of a cluster's blocks that filter a row: each has many entries, as barriers of few warps are quick, and three blocks of
-    /// them have 80 registers a thread.
-    static let filteringThreads = 256
+    /// Threads of a cluster's blocks that filter a row: three blocks of them, as many as fit with what they hold, have 56 registers a
+    /// thread, and 36 warps hide each other's waits.
+    static let filteringThreads = 384
 
     /// A specialisation for this team.
     ///

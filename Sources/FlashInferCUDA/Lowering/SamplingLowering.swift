@@ -186,7 +186,7 @@ package enum VerifyDraftsKernel {
     private static func spec(_ team: RowTeam) -> KernelSpec {
         table.spec(team.number) {
             team.spec(
-                "verify_drafts", "verify_drafts", [], clusterThreads: RowTeam.filteringThreads, label: "verify drafts")
+                "verify_drafts", "verify_drafts", [], clusterThreads: 256, label: "verify drafts")
         }
     }
 
