@@ -54,7 +54,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             fi_team_sync();
             row.kth = shared.verdict.kth;
             row.last = shared.verdict.last;
-            threshold = shared.verdict.threshold;
+            // What top-k alone keeps needs no weights.
+            if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) threshold = shared.verdict.threshold;
             total = shared.verdict.total;
         } else {
             if (has_top_k) {
@@ -73,15 +74,21 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         + (unsigned long long)row.part.first * fi_size(FI_INPUT) - row.part.pad * fi_size(FI_INPUT);
     const bool is_aligned = output % (4 * fi_size(FI_INPUT)) == 0;
     const unsigned int lane = threadIdx.x % 32;
-#pragma unroll 2
+    // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
+    const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
+    const float kth = fi_order_value(row.kth);
+    const bool weighs = FI_FORM == 1 || threshold > 0.0f;
+#pragma unroll 4
     for (unsigned int group = row.part.begin + lane; group < row.part.end; group += 32) {
         // Logits as they are, once more; what is held may be weights.
         float4 x = FI_FORM == 0 && row.is_weighed ? fi_read_group(row.part, group) : fi_raw_groups{row.part}(group);
         float entries[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float weight = is_ok && (FI_FORM == 1 || threshold > 0.0f) ? row.weight(entries[i]) : 0.0f;
-            const bool kept = is_ok && row.keeps(entries[i], row.part.place(4 * group + i)) && weight >= threshold;
+            const bool is_top =
+                !has_kth || entries[i] > kth || (entries[i] == kth && row.part.place(4 * group + i) <= row.last);
+            const float weight = weighs ? row.weight(entries[i]) : 0.0f;
+            const bool kept = is_ok && is_top && weight >= threshold;
             if (FI_FORM == 1) {
                 entries[i] = kept ? weight * factor : 0.0f;
             } else if (is_ok && !kept) {
