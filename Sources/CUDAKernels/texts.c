@@ -222,17 +222,26 @@ static const char primitives_filter[] = {
 static const char primitives_held[] = {
 #embed "primitives/held.cuh"
     , 0};
+static const char primitives_intervals[] = {
+#embed "primitives/intervals.cuh"
+    , 0};
 static const char primitives_launch[] = {
 #embed "primitives/launch.cuh"
     , 0};
 static const char primitives_mma[] = {
 #embed "primitives/mma.cuh"
     , 0};
+static const char primitives_nucleus[] = {
+#embed "primitives/nucleus.cuh"
+    , 0};
 static const char primitives_philox[] = {
 #embed "primitives/philox.cuh"
     , 0};
 static const char primitives_reduce[] = {
 #embed "primitives/reduce.cuh"
+    , 0};
+static const char primitives_row_part[] = {
+#embed "primitives/row_part.cuh"
     , 0};
 static const char primitives_rows[] = {
 #embed "primitives/rows.cuh"
@@ -242,6 +251,9 @@ static const char primitives_scalar[] = {
     , 0};
 static const char primitives_team[] = {
 #embed "primitives/team.cuh"
+    , 0};
+static const char primitives_top_few[] = {
+#embed "primitives/top_few.cuh"
     , 0};
 static const char primitives_types[] = {
 #embed "primitives/types.cuh"
@@ -321,13 +333,17 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},
     {"primitives/held.cuh", primitives_held},
+    {"primitives/intervals.cuh", primitives_intervals},
     {"primitives/launch.cuh", primitives_launch},
     {"primitives/mma.cuh", primitives_mma},
+    {"primitives/nucleus.cuh", primitives_nucleus},
     {"primitives/philox.cuh", primitives_philox},
     {"primitives/reduce.cuh", primitives_reduce},
+    {"primitives/row_part.cuh", primitives_row_part},
     {"primitives/rows.cuh", primitives_rows},
     {"primitives/scalar.cuh", primitives_scalar},
     {"primitives/team.cuh", primitives_team},
+    {"primitives/top_few.cuh", primitives_top_few},
     {"primitives/types.cuh", primitives_types},
     {0, 0},
 };

@@ -84,6 +84,10 @@ struct Max {
         else return (T)__builtin_fmax(a, b);
     }
 };
+/// `max.NaN`: NaN where one of the operands is.
+struct MaxOrNaN {
+    float operator()(float a, float b) const { return a != a || b != b ? __builtin_nanf("") : __builtin_fmaxf(a, b); }
+};
 struct And {
     template <class T>
     T operator()(T a, T b) const { return a & b; }
@@ -468,7 +472,10 @@ bool decode_arithmetic(Decoder &decoder, Instruction &i) {
     else if (op == "div") i.handler = type.kind == 'f' && type.bytes == 4 ? ROUNDED(decoder, two<float, Div>) : by_type<Div>(type);
     else if (op == "rem") i.handler = by_type<Rem>(type);
     else if (op == "min") i.handler = by_type<Min>(type);
-    else if (op == "max") i.handler = by_type<Max>(type);
+    else if (op == "max" && decoder.statement().has("NaN")) {
+        if (type.kind != 'f' || type.bytes != 4) return false;
+        i.handler = two<float, MaxOrNaN>;
+    } else if (op == "max") i.handler = by_type<Max>(type);
     else if (op == "and") i.handler = by_type<And>(type);
     else if (op == "or") i.handler = by_type<Or>(type);
     else if (op == "xor") i.handler = by_type<Xor>(type);

@@ -120,7 +120,9 @@ void release(Block &block, unsigned index) {
         for (Group &group : warp.groups) {
             if (group.state != Group::barrier || group.barrier_index != index) continue;
             const Instruction &i = block.launch->kernel->code[group.pc];
-            if (i.kind == Kind::barrier_reduce) {
+            if (i.kind == Kind::barrier_reduce && i.mode == 3) {
+                for_lanes(group.mask, [&](int lane) { warp.lanes<uint32_t>(i.d)[lane] = barrier.votes; });
+            } else if (i.kind == Kind::barrier_reduce) {
                 uint32_t &d = warp.predicate(i.d);
                 const bool result = i.mode == 1 ? barrier.any : barrier.all;
                 d = (d & ~group.mask) | (result ? group.mask : 0);
@@ -147,6 +149,7 @@ void arrive(Warp &warp, Group &group, const Instruction &i, uint32_t mask) {
         const uint32_t votes = i.count ? ~warp.predicate(i.c) : warp.predicate(i.c);
         barrier.any |= (votes & mask) != 0;
         barrier.all &= (votes & mask) == mask;
+        barrier.votes += (uint32_t)__builtin_popcount(votes & mask);
     }
     if (i.kind == Kind::barrier_arrive) {
         group.pc++;

@@ -57,7 +57,7 @@ struct Warp {
 };
 
 struct Barrier {
-    uint32_t arrived = 0, expected = 0;
+    uint32_t arrived = 0, expected = 0, votes = 0;
     bool any = false, all = true;
 };
 

@@ -111,7 +111,7 @@ bool decode_barrier(Decoder &decoder, Instruction &i) {
     }
     if (statement.has("red")) {
         i.kind = Kind::barrier_reduce;
-        i.mode = statement.has("or") ? 1 : statement.has("and") ? 2 : 0;
+        i.mode = statement.has("or") ? 1 : statement.has("and") ? 2 : statement.has("popc") ? 3 : 0;
         if (!i.mode) return false;
         i.d = decoder.destination(0, 4);
         i.a = decoder.source(1, 4);

@@ -12,6 +12,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     __shared__ fi_team_numbers numbers;
     __shared__ unsigned long long slots[FI_THREADS / 32];
     const unsigned int row = fi_team_row();
+    fi_team_start();
     const fi_team_part part = fi_part_of_row((unsigned int)p.width);
     unsigned long long top = 0;
     fi_with_compute_type(p.input_type, [&](auto type) {
@@ -28,6 +29,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         top = is_nan ? FI_TOP_NAN : best.top();
     });
     unsigned int turn = 0;
+    fi_team_started();
     top = numbers.greatest(fi_block_reduce<FI_THREADS, true>(top, fi_top_max(), slots), turn);
     if (threadIdx.x == 0 && fi_team_rank() == 0) {
         // +inf is as good as any number.
@@ -36,6 +38,4 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         ((int *)p.output)[row] = status == FI_ROW_OK ? (int)fi_top_place(top) : -1;
         ((unsigned char *)p.status)[row] = (unsigned char)status;
     }
-    // No block leaves while another may read its shared memory.
-    if (FI_TEAM > 1) fi_team_sync();
 }

@@ -57,6 +57,7 @@ static __device__ __forceinline__ void softmax_of_team(const fi_softmax_params &
     __shared__ unsigned long long slots[FI_THREADS / 32];
     __shared__ double sums[FI_THREADS / 32];
     const unsigned int row = fi_team_row();
+    fi_team_start();
     const fi_team_part part = fi_part_of_row((unsigned int)p.width);
     const unsigned long long input =
         fi_row_address<FI_INPUT>(p.input, row, p.inner_rows) + (unsigned long long)part.first * fi_size(FI_INPUT);
@@ -70,6 +71,7 @@ static __device__ __forceinline__ void softmax_of_team(const fi_softmax_params &
         maximum = fmaxf(maximum, x);
     });
     const unsigned int head = (4 - (unsigned int)(held - memory) % 4) % 4;
+    fi_team_started();
     unsigned int turn = 0;
     const unsigned long long top = numbers.greatest(
         fi_block_reduce<FI_THREADS, true>(
@@ -81,8 +83,6 @@ static __device__ __forceinline__ void softmax_of_team(const fi_softmax_params &
     double sum = 0;
     if (status == FI_ROW_OK) sum = weigh_held(held, head, part.count, maximum, scale);
     sum = numbers.total(fi_block_reduce<FI_THREADS, true>(sum, fi_sum(), sums), turn);
-    // No block leaves while another may read its shared memory; until then there is something to do.
-    fi_team_arrive();
     if (status == FI_ROW_OK) {
         factor = (float)(1.0 / sum);
         write_held(held, head, part.count, output, factor);
@@ -91,7 +91,6 @@ static __device__ __forceinline__ void softmax_of_team(const fi_softmax_params &
         for (unsigned int index = threadIdx.x; index < part.count; index += FI_THREADS) fi_write<FI_OUTPUT, 1>(output, index, zero);
     }
     if (threadIdx.x == 0 && fi_team_rank() == 0) ((unsigned char *)p.status)[row] = (unsigned char)status;
-    fi_team_wait();
 }
 
 #else

@@ -3,20 +3,16 @@
 // What top-k keeps is listed in the order of places, sorted where that is asked for, and its values are read once more. A list of
 // up to FI_LIST entries lies in the shared memory of the row's first block, a longer one in the output.
 //
-// FI_INPUT, FI_TEAM: see primitives/filter.cuh. FI_LOGARITHMS: values are logarithms of softmax(input / temperature), float32.
+// FI_INPUT, FI_TEAM: see primitives/row_part.cuh. FI_LOGARITHMS: values are logarithms of softmax(input / temperature), float32.
 
 #define FI_FORM 0
 #include "fi_sample_params.h"
-#include "primitives/filter.cuh"
+#include "primitives/intervals.cuh"
+#include "primitives/top_few.cuh"
 
+/// Entries of a list that lies in shared memory, and of what is sorted there of a longer one.
 #define FI_LIST (2 * FI_BINS)
-
-/// An entry and its place as one integer, greater for what comes first.
-static __device__ __forceinline__ unsigned long long ranked(float x, unsigned int place) {
-    return (unsigned long long)fi_order_key(x) << 32 | (0xffffffffu - place);
-}
-
-static __device__ __forceinline__ unsigned int place_of(unsigned long long entry) { return 0xffffffffu - (unsigned int)entry; }
+#define FI_CHUNK (FI_HELD ? 8192 : FI_LIST)
 
 /// The row's list of kept entries.
 struct top_list {
@@ -31,13 +27,13 @@ struct top_list {
         const unsigned int place = (unsigned int)places[index];
         float x[1];
         fi_read<FI_INPUT, 1>(address, place, x);
-        return ranked(x[0], place);
+        return fi_ranked(x[0], place);
     }
     __device__ __forceinline__ void put(unsigned int index, unsigned long long entry) const {
         if (entries) {
             entries[index] = entry;
         } else {
-            places[index] = (int)place_of(entry);
+            places[index] = (int)fi_place_of(entry);
         }
     }
 };
@@ -77,15 +73,15 @@ static __device__ __forceinline__ void sort_chunk(const top_list &chunk, bool on
 /// Sorts chunks of a long list in shared memory: each of them whole, or by the last steps of a merge.
 static __device__ __forceinline__ void sort_chunks(const top_list &list, unsigned long long *entries, bool only_merges) {
 #pragma unroll 1
-    for (unsigned int first = 0; first < list.count; first += FI_LIST) {
-        const unsigned int count = list.count - first < FI_LIST ? list.count - first : FI_LIST;
+    for (unsigned int first = 0; first < list.count; first += FI_CHUNK) {
+        const unsigned int count = list.count - first < FI_CHUNK ? list.count - first : FI_CHUNK;
         for (unsigned int i = threadIdx.x; i < count; i += FI_THREADS) entries[i] = list.get(first + i);
         __syncthreads();
         // A merge's steps are of the whole chunk's length, whatever it holds: entries past the end are least.
         top_list chunk = {entries, nullptr, 0, count};
         if (only_merges) {
 #pragma unroll 1
-            for (unsigned int half = FI_LIST / 2; half > 0; half /= 2) sort_step(chunk, FI_LIST, half, false);
+            for (unsigned int half = FI_CHUNK / 2; half > 0; half /= 2) sort_step(chunk, FI_CHUNK, half, false);
         } else {
             sort_chunk(chunk, false);
         }
@@ -98,11 +94,11 @@ static __device__ __forceinline__ void sort_list(const top_list &list, unsigned 
     if (list.entries) return sort_chunk(list, false);
     sort_chunks(list, entries, false);
 #pragma unroll 1
-    for (unsigned int size = 2 * FI_LIST; size / 2 < list.count; size *= 2) {
+    for (unsigned int size = 2 * FI_CHUNK; size / 2 < list.count; size *= 2) {
         const unsigned int span = (list.count + size - 1) / size * size;
         bool is_first = true;
 #pragma unroll 1
-        for (unsigned int half = size / 2; half >= FI_LIST; half /= 2) {
+        for (unsigned int half = size / 2; half >= FI_CHUNK; half /= 2) {
             sort_step(list, span, half, is_first);
             is_first = false;
         }
@@ -112,98 +108,155 @@ static __device__ __forceinline__ void sort_list(const top_list &list, unsigned 
 
 /// Lists what is kept of the block's entries, from where the blocks before end.
 static __device__ __forceinline__ void list_kept(
-    unsigned long long *entries, int *places, fi_filter_shared &shared, unsigned int &turn
+    const fi_row &row, unsigned long long *entries, int *places, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const fi_filtered_row &row = shared.row;
-    constexpr unsigned int warps = FI_THREADS / 32;
+    const fi_row_part &part = row.part;
     const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    // A run of entries for each warp, counted first and listed then.
-    const unsigned int run = (row.count / warps / 32 + 1) * 32;
+    // Each warp's run is counted first and listed then.
     unsigned int offset = 0;
 #pragma unroll 1
     for (int round = 0; round < 2; round++) {
 #pragma unroll 1
-        for (unsigned int start = warp * run; start < (warp + 1) * run && start < row.count; start += 32) {
-            const unsigned int index = start + lane;
-            const float x = index < row.count ? row.read(row.first + index) : 0.0f;
-            const bool kept = index < row.count && row.keeps(x, row.first + index);
-            const unsigned int all = __ballot_sync(0xffffffffu, kept);
-            if (round == 1 && kept) {
-                const unsigned int at = offset + __popc(all & ((1u << lane) - 1u));
+        for (unsigned int start = part.begin; start < part.end; start += 32) {
+            const unsigned int group = start + lane, place = part.place(4 * group);
+            const float4 x = group < part.end ? fi_raw_groups{part}(group) : make_float4(0, 0, 0, 0);
+            const float own[4] = {x.x, x.y, x.z, x.w};
+            unsigned int before = offset;
+            bool kept[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                kept[i] = group < part.end && part.has(4 * group + i) && row.keeps(own[i], place + i);
+                const unsigned int all = __ballot_sync(0xffffffffu, kept[i]);
+                before += __popc(all & ((1u << lane) - 1u));
+                offset += __popc(all);
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (round == 0 || !kept[i]) continue;
                 if (entries) {
-                    entries[at] = ranked(x, row.first + index);
+                    entries[before++] = fi_ranked(own[i], place + i);
                 } else {
-                    places[at] = (int)(row.first + index);
+                    places[before++] = (int)(place + i);
                 }
             }
-            offset += __popc(all);
         }
         if (round == 1) break;
+        // The lanes' counts are the warp's: one of them adds it.
         __syncthreads();
-        if (lane == 0) shared.parts[warp] = offset;
-        __syncthreads();
-        const unsigned long long own = threadIdx.x < warps ? shared.parts[threadIdx.x] : 0;
-        const unsigned long long through = fi_block_running_sum<FI_THREADS>(own, shared.slots);
-        if (threadIdx.x < warps) shared.parts[threadIdx.x] = through - own;
-        if (threadIdx.x == FI_THREADS - 1) shared.at[0] = through;
-        __syncthreads();
-        unsigned long long before;
-        shared.numbers.sum(shared.at[0], turn, &before);
-        offset = (unsigned int)(before + shared.parts[warp]);
+        const fi_row_sum counted = fi_sum_of_row(lane == 0 ? offset : 0, shared, turn);
+        unsigned long long before = counted.before;
+#pragma unroll
+        for (unsigned int other = 0; other < FI_WARPS; other++) before += other < warp ? shared.tiles[other] : 0;
+        offset = (unsigned int)before;
+    }
+}
+
+#ifdef FI_LOGARITHMS
+#define VALUES FI_FLOAT32
+#else
+#define VALUES FI_INPUT
+#endif
+
+/// Where a row's results go.
+struct top_output {
+    unsigned long long input, values;
+    int *places;
+    int status;
+    float scale;
+    /// Of the sum of the weights.
+    double logarithm;
+
+    __device__ __forceinline__ void put(unsigned int index, unsigned int place, float value, float maximum) const {
+        float x[1] = {value};
+#ifdef FI_LOGARITHMS
+        // Both terms are at most 0, so no digits cancel; the difference alone may exceed float32.
+        x[0] = status != FI_ROW_OK ? __int_as_float(0x7fc00000)
+                                   : (float)(((double)x[0] - (double)maximum) * (double)scale - logarithm);
+        places[index] = status == FI_ROW_OK ? (int)place : -1;
+#else
+        places[index] = (int)place;
+#endif
+        fi_write<VALUES, 1>(values, index, x);
+    }
+    __device__ __forceinline__ void put(unsigned int index, unsigned int place, float maximum) const {
+        float x[1];
+        fi_read<FI_INPUT, 1>(input, place, x);
+        put(index, place, x[0], maximum);
+    }
+};
+
+/// Writes the entries that `fi_select_few` has left, by the row's first block.
+static __device__ __forceinline__ void put_few(
+    const top_output &output, unsigned int k, bool is_sorted, float maximum, const fi_filter_shared &shared
+) {
+    if (threadIdx.x >= k) return;
+    const unsigned long long own = shared.entries[threadIdx.x];
+    unsigned int before = 0;
+#pragma unroll 4
+    for (unsigned int i = 0; i < k; i++) {
+        const unsigned long long other = shared.entries[i];
+        before += is_sorted ? other > own : fi_place_of(other) < fi_place_of(own);
+    }
+    const float value = fi_order_value((unsigned int)(own >> 32));
+    if (value == 0.0f || value != value) {
+        // A zero's sign and what a NaN is are in memory only.
+        output.put(before, fi_place_of(own), maximum);
+    } else {
+        output.put(before, fi_place_of(own), value, maximum);
     }
 }
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     top_k(const __grid_constant__ fi_top_k_params p) {
     __shared__ fi_filter_shared shared;
-    FI_HELD_ROW(held);
-    const unsigned int place = fi_team_row();
-    unsigned int turn = 0, own_key;
-    const unsigned long long address = fi_row_address<FI_INPUT>(p.input, place, 1);
-    const unsigned long long top = fi_begin_row(address, p.width, p.low_bits, held, shared, turn, &own_key);
-    const float scale = fi_reciprocal_temperature(p.temperatures, p.temperature, place);
+    const unsigned int index = fi_team_row();
+    unsigned int turn = 0, own_key, count = 0;
+    top_output output;
+    output.input = fi_row_address<FI_INPUT>(p.input, index, 1);
+    output.values = fi_row_address<VALUES>(p.values, index, 1);
+    output.places = (int *)fi_row_address<FI_FLOAT32>(p.places, index, 1);
+    fi_row row;
+    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, shared, &own_key);
+    const bool is_few = p.k <= FI_FEW && p.k < p.width;
+    if (is_few) count = fi_send_few(row, own_key, top, p.k, shared);
+    const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
+    const fi_sent sent = fi_read_sent(counts);
+    top = sent.top;
+    // Entries of -inf are not sent.
+    const bool fits = is_few && sent.fits && sent.count >= p.k;
+    output.status = fi_top_status(top, false);
+    output.scale = fi_reciprocal_temperature(p.temperatures, p.temperature, index);
+    output.logarithm = 0;
     // The greatest may be a NaN here.
-    fi_set_scale(top, scale, shared);
-    int *const places = (int *)fi_row_address<FI_FLOAT32>(p.places, place, 1);
-    if (p.k < p.width) fi_keep_top_k(p.k, own_key, shared, turn);
+    fi_set_scale(row, top, output.scale);
+    const bool is_writer = fi_team_rank() == 0;
+#ifdef FI_LOGARITHMS
+    if (threadIdx.x == 0 && is_writer) ((unsigned char *)p.status)[index] = (unsigned char)output.status;
+    if (output.status == FI_ROW_OK) {
+        output.logarithm = log(row.weight_of_mass(fi_sum_weights<true, true>(row, 0.0f, shared, turn).total));
+    }
+#endif
+    if (fits) {
+        if (!is_writer) return;
+        fi_select_few(counts, sent.count, p.k, shared);
+        put_few(output, p.k, p.sorted != 0, row.maximum, shared);
+        return;
+    }
+    if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, is_few && sent.is_tied, shared, turn);
     // Other blocks may still read the histograms, where the first block's list will be.
     fi_team_sync();
     const bool is_short = p.k <= FI_LIST;
-    list_kept(is_short ? (unsigned long long *)fi_team_at(shared.masses[0], 0) : nullptr, places, shared, turn);
-    const int status = fi_top_status(top, false);
-#ifdef FI_LOGARITHMS
-    const fi_filtered_row &row = shared.row;
-    double logarithm = 0;
-    // All warps have read what is held, which becomes weights.
-    __syncthreads();
-    if (status == FI_ROW_OK) logarithm = log(row.weight_of_mass(fi_weigh(true, shared, turn)));
-#endif
+    list_kept(row, is_short ? fi_team_at(shared.masses[0], 0) : nullptr, output.places, shared, turn);
     fi_team_sync();
-    if (fi_team_rank() != 0) return;
-    const top_list list = {is_short ? shared.masses[0] : nullptr, places, address, p.k};
+    if (!is_writer) return;
+    const top_list list = {is_short ? shared.masses[0] : nullptr, output.places, output.input, p.k};
+#if FI_HELD
+    // Nobody needs what is held any more.
+    if (p.sorted) sort_list(list, (unsigned long long *)fi_held);
+#else
     if (p.sorted) sort_list(list, shared.masses[0]);
-    constexpr int VALUES =
-#ifdef FI_LOGARITHMS
-        FI_FLOAT32;
-#else
-        FI_INPUT;
 #endif
-    const unsigned long long values = fi_row_address<VALUES>(p.values, place, 1);
-    for (unsigned int index = threadIdx.x; index < p.k; index += FI_THREADS) {
-        const unsigned int at = is_short ? place_of(shared.masses[0][index]) : (unsigned int)places[index];
-        float x[1];
-        fi_read<FI_INPUT, 1>(address, at, x);
-#ifdef FI_LOGARITHMS
-        // Both terms are at most 0, so no digits cancel; the difference alone may exceed float32.
-        x[0] = status != FI_ROW_OK ? __int_as_float(0x7fc00000)
-                                   : (float)(((double)x[0] - (double)row.maximum) * (double)scale - logarithm);
-        places[index] = status == FI_ROW_OK ? (int)at : -1;
-#else
-        places[index] = (int)at;
-#endif
-        fi_write<VALUES, 1>(values, index, x);
+    for (unsigned int i = threadIdx.x; i < p.k; i += FI_THREADS) {
+        output.put(i, is_short ? fi_place_of(shared.masses[0][i]) : (unsigned int)output.places[i], row.maximum);
     }
-#ifdef FI_LOGARITHMS
-    if (threadIdx.x == 0) ((unsigned char *)p.status)[place] = (unsigned char)status;
-#endif
 }

@@ -4,10 +4,11 @@
 // Without draft probabilities a child stands by its share of what the target has left: then a rejected child's token is taken out.
 // With them, a rejection leaves max(left / sum - draft, 0).
 //
-// FI_TEAM: see primitives/filter.cuh.
+// FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_INPUT FI_FLOAT32
 #define FI_FORM 1
+#define FI_SUMS_ONLY
 #include "fi_sample_params.h"
 #include "primitives/filter.cuh"
 #include "primitives/philox.cuh"
@@ -28,100 +29,141 @@ struct left_over {
 
     /// What is left of a number of the target's, `other` being the draft's.
     __device__ __forceinline__ float of(float x, float other, unsigned int place) const {
-        if (draft) {
-            for (unsigned int i = 0; i < rejected; i++) {
-                const float less = __fsub_rn(__fmul_rn(x, factors[i]), other);
-                // A NaN stays.
-                x = less < 0.0f ? 0.0f : less;
-            }
-        } else {
-            for (unsigned int i = 0; i < rejected; i++) x = tokens[i] == (int)place ? 0.0f : x;
-        }
+        if (rejected > 0) x = without(0, x, other, place);
+        return rejected > 1 ? of_many(x, other, place) : x;
+    }
+    /// What rejection `i` leaves.
+    __device__ __forceinline__ float without(unsigned int i, float x, float other, unsigned int place) const {
+        if (!draft) return tokens[i] == (int)place ? 0.0f : x;
+        const float less = __fsub_rn(__fmul_rn(x, factors[i]), other);
+        // A NaN stays.
+        return less < 0.0f ? 0.0f : less;
+    }
+    /// What the rejections after the first leave: rare, so one copy of it will do.
+    __device__ __noinline__ float of_many(float x, float other, unsigned int place) const {
+        for (unsigned int i = 1; i < rejected; i++) x = without(i, x, other, place);
         return x;
     }
-    __device__ __forceinline__ float at(unsigned int place) const {
+    /// One copy of it, as it is for a few places, and for blocks that hold nothing.
+    __device__ __noinline__ float at(unsigned int place) const {
         return of(target[place], reads_draft() ? draft[place] : 0.0f, place);
     }
 };
 
+/// The entries of what is left: held, or made anew.
+struct left_groups {
+    const left_over &left;
+    const fi_row_part &part;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+#if FI_HELD
+        return ((const float4 *)fi_held)[group];
+#else
+        float x[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[i] = 4 * group + i < part.count ? left.at(4 * group + i) : 0.0f;
+        return make_float4(x[0], x[1], x[2], x[3]);
+#endif
+    }
+};
+
 /// What is greatest of what is left; see `fi_begin_row`. Holds what is left, in a cluster, and sets up the row to be summed.
-static __device__ __forceinline__ unsigned long long begin_left(
-    const left_over &left, const fi_verify_drafts_params &p, float *held, fi_filter_shared &shared, unsigned int &turn
+static __device__ __forceinline__ unsigned int begin_left(
+    const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const fi_team_part part = fi_part_of_row(p.width);
+    const fi_team_part own = fi_part_of_row(p.width);
+    fi_row_part &part = row.part;
+    part.first = own.first;
+    part.count = own.count;
+    part.pad = 0;
+    part.spread();
+    row.low_bits = p.low_bits;
     const float *const target = left.target + part.first, *const draft = left.draft + part.first;
     const bool reads_draft = left.reads_draft();
     float greatest = 0;
     bool is_nan = false, is_negative = false;
     __syncthreads();
-    // Loads first, as many as hide a trip to memory.
-    constexpr unsigned int steps = 8;
+    const auto take = [&](float x, float other, unsigned int index) {
+        const float rest = left.of(x, other, part.first + index);
+        is_nan |= rest != rest;
+        is_negative |= rest < 0;
+        greatest = fmaxf(greatest, rest);
+        return rest;
+    };
+    // Loads first, as many as hide a trip to memory; in groups of four where both rows allow it.
+    constexpr unsigned int steps = 2;
+    const bool is_aligned = (((unsigned long long)target | (reads_draft ? (unsigned long long)draft : 0)) & 15u) == 0;
+    const unsigned int groups = is_aligned ? part.count / 4 : 0;
 #pragma unroll 1
-    for (unsigned int start = threadIdx.x; start < part.count; start += FI_THREADS * steps) {
-        float x[steps], other[steps];
+    for (unsigned int start = threadIdx.x; start < groups; start += FI_THREADS * steps) {
+        float4 x[steps], other[steps];
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            const unsigned int index = start + i * FI_THREADS;
-            x[i] = index < part.count ? target[index] : 0.0f;
-            other[i] = reads_draft && index < part.count ? draft[index] : 0.0f;
+            const unsigned int group = start + i * FI_THREADS;
+            if (group < groups) x[i] = ((const float4 *)target)[group];
+            if (reads_draft && group < groups) other[i] = ((const float4 *)draft)[group];
         }
 #pragma unroll
         for (unsigned int i = 0; i < steps; i++) {
-            const unsigned int index = start + i * FI_THREADS;
-            if (index >= part.count) break;
-            const float rest = left.rejected == 0 ? x[i] : left.of(x[i], other[i], part.first + index);
-            is_nan |= rest != rest;
-            is_negative |= rest < 0;
-            greatest = fmaxf(greatest, rest);
-            if (FI_TEAM > 1) held[index] = rest;
+            const unsigned int group = start + i * FI_THREADS;
+            if (group >= groups) break;
+            const float4 o = reads_draft ? other[i] : make_float4(0, 0, 0, 0);
+            const float4 rest = make_float4(
+                take(x[i].x, o.x, 4 * group), take(x[i].y, o.y, 4 * group + 1), take(x[i].z, o.z, 4 * group + 2),
+                take(x[i].w, o.w, 4 * group + 3));
+#if FI_HELD
+            ((float4 *)fi_held)[group] = rest;
+#endif
         }
     }
-    unsigned long long top = (unsigned long long)fi_order_key(greatest) << 32;
-    if (is_negative) top = FI_TOP_NEGATIVE;
-    if (is_nan) top = FI_TOP_NAN;
-    if (threadIdx.x == 0) {
-        fi_filtered_row &row = shared.row;
-        row.address = (unsigned long long)target;
-        row.held = held;
-        row.first = part.first;
-        row.count = part.count;
-        row.width = p.width;
-        row.low_bits = p.low_bits;
+#pragma unroll 4
+    for (unsigned int index = 4 * groups + threadIdx.x; index < part.count; index += FI_THREADS) {
+        const float rest = take(target[index], reads_draft ? draft[index] : 0.0f, index);
+#if FI_HELD
+        fi_held[index] = rest;
+#endif
     }
+#if FI_HELD
+    if (threadIdx.x < 4 && part.count + threadIdx.x < 4 * part.groups) fi_held[part.count + threadIdx.x] = 0.0f;
+#endif
+    unsigned long long top = fi_order_key(greatest);
+    if (is_negative) top = FI_KEY_NEGATIVE;
+    if (is_nan) top = FI_KEY_NAN;
     top = fi_block_reduce<FI_THREADS>(top, fi_top_max(), shared.slots);
-    top = shared.numbers.greatest(top, turn);
-    if (fi_top_status(top, false) == FI_ROW_OK) fi_set_scale(top, 1, shared);
-    return top;
+    const unsigned int key = (unsigned int)shared.numbers.greatest(top, turn);
+    if (fi_top_status(key, false) == FI_ROW_OK) fi_set_scale(row, key, 1);
+    return key;
 }
 
-/// The mass of what is left of an entry, `x` being what is held of it in a cluster.
-static __device__ __forceinline__ unsigned long long mass_left(
-    const left_over &left, const fi_filtered_row &row, float x, unsigned int place
+/// The sum of what is left as masses, by blocks and warps.
+static __device__ __forceinline__ fi_row_sum sum_masses(
+    const left_over &left, const fi_row &row, fi_filter_shared &shared, unsigned int &turn
 ) {
-    return row.mass(row.weight(FI_TEAM > 1 ? x : left.at(place)));
+    fi_masses sum;
+    const float unit = row.low_unit();
+    fi_each_group(
+        row.part, left_groups{left, row.part},
+        [&](float4 x, unsigned int) {
+            sum.add(make_float4(row.weight(x.x), row.weight(x.y), row.weight(x.z), row.weight(x.w)), unit);
+        },
+        [&] { sum.flush(row.low_bits); });
+    return fi_sum_of_row(sum.total, shared, turn);
 }
 
 /// The sum of what is left; 0 where it has none.
 static __device__ __forceinline__ float sum_left(
-    const left_over &left, const fi_verify_drafts_params &p, float *held, fi_filter_shared &shared, unsigned int &turn
+    const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn
 ) {
-    if (fi_top_status(begin_left(left, p, held, shared, turn), false) != FI_ROW_OK) return 0;
-    const fi_filtered_row &row = shared.row;
-    unsigned long long sum = 0, before;
-    for (unsigned int index = threadIdx.x; index < row.count; index += FI_THREADS) {
-        const unsigned int place = row.first + index;
-        sum += mass_left(left, row, FI_TEAM > 1 ? row.read(place) : 0.0f, place);
-    }
-    sum = fi_block_reduce<FI_THREADS>(sum, fi_sum(), shared.slots);
-    sum = shared.numbers.sum(sum, turn, &before);
-    return (float)(row.weight_of_mass(sum) / (double)row.scale);
+    if (fi_top_status(begin_left(left, p, row, shared, turn), false) != FI_ROW_OK) return 0;
+    return (float)(row.weight_of_mass(sum_masses(left, row, shared, turn).total) / (double)row.scale);
 }
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     verify_drafts(const __grid_constant__ fi_verify_drafts_params p) {
     __shared__ fi_filter_shared shared;
     __shared__ left_over left;
-    FI_HELD_ROW(held);
+    fi_row row;
+    fi_team_start();
+    fi_team_started();
     const unsigned int request = fi_team_row(), nodes = p.nodes;
     const bool writes = threadIdx.x == 0 && fi_team_rank() == 0;
     const bool is_chain = p.first_child == 0;
@@ -173,7 +215,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                 if (!left.draft) {
                     sum = __fsub_rn(sum, weight);
                 } else if (next > 0 && next < (int)nodes) {
-                    sum = sum_left(left, p, held, shared, turn);
+                    sum = sum_left(left, p, row, shared, turn);
                     if (!(sum > 0.0f)) break;
                 }
             }
@@ -187,27 +229,27 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         node = (unsigned int)child;
         depth++;
     }
-    unsigned long long top = begin_left(left, p, held, shared, turn);
+    unsigned int top = begin_left(left, p, row, shared, turn);
     // Rounding may leave nothing where there should be some: then the target's own.
     if (fi_top_status(top, false) == FI_ROW_EMPTY && left.rejected > 0) {
         __syncthreads();
         if (threadIdx.x == 0) left.rejected = 0;
         __syncthreads();
-        top = begin_left(left, p, held, shared, turn);
+        top = begin_left(left, p, row, shared, turn);
     }
     const int status = fi_top_status(top, false);
-    int token = -1;
     if (status == FI_ROW_OK) {
-        const fi_filtered_row &row = shared.row;
-        token = fi_first_reaching(
-            shared, turn, [&](float x, unsigned int place) { return mass_left(left, row, x, place); },
-            [&](unsigned long long total) { return fi_share(fi_uniform(draw.seed, draw.step, 0), total); });
+        const fi_row_sum sum = sum_masses(left, row, shared, turn);
+        fi_walk(
+            row.part, left_groups{left, row.part}, sum, fi_share(fi_uniform(draw.seed, draw.step, 0), sum.total), shared,
+            [&](float x, unsigned int) { return fi_mass(row, row.weight(x)); },
+            [&](int token) { output[depth] = token; });
+    } else if (writes) {
+        output[depth] = -1;
     }
-    // No block leaves while another may read its shared memory.
-    fi_team_sync();
     if (fi_team_rank() != 0) return;
     for (unsigned int i = depth + threadIdx.x; i < nodes; i += FI_THREADS) {
-        output[i] = i == depth ? token : -1;
+        if (i > depth) output[i] = -1;
         if (p.output_nodes != 0) output_nodes[i] = -1;
     }
     if (writes) {

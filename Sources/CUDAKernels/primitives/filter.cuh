@@ -1,152 +1,252 @@
-// Which entries of a row top-k, top-p and min-p keep, without sorting it, by one block or by a cluster of them.
+// What filters of a row share: weights and masses of its entries, what is greatest, sums, and the walk to a running sum.
 //
 // An entry's weight is exp((logit - max) / temperature), so that the greatest is 1, or a probability times a power of two that
-// makes the greatest 1/2 or more. Masses, which are sums of weights, are 64-bit integers: any order of adding them gives the same
-// sum, so neither threads nor blocks keep to one. A threshold is looked for in an interval of keys (integers in the order of the
-// floats), which starts as narrow as what is known of the row allows: a histogram of the interval's parts tells in which part the
-// threshold lies, and that part is the next interval, three times at most.
+// makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of adding them gives the same sum, so
+// neither threads nor blocks keep to one.
 //
-// FI_INPUT: storage type. FI_FORM: 0 for logits, 1 for probabilities. FI_TEAM: blocks of a row. Where it is more than 1, a block
-// holds its part of the row in shared memory, as float32, so that the row is read once.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them.
 #pragma once
 
 #include "primitives/argmax.cuh"
-#include "primitives/held.cuh"
-
-/// Parts of an interval: two for each thread.
-#define FI_BINS (2 * FI_THREADS)
-#define FI_BIN_BITS (FI_THREADS == 1024 ? 11 : 10)
-static_assert(FI_THREADS == 1024 || FI_THREADS == 512, "the bins are a power of two");
+#include "primitives/row_part.cuh"
 
 #define FI_ROW_NEGATIVE 4
-/// Rows from this width on have a sample taken.
-#define FI_SAMPLED_WIDTH 8192
 
-/// A row's part that one block has, and what is known of the row. It lies in shared memory, as registers are short.
-struct fi_filtered_row {
-    /// Of the block's first entry.
-    unsigned long long address;
-    /// The entries as float32, or null: read at the address.
-    float *held;
-    /// The block's entries: `count` of them from place `first` on; and of the row.
-    unsigned int first, count, width;
+/// Parts of an interval of keys: two for each thread, or fewer.
+#define FI_BIN_BITS (FI_THREADS >= 1024 ? 11 : FI_THREADS >= 512 ? 10 : 9)
+#define FI_BINS (1 << FI_BIN_BITS)
+static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
+/// Entries that the first block gathers for a narrow decision: in all, and of each block. As many as the bins' memory holds.
+#define FI_GATHERED 1024
+#define FI_GATHERED_EACH (FI_GATHERED / FI_TEAM)
+/// The same of weights, which are shorter; somewhat fewer, so that three blocks fit on a processor.
+#define FI_NEAR (2 * FI_GATHERED_EACH - 16)
+/// Bins of a sample of the weights: the upper bits of float32, 16 bins an octave, down to 2^-32.
+#define FI_SAMPLE_BINS 512
+
+/// A row: the block's part of it, and what is known of all of it. All threads have the same.
+struct fi_row {
+    fi_row_part part;
+    unsigned int width;
     float maximum, scale;
     /// A weight of 1 is the mass 2^(23 + low_bits).
     int low_bits;
     /// Top-k keeps the keys above `kth`, and those equal to it up to place `last`.
     unsigned int kth, last;
+    /// Whether what is held are weights.
+    bool is_weighed;
 
     __device__ __forceinline__ float weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
     }
-    /// round(weight * 2^(23 + low_bits)) for a weight of at most 1: in two steps of float32, as conversions to 64 bits are slow.
-    __device__ __forceinline__ unsigned long long mass(float weight) const {
-        const float steps = weight * 0x1p23f;
-        const float high = rintf(steps);
-        const float low = (steps - high) * __int_as_float((127 + low_bits) << 23);
-        return ((unsigned long long)__float2uint_rn(high) << low_bits) + (long long)__float2int_rn(low);
+    /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
+    __device__ __forceinline__ float summed_weight(float x) const {
+        return FI_FORM == 0 ? fi_exp_bounded((x - maximum) * scale) : x * scale;
+    }
+    __device__ __forceinline__ bool keeps(float x, unsigned int place) const {
+        const unsigned int key = fi_order_key(x);
+        return key > kth || (key == kth && place <= last);
     }
     __device__ __forceinline__ double weight_of_mass(unsigned long long mass) const {
         return (double)mass * __longlong_as_double((long long)(1023 - 23 - low_bits) << 52);
     }
-    __device__ __forceinline__ bool keeps(float x, unsigned int place) const;
-    /// An entry by its place in the row, which is one of the block's.
-    __device__ __forceinline__ float read(unsigned int place) const {
-        if (FI_TEAM > 1) return held[place - first];
-        float x[1];
-        fi_read<FI_INPUT, 1>(address, place - first, x);
-        return x[0];
+    /// Of (steps of) 2^-23.
+    __device__ __forceinline__ float low_unit() const { return __int_as_float((127 + 23 + low_bits) << 23); }
+};
+
+/// Sums of round(weight * 2^(23 + low_bits)) for weights of at most 1: in two steps of float32, whose integers lie in the last bits
+/// of a float of a known exponent. The two words are sums of their own, of fewer than 256 entries until `flush`.
+struct fi_masses {
+    unsigned int high = 0, low = 0;
+    unsigned long long total = 0;
+
+    static __device__ __forceinline__ void split(float weight, float low_unit, unsigned int &high, unsigned int &low) {
+        const float steps = __fadd_rn(weight, 1.0f);
+        const float rest = __fsub_rn(weight, __fsub_rn(steps, 1.0f));
+        high = __float_as_uint(steps) - 0x3f800000u;
+        low = __float_as_uint(__fmaf_rn(rest, low_unit, 0x1.8p23f)) - 0x4b400000u;
     }
-    /// Calls `visit(x, place, valid)` for the block's entries, in no order, from all threads of a warp alike.
-    template <class Visit>
-    __device__ __forceinline__ void each(Visit &&visit) const {
-        if constexpr (FI_TEAM > 1) {
-#pragma unroll 2
-            for (unsigned int start = 0; start < count; start += FI_THREADS) {
-                const unsigned int index = start + threadIdx.x;
-                visit(index < count ? held[index] : 0.0f, first + index, index < count);
-            }
-        } else {
-            fi_for_row<FI_INPUT, FI_THREADS, true>(address, count, visit);
-        }
+    __device__ __forceinline__ void add(float weight, float low_unit) {
+        unsigned int a, b;
+        split(weight, low_unit, a, b);
+        high += a;
+        low += b;
     }
-    /// What the row's distribution has of an entry of weight(x), in rows whose held entries are weights already.
-    __device__ __forceinline__ float kept_weight(float x, unsigned int place) const {
-        if (FI_TEAM > 1) return x;
-        return keeps(x, place) ? weight(x) : 0.0f;
+    __device__ __forceinline__ void add(float4 weights, float low_unit) {
+        unsigned int a[4], b[4];
+        split(weights.x, low_unit, a[0], b[0]);
+        split(weights.y, low_unit, a[1], b[1]);
+        split(weights.z, low_unit, a[2], b[2]);
+        split(weights.w, low_unit, a[3], b[3]);
+        high += a[0] + a[1] + a[2] + a[3];
+        low += b[0] + b[1] + b[2] + b[3];
+    }
+    __device__ __forceinline__ void flush(int low_bits) {
+        total += ((unsigned long long)high << low_bits) + (unsigned long long)(long long)(int)low;
+        high = 0;
+        low = 0;
     }
 };
 
+static __device__ __forceinline__ unsigned long long fi_mass(const fi_row &row, float weight) {
+    unsigned int high, low;
+    fi_masses::split(weight, row.low_unit(), high, low);
+    return ((unsigned long long)high << row.low_bits) + (unsigned long long)(long long)(int)low;
+}
+
+/// Weights that are at least `threshold`, and 0 for others.
+static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold) {
+    return make_float4(
+        weights.x >= threshold ? weights.x : 0.0f, weights.y >= threshold ? weights.y : 0.0f,
+        weights.z >= threshold ? weights.z : 0.0f, weights.w >= threshold ? weights.w : 0.0f);
+}
+
+/// The weights of the entries, 0 for those that top-k does not keep.
+struct fi_weight_groups {
+    const fi_row &row;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+        float4 x = fi_raw_groups{row.part}(group);
+        if (FI_HELD && row.is_weighed) return x;
+        if (!FI_HELD && row.kth > 0) {
+            const unsigned int place = row.part.place(4 * group);
+            x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
+            x.y = row.keeps(x.y, place + 1) ? x.y : fi_neutral();
+            x.z = row.keeps(x.z, place + 2) ? x.z : fi_neutral();
+            x.w = row.keeps(x.w, place + 3) ? x.w : fi_neutral();
+        }
+        return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
+    }
+};
+
+/// An entry of a part: held parts are short.
+#if FI_HELD
+typedef unsigned short fi_place_in_part;
+#else
+typedef unsigned int fi_place_in_part;
+#endif
+
+/// What the first block tells another.
+struct fi_verdict {
+    /// What the kept entries of the row sum to, and those of the blocks before this one.
+    unsigned long long total, before;
+    float threshold;
+    unsigned int kth, last;
+    int outcome;
+};
+
+/// Calls `put(at, i)` for the bits i of `mask`, which has four, with places that no other thread gets; `count` is how many there were.
+template <class Put>
+static __device__ __forceinline__ void fi_put_each(unsigned int mask, unsigned int *count, Put &&put) {
+    if (mask == 0) return;
+    unsigned int at = atomicAdd(count, (unsigned int)__popc(mask));
+#pragma unroll 1
+    do {
+        put(at++, (unsigned int)__ffs((int)mask) - 1);
+        mask &= mask - 1;
+    } while (mask != 0);
+}
+
+/// Adds to a sum in shared memory. The hardware adds 32 bits at a time: 64 would be a loop of exchanges.
+static __device__ __forceinline__ void fi_add_to(unsigned long long *sum, unsigned long long amount) {
+    unsigned int *const words = (unsigned int *)sum;
+    const unsigned int low = (unsigned int)amount;
+    const unsigned int carry = atomicAdd(&words[0], low) > ~low ? 1 : 0;
+    const unsigned int high = (unsigned int)(amount >> 32) + carry;
+    if (high != 0) atomicAdd(&words[1], high);
+}
+static __device__ __forceinline__ void fi_add_to(unsigned int *sum, unsigned int amount) { atomicAdd(sum, amount); }
+
+/// One of four.
+static __device__ __forceinline__ float fi_entry(float4 x, unsigned int i) {
+    const float low = i & 1 ? x.y : x.x, high = i & 1 ? x.w : x.z;
+    return i & 2 ? high : low;
+}
+
 /// Shared memory of a block.
 struct fi_filter_shared {
-    fi_filtered_row row;
-    /// Histograms of two turns, as one is read by other blocks while the next is begun.
+#ifndef FI_SUMS_ONLY
     union {
+        /// Histograms of two turns, as one is read by other blocks while the next is begun.
         unsigned long long masses[2][FI_BINS];
         unsigned int counts[2][FI_BINS];
+        /// In the first block, what all have gathered: entries of top-k, or weights.
+        unsigned long long entries[FI_GATHERED];
+        float weights[2 * FI_GATHERED];
     };
-    /// The draw's sums.
-    unsigned long long parts[FI_THREADS];
-    unsigned long long slots[32];
+    /// Of the sample; later, masses of the gathered weights.
+    union {
+        unsigned int sample[FI_SAMPLE_BINS];
+        unsigned long long parts[FI_SAMPLE_BINS / 2];
+    };
+    /// Which of the block's weights were gathered.
+    fi_place_in_part near[FI_NEAR];
+#endif
+    /// Sums of the warps' runs.
+    unsigned long long tiles[FI_WARPS];
+    unsigned long long slots[FI_WARPS];
     fi_team_numbers numbers;
     /// What one thread found for all, in two turns.
     unsigned long long above[2], at[2];
     int found[2];
-    int place;
+    unsigned int counters[4];
+    double uniform;
+    /// How many entries the blocks have gathered, and the ranges of their keys.
+    unsigned int gathered[FI_TEAM];
+    unsigned long long ranges[FI_TEAM];
+    /// What the first block has found for this one.
+    fi_verdict verdict;
 };
 
-__device__ __forceinline__ bool fi_filtered_row::keeps(float x, unsigned int place) const {
-    const unsigned int key = fi_order_key(x);
-    return key > kth || (key == kth && place <= last);
-}
+/// What is greatest of a row as one number: the key of its greatest entry, or what is wrong. A NaN's key is above all others.
+#define FI_KEY_NAN 0xffffffffu
+#define FI_KEY_NEGATIVE 0xfffffffeu
 
-/// Takes a row up: the block's part of it, and what is greatest in all of it. `own` is the greatest key of this thread's entries,
-/// 0 for none. `held` is memory for FI_TEAM-th part of the row, rounded up to 64 entries, and 4 more.
-static __device__ __forceinline__ unsigned long long fi_begin_row(
-    unsigned long long address, unsigned int width, int low_bits, float *held, fi_filter_shared &shared,
-    unsigned int &turn, unsigned int *own
+/// Takes a row up. `own` is the greatest key of this thread's entries, 0 for none; the result is the block's, see FI_KEY_NAN.
+static __device__ __forceinline__ unsigned int fi_begin_row(
+    fi_row &row, unsigned long long address, unsigned int width, int low_bits, fi_filter_shared &shared, unsigned int *own
 ) {
-    const fi_team_part part = fi_part_of_row(width);
-    const unsigned int first = part.first, count = part.count;
-    address += (unsigned long long)first * fi_size(FI_INPUT);
-    fi_candidate best;
-    bool is_nan = false, is_negative = false;
-    const auto take = [&](float x, unsigned int index) {
-        is_nan |= x != x;
-        is_negative |= x < 0;
-        best.take(x, first + index);
-    };
-#if FI_TEAM > 1
-    held = fi_hold<FI_INPUT>(address, count, held, take);
-#else
-    fi_for_row<FI_INPUT, FI_THREADS>(address, count, [&](float x, unsigned int index, bool valid) {
-        if (valid) take(x, index);
+    fi_team_start();
+    row.part = fi_take_part(address, width);
+    row.width = width;
+    row.low_bits = low_bits;
+    row.kth = 0;
+    row.last = 0xffffffffu;
+    row.is_weighed = false;
+    float greatest = fi_neutral();
+    unsigned int signs = 0;
+    fi_take_up(row.part, [&](float4 x) {
+        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.x));
+        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.y));
+        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.z));
+        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.w));
+        if (FI_FORM == 1) {
+            signs |= __float_as_uint(x.x) | __float_as_uint(x.y);
+            signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
+        }
     });
-#endif
-    if (threadIdx.x == 0) {
-        fi_filtered_row &row = shared.row;
-        row.address = address;
-        row.held = held;
-        row.first = first;
-        row.count = count;
-        row.width = width;
-        row.low_bits = low_bits;
-        row.kth = 0;
-        row.last = 0xffffffffu;
+    *own = fi_order_key(greatest);
+    unsigned int top = *own;
+    // Zeros of both signs are zeros, so signs are looked at once more where there are any.
+    if (FI_FORM == 1 && __syncthreads_or(signs >> 31)) {
+        bool is_negative = false;
+        fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
+            is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
+        });
+        if (is_negative && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
     }
-    *own = best.place == 0xffffffffu ? 0 : fi_order_key(best.value);
-    unsigned long long top = best.top();
-    if (FI_FORM == 1 && is_negative) top = FI_TOP_NEGATIVE;
-    if (is_nan) top = FI_TOP_NAN;
-    top = fi_block_reduce<FI_THREADS>(top, fi_top_max(), shared.slots);
-    return shared.numbers.greatest(top, turn);
+    top = __reduce_max_sync(0xffffffffu, top);
+    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
+    fi_team_started();
+    __syncthreads();
+    const unsigned int lane = threadIdx.x % 32;
+    return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
 }
 
 /// A row's status by what is greatest of it. A greedy choice takes +inf for the greatest.
-static __device__ __forceinline__ int fi_top_status(unsigned long long top, bool is_greedy) {
-    if (top == FI_TOP_NAN) return FI_ROW_NAN;
-    if (top == FI_TOP_NEGATIVE) return FI_ROW_NEGATIVE;
-    const float value = fi_top_value(top);
+static __device__ __forceinline__ int fi_top_status(unsigned int top, bool is_greedy) {
+    if (top == FI_KEY_NAN) return FI_ROW_NAN;
+    if (top == FI_KEY_NEGATIVE) return FI_ROW_NEGATIVE;
+    const float value = fi_order_value(top);
     if (value == (FI_FORM == 0 ? -fi_infinity() : 0.0f)) return FI_ROW_EMPTY;
     return value == fi_infinity() && !is_greedy ? FI_ROW_INFINITE : FI_ROW_OK;
 }
@@ -158,307 +258,96 @@ static __device__ __forceinline__ float fi_temperature_scale(float temperature) 
 
 /// Says what weighs 1: after it, weights and masses are defined. For probabilities, what weighs 1/2 to 1 is the greatest, so that
 /// the factor, a power of two, changes no digit; `scale` is one over a temperature.
-static __device__ __forceinline__ void fi_set_scale(unsigned long long top, float scale, fi_filter_shared &shared) {
-    const float maximum = fi_top_value(top);
+static __device__ __forceinline__ void fi_set_scale(fi_row &row, unsigned int top, float scale) {
+    row.maximum = fi_order_value(top);
     if (FI_FORM == 1) {
-        const int exponent = (int)(__float_as_uint(maximum) >> 23);
+        const int exponent = (int)(__float_as_uint(row.maximum) >> 23);
         // The last two are subnormal: 2^-127 and 2^-128.
         scale = __uint_as_float(exponent < 253 ? (unsigned int)(253 - exponent) << 23 : exponent == 253 ? 0x00400000u : 0x00200000u);
     }
-    if (threadIdx.x == 0) {
-        shared.row.maximum = maximum;
-        shared.row.scale = scale;
-    }
-    __syncthreads();
+    row.scale = scale;
 }
 
-/// Adds to a bin. Lanes of a warp that hit one bin together add together: rows of equal entries would otherwise queue.
-/// All lanes of the warp take part.
-static __device__ __forceinline__ void fi_add(unsigned int *bins, unsigned int bin, unsigned int, bool valid) {
-    const unsigned int all = __ballot_sync(0xffffffffu, valid);
-    if (all == 0) return;
-    const unsigned int lead = __shfl_sync(0xffffffffu, bin, __ffs((int)all) - 1);
-    const unsigned int same = __ballot_sync(0xffffffffu, valid && bin == lead);
-    if (valid && bin != lead) {
-        atomicAdd(&bins[bin], 1u);
-    } else if (valid && threadIdx.x % 32 == (unsigned int)__ffs((int)same) - 1) {
-        atomicAdd(&bins[bin], (unsigned int)__popc(same));
-    }
-}
-
-static __device__ __forceinline__ void fi_add(
-    unsigned long long *bins, unsigned int bin, unsigned long long mass, bool valid
+/// The lowest place that has the row's greatest entry; all threads get it.
+static __device__ __forceinline__ unsigned int fi_place_of_top(
+    const fi_row &row, unsigned int top, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const unsigned int all = __ballot_sync(0xffffffffu, valid);
-    if (all == 0) return;
-    const unsigned int lead = __shfl_sync(0xffffffffu, bin, __ffs((int)all) - 1);
-    const unsigned int same = __ballot_sync(0xffffffffu, valid && bin == lead);
-    if (__popc(same) < 8) {
-        if (valid) atomicAdd(&bins[bin], mass);
-        return;
-    }
-    const bool joins = valid && bin == lead;
-    const unsigned long long sum = fi_warp_reduce(joins ? mass : 0ull, fi_sum());
-    if (valid && !joins) atomicAdd(&bins[bin], mass);
-    if (threadIdx.x % 32 == 0) atomicAdd(&bins[lead], sum);
+    const float value = fi_order_value(top);
+    unsigned int least = 0xffffffffu;
+    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+        const unsigned int place = row.part.place(4 * group);
+        // From the last on, so that the first of them stays; entries that are not the part's are neutral.
+        unsigned int found = 0xffffffffu;
+        if (x.w == value) found = place + 3;
+        if (x.z == value) found = place + 2;
+        if (x.y == value) found = place + 1;
+        if (x.x == value) found = place;
+        least = found < least ? found : least;
+    });
+    least = __reduce_min_sync(0xffffffffu, least);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = least;
+    __syncthreads();
+    const unsigned int lane = threadIdx.x % 32;
+    least = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
+    return 0xffffffffu - (unsigned int)shared.numbers.greatest(0xffffffffu - least, turn);
 }
 
-/// The interval of keys in which a threshold lies: 2^bits keys from `low` on; the entries above it sum to `above`, its own to `at`.
-struct fi_interval {
-    unsigned int low, bits;
-    unsigned long long above, at;
+// MARK: sums
+
+/// What a row's kept entries sum to: all of them, and of the blocks before this one and of this one.
+struct fi_row_sum {
+    unsigned long long total, before, own;
 };
 
-/// Narrows an interval to the part where the sum, from the greatest keys on, reaches what `reaches(sum)` says; false where it does
-/// not. What keys above the interval sum to is `above`, or, where `sums_above`, is found here; then it is false as well where the sum
-/// is reached above the interval. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike.
-template <class T, class Each, class Reaches>
-static __device__ __forceinline__ bool fi_narrow(
-    fi_interval &interval, T *bins, fi_filter_shared &shared, unsigned int &turn, bool sums_above, Each &&each,
-    Reaches &&reaches
-) {
-    const unsigned int place = turn++ & 1;
-    bins += place * FI_BINS;
-    bins[2 * threadIdx.x] = 0;
-    bins[2 * threadIdx.x + 1] = 0;
-    if (threadIdx.x == 0) shared.found[place] = -1;
+/// The block's sum by those of its threads; `tiles` has the warps'.
+static __device__ __forceinline__ unsigned long long fi_sum_of_block(unsigned long long sum, fi_filter_shared &shared) {
+    sum = fi_warp_reduce(sum, fi_sum());
+    if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] = sum;
     __syncthreads();
-    const unsigned int low = interval.low;
-    // The last bin is then for what is above.
-    const unsigned int part_bits = sums_above ? FI_BIN_BITS - 1 : FI_BIN_BITS;
-    const unsigned int shift = interval.bits > part_bits ? interval.bits - part_bits : 0;
-    const unsigned int size_bits = interval.bits - shift;
-    T over = 0;
-    each([&](unsigned int key, T amount, bool valid) {
-        const unsigned int bin = (key - low) >> shift;
-        const bool joins = valid && key >= low;
-        const bool is_inside = bin >> size_bits == 0;
-        if (joins && !is_inside) over += amount;
-        fi_add(bins, bin, amount, joins && is_inside);
-    });
-    if (sums_above) {
-        const unsigned long long sum = fi_block_reduce<FI_THREADS>((unsigned long long)over, fi_sum(), shared.slots);
-        if (threadIdx.x == 0) bins[FI_BINS - 1] = (T)sum;
-    }
-    fi_team_sync();
-    // Two bins a thread, from the greatest on.
-    const unsigned int lower = FI_BINS - 2 - 2 * threadIdx.x;
-    unsigned long long in_low = 0, in_high = 0;
+    unsigned long long result = 0;
 #pragma unroll
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        const T *pair = fi_team_at(bins + lower, rank);
-        in_low += pair[0];
-        in_high += pair[1];
-    }
-    const unsigned long long through = interval.above + fi_block_running_sum<FI_THREADS>(in_high + in_low, shared.slots);
-    const unsigned long long before = through - in_low - in_high;
-    if (!reaches(before) && reaches(through)) {
-        const bool is_high = reaches(before + in_high);
-        shared.found[place] = (int)(is_high ? lower + 1 : lower);
-        shared.above[place] = is_high ? before : before + in_high;
-        shared.at[place] = is_high ? in_high : in_low;
-    }
-    __syncthreads();
-    const int found = shared.found[place];
-    if (found < 0 || (sums_above && found == FI_BINS - 1)) return false;
-    interval.low = low + ((unsigned int)found << shift);
-    interval.bits = shift;
-    interval.above = shared.above[place];
-    interval.at = shared.at[place];
-    return true;
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result += shared.tiles[warp];
+    return result;
 }
 
-/// Bits that the keys of `low ... high` differ in.
-static __device__ __forceinline__ unsigned int fi_interval_bits(unsigned int low, unsigned int high) {
-    return high > low ? 32u - (unsigned int)__clz((int)(high - low)) : 0;
-}
-
-/// Finds what top-k keeps: sets `kth`, and says how many of the keys equal to it are kept; 0 where all above it are what is kept.
-/// `own` is the greatest key of this thread's entries, 0 for none; 1 <= k < width.
-static __device__ __forceinline__ unsigned int fi_find_kth(
-    unsigned int k, unsigned int own, fi_filter_shared &shared, unsigned int &turn, bool *is_ambiguous
+/// The row's sum by those of its threads; `tiles` has the warps' of this block.
+static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
+    unsigned long long sum, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const fi_filtered_row &row = shared.row;
-    const auto reaches = [&](unsigned long long sum) { return sum >= k; };
-    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-11.
-    fi_interval bound = {0, 32, 0, 0};
-    bool is_bound = true;
-#pragma unroll 1
-    for (int i = 0; i < 2 && is_bound; i++) {
-        is_bound = fi_narrow(
-            bound, shared.counts[0], shared, turn, false, [&](auto &&add) { add(own, 1u, own != 0); }, reaches);
+    fi_row_sum result = {0, 0, fi_sum_of_block(sum, shared)};
+    if (FI_TEAM == 1) {
+        result.total = result.own;
+    } else {
+        result.total = shared.numbers.sum(result.own, turn, &result.before);
     }
-    fi_interval kth = {is_bound ? bound.low : 0, 0, 0, 0};
-    kth.bits = fi_interval_bits(kth.low, fi_order_key(row.maximum));
-    bool is_whole;
-#pragma unroll 1
-    do {
-        fi_narrow(
-            kth, shared.counts[0], shared, turn, false,
-            [&](auto &&add) {
-                row.each([&](float x, unsigned int, bool valid) { add(fi_order_key(x), 1u, valid); });
-            },
-            reaches);
-        // The whole part is kept: what its keys are does not matter.
-        is_whole = kth.above + kth.at == k;
-    } while (kth.bits > 0 && !is_whole);
-    const unsigned int kept = is_whole ? 0 : k - (unsigned int)kth.above;
-    *is_ambiguous = !is_whole;
-    if (threadIdx.x == 0) {
-        shared.row.kth = is_whole ? kth.low - 1 : kth.low;
-        shared.row.last = 0xffffffffu;
-    }
-    __syncthreads();
-    return kept;
+    return result;
 }
 
-/// Replaces the held entries by their weights, 0 for those that top-k does not keep, and says what all of them weigh, with those
-/// that are not kept where `is_joint`. Rows that are not held stay as they are.
-static __device__ __forceinline__ unsigned long long fi_weigh(
-    bool is_joint, fi_filter_shared &shared, unsigned int &turn
-) {
-    const fi_filtered_row &row = shared.row;
-    unsigned long long whole = 0, before;
-    row.each([&](float x, unsigned int place, bool valid) {
-        if (!valid) return;
-        const float weight = row.weight(x);
-        const float kept = row.keeps(x, place) ? weight : 0.0f;
-        if (FI_TEAM > 1) row.held[place - row.first] = kept;
-        whole += row.mass(is_joint ? weight : kept);
-    });
-    whole = fi_block_reduce<FI_THREADS>(whole, fi_sum(), shared.slots);
-    return shared.numbers.sum(whole, turn, &before);
+/// What the weights from `threshold` on, or all, sum to, for each thread. Held logits become weights, unless they are needed as they are.
+template <bool isOfAll, bool staysRaw = false>
+static __device__ __forceinline__ unsigned long long fi_sum_own_weights(fi_row &row, float threshold) {
+    fi_masses sum;
+    const float unit = row.low_unit();
+    fi_each_group(
+        row.part, fi_weight_groups{row},
+        [&](float4 weights, unsigned int group) {
+#if FI_HELD
+            if (FI_FORM == 0 && !staysRaw && !row.is_weighed) ((float4 *)fi_held)[group] = weights;
+#endif
+            sum.add(isOfAll ? weights : fi_from(weights, threshold), unit);
+        },
+        [&] { sum.flush(row.low_bits); });
+    if (FI_HELD && FI_FORM == 0 && !staysRaw) row.is_weighed = true;
+    return sum.total;
 }
 
-/// The least weight t of a kept entry for which the weights greater than t sum to less than `top_p` of the whole; 0 for none.
-/// Follows `fi_weigh`.
-static __device__ __forceinline__ float fi_mass_threshold(
-    float top_p, unsigned long long whole, bool has_joint_top_k, fi_filter_shared &shared, unsigned int &turn
+/// The same of the row.
+template <bool isOfAll, bool staysRaw = false>
+static __device__ __forceinline__ fi_row_sum fi_sum_weights(
+    fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const fi_filtered_row &row = shared.row;
-    const double limit = (double)whole * (double)top_p;
-    // An entry of the nucleus has (1 - top_p) of the whole at or below it: it weighs that over the width or more. Where the whole
-    // is more than what is kept, that does not hold.
-    const float floor =
-        has_joint_top_k ? 0.0f : (float)(0.999 * (1.0 - (double)top_p) * row.weight_of_mass(whole) / row.width);
-    const unsigned int least = __float_as_uint(floor);
-    const auto reaches = [&](unsigned long long sum) { return (double)sum >= limit; };
-    const auto each = [&](auto &&add) {
-        row.each([&](float x, unsigned int place, bool valid) {
-            const float weight = valid ? row.kept_weight(x, place) : 0.0f;
-            const bool joins = __float_as_uint(weight) >= least && weight > 0.0f;
-            const unsigned long long mass = joins ? row.mass(weight) : 0;
-            add(__float_as_uint(weight), mass, mass > 0);
-        });
-    };
-    fi_interval interval = {least, fi_interval_bits(least, 0x3f800000u), 0, 0};
-    // Where the row is long, every 17th entry tells about where the threshold is, and one pass over the row whether it is there: then
-    // few entries are counted.
-    bool is_near = false;
-    if (row.width >= FI_SAMPLED_WIDTH) {
-        const double share = limit / 17;
-        is_near = fi_narrow(
-            interval, shared.masses[0], shared, turn, false,
-            [&](auto &&add) {
-                const unsigned int count = row.count / 17;
-                for (unsigned int start = 0; start < count; start += FI_THREADS) {
-                    const unsigned int place = row.first + 17 * (start + threadIdx.x);
-                    const bool valid = start + threadIdx.x < count;
-                    const float weight = valid ? row.kept_weight(row.read(place), place) : 0.0f;
-                    add(__float_as_uint(weight), row.mass(weight), weight > 0.0f);
-                }
-            },
-            [&](unsigned long long sum) { return (double)sum >= share; });
-        if (is_near) {
-            const unsigned int part = 1u << interval.bits, margin = 16 * part;
-            const unsigned int high = interval.low + part + margin - 1;
-            const unsigned int low = interval.low - least > margin ? interval.low - margin : least;
-            interval = {low, fi_interval_bits(low, high), 0, 0};
-            is_near = fi_narrow(interval, shared.masses[0], shared, turn, true, each, reaches);
-        }
-        if (!is_near) interval = {least, fi_interval_bits(least, 0x3f800000u), 0, 0};
-    }
-#pragma unroll 1
-    while (!is_near || interval.bits > 0) {
-        // All kept entries together have less than the share: each is in.
-        if (!fi_narrow(interval, shared.masses[0], shared, turn, false, each, reaches)) return 0;
-        is_near = true;
-    }
-    return __uint_as_float(interval.low);
-}
-
-/// The first place, in the order of places, at which the running sum of `amount(x, place)` reaches `target(total)`; -1 where
-/// the total is 0. All blocks of the row get it.
-template <class Amount, class Target>
-static __device__ __forceinline__ int fi_first_reaching(
-    fi_filter_shared &shared, unsigned int &turn, Amount &&amount, Target &&target_of
-) {
-    constexpr unsigned int steps = 6;
-    const fi_filtered_row &row = shared.row;
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    constexpr unsigned int step = 32 * steps;
-    // A part is as many whole steps as make the block's entries as many parts as it has threads, or fewer.
-    const unsigned int part = step * (row.count / (step * FI_THREADS) + 1);
-    const unsigned int parts = (row.count + part - 1) / part;
-    const auto amount_at = [&](unsigned int index) {
-        return index < row.count ? amount(row.read(row.first + index), row.first + index) : 0ull;
-    };
-    __syncthreads();
-    shared.parts[threadIdx.x] = 0;
-    if (threadIdx.x == 0) shared.place = -1;
-    __syncthreads();
-#pragma unroll 1
-    for (unsigned int own = warp; own < parts; own += FI_THREADS / 32) {
-        unsigned long long sum = 0;
-#pragma unroll 1
-        for (unsigned int offset = lane; offset < part; offset += step) {
-            const unsigned int index = own * part + offset;
-            float x[steps];
-#pragma unroll
-            for (int i = 0; i < steps; i++) {
-                x[i] = index + i * 32 < row.count ? row.read(row.first + index + i * 32) : 0.0f;
-            }
-#pragma unroll
-            for (int i = 0; i < steps; i++) {
-                if (index + i * 32 < row.count) sum += amount(x[i], row.first + index + i * 32);
-            }
-        }
-        sum = fi_warp_reduce(sum, fi_sum());
-        if (lane == 0) shared.parts[own] = sum;
-    }
-    __syncthreads();
-    const unsigned long long mine = shared.parts[threadIdx.x];
-    unsigned long long through = fi_block_running_sum<FI_THREADS>(mine, shared.slots), before;
-    // The last thread has the block's sum: it tells thread 0, which tells the other blocks.
-    if (threadIdx.x == FI_THREADS - 1) shared.at[0] = through;
-    __syncthreads();
-    const unsigned long long total = shared.numbers.sum(shared.at[0], turn, &before);
-    const unsigned long long target = target_of(total);
-    through += before;
-    if (through - mine < target && through >= target) {
-        shared.place = (int)threadIdx.x;
-        shared.above[0] = through - mine;
-    }
-    __syncthreads();
-    const int own = shared.place;
-    unsigned long long running = shared.above[0];
-    __syncthreads();
-    // One warp walks the part; the others wait for what it finds.
-    if (own >= 0 && warp == 0) {
-        bool done = false;
-#pragma unroll 1
-        for (unsigned int offset = 0; offset < part && !done; offset += 32) {
-            const unsigned int index = (unsigned int)own * part + offset;
-            const unsigned long long reached = running + fi_warp_running_sum(amount_at(index + lane));
-            const unsigned int reaching = __ballot_sync(0xffffffffu, reached >= target);
-            done = reaching != 0;
-            if (done && lane == 0) shared.place = (int)(row.first + index) + __ffs((int)reaching) - 1;
-            running = __shfl_sync(0xffffffffu, reached, 31);
-        }
-    }
-    __syncthreads();
-    const unsigned long long found = shared.numbers.greatest((unsigned long long)(shared.place + 1), turn);
-    return (int)found - 1;
+    return fi_sum_of_row(fi_sum_own_weights<isOfAll, staysRaw>(row, threshold), shared, turn);
 }
 
 /// The mass that a number in (0, 1] picks of a total.
@@ -467,41 +356,56 @@ static __device__ __forceinline__ unsigned long long fi_share(double uniform, un
     return target < 1 ? 1 : target > total ? total : target;
 }
 
-/// What a running sum along a row counts: what kept entries weigh, or entries equal to the k-th.
-struct fi_draw_rule {
-    float threshold;
-    bool counts_ties;
-
-    __device__ __forceinline__ unsigned long long amount(const fi_filtered_row &row, float x, unsigned int place) const {
-        if (counts_ties) return fi_order_key(x) == row.kth ? 1 : 0;
-        const float weight = row.kept_weight(x, place);
-        return weight >= threshold ? row.mass(weight) : 0;
+/// Calls `found(place)` in one thread of the row, where the running sum of `amount(x, place)` over groups, in the order of places, reaches
+/// `target`, which is 1 or more and at most the row's sum; see `fi_row_sum`, whose tiles must be up to date. No thread waits.
+template <class Groups, class Amount, class Found>
+static __device__ __forceinline__ void fi_walk(
+    const fi_row_part &part, const Groups &groups, const fi_row_sum &sum, unsigned long long target,
+    const fi_filter_shared &shared, Amount &&amount, Found &&found
+) {
+    if (target <= sum.before || target > sum.before + sum.own) return;
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned long long running = sum.before;
+#pragma unroll
+    for (unsigned int other = 0; other < FI_WARPS; other++) running += other < warp ? shared.tiles[other] : 0;
+    if (target <= running || target > running + shared.tiles[warp]) return;
+    // Several steps at once, whose running sums overlap.
+    constexpr unsigned int steps = 4;
+#pragma unroll 1
+    for (unsigned int start = part.begin; start < part.end; start += 32 * steps) {
+        unsigned long long reached[steps];
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            const unsigned int group = start + 32 * i + lane;
+            reached[i] = 0;
+            if (group < part.end) {
+                const float4 x = groups(group);
+                const unsigned int place = part.place(4 * group);
+                reached[i] = amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
+            }
+        }
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) reached[i] = fi_warp_running_sum(reached[i]);
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            reached[i] += running;
+            const unsigned int reaching = __ballot_sync(0xffffffffu, reached[i] >= target);
+            if (reaching != 0) {
+                if (lane != (unsigned int)__ffs((int)reaching) - 1) return;
+                // This group's: its entries again, from the last on.
+                const unsigned int group = start + 32 * i + lane, place = part.place(4 * group);
+                const float4 x = groups(group);
+                unsigned long long through = reached[i] - amount(x.w, place + 3);
+                unsigned int offset = 3;
+                if (through >= target) offset = 2;
+                through -= amount(x.z, place + 2);
+                if (through >= target) offset = 1;
+                through -= amount(x.y, place + 1);
+                if (through >= target) offset = 0;
+                found((int)(place + offset));
+                return;
+            }
+            running = __shfl_sync(0xffffffffu, reached[i], 31);
+        }
     }
-};
-
-/// The least weight that top-p and min-p keep of what top-k does. Held entries are weights from here on.
-static __device__ __forceinline__ float fi_weight_threshold(
-    float top_p, float min_p, bool is_joint, bool has_top_k, fi_filter_shared &shared, unsigned int &turn
-) {
-    unsigned long long whole = 0;
-    if (FI_TEAM > 1 || top_p < 1.0f) whole = fi_weigh(is_joint, shared, turn);
-    const float threshold = FI_FORM == 0 ? min_p : min_p * (shared.row.maximum * shared.row.scale);
-    if (top_p >= 1.0f) return threshold;
-    return fmaxf(threshold, fi_mass_threshold(top_p, whole, is_joint && has_top_k, shared, turn));
-}
-
-/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places; 1 <= k < width. See `fi_find_kth`.
-static __device__ __forceinline__ void fi_keep_top_k(
-    unsigned int k, unsigned int own, fi_filter_shared &shared, unsigned int &turn
-) {
-    fi_filtered_row &row = shared.row;
-    bool is_ambiguous;
-    const unsigned int ties = fi_find_kth(k, own, shared, turn, &is_ambiguous);
-    if (!is_ambiguous) return;
-    const fi_draw_rule rule = {0, true};
-    const int last = fi_first_reaching(
-        shared, turn, [&](float x, unsigned int at) { return rule.amount(row, x, at); },
-        [&](unsigned long long) { return (unsigned long long)ties; });
-    if (threadIdx.x == 0) row.last = (unsigned int)last;
-    __syncthreads();
 }

@@ -6,7 +6,7 @@ internal import FlashInferCore
 /// | --- | --- | --- |
 /// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor (three, of softmax, which has no histograms), so that one loads while the other counts |
 /// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
-/// | 8 blocks of 512 that hold nothing | longer rows than 16,384 entries that are passed over once | a small batch has work for more processors |
+/// | 8 blocks of 512 that hold nothing | up to 95 rows of 16,384 entries and more that are passed over once | a small batch has work for more processors; a large one is quicker without barriers |
 /// | 1 block of 1,024 | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
@@ -37,9 +37,12 @@ package struct RowTeam: Hashable, Sendable {
         return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
     }
 
+    /// So many rows have a block for each of most processors by themselves.
+    private static let manyRows = 96
+
     /// The team for rows of a width that are passed over once.
-    package static func choosePassing(width: Int, hasClusters: Bool) -> RowTeam {
-        hasClusters && width >= leastWidth ? .passing : .alone
+    package static func choosePassing(width: Int, rows: Int, hasClusters: Bool) -> RowTeam {
+        hasClusters && width >= leastWidth && rows < manyRows ? .passing : .alone
     }
 
     /// Its place in ``holding``; of ``passing``, 1.
@@ -48,16 +51,23 @@ package struct RowTeam: Hashable, Sendable {
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
 
+    /// Threads of a cluster's blocks that filter a row: three blocks of them, as many as fit with what they hold, have 56 registers a
+    /// thread, and 36 warps hide each other's waits.
+    static let filteringThreads = 384
+
     /// A specialisation for this team.
     ///
-    /// - Parameter blocksPerProcessor: of the clusters; two of ``eight``, else one, where it is not given.
+    /// - Parameters:
+    ///   - clusterThreads: threads of a cluster's blocks, where they are others than ``threads``.
+    ///   - blocksPerProcessor: of the clusters; as many as fit with what they hold, where it is not given.
     func spec(
-        _ file: String, _ entry: String, _ defines: [KernelSpec.Define], blocksPerProcessor: Int? = nil, label: String
+        _ file: String, _ entry: String, _ defines: [KernelSpec.Define], clusterThreads: Int? = nil,
+        blocksPerProcessor: Int? = nil, label: String
     ) -> KernelSpec {
         KernelSpec(
             file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
-            threads: threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 2 : 1),
+            threads: blocks == 1 ? threads : clusterThreads ?? threads, sharedByteCount: sharedByteCount,
+            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 3 : 2),
             label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
     }
 
@@ -85,8 +95,10 @@ extension CUDADevice {
     /// The team for rows of a width that are passed over more than once.
     func team(width: Int) -> RowTeam { RowTeam.choose(width: width, hasClusters: hasLargeClusters) }
 
-    /// The team for rows of a width that are passed over once.
-    func passingTeam(width: Int) -> RowTeam { RowTeam.choosePassing(width: width, hasClusters: hasLargeClusters) }
+    /// The team for so many rows of a width that are passed over once.
+    func passingTeam(width: Int, rows: Int) -> RowTeam {
+        RowTeam.choosePassing(width: width, rows: rows, hasClusters: hasLargeClusters)
+    }
 
     /// GPUs with clusters and 228 KiB of shared memory are of 9.0 and 10.0.
     private var hasLargeClusters: Bool {

@@ -34,7 +34,9 @@ package enum SampleKernel {
 
     private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         table.spec(number(type, form, team)) {
-            team.spec("sample", "sample", defines(type, form), label: "sample \(label(type, form))")
+            team.spec(
+                "sample", "sample", defines(type, form), clusterThreads: RowTeam.filteringThreads,
+                label: "sample \(label(type, form))")
         }
     }
 
@@ -68,7 +70,9 @@ package enum FilterKernel {
 
     private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         table.spec(number(type, form, team)) {
-            team.spec("filter", "filter", defines(type, form), label: "filter \(label(type, form))")
+            team.spec(
+                "filter", "filter", defines(type, form), clusterThreads: RowTeam.filteringThreads,
+                label: "filter \(label(type, form))")
         }
     }
 
@@ -103,6 +107,7 @@ package enum TopKKernel {
             team.spec(
                 "top_k", "top_k",
                 [.init("FI_INPUT", type.kernelNumber)] + (logarithms ? [.init("FI_LOGARITHMS", true)] : []),
+                clusterThreads: RowTeam.filteringThreads,
                 label: "top-k \(type.label)" + (logarithms ? " log" : ""))
         }
     }
@@ -179,7 +184,10 @@ package enum VerifyDraftsKernel {
     private static let table = SpecTable(count: RowTeam.holding.count)
 
     private static func spec(_ team: RowTeam) -> KernelSpec {
-        table.spec(team.number) { team.spec("verify_drafts", "verify_drafts", [], label: "verify drafts") }
+        table.spec(team.number) {
+            team.spec(
+                "verify_drafts", "verify_drafts", [], clusterThreads: 256, label: "verify drafts")
+        }
     }
 
     /// The specialisations that ship: all.

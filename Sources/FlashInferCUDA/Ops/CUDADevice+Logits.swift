@@ -12,7 +12,8 @@ extension CUDADevice {
 
     /// The greatest entry of rows.
     func execute(_ operation: ArgmaxOperation) throws(FlashInferError) {
-        try enqueue(ArgmaxKernel.lower(operation, team: passingTeam(width: operation.input.width)))
+        let input = operation.input
+        try enqueue(ArgmaxKernel.lower(operation, team: passingTeam(width: input.width, rows: input.rowCount)))
     }
 
     /// The log-probability of one token of each row; NaN for an id that is not in the row.
@@ -20,7 +21,8 @@ extension CUDADevice {
         try withTemperatures(operation.temperatures, "log-probabilities") { (address) throws(FlashInferError) in
             try enqueue(
                 LogProbabilityKernel.lower(
-                    operation, temperatures: address, team: passingTeam(width: operation.logits.width)))
+                    operation, temperatures: address,
+                    team: passingTeam(width: operation.logits.width, rows: operation.logits.rowCount)))
         }
     }
 

@@ -50,9 +50,10 @@ import Testing
             (131_073, .wideEight, .passing), (204_801, .alone, .passing),
         ] {
             #expect(RowTeam.choose(width: width, hasClusters: true) == holding)
-            #expect(RowTeam.choosePassing(width: width, hasClusters: true) == passing)
+            #expect(RowTeam.choosePassing(width: width, rows: 64, hasClusters: true) == passing)
+            #expect(RowTeam.choosePassing(width: width, rows: 256, hasClusters: true) == .alone)
             #expect(RowTeam.choose(width: width, hasClusters: false) == .alone)
-            #expect(RowTeam.choosePassing(width: width, hasClusters: false) == .alone)
+            #expect(RowTeam.choosePassing(width: width, rows: 64, hasClusters: false) == .alone)
         }
         let (logits, output) = (try view(.bfloat16, [3, 20_000]), try view(.float32, [3, 20_000], lead: 1 << 30))
         let (status, ids) = (try view(.uint8, [3]), try view(.int32, [3]))

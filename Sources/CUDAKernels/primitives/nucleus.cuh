@@ -1,0 +1,348 @@
+// Top-p: the least weight t for which the weights greater than t sum to less than a share of the whole.
+//
+// While the weights are summed, every eighth is counted by its upper bits. What the lesser ones sum to is known well from few of them
+// (the greatest few, which may be most of a row, are not), so the counts tell an interval in which t is likely to lie. One
+// pass sums what is above the interval in registers and sends the weights in it to the row's first block, which finds t and what
+// all blocks keep. An interval with too many weights, or without t, is narrowed by histograms first: a hint cannot change a result.
+//
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
+#pragma once
+
+#include "primitives/intervals.cuh"
+
+/// Rows from this width on have a sample taken.
+#define FI_SAMPLED_WIDTH 4096
+/// The key of the first bin of the sample, and what a bin has of keys.
+#define FI_SAMPLE_SHIFT 19
+#define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
+/// Bins on either side of the one that the sample names, for its noise.
+#define FI_SAMPLE_MARGIN 1
+/// The key of a weight of 1.
+#define FI_KEY_ONE 0x3f800000u
+
+#define FI_OUTCOME_FOUND 0
+/// One weight, which many entries have.
+#define FI_OUTCOME_SAME 1
+#define FI_OUTCOME_MANY 2
+#define FI_OUTCOME_ELSEWHERE 3
+
+/// The row's sum, as `fi_sum_weights` of all weights, and the block's sample of them.
+static __device__ __forceinline__ fi_row_sum fi_sum_and_sample(fi_row &row, fi_filter_shared &shared, unsigned int &turn) {
+    for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
+    __syncthreads();
+    fi_masses sum;
+    const float unit = row.low_unit();
+    fi_each_group(
+        row.part, fi_weight_groups{row},
+        [&](float4 weights, unsigned int group) {
+#if FI_HELD
+            if (FI_FORM == 0) ((float4 *)fi_held)[group] = weights;
+#endif
+            sum.add(weights, unit);
+            if ((group & 32) == 0) {
+                const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+                if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+            }
+        },
+        [&] { sum.flush(row.low_bits); });
+    if (FI_HELD && FI_FORM == 0) row.is_weighed = true;
+    return fi_sum_of_row(sum.total, shared, turn);
+}
+
+/// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
+static __device__ __forceinline__ void fi_guess(
+    const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
+) {
+    // Two bins a thread.
+    const unsigned int bin = 2 * threadIdx.x;
+    unsigned long long in_low = 0, in_high = 0;
+    if (bin < FI_SAMPLE_BINS) {
+        unsigned int counts[2] = {0, 0};
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            const uint2 pair = *(const uint2 *)fi_team_at(shared.sample + bin, rank);
+            counts[0] += pair.x;
+            counts[1] += pair.y;
+        }
+        const unsigned int key = ((bin + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) + (1u << (FI_SAMPLE_SHIFT - 1));
+        in_low = 8 * counts[0] * fi_mass(row, __uint_as_float(key));
+        in_high = 8 * counts[1] * fi_mass(row, __uint_as_float(key + (1u << FI_SAMPLE_SHIFT)));
+    }
+    if (threadIdx.x == 0) {
+        // Where the sample lacks the few that weigh most: theirs.
+        const float greatest = FI_FORM == 0 ? 1.0f : row.maximum * row.scale;
+        const unsigned int bin = (__float_as_uint(greatest) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+        shared.found[0] = (int)(bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1);
+    }
+    const unsigned long long through = fi_block_running_sum<FI_THREADS>(in_low + in_high, shared.slots);
+    const unsigned long long before = through - in_low - in_high;
+    if (before < tail && through >= tail) shared.found[0] = (int)(before + in_low >= tail ? bin : bin + 1);
+    __syncthreads();
+    const int found = shared.found[0];
+    if (found - FI_SAMPLE_MARGIN > 0) *low = ((unsigned int)(found - FI_SAMPLE_MARGIN) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
+    if (found + FI_SAMPLE_MARGIN + 1 < FI_SAMPLE_BINS) {
+        *high = (((unsigned int)(found + FI_SAMPLE_MARGIN + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
+    }
+    __syncthreads();
+}
+
+/// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
+static __device__ __forceinline__ fi_row_sum fi_gather_near(
+    const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
+) {
+    __syncthreads();
+    // How many, and the range of their keys.
+    if (threadIdx.x == 0) {
+        shared.counters[0] = 0;
+        shared.counters[2] = 0xffffffffu;
+        shared.counters[3] = 0;
+    }
+    __syncthreads();
+    fi_masses sum;
+    unsigned int near_low = 0xffffffffu, near_high = 0;
+    const float unit = row.low_unit();
+    const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
+    float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
+    fi_each_group(
+        row.part, fi_weight_groups{row},
+        [&](float4 weights, unsigned int group) {
+            sum.add(fi_from(weights, over), unit);
+            const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
+            const unsigned int mask =
+                is_near(weights.x) | is_near(weights.y) << 1 | is_near(weights.z) << 2 | is_near(weights.w) << 3;
+            fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
+                const float weight = fi_entry(weights, i);
+                const unsigned int key = __float_as_uint(weight);
+                near_low = key < near_low ? key : near_low;
+                near_high = key > near_high ? key : near_high;
+                if (at >= FI_NEAR) return;
+                to[at] = weight;
+                shared.near[at] = (fi_place_in_part)(4 * group + i);
+            });
+        },
+        [&] { sum.flush(row.low_bits); });
+    if (near_high != 0) {
+        atomicMin(&shared.counters[2], near_low);
+        atomicMax(&shared.counters[3], near_high);
+    }
+    fi_row_sum result = {0, 0, fi_sum_of_block(sum.total, shared)};
+    // A barrier of the block has come, so its numbers are whole.
+    if (threadIdx.x < FI_TEAM) {
+        *fi_team_at(&shared.gathered[fi_team_rank()], threadIdx.x) = shared.counters[0];
+        *fi_team_at(&shared.ranges[fi_team_rank()], threadIdx.x) = (unsigned long long)shared.counters[3] << 32 | shared.counters[2];
+    }
+    result.total = shared.numbers.sum(result.own, turn, &result.before);
+    return result;
+}
+
+/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
+/// the row's first block.
+static __device__ __forceinline__ int fi_decide_near(
+    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
+    fi_filter_shared &shared, float *threshold
+) {
+    constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
+    static_assert(bins <= FI_THREADS, "a bin a thread");
+    if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
+    bool fits = true;
+    unsigned int least = 0xffffffffu, greatest = 0;
+    unsigned long long count = 0;
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned long long range = shared.ranges[rank];
+        fits &= shared.gathered[rank] <= FI_NEAR;
+        count += shared.gathered[rank];
+        least = (unsigned int)range < least ? (unsigned int)range : least;
+        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
+    }
+    if (!fits) {
+        if (least != greatest) return FI_OUTCOME_MANY;
+        *threshold = __uint_as_float(least);
+        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
+    }
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    // Each warp has what one block has sent, or several.
+    const auto each = [&](auto &&visit) {
+#pragma unroll 1
+        for (unsigned int rank = warp; rank < FI_TEAM; rank += FI_WARPS) {
+#pragma unroll 1
+            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) visit(shared.weights[rank * FI_NEAR + at]);
+        }
+    };
+    unsigned int bits = fi_interval_bits(low, high);
+#pragma unroll 1
+    while (true) {
+        const unsigned int shift = bits > 8 ? bits - 8 : 0;
+        if (threadIdx.x < bins) shared.parts[threadIdx.x] = 0;
+        if (threadIdx.x == 0) {
+            shared.found[0] = -1;
+            shared.counters[1] = 0;
+        }
+        __syncthreads();
+        each([&](float weight) {
+            const unsigned int bin = (__float_as_uint(weight) - low) >> shift;
+            if (__float_as_uint(weight) >= low && bin >> (bits - shift) == 0) fi_add_to(&shared.parts[bin], fi_mass(row, weight));
+        });
+        __syncthreads();
+        const unsigned int own = bins - 1 - threadIdx.x;
+        const unsigned long long in = threadIdx.x < bins ? shared.parts[own] : 0;
+        const unsigned long long through = above + fi_block_running_sum<FI_THREADS>(in, shared.slots);
+        if ((double)through >= limit && (double)(through - in) < limit) {
+            shared.found[0] = (int)own;
+            shared.above[0] = through - in;
+        }
+        __syncthreads();
+        if (shared.found[0] < 0) return FI_OUTCOME_ELSEWHERE;
+        low += (unsigned int)shared.found[0] << shift;
+        above = shared.above[0];
+        bits = shift;
+        if (bits == 0) break;
+        // The part's few, one a lane: where the bins were.
+        float *const few = (float *)shared.parts;
+        each([&](float weight) {
+            const unsigned int key = __float_as_uint(weight);
+            if (key < low || (key - low) >> bits != 0) return;
+            const unsigned int at = atomicAdd(&shared.counters[1], 1u);
+            if (at < 32) few[at] = weight;
+        });
+        __syncthreads();
+        const unsigned int count = shared.counters[1];
+        if (count <= 32) {
+            const float weight = lane < count ? few[lane] : 0.0f;
+            unsigned long long before = above;
+            for (unsigned int i = 0; i < count; i++) {
+                const float other = few[i];
+                if (other > weight) before += fi_mass(row, other);
+            }
+            const bool kept = lane < count && (double)before < limit;
+            low = __reduce_min_sync(0xffffffffu, kept ? __float_as_uint(weight) : 0xffffffffu);
+            break;
+        }
+        __syncthreads();
+    }
+    *threshold = __uint_as_float(low);
+    return FI_OUTCOME_FOUND;
+}
+
+/// Tells all blocks what the first has decided, and what the row keeps from the threshold on; `sum` is of `fi_gather_near`.
+static __device__ __forceinline__ void fi_tell_near(
+    const fi_row &row, int outcome, float threshold, const unsigned long long *above, fi_filter_shared &shared
+) {
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
+    if (warp < FI_TEAM) {
+        unsigned long long sum = 0;
+        if (outcome == FI_OUTCOME_FOUND) {
+            for (unsigned int at = lane; at < shared.gathered[warp]; at += 32) {
+                const float weight = shared.weights[warp * FI_NEAR + at];
+                if (weight >= threshold) sum += fi_mass(row, weight);
+            }
+        }
+        if (outcome == FI_OUTCOME_SAME && lane == 0) sum = shared.gathered[warp] * fi_mass(row, threshold);
+        sum = fi_warp_reduce(sum, fi_sum());
+        if (lane == 0) shared.slots[warp] = sum + above[warp];
+    }
+    __syncthreads();
+    if (threadIdx.x < FI_TEAM) {
+        fi_verdict verdict = {0, 0, threshold, 0, 0, outcome};
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            if (rank == threadIdx.x) verdict.before = verdict.total;
+            verdict.total += shared.slots[rank];
+        }
+        *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+    }
+}
+
+/// The least weight that top-p keeps, and what it keeps of the row. `whole` is what `top_p` is a share of, or 0: of the row's own.
+static __device__ __forceinline__ float fi_find_nucleus(
+    fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *kept
+) {
+    *kept = fi_sum_and_sample(row, shared, turn);
+    const double limit = (double)(whole == 0 ? kept->total : whole) * (double)top_p;
+    // All together have less than the share: each is in.
+    if ((double)kept->total < limit) return 0;
+    // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.
+    const double tail = (double)kept->total - limit;
+    const float floor = (float)(0.999 * tail * row.weight_of_mass(1) / row.width);
+    unsigned int low = floor > 0 ? __float_as_uint(floor) : 1, high = FI_KEY_ONE;
+    const unsigned int least = low;
+    if (row.width >= FI_SAMPLED_WIDTH) fi_guess(row, (unsigned long long)tail, shared, &low, &high);
+    if (low < least) low = least;
+    if (high < low) high = low;
+#pragma unroll 1
+    while (true) {
+        const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
+        if (fi_team_rank() == 0) {
+            float threshold = 0;
+            const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
+            fi_tell_near(row, outcome, threshold, shared.numbers.of[(turn - 1) & 1], shared);
+        }
+        fi_team_sync();
+        const fi_verdict verdict = shared.verdict;
+        if (verdict.outcome == FI_OUTCOME_SAME) {
+            __syncthreads();
+            *kept = {verdict.total, verdict.before, 0};
+            kept->own = fi_sum_of_block(fi_sum_own_weights<false>(row, verdict.threshold), shared);
+            return verdict.threshold;
+        }
+        if (verdict.outcome == FI_OUTCOME_FOUND) {
+            // The warps' sums, with what they have of the interval.
+            for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
+                const unsigned int index = shared.near[i];
+                const float weight = fi_entry(fi_weight_groups{row}(index / 4), index % 4);
+                if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
+            }
+            __syncthreads();
+            *kept = {verdict.total, verdict.before, 0};
+#pragma unroll
+            for (unsigned int warp = 0; warp < FI_WARPS; warp++) kept->own += shared.tiles[warp];
+            return verdict.threshold;
+        }
+        fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};
+        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
+        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) high = FI_KEY_ONE;
+        const bool is_found = fi_narrow(
+            interval, shared.masses[0], shared, turn,
+            [&](auto &&add) {
+                fi_each_key(
+                    row.part, fi_weight_groups{row},
+                    [&](float weight, bool valid, auto &&add) {
+                        const unsigned int key = __float_as_uint(weight);
+                        add(key, fi_mass(row, weight), valid && weight > 0.0f && key <= high);
+                    },
+                    add);
+            },
+            [&](unsigned long long sum) { return (double)sum >= limit; });
+        if (!is_found) {
+            // Below: from the start.
+            low = least;
+            high = FI_KEY_ONE;
+            continue;
+        }
+        low = interval.low;
+        high = low + (1u << interval.bits) - 1;
+        // A part that is one key wide is the threshold.
+        if (interval.bits == 0) break;
+    }
+    const float threshold = __uint_as_float(low);
+    __syncthreads();
+    *kept = fi_sum_weights<false>(row, threshold, shared, turn);
+    return threshold;
+}
+
+/// The least weight that top-p and min-p keep of what top-k does, and what is kept of the row; `whole` as of `fi_find_nucleus`.
+static __device__ __forceinline__ float fi_keep_weights(
+    fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
+    fi_row_sum *kept
+) {
+    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    float threshold = 0;
+    if (top_p < 1.0f) threshold = fi_find_nucleus(row, top_p, whole, shared, turn, kept);
+    if (top_p >= 1.0f || threshold < least) {
+        threshold = least;
+        __syncthreads();
+        *kept = least > 0.0f ? fi_sum_weights<false>(row, threshold, shared, turn)
+                             : fi_sum_weights<true>(row, threshold, shared, turn);
+    }
+    return threshold;
+}

@@ -1,0 +1,201 @@
+// A block's part of a row, in groups of four entries that are aligned as in memory. A block of a cluster holds its part in shared
+// memory as float32, so that the row is read once; one block alone reads it anew each time.
+//
+// Each warp has a run of groups for itself, so what a warp sums is of neighbouring entries. Entries of the first and of the last
+// group that are not the part's are neutral: -inf for logits, 0 for probabilities.
+//
+// FI_INPUT: storage type. FI_FORM: 0 for logits, 1 for probabilities. FI_TEAM: see team.cuh.
+#pragma once
+
+#include "primitives/distribution.cuh"
+#include "primitives/team.cuh"
+
+#define FI_WARPS (FI_THREADS / 32)
+
+#if FI_TEAM > 1
+#define FI_HELD 1
+/// The part's entries, from entry `pad` on: memory for one part of FI_TEAM, rounded up to 64 entries, and 4 more.
+extern __shared__ __align__(16) float fi_held[];
+#else
+#define FI_HELD 0
+#endif
+
+static __device__ __forceinline__ float fi_neutral() { return FI_FORM == 0 ? -fi_infinity() : 0.0f; }
+
+/// The part of a row that this block has. All threads have the same numbers, but for `begin` and `end`.
+struct fi_row_part {
+    /// Of group 0: the first entry's address, rounded down to four entries.
+    unsigned long long address;
+    /// The entries: `count` from place `first` on, after `pad` others in group 0.
+    unsigned int first, count, pad;
+    /// All, and this warp's.
+    unsigned int groups, begin, end;
+
+    /// The place in the row of entry `index` of the groups; of others, one that no entry has.
+    __device__ __forceinline__ unsigned int place(unsigned int index) const { return first + index - pad; }
+    __device__ __forceinline__ bool has(unsigned int index) const { return index - pad < count; }
+
+    /// Runs are whole steps of a warp.
+    __device__ __forceinline__ void spread() {
+        groups = (pad + count + 3) / 4;
+        const unsigned int run = (groups + FI_THREADS - 1) / FI_THREADS * 32;
+        const unsigned int from = threadIdx.x / 32 * run;
+        begin = from < groups ? from : groups;
+        end = groups - begin < run ? groups : begin + run;
+    }
+};
+
+/// Which warp has an entry.
+static __device__ __forceinline__ unsigned int fi_warp_of(const fi_row_part &part, unsigned int index) {
+    return index / 4 / ((part.groups + FI_THREADS - 1) / FI_THREADS * 32);
+}
+
+static __device__ __forceinline__ fi_row_part fi_take_part(unsigned long long address, unsigned int width) {
+    const fi_team_part own = fi_part_of_row(width);
+    fi_row_part part;
+    part.first = own.first;
+    part.count = own.count;
+    address += (unsigned long long)own.first * fi_size(FI_INPUT);
+    part.pad = (unsigned int)(address % (4 * fi_size(FI_INPUT))) / fi_size(FI_INPUT);
+    part.address = address - part.pad * fi_size(FI_INPUT);
+    part.spread();
+    return part;
+}
+
+/// A whole group, from what is known to be global memory.
+static __device__ __forceinline__ fi_packed<FI_INPUT, 4> fi_load_group(unsigned long long address, unsigned int group) {
+    fi_packed<FI_INPUT, 4> packed;
+    if constexpr (fi_size(FI_INPUT) == 4) {
+        asm("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+            : "=r"(packed.word[0]), "=r"(packed.word[1]), "=r"(packed.word[2]), "=r"(packed.word[3])
+            : "l"(address + 16ull * group));
+    } else {
+        asm("ld.global.v2.u32 {%0, %1}, [%2];"
+            : "=r"(packed.word[0]), "=r"(packed.word[1]) : "l"(address + 8ull * group));
+    }
+    return packed;
+}
+
+static __device__ __forceinline__ float4 fi_group(const fi_packed<FI_INPUT, 4> &packed) {
+    float x[4];
+    fi_unpack<FI_INPUT, 4>(packed, x);
+    return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+/// A group from memory, which may be the first or the last.
+static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, unsigned int group) {
+    if (part.has(4 * group) && part.has(4 * group + 3)) return fi_group(fi_load_group(part.address, group));
+    float x[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float entry[1] = {fi_neutral()};
+        if (part.has(4 * group + i)) fi_read<FI_INPUT, 1>(part.address, 4ll * group + i, entry);
+        x[i] = entry[0];
+    }
+    return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+/// The entries as they are: what is held, or from memory.
+struct fi_raw_groups {
+    const fi_row_part &part;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+#if FI_HELD
+        return ((const float4 *)fi_held)[group];
+#else
+        return fi_read_group(part, group);
+#endif
+    }
+};
+
+/// Entries that a thread passes over between two calls of `flush`, at most; of held parts, all are fewer.
+#define FI_FLUSH_GROUPS 64
+
+template <unsigned int count>
+struct fi_steps {
+    static constexpr unsigned int value = count;
+};
+
+/// Calls `visit(group's entries, group)` for the groups of this warp, one lane each, and `flush()` now and then, after the last one too.
+template <class Groups, class Visit, class Flush>
+static __device__ __forceinline__ void fi_each_group(
+    const fi_row_part &part, const Groups &groups, Visit &&visit, Flush &&flush
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    if constexpr (FI_HELD) {
+        // Four at once, whose work overlaps, and what is left of four, two and one.
+        unsigned int group = part.begin + lane;
+        const auto step = [&](auto count) {
+#pragma unroll
+            for (unsigned int i = 0; i < decltype(count)::value; i++) visit(groups(group + 32 * i), group + 32 * i);
+            group += 32 * decltype(count)::value;
+        };
+#pragma unroll 1
+        while (group + 96 < part.end) step(fi_steps<4>());
+        if (group + 32 < part.end) step(fi_steps<2>());
+        if (group < part.end) step(fi_steps<1>());
+        flush();
+    } else {
+#pragma unroll 1
+        for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
+            const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS ? part.end : start + 32 * FI_FLUSH_GROUPS;
+#pragma unroll 4
+            for (unsigned int group = start; group < end; group += 32) visit(groups(group), group);
+            flush();
+        }
+    }
+}
+
+/// The same of a pass that has nothing to flush.
+template <class Groups, class Visit>
+static __device__ __forceinline__ void fi_each_group(const fi_row_part &part, const Groups &groups, Visit &&visit) {
+    fi_each_group(part, groups, visit, [] {});
+}
+
+/// The first pass: `visit(group's entries)` for all groups of the warp; what a cluster holds is written to shared memory meanwhile.
+template <class Visit>
+static __device__ __forceinline__ void fi_take_up(const fi_row_part &part, Visit &&visit) {
+#if FI_HELD
+    const unsigned int lane = threadIdx.x % 32;
+    // Whole groups first, many loads on their way at once.
+    const unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
+    const unsigned int begin = part.begin < least ? least : part.begin, end = part.end < most ? part.end : most;
+    constexpr unsigned int steps = fi_size(FI_INPUT) == 4 ? 8 : 16;
+    unsigned int start = begin + lane;
+    const auto take = [&](unsigned int group, const fi_packed<FI_INPUT, 4> &packed) {
+        const float4 x = fi_group(packed);
+        ((float4 *)fi_held)[group] = x;
+        visit(x);
+    };
+#pragma unroll 1
+    for (; start + 32 * (steps - 1) < end; start += 32 * steps) {
+        fi_packed<FI_INPUT, 4> packed[steps];
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) packed[i] = fi_load_group(part.address, start + 32 * i);
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) take(start + 32 * i, packed[i]);
+    }
+    if (start < end) {
+        // Once: the last step of a lane's run, whatever is left of it.
+        fi_packed<FI_INPUT, 4> packed[steps];
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            if (start + 32 * i < end) packed[i] = fi_load_group(part.address, start + 32 * i);
+        }
+#pragma unroll
+        for (unsigned int i = 0; i < steps; i++) {
+            if (start + 32 * i < end) take(start + 32 * i, packed[i]);
+        }
+    }
+    // Up to two groups are not the part's alone.
+    const bool is_first = threadIdx.x == 0 && least == 1;
+    const bool is_last = threadIdx.x == 32 && most < part.groups && most >= least;
+    if (is_first || is_last) {
+        const unsigned int group = is_first ? 0 : most;
+        const float4 x = fi_read_group(part, group);
+        ((float4 *)fi_held)[group] = x;
+        visit(x);
+    }
+#else
+    fi_each_group(part, fi_raw_groups{part}, [&](float4 x, unsigned int) { visit(x); });
+#endif
+}

@@ -1,0 +1,233 @@
+// Top-k of few: what k entries of a row are the greatest, without a pass over the row for each digit.
+//
+// A row's k-th greatest entry is no less than the k-th greatest of the maxima that a block's threads have met. So each block sends
+// its entries from there on, somewhat more than k of random rows, to the row's first block, which is alone from then on: it looks for
+// the k greatest among them, and all that follows is of k entries. One barrier of the cluster, and the others leave.
+//
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
+#pragma once
+
+#include "primitives/filter.cuh"
+
+/// The greatest k that is looked for in this way: half of the threads' maxima of a block.
+#define FI_FEW 128
+
+/// An entry and its place as one integer, greater for what comes first.
+static __device__ __forceinline__ unsigned long long fi_ranked(float x, unsigned int place) {
+    return (unsigned long long)fi_order_key(x) << 32 | (0xffffffffu - place);
+}
+static __device__ __forceinline__ unsigned int fi_place_of(unsigned long long entry) {
+    return 0xffffffffu - (unsigned int)entry;
+}
+
+/// A number that k or somewhat more of the threads' keys reach, or all of them do; `top` is the greatest.
+static __device__ __forceinline__ unsigned int fi_bound_of_threads(
+    unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    unsigned int low = __reduce_min_sync(0xffffffffu, own);
+    __syncthreads();
+    if (lane == 0) shared.slots[threadIdx.x / 32] = low;
+    __syncthreads();
+    low = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
+    // Of the keys, `count` are `low` or more, and less than k more than `high`.
+    unsigned int high = top, count = FI_THREADS;
+#pragma unroll 1
+    while (high > low && count > k + k / 4) {
+        const unsigned int middle = low + (high - low) / 2 + 1;
+        const unsigned int reaching = (unsigned int)__syncthreads_count(own >= middle);
+        if (reaching >= k) {
+            low = middle;
+            count = reaching;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
+}
+
+/// Of what `fi_send_few` says: that k entries of the block are equal to its greatest.
+#define FI_FEW_TIED 0x80000000u
+
+/// Sends the block's entries that its k greatest are among to the row's first block; says how many they are, of which only
+/// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`. What is sent is there after a barrier of the team.
+static __device__ __forceinline__ unsigned int fi_send_few(
+    const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
+) {
+    if (threadIdx.x == 0) shared.counters[0] = 0;
+    unsigned int bound = fi_bound_of_threads(own, top, k, shared);
+    // What has no weight is not kept.
+    const unsigned int least = fi_order_key(fi_neutral()) + 1;
+    bound = bound > least ? bound : least;
+    const float value = fi_order_value(bound);
+    unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
+    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+        // True of NaN as well.
+        const unsigned int mask =
+            !(x.x < value) | (unsigned int)!(x.y < value) << 1 | (unsigned int)!(x.z < value) << 2 | (unsigned int)!(x.w < value) << 3;
+        fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
+            if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), row.part.place(4 * group + i));
+        });
+    });
+    __syncthreads();
+    return shared.counters[0] | (bound == top ? FI_FEW_TIED : 0);
+}
+
+/// What the blocks of a row have sent.
+struct fi_sent {
+    /// The row's greatest key, see FI_KEY_NAN; how many entries; whether all of them were sent, and whether the k-th is the greatest.
+    unsigned int top, count;
+    bool fits, is_tied;
+};
+
+/// `sent` has each block's greatest key in the upper half, and in the lower what `fi_send_few` said.
+static __device__ __forceinline__ fi_sent fi_read_sent(const unsigned long long *sent) {
+    fi_sent result = {0, 0, true, false};
+#pragma unroll
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned int key = (unsigned int)(sent[rank] >> 32);
+        result.top = key > result.top ? key : result.top;
+    }
+#pragma unroll
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned int count = (unsigned int)sent[rank] & ~FI_FEW_TIED;
+        result.count += count;
+        result.fits &= count <= FI_GATHERED_EACH;
+        result.is_tied |= ((unsigned int)sent[rank] & FI_FEW_TIED) != 0 && (unsigned int)(sent[rank] >> 32) == result.top;
+    }
+    return result;
+}
+
+/// The k greatest, or all where there are fewer, of the entries that were sent; by the first block. They lie at `entries`, in no order.
+/// `counts` are what was sent, `all` entries.
+static __device__ __forceinline__ unsigned int fi_select_few(
+    const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
+) {
+    constexpr unsigned int each = (FI_GATHERED + FI_THREADS - 1) / FI_THREADS;
+    unsigned long long own[each];
+    unsigned long long least = 0xffffffffffffffffull, greatest = 0;
+#pragma unroll
+    for (unsigned int i = 0; i < each; i++) {
+        const unsigned int at = i * FI_THREADS + threadIdx.x;
+        // Whole blocks' entries lie together: 0 where there are no more.
+        own[i] = 0;
+        if (at < FI_GATHERED && at % FI_GATHERED_EACH < ((unsigned int)counts[at / FI_GATHERED_EACH] & ~FI_FEW_TIED)) {
+            own[i] = shared.entries[at];
+        }
+        if (own[i] != 0 && own[i] < least) least = own[i];
+        if (own[i] > greatest) greatest = own[i];
+    }
+    if (threadIdx.x < 4) shared.counters[threadIdx.x] = 0;
+    // The keys' range first.
+    const unsigned int low_key = __reduce_min_sync(0xffffffffu, (unsigned int)(least >> 32));
+    const unsigned int high_key = __reduce_max_sync(0xffffffffu, (unsigned int)(greatest >> 32));
+    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high_key << 32 | low_key;
+    __syncthreads();
+    unsigned long long low = 0xffffffffull, high = 0;
+#pragma unroll
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) {
+        const unsigned long long range = shared.slots[warp];
+        if ((range & 0xffffffffull) < low) low = range & 0xffffffffull;
+        if (range >> 32 > high) high = range >> 32;
+    }
+    low <<= 32;
+    high = high << 32 | 0xffffffffull;
+    unsigned int count = all;
+    // Entries are all different: `count` of them are `low` or more, and fewer than k more than `high`.
+#pragma unroll 1
+    for (unsigned int round = 0; count > k; round++) {
+        const unsigned long long middle = low + (high - low) / 2 + 1;
+        unsigned int reaching = 0;
+#pragma unroll
+        for (unsigned int i = 0; i < each; i++) reaching += own[i] >= middle ? 1 : 0;
+        reaching = __reduce_add_sync(0xffffffffu, reaching);
+        if (threadIdx.x % 32 == 0) atomicAdd(&shared.counters[round % 3], reaching);
+        __syncthreads();
+        reaching = shared.counters[round % 3];
+        // Read before the last barrier, and not used before the next.
+        if (threadIdx.x == 0) shared.counters[(round + 2) % 3] = 0;
+        if (reaching >= k) {
+            low = middle;
+            count = reaching;
+        } else {
+            high = middle - 1;
+        }
+    }
+    // Everybody has read the list, and the counter of the places is 0.
+#pragma unroll
+    for (unsigned int i = 0; i < each; i++) {
+        if (own[i] != 0 && own[i] >= low) shared.entries[atomicAdd(&shared.counters[3], 1u)] = own[i];
+    }
+    __syncthreads();
+    return count;
+}
+
+/// What is drawn of few entries, and which of them are kept.
+struct fi_few {
+    /// Of what is kept: their sum, the least weight, and the place that the draw falls on.
+    unsigned long long total;
+    float threshold;
+    int place;
+    /// The last of what top-k keeps.
+    unsigned int kth, last;
+};
+
+/// Filters the `count` entries that `fi_select_few` has left by top-p and min-p, and draws; by the first block, whose first warp gets all of
+/// the result, and one thread the place. `whole` is what top-p
+/// is a share of, or 0: what top-k left. `uniform` is 0 where none is drawn.
+static __device__ __forceinline__ fi_few fi_finish_few(
+    const fi_row &row, unsigned int count, float top_p, float min_p, unsigned long long whole, double uniform,
+    fi_filter_shared &shared
+) {
+    static_assert(FI_GATHERED >= 3 * FI_FEW && FI_THREADS >= FI_FEW, "a thread has one entry");
+    unsigned long long *const masses = shared.entries + FI_FEW;
+    float *const weights = shared.weights + 4 * FI_FEW;
+    const unsigned int own = threadIdx.x;
+    const bool is_there = own < count;
+    const unsigned long long entry = is_there ? shared.entries[own] : 0xffffffffffffffffull;
+    const float weight = is_there ? row.weight(fi_order_value((unsigned int)(entry >> 32))) : 0.0f;
+    const unsigned long long mass = fi_mass(row, weight);
+    if (is_there) {
+        masses[own] = mass;
+        weights[own] = weight;
+    }
+    __syncthreads();
+    // Warps without an entry have nothing to look for; the first warp's results are the block's.
+    const unsigned int steps = (own & ~31u) < count ? count : 0;
+    unsigned long long sum = 0, above = 0, last = 0xffffffffffffffffull;
+#pragma unroll 4
+    for (unsigned int i = 0; i < steps; i++) {
+        const unsigned long long other = masses[i];
+        sum += other;
+        if (weights[i] > weight) above += other;
+        if (shared.entries[i] < last) last = shared.entries[i];
+    }
+    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    const double limit = (double)(whole == 0 ? sum : whole) * (double)top_p;
+    const bool kept = is_there && weight >= least && (top_p >= 1.0f || (double)above < limit);
+    __syncthreads();
+    if (is_there && !kept) {
+        masses[own] = 0;
+        weights[own] = 3.0f;
+    }
+    __syncthreads();
+    fi_few result;
+    unsigned long long through = 0;
+    result.total = 0;
+    result.threshold = 3.0f;
+    result.place = -1;
+    result.kth = (unsigned int)(last >> 32);
+    result.last = fi_place_of(last);
+#pragma unroll 4
+    for (unsigned int i = 0; i < steps; i++) {
+        const unsigned long long other = masses[i];
+        result.total += other;
+        if (fi_place_of(shared.entries[i]) <= fi_place_of(entry)) through += other;
+        result.threshold = fminf(result.threshold, weights[i]);
+    }
+    if (uniform > 0) {
+        const unsigned long long target = fi_share(uniform, result.total);
+        if (kept && through >= target && through - mass < target) result.place = (int)fi_place_of(entry);
+    }
+    return result;
+}
