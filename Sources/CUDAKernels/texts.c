@@ -102,6 +102,9 @@ static const char portable_attention[] = {
 static const char portable_attention_finish[] = {
 #embed "portable/attention_finish.cuh"
     , 0};
+static const char portable_attention_levels[] = {
+#embed "portable/attention_levels.cuh"
+    , 0};
 static const char portable_attention_load[] = {
 #embed "portable/attention_load.cuh"
     , 0};
@@ -275,6 +278,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
     {"portable/attention_finish.cuh", portable_attention_finish},
+    {"portable/attention_levels.cuh", portable_attention_levels},
     {"portable/attention_load.cuh", portable_attention_load},
     {"portable/attention_meeting.cuh", portable_attention_meeting},
     {"portable/attention_queue.cuh", portable_attention_queue},

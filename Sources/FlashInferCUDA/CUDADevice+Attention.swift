@@ -136,6 +136,11 @@ extension CUDADevice {
             put(items.restIndptr, at: layout.itemIndptr)
             put(items.queueIndptr, at: layout.queueIndptr)
             put(mask, at: layout.maskIndptr)
+            if let lists = plan.stateLists {
+                put(lists.segmentIndptr, at: layout.segmentIndptr)
+                put(lists.listIndptr, at: layout.listIndptr)
+                put(lists.states, at: layout.states)
+            }
             put(geometry.blocks.indices, at: layout.blockIndices)
         }
     }

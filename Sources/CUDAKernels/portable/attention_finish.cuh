@@ -152,6 +152,9 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
+#ifdef FI_LEVELS
+#include "portable/attention_levels.cuh"
+#else
 /// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
 /// the time to compile where it is not.
 static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
@@ -222,3 +225,4 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         store_output(p, targets[row] + d, v, elements, p.output_is_aligned && row_fours * 4 == slice_vo);
     }
 }
+#endif

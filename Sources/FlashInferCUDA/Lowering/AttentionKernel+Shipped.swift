@@ -45,7 +45,8 @@ extension AttentionKernel {
                     AttentionKernel(
                         heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
-                        pairing: entry.pairing, hasColumns: entry.hasColumns, isQueued: index > 0,
+                        pairing: entry.pairing, hasColumns: entry.hasColumns, hasLevels: entry.hasLevels,
+                        isQueued: index > 0,
                         chunk: largestChunk(heads)
                     ).spec)
             }
@@ -65,6 +66,7 @@ extension AttentionKernel {
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
         var hasColumns = false
+        var hasLevels = false
     }
 
     /// What most models use.
@@ -124,6 +126,11 @@ extension AttentionKernel {
         }
         entries.append(Entry(hasColumns: true))
         for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
+        for dim in [64, 128] { entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true)) }
+        entries.append(Entry(kvType: .float8E4M3, hasLevels: true))
+        // The engine's.
+        entries.append(
+            Entry(queryType: .float16, kvType: .float16, outputType: .float32, dimQK: 64, dimVO: 64, hasLevels: true))
         return entries
     }()
 }
@@ -131,7 +138,8 @@ extension AttentionKernel {
 extension AttentionKernel {
     private init(
         heads: AttentionHeads, tile: AttentionTile, queryType: DType, kvType: DType, outputType: DType, logits: Logits,
-        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
+        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, hasLevels: Bool,
+        isQueued: Bool, chunk: Int
     ) {
         self.heads = heads
         self.tile = tile
@@ -143,6 +151,7 @@ extension AttentionKernel {
         self.mask = mask
         self.pairing = pairing
         self.hasColumns = hasColumns
+        self.hasLevels = hasLevels
         self.isQueued = isQueued
         self.chunk = chunk
     }

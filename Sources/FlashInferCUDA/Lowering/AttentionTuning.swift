@@ -178,25 +178,34 @@ enum AttentionTuning {
         }
     }
 
-    /// What the planner is told: costs in units of one key of a whole tile, which takes about 30 to 45 ns for either kind.
+    /// What the planner is told: costs in units of one key of a whole tile.
+    ///
+    /// Times are for choosing between plans (``Cascade``): those of an H200 for heads of 128 elements of 16 bits, in nanoseconds,
+    /// others in proportion. Listed work reads 4.4 TB/s, 8 heads side by side on 264 blocks: 31 ns a key. Queued work of 128 rows
+    /// computes 600 TFLOP/s on 132 blocks, 14 ns a key, and the portable kernel 350 on 264, 49 ns; of 64 rows half as much, but the
+    /// bytes alone take 31. A second launch costs 3 µs with its end; a state is 1 KiB written and read, 66 ns of a block.
     static func traits(
-        _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
+        _ heads: AttentionHeads, _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
     ) -> KernelTraits {
         let listHeads = concurrentHeads(kvHeads, workers: processors * tiles[0].tile.blocksPerProcessor)
+        let width = Float(heads.dimQK + heads.dimVO) / 256
+        let bytes = width * Float(heads.elementBytes) / 2
         return KernelTraits(
             tiles: tiles.enumerated().map { index, entry in
                 index == 0
                     ? .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: listHeads,
                         // Starting and ending an item takes about 2 µs; the heads of an item are read side by side.
-                        fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists)
+                        fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists,
+                        unitTime: 31 * bytes)
                     : .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
-                        blocksPerProcessor: entry.tile.blocksPerProcessor)
+                        blocksPerProcessor: entry.tile.blocksPerProcessor,
+                        unitTime: entry.tile.isHopper ? 15 * width : max(0.38 * Float(entry.tile.rows) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
-            concurrentHeads: listHeads)
+            concurrentHeads: listHeads, launchTime: 3000, stateTime: 66 * Float(heads.dimVO) / 128)
     }
 
     /// How many heads are read side by side: as many as leave at most one worker in twenty without a list.

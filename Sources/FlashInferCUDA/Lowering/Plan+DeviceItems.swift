@@ -39,6 +39,7 @@ struct DeviceItems {
         let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
+        let (lists, group) = (plan.stateLists, plan.problem.shape.group)
         var finder = RunFinder(plan)
         plan.items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
@@ -48,16 +49,29 @@ struct DeviceItems {
                             geometry.blocks.indices.withUnsafeBufferPointer { indices in
                                 func entry(_ item: WorkItem) -> fi_attention_item {
                                     let request = Int(item.request)
-                                    let (first, block) = (queryIndptr[request], blockIndptr[request])
+                                    let block = blockIndptr[request]
+                                    let first =
+                                        lists == nil
+                                        ? queryIndptr[request] : Int32(geometry.firstQuery(request))
+                                    let queryCount = queryIndptr[request + 1] - queryIndptr[request]
+                                    // Where rows see all keys, those come before the first row.
+                                    let keyTotal = lengths[request] + (geometry.isShared(request) ? queryCount : 0)
                                     let merge = Int(item.merge)
                                     let runs = finder.runs(of: item)
+                                    var (parts, mergeRow): (Int32, Int32) = (1, 0)
+                                    if let lists {
+                                        let row = Int(first) * group + Int(item.rowStart)
+                                        let segments = merge < 0 ? 0 : lists.segmentCount(of: item, firstRow: row)
+                                        (parts, mergeRow) = (Int32(segments), item.merge)
+                                    } else if merge >= 0 {
+                                        (parts, mergeRow) = (merges[merge].partCount, merges[merge].partialRow)
+                                    }
                                     return fi_attention_item(
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
-                                        parts: merge < 0 ? 1 : merges[merge].partCount,
-                                        merge_row: merge < 0 ? 0 : merges[merge].partialRow, first_query: first,
-                                        query_count: queryIndptr[request + 1] - first, key_total: lengths[request],
+                                        parts: parts, merge_row: mergeRow, first_query: first,
+                                        query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
                                         only_block: areRows ? indices[Int(block)] : -1,
                                         hole: Int32(runs.empty.lowerBound), hole_count: Int32(runs.empty.count),

@@ -81,7 +81,9 @@ final class PreparedPlan: Sendable {
     private static func launches(
         _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, isCapturing: Bool, processors: Int
     ) -> [Launch] {
-        tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
+        let wanted = tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }
+        // Where levels meet, the last to come merge: the ends of sequences, of few rows each, then do it beside their reading.
+        return (plan.stateLists == nil ? wanted : wanted.reversed()).map { tile in
             if plan.traits.tiles[tile].schedule == .lists {
                 return Launch(tile: tile, blocks: plan.workerCount * plan.traits.concurrentHeads)
             }
@@ -117,7 +119,8 @@ final class PreparedPlan: Sendable {
         let (a, b) = (plan.problem, other.problem)
         return a.shape == b.shape && a.variant == b.variant && a.queryType == b.queryType && a.kvType == b.kvType
             && a.outputType == b.outputType && plan.traits == other.traits
-            && plan.workerCount == other.workerCount && Self.haveSameBlocks(a.geometry, b.geometry)
+            && plan.workerCount == other.workerCount && (plan.stateLists == nil) == (other.stateLists == nil)
+            && Self.haveSameBlocks(a.geometry, b.geometry)
     }
 
     private static func haveSameBlocks(_ a: BatchGeometry, _ b: BatchGeometry) -> Bool {

@@ -62,5 +62,25 @@ public struct AttentionProblem: Sendable, Equatable {
         if let rope = variant.rope { try rope.validate(headDim: shape.headDimQK) }
         try variant.validate()
         try validateParameters()
+        if geometry.levelCount > 1 { try validateLevels() }
+    }
+
+    private func validateLevels() throws(FlashInferError) {
+        if let reason = reasonAgainstLevels {
+            throw .invalidArgument(
+                "variant", found: "\(reason) over \(geometry.levelCount) levels of keys",
+                expected: "full or causal attention, soft caps and sinks; plan anything else over the uncomposed batch")
+        }
+    }
+
+    /// What of the variant asks for positions; `nil` for nothing. Keys of shared levels have no one position: rows of sequences of
+    /// different lengths see them.
+    var reasonAgainstLevels: String? {
+        let form = variant.form
+        if form.windowLeft != nil { return "a window" }
+        if form.isALiBi { return "ALiBi" }
+        if variant.rope != nil { return "RoPE" }
+        if form.mask != .none && form.mask != .causal { return "a mask tensor" }
+        return form.isFused ? nil : "hooks of variant '\(variant.name)'"
     }
 }
