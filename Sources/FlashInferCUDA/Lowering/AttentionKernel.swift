@@ -55,7 +55,7 @@ package struct AttentionKernel: Hashable {
         self.variant = variant.form.isFused ? nil : VariantText(variant)
         mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
-        hasColumns = problem.geometry.blocks.keyPositions == .columns
+        hasColumns = problem.readsColumns
         hasLevels = problem.geometry.levelCount > 1
         self.isQueued = isQueued
         self.chunk = chunk

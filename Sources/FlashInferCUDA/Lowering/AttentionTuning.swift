@@ -44,7 +44,8 @@ enum AttentionTuning {
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
-        let kinds = [(16, decode(heads)), (64, short(heads)), (.max, hopper + long(heads))]
+        let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
+        let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }
@@ -83,6 +84,17 @@ enum AttentionTuning {
                     queryRegisters: heads.paddedVO > 128 ? 0 : 32)
             }
         } + smallest(heads)
+    }
+
+    /// Up to 64 rows with many keys, on Hopper: one warpgroup computes, and beside it another block's, so that one's exponentials run beside
+    /// the other's products. Stages of 64 keys, as the memory is for two. To be measured.
+    private static func shortHopper(_ heads: AttentionHeads) -> [AttentionTile] {
+        guard !heads.isFloat8, !heads.isNarrow, heads.boxedQK <= 128, heads.boxedVO <= 128 else { return [] }
+        return [3, 2].map { stages in
+            AttentionTile(
+                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
+                isHopper: true)
+        }
     }
 
     /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their
@@ -202,7 +214,8 @@ enum AttentionTuning {
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
                         blocksPerProcessor: entry.tile.blocksPerProcessor,
-                        unitTime: entry.tile.isHopper ? 15 * width : max(0.38 * Float(entry.tile.rows) * width, 34 * bytes))
+                        unitTime: entry.tile.isHopper && entry.tile.rows > 64
+                            ? 15 * width : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
             concurrentHeads: listHeads, launchTime: 3000, stateTime: 66 * Float(heads.dimVO) / 128)
