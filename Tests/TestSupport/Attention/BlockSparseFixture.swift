@@ -115,6 +115,7 @@ package final class BlockSparseFixture {
             workspace: workspace.view.region)
         try operation.validate()
         try device.execute(.attention(operation))
+        for tensor in uploaded + [workspace] + [maskTensor].compactMap({ $0 }) { try tensor.download() }
         try output.download()
         try lse.download()
         return AttentionResult(output: output.host.elements, logSumExp: lse.host.elements)
