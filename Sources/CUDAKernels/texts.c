@@ -102,9 +102,6 @@ static const char portable_attention[] = {
 static const char portable_attention_finish[] = {
 #embed "portable/attention_finish.cuh"
     , 0};
-static const char portable_attention_levels[] = {
-#embed "portable/attention_levels.cuh"
-    , 0};
 static const char portable_attention_load[] = {
 #embed "portable/attention_load.cuh"
     , 0};
@@ -161,6 +158,9 @@ static const char portable_gated_product[] = {
     , 0};
 static const char portable_log_probability[] = {
 #embed "portable/log_probability.cuh"
+    , 0};
+static const char portable_merge_levels[] = {
+#embed "portable/merge_levels.cuh"
     , 0};
 static const char portable_merge_states[] = {
 #embed "portable/merge_states.cuh"
@@ -278,7 +278,6 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
     {"portable/attention_finish.cuh", portable_attention_finish},
-    {"portable/attention_levels.cuh", portable_attention_levels},
     {"portable/attention_load.cuh", portable_attention_load},
     {"portable/attention_meeting.cuh", portable_attention_meeting},
     {"portable/attention_queue.cuh", portable_attention_queue},
@@ -298,6 +297,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/gated_activation_rows.cuh", portable_gated_activation_rows},
     {"portable/gated_product.cuh", portable_gated_product},
     {"portable/log_probability.cuh", portable_log_probability},
+    {"portable/merge_levels.cuh", portable_merge_levels},
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
     {"portable/pack_bits.cuh", portable_pack_bits},

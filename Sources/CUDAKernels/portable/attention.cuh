@@ -208,9 +208,7 @@ FI_DEVICE void run_listed(const Block &block, Item &item, int index, int head) {
         if (threadIdx.x == 0) {
             item.head += head;
             item.partial_row += item.partial_row < 0 ? 0 : head * item.row_count;
-#ifndef FI_LEVELS
             item.merge_row += head * item.row_count;
-#endif
         }
         __syncthreads();
     }

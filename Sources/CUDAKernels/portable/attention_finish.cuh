@@ -152,14 +152,13 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
-#ifdef FI_LEVELS
-#include "portable/attention_levels.cuh"
-#else
 /// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
 /// the time to compile where it is not.
 static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
+    // Of several levels: merged by a launch of its own.
+    if (parts == 0) return;
     // Parts have the rows of all their heads.
     const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
@@ -225,4 +224,3 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         store_output(p, targets[row] + d, v, elements, p.output_is_aligned && row_fours * 4 == slice_vo);
     }
 }
-#endif

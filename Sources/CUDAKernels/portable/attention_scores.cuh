@@ -178,6 +178,8 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     const bool needs_mask = custom_mask != Mask::none || common.hides(item, finder, first_key);
     if (logits == Logits::plain && !needs_mask) return;
+    // Whether eight keys from a multiple of eight on are in one block: then one look-up is enough for them.
+    const bool has_whole_eights = FI_COLUMNS && p.block_size % 8 == 0 && first_key % 8 == 0;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -198,7 +200,12 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             const uint32 span = last - first;
             const RowMask mask(p, item, query, first_key);
 #pragma unroll
-            for (int n = 0; n < key_tiles; ++n)
+            for (int n = 0; n < key_tiles; ++n) {
+                int eight = 0;
+                if constexpr (FI_COLUMNS) {
+                    const int key = first_key + n * 8;
+                    if (has_whole_eights && key >= item.key && key < item.key_end()) eight = finder.column(key);
+                }
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     float &score = s[m][n][2 * h + i];
@@ -208,7 +215,8 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                     int position = key;
                     const bool is_there = static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count);
                     if constexpr (FI_COLUMNS) {
-                        if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
+                        if (has_whole_eights) position = eight + 2 * quad + i;
+                        else if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
                     }
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
@@ -217,6 +225,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                                                        : static_cast<uint32>(key - first) <= span;
                     if (!mask.shows(n, i, is_visible)) score = negative_infinity();
                 }
+            }
         }
 }
 

@@ -18,7 +18,6 @@
 // FI_ROPE            Rope::none, half_split, interleaved
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
 // FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
-// FI_LEVELS          defined where requests of several levels have the same rows
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
 #pragma once
 #include "fi_attention_params.h"

@@ -47,8 +47,7 @@ extension AttentionKernel {
                     AttentionKernel(
                         heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
-                        pairing: entry.pairing, hasColumns: entry.hasColumns, hasLevels: entry.hasLevels,
-                        isQueued: index > 0,
+                        pairing: entry.pairing, hasColumns: entry.hasColumns, isQueued: index > 0,
                         chunk: largestChunk(heads)
                     ).spec)
             }
@@ -133,11 +132,8 @@ extension AttentionKernel {
             entries.append(Entry(isGathered: isGathered, mask: .none, isBlockSparse: true))
         }
         for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
+        // Levels of shared prefixes; also the engine's.
         for dim in [64, 128] { entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true)) }
-        entries.append(Entry(kvType: .float8E4M3, hasLevels: true))
-        // The engine's.
-        entries.append(
-            Entry(queryType: .float16, kvType: .float16, outputType: .float32, dimQK: 64, dimVO: 64, hasLevels: true))
         return entries
     }()
 }
@@ -145,8 +141,7 @@ extension AttentionKernel {
 extension AttentionKernel {
     private init(
         heads: AttentionHeads, tile: AttentionTile, queryType: DType, kvType: DType, outputType: DType, logits: Logits,
-        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, hasLevels: Bool,
-        isQueued: Bool, chunk: Int
+        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
     ) {
         self.heads = heads
         self.tile = tile
@@ -158,7 +153,6 @@ extension AttentionKernel {
         self.mask = mask
         self.pairing = pairing
         self.hasColumns = hasColumns
-        self.hasLevels = hasLevels
         self.isQueued = isQueued
         self.chunk = chunk
     }

@@ -26,8 +26,6 @@ package struct AttentionKernel: Hashable {
     var pairing: RoPEParameters.Pairing?
     /// Whether keys have the positions of their columns.
     var hasColumns: Bool
-    /// Whether requests of several levels have the same rows.
-    var hasLevels = false
     var isQueued: Bool
     /// Bytes that addresses and strides of keys and values are multiples of: 16, 8, 4 or 1.
     var chunk: Int
@@ -56,7 +54,6 @@ package struct AttentionKernel: Hashable {
         mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
         hasColumns = problem.readsColumns
-        hasLevels = problem.geometry.levelCount > 1
         self.isQueued = isQueued
         self.chunk = chunk
         // The 8-bit kernel takes any scale.
@@ -93,7 +90,6 @@ package struct AttentionKernel: Hashable {
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
             ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
-                + (hasLevels ? [.init("FI_LEVELS", true)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
@@ -138,7 +134,6 @@ package struct AttentionKernel: Hashable {
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
         if hasColumns { label += " columns" }
-        if hasLevels { label += " levels" }
         if chunk != 16 { label += " chunk \(chunk)" }
         return label
     }

@@ -16,6 +16,7 @@ extension fi_attention_params {
         item_indptr = base + UInt64(layout.itemIndptr)
         arrivals = base + UInt64(layout.arrivals)
         queue_cursors = base + UInt64(layout.queueCursors)
+        list_count = base + UInt64(layout.listCount)
         segment_indptr = base + UInt64(layout.segmentIndptr)
         list_indptr = base + UInt64(layout.listIndptr)
         states = base + UInt64(layout.states)

@@ -195,7 +195,8 @@ enum AttentionTuning {
     /// Times are for choosing between plans (``Cascade``): those of an H200 for heads of 128 elements of 16 bits, in nanoseconds,
     /// others in proportion. Listed work reads 4.4 TB/s, 8 heads side by side on 264 blocks: 31 ns a key. Queued work of 128 rows
     /// computes 600 TFLOP/s on 132 blocks, 14 ns a key, and the portable kernel 350 on 264, 49 ns; of 64 rows half as much, but the
-    /// bytes alone take 31. A second launch costs 3 µs with its end; a state is 1 KiB written and read, 66 ns of a block.
+    /// bytes alone take 31. A launch costs 5 µs with its start and its end; a state is 1 KiB written and read, 66 ns of a block. Keys that
+    /// several requests read at a time come from L2 at twice the rate (plain decode over a shared prefix, H200: 9 TB/s).
     static func traits(
         _ heads: AttentionHeads, _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
     ) -> KernelTraits {
@@ -218,7 +219,8 @@ enum AttentionTuning {
                             ? 15 * width : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
-            concurrentHeads: listHeads, launchTime: 3000, stateTime: 66 * Float(heads.dimVO) / 128)
+            concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
+            rereadShare: 0.5)
     }
 
     /// How many heads are read side by side: as many as leave at most one worker in twenty without a list.

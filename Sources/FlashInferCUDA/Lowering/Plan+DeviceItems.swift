@@ -39,8 +39,9 @@ struct DeviceItems {
         let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
-        let (lists, group) = (plan.stateLists, plan.problem.shape.group)
+        let lists = plan.stateLists
         var finder = RunFinder(plan)
+        let isSameForHeads = plan.analysis == nil
         plan.items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
                 geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
@@ -58,19 +59,13 @@ struct DeviceItems {
                                     let keyTotal = lengths[request] + (geometry.isShared(request) ? queryCount : 0)
                                     let merge = Int(item.merge)
                                     let runs = finder.runs(of: item)
-                                    var (parts, mergeRow): (Int32, Int32) = (1, 0)
-                                    if let lists {
-                                        let row = Int(first) * group + Int(item.rowStart)
-                                        let segments = merge < 0 ? 0 : lists.segmentCount(of: item, firstRow: row)
-                                        (parts, mergeRow) = (Int32(segments), item.merge)
-                                    } else if merge >= 0 {
-                                        (parts, mergeRow) = (merges[merge].partCount, merges[merge].partialRow)
-                                    }
+                                    let isPart = merge >= 0 && lists == nil
                                     return fi_attention_item(
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
-                                        parts: parts, merge_row: mergeRow, first_query: first,
+                                        parts: lists != nil ? 0 : isPart ? merges[merge].partCount : 1,
+                                        merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
                                         query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
                                         only_block: areRows ? indices[Int(block)] : -1,
@@ -97,7 +92,16 @@ struct DeviceItems {
                                 }
                                 var rest = Int(restIndptr[plan.workerCount])
                                 while next < items.count {
-                                    out[rest] = entry(items[next])
+                                    // Neighbours in a queue often differ in nothing but their head.
+                                    let item = items[next]
+                                    if isSameForHeads, next > 0, item.partialRow < 0, rest > plan.workerCount,
+                                        item.hasRowsAndKeys(of: items[next - 1])
+                                    {
+                                        out[rest] = out[rest - 1]
+                                        out[rest].head = item.headStart
+                                    } else {
+                                        out[rest] = entry(item)
+                                    }
                                     rest += 1
                                     next += 1
                                 }
@@ -107,6 +111,16 @@ struct DeviceItems {
                 }
             }
         }
+    }
+}
+
+extension WorkItem {
+    /// Whether this is `other` but for its head, and neither is part of a cut tile.
+    @inline(__always)
+    fileprivate func hasRowsAndKeys(of other: WorkItem) -> Bool {
+        request == other.request && tile == other.tile && headCount == other.headCount && rowStart == other.rowStart
+            && rowCount == other.rowCount && keyStart == other.keyStart && keyCount == other.keyCount
+            && partialRow == other.partialRow
     }
 }
 

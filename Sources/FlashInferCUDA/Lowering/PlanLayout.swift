@@ -14,6 +14,7 @@ struct PlanLayout: Hashable {
     let itemIndptr: Int
     let queueIndptr: Int
     let maskIndptr: Int
+    let listCount: Int
     let segmentIndptr: Int
     let listIndptr: Int
     let states: Int
@@ -33,14 +34,13 @@ struct PlanLayout: Hashable {
         }
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
-        // One for each row that a merge may start with, or for each list of states.
-        arrivals = take(
-            max(size.partialRowCount, size.stateListCount) * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
+        arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
         queueCursors = take(Self.maximumTiles * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 8)
         items = take((size.itemCount + maximumWorkers) * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)
         maskIndptr = take((size.requestCount + 1) * 8)
+        listCount = take(4)
         // Segments are no more than lists.
         segmentIndptr = take(size.stateListCount == 0 ? 0 : (size.stateListCount + 1) * 4)
         listIndptr = take(size.stateListCount == 0 ? 0 : (size.stateListCount + 1) * 4)

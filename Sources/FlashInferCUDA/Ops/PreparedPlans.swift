@@ -21,6 +21,7 @@ final class PreparedPlan: Sendable {
     let launches: [Launch]
     /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
     private let functions = Locked<[(choice: Choice, function: CUDAFunction)]>([])
+    private let merging = Locked<CUDAFunction?>(nil)
     private let hasCapture = Atomic(false)
 
     struct Choice: Equatable {
@@ -81,9 +82,7 @@ final class PreparedPlan: Sendable {
     private static func launches(
         _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, isCapturing: Bool, processors: Int
     ) -> [Launch] {
-        let wanted = tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }
-        // Where levels meet, the last to come merge: the ends of sequences, of few rows each, then do it beside their reading.
-        return (plan.stateLists == nil ? wanted : wanted.reversed()).map { tile in
+        tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
             if plan.traits.tiles[tile].schedule == .lists {
                 return Launch(tile: tile, blocks: plan.workerCount * plan.traits.concurrentHeads)
             }
@@ -107,11 +106,22 @@ final class PreparedPlan: Sendable {
         return function
     }
 
+    /// The kernel that merges several levels' states.
+    func mergeFunction(on device: CUDADevice) throws(FlashInferError) -> CUDAFunction {
+        if let known = merging.withLock({ $0 }) { return known }
+        let function = try device.kernel(
+            MergeLevelsKernel.spec(output: plan.problem.outputType, headDim: plan.problem.shape.headDimVO))
+        merging.withLock { $0 = function }
+        return function
+    }
+
     /// What is kept when the workspace's next plan needs the same kernels.
     func adopt(_ older: PreparedPlan) {
         guard older.hasSameKernels(as: plan) else { return }
         let known = older.functions.withLock { $0 }
         functions.withLock { $0 = known }
+        let merge = older.merging.withLock { $0 }
+        merging.withLock { $0 = merge }
     }
 
     /// Whether `other` differs from this plan in lengths and tables only: what a captured graph can be given.

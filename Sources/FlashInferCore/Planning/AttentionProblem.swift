@@ -38,6 +38,18 @@ public struct AttentionProblem: Sendable, Equatable {
         try validate()
     }
 
+    /// The same attention without the blocks of a block-sparse matrix that no row of theirs sees. The plan's problem, where a mask's own
+    /// elements do not count the blocks.
+    var withoutHiddenBlocks: AttentionProblem {
+        let form = variant.form
+        guard geometry.blocks.keyPositions == .columns, form.isFused, form.maskTensor == nil,
+            form.mask == .causal || form.windowLeft != nil
+        else { return self }
+        var problem = self
+        problem.geometry = geometry.withoutHiddenBlocks(isCausal: form.mask == .causal, windowLeft: form.windowLeft)
+        return problem
+    }
+
     private func validate() throws(FlashInferError) {
         let compute = "float32, float16 or bfloat16"
         guard queryType.isQueryType else {

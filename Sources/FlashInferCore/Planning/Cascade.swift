@@ -41,12 +41,14 @@ public struct Cascade: Sendable, Equatable {
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, maximumLevels: Int = 4,
         isPadded: Bool = false
     ) throws(FlashInferError) -> Cascade {
-        let plainTime = try PlanTime(problem, traits, processors: processors).total
         let geometry = problem.geometry
         let tree = PrefixTree(geometry, isCausal: problem.variant.form.mask == .causal)
+        let prices = PlanTime.Prices(problem, traits, processors: processors)
+        let plainTime =
+            try PlanTime(problem, traits, processors: processors).total - tree.rereadGain(geometry, prices)
         let empty = isPadded && geometry.levelCount == 1 ? max(maximumLevels - 1, 0) : 0
         if maximumLevels > 1, !tree.nodes.isEmpty, problem.allowsLevels {
-            var choice = NodeChoice(tree, problem, traits, processors: processors)
+            var choice = NodeChoice(tree, geometry, prices)
             choice.limit(toLevels: maximumLevels - 1)
             let levels = choice.levels(geometry)
             if levels.count > 1 {
@@ -93,6 +95,23 @@ extension AttentionProblem {
     package var allowsLevels: Bool { reasonAgainstLevels == nil }
 }
 
+extension PrefixTree {
+    /// What is saved already where neighbours read the same keys at about the same time.
+    fileprivate func rereadGain(_ geometry: BatchGeometry, _ prices: PlanTime.Prices) -> Double {
+        if prices.rereadShare >= 1 { return 0 }
+        // By request: keys that others read too, at the depth of its deepest node.
+        var shared = [Int](repeating: 0, count: geometry.requestCount)
+        for node in nodes {
+            for request in node.requests { shared[request] = max(shared[request], node.depth) }
+        }
+        return shared.indices.reduce(0) { sum, request in
+            guard shared[request] > 0, geometry.queryLength(request) > 0 else { return sum }
+            let keys = Double(shared[request] * geometry.blocks.blockSize)
+            return sum + keys * prices.key(rows: geometry.queryLength(request)) * (1 - prices.rereadShare)
+        }
+    }
+}
+
 extension BatchGeometry {
     /// Groups of rows with pages of their own, as a level: the rows between them have no keys.
     fileprivate static func level(
@@ -132,10 +151,8 @@ private struct NodeChoice {
 
     /// Splits off, from the leaves up, each node whose keys cost less read once for all of its rows than by what is under it, by more than
     /// its own start and its rows' states cost.
-    init(_ tree: PrefixTree, _ problem: AttentionProblem, _ traits: KernelTraits, processors: Int) {
+    init(_ tree: PrefixTree, _ geometry: BatchGeometry, _ prices: PlanTime.Prices) {
         self.tree = tree
-        let geometry = problem.geometry
-        let prices = PlanTime.Prices(problem, traits, processors: processors)
         var keyTimes = [Double](repeating: 0, count: tree.nodes.count)
         var children = [[Int]](repeating: [], count: tree.nodes.count)
         for (index, node) in tree.nodes.enumerated() {
@@ -162,7 +179,7 @@ private struct NodeChoice {
             let rows = Self.rows(node, geometry).count
             let own = prices.key(rows: rows)
             let keys = Double((node.depth - node.parentDepth) * geometry.blocks.blockSize)
-            let isKept = keys * (below - own) > prices.start(rows: rows) + prices.states(rows: rows)
+            let isKept = keys * (below * prices.rereadShare - own) > prices.start(rows: rows) + prices.states(rows: rows)
             keyTimes[index] = isKept ? own : below
             starts[index] = isKept ? node.parentDepth : nil
         }

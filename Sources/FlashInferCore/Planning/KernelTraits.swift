@@ -91,11 +91,15 @@ public struct KernelTraits: Sendable, Hashable {
     /// Time that a worker takes to write, read and merge a partial state of a row of one head.
     public var stateTime: Float
 
+    /// What reading keys takes where neighbours read the same ones at about the same time, of what it takes else: the common cache
+    /// has them.
+    public var rereadShare: Float
+
     /// Traits. `cachedKeys` is by default 16 MiB of keys and values of 128 dims and 2 bytes: a third of an H100's L2, each half of
     /// which keeps a copy of what its processors read.
     public init(
         tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
-        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0
+        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0, rereadShare: Float = 1
     ) {
         precondition(
             (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
@@ -113,6 +117,7 @@ public struct KernelTraits: Sendable, Hashable {
         self.cachedKeys = cachedKeys
         self.launchTime = launchTime
         self.stateTime = stateTime
+        self.rereadShare = rereadShare
     }
 
     /// Thread blocks of a tile's queue that run at the same time.

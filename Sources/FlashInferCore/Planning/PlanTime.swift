@@ -20,6 +20,7 @@ struct PlanTime {
         }
         let geometry = problem.geometry
         if geometry.levelCount > 1 {
+            sum += Double(traits.launchTime)
             // Rows that only one level has need none; they are few where levels pay.
             for request in 0..<geometry.requestCount where geometry.kvLength(request) > 0 {
                 sum += prices.states(rows: geometry.queryLength(request))
@@ -35,10 +36,13 @@ struct PlanTime {
         private let traits: KernelTraits
         private let shape: AttentionShape
         private let stateTime: Double
+        /// See ``KernelTraits/rereadShare``.
+        let rereadShare: Double
 
         init(_ problem: AttentionProblem, _ traits: KernelTraits, processors: Int) {
             self.traits = traits
             shape = problem.shape
+            rereadShare = Double(traits.rereadShare)
             tileTimes = traits.tiles.indices.map { index in
                 let tile = traits.tiles[index]
                 let workers =

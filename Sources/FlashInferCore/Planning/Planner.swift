@@ -40,6 +40,7 @@ public enum Planner {
         capacity: PlanSize? = nil
     ) throws(FlashInferError) -> Plan {
         let workers = try workers(mode, traits, processors)
+        let problem = problem.withoutHiddenBlocks
         let analysis = problem.restAnalysis
         let survey = try Survey(problem, traits, analysis)
         let bound = try bound(survey, traits, processors, mode)
@@ -83,6 +84,7 @@ public enum Planner {
             return try plan(problem, traits: traits, processors: processors, mode: mode).size
         }
         let workers = try workers(mode, traits, processors)
+        let problem = problem.withoutHiddenBlocks
         let survey = try Survey(problem, traits, problem.restAnalysis)
         var count = WorkCount()
         emitLists(survey, traits, workers, mode, into: &count)

@@ -17,14 +17,6 @@ public struct StateLists: Sendable, Equatable {
     /// The number of lists, empty ones too.
     public var listCount: Int { listIndptr.count - 1 }
 
-    /// The number of segments that the rows of `item` are.
-    public func segmentCount(of item: WorkItem, firstRow: Int) -> Int {
-        let end = firstRow + Int(item.rowCount)
-        var segment = Int(item.merge)
-        while Int(segmentIndptr[segment]) < end { segment += 1 }
-        return segment - Int(item.merge)
-    }
-
     /// Lists the states of a composed problem's items, and gives those items their rows of the workspace: each that shares its rows with
     /// another as many as it has, and its first segment in ``WorkItem/merge``.
     ///

@@ -53,7 +53,7 @@ import Testing
     }
 
     /// Samples of one prompt, and prompts with a common start, read what they share once, and give the tokens that each gives alone.
-    @Test(arguments: [TinyModelWriter.Architecture.llama, .gemma3]) func sharedPrefixesChangeNoToken(
+    @Test(arguments: [TinyModelWriter.Architecture.llama, .qwen3]) func sharedPrefixesChangeNoToken(
         _ architecture: TinyModelWriter.Architecture
     ) throws {
         let folder = try TemporaryFolder()

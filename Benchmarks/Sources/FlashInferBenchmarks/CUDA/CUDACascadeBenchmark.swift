@@ -174,7 +174,8 @@ struct CUDACascadeBenchmark: ParsableCommand {
         let difference = zip(before.elements, now.elements).reduce(Float(0)) { most, pair in
             max(most, abs(Float(pair.0) - Float(pair.1)))
         }
-        guard difference < 0.01 else {
+        // A unit in the last place of bfloat16 numbers up to 4, and of the merge's.
+        guard difference < 0.05 else {
             throw FlashInferError.deviceFailure(call: "cascade", message: "outputs differ by \(difference)")
         }
         var attention = try PlannedAttention(cascade.problem, on: gpu)
