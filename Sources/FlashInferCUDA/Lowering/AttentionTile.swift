@@ -138,7 +138,8 @@ extension AttentionHeads {
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         hasPlainScores =
-            problem.variant.form.isFused && !problem.readsColumns && problem.variant.logitsSoftCap == nil && !problem.variant.form.isALiBi
+            problem.variant.form.isFused && !problem.readsColumns && problem.variant.logitsSoftCap == nil
+            && !problem.variant.form.isALiBi
             && !problem.variant.form.mask.isCustom
         // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
         let isOrdinary = problem.variant.form.isFused && !problem.variant.form.mask.isCustom

@@ -216,7 +216,8 @@ enum AttentionTuning {
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
                         blocksPerProcessor: entry.tile.blocksPerProcessor,
                         unitTime: entry.tile.isHopper && entry.tile.rows > 64
-                            ? 15 * width : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
+                            ? 15 * width
+                            : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
             concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,

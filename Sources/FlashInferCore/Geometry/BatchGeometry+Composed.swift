@@ -73,7 +73,8 @@ extension BatchGeometry {
         }
         guard level.blocks.keyPositions == .sequential else {
             throw .invalidArgument(
-                name, found: "a block-sparse matrix", expected: "paged or ragged keys; merge the states of both instead")
+                name, found: "a block-sparse matrix", expected: "paged or ragged keys; merge the states of both instead"
+            )
         }
         guard level.blocks.blocksAreRows == last.blocks.blocksAreRows,
             level.blocks.blocksAreRows || level.blocks.blockSize == last.blocks.blockSize

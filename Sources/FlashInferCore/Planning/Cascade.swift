@@ -179,7 +179,8 @@ private struct NodeChoice {
             let rows = Self.rows(node, geometry).count
             let own = prices.key(rows: rows)
             let keys = Double((node.depth - node.parentDepth) * geometry.blocks.blockSize)
-            let isKept = keys * (below * prices.rereadShare - own) > prices.start(rows: rows) + prices.states(rows: rows)
+            let isKept =
+                keys * (below * prices.rereadShare - own) > prices.start(rows: rows) + prices.states(rows: rows)
             keyTimes[index] = isKept ? own : below
             starts[index] = isKept ? node.parentDepth : nil
         }

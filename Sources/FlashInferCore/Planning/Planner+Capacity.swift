@@ -12,7 +12,8 @@ extension Planner {
     /// - Throws: ``FlashInferError/overflow(_:)`` where the bound does not fit in 32 bits.
     public static func capacity(
         maximumRequests: Int, maximumQueries: Int, maximumRequestQueries: Int? = nil, maximumKeys: Int,
-        maximumBlocks: Int, maximumLevels: Int = 1, shape: AttentionShape, traits: KernelTraits, processors: Int, mode: Mode = .balanced
+        maximumBlocks: Int, maximumLevels: Int = 1, shape: AttentionShape, traits: KernelTraits, processors: Int,
+        mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
         let requestQueries =
             maximumLevels > 1 ? maximumQueries : min(maximumRequestQueries ?? maximumQueries, maximumQueries)

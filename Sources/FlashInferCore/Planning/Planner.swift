@@ -190,7 +190,8 @@ public enum Planner {
                 capacity: UInt32.bitWidth - capacity.tileMask.leadingZeroBitCount)
         }
         guard size.stateListCount <= capacity.stateListCount, size.stateCount <= capacity.stateCount else {
-            throw .capacityExceeded("states of several levels", required: size.stateCount, capacity: capacity.stateCount)
+            throw .capacityExceeded(
+                "states of several levels", required: size.stateCount, capacity: capacity.stateCount)
         }
         guard size.headDimVO == capacity.headDimVO else {
             throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")

@@ -40,7 +40,9 @@ public struct PrefixTree: Sendable, Equatable {
         func close(_ group: (start: Int, depth: Int, children: [Int]), before end: Int, _ nodes: inout [Node]) -> Int {
             nodes.append(
                 Node(requests: requests[group.start]..<requests[end - 1] + 1, depth: group.depth, parentDepth: 0))
-            for child in group.children { (nodes[child].parent, nodes[child].parentDepth) = (nodes.count - 1, group.depth) }
+            for child in group.children {
+                (nodes[child].parent, nodes[child].parentDepth) = (nodes.count - 1, group.depth)
+            }
             return nodes.count - 1
         }
         for place in 1...requests.count {

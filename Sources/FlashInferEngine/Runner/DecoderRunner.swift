@@ -32,7 +32,6 @@ public final class DecoderRunner: ModelRunner {
     /// Steps whose sequences' shared prefixes were read once for all of them.
     package var sharedStepCount: Int { state.withLock { $0.sharedSteps + $0.graphs.sharedSteps } }
 
-
     // One step runs at a time: the activations are shared.
     private let state: Mutex<State>
 

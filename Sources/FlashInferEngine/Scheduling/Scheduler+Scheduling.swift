@@ -51,7 +51,9 @@ extension Scheduler {
     /// Puts the scheduled tokens of the running sequences into one batch.
     func assemble() -> StepBatch {
         var batch = StepBatch(pageSize: pool.pageSize)
-        for slot in besideSharers(running.filter { sequences[$0].scheduledCount == 1 }) { batch.append(sequences[slot]) }
+        for slot in besideSharers(running.filter { sequences[$0].scheduledCount == 1 }) {
+            batch.append(sequences[slot])
+        }
         for slot in besideSharers(running.filter { sequences[$0].scheduledCount > 1 }) { batch.append(sequences[slot]) }
         return batch
     }

@@ -6,8 +6,12 @@ import Testing
 @Suite struct CascadeTests {
     private static func batch(_ tables: [[Int32]], queries: [Int]? = nil, last: Int = 4) throws -> BatchGeometry {
         let lengths: [Int] = queries ?? tables.map { _ in 1 }
-        let queryIndptr: [Int32] = lengths.reduce(into: [0]) { sums, length in sums.append(sums[sums.count - 1] + Int32(length)) }
-        let pageIndptr: [Int32] = tables.reduce(into: [0]) { sums, pages in sums.append(sums[sums.count - 1] + Int32(pages.count)) }
+        let queryIndptr: [Int32] = lengths.reduce(into: [0]) { sums, length in
+            sums.append(sums[sums.count - 1] + Int32(length))
+        }
+        let pageIndptr: [Int32] = tables.reduce(into: [0]) { sums, pages in
+            sums.append(sums[sums.count - 1] + Int32(pages.count))
+        }
         let lastLengths: [Int32] = tables.map { $0.isEmpty ? 0 : Int32(last) }
         return try .paged(
             queryIndptr: queryIndptr, pageIndptr: pageIndptr, pageIndices: tables.flatMap { $0 },
@@ -53,7 +57,8 @@ import Testing
         let tree = PrefixTree(try Self.batch(tables), isCausal: true)
         func common(_ range: Range<Int>) -> Int {
             var depth = 0
-            while range.allSatisfy({ tables[$0].count > depth && tables[$0][depth] == tables[range.lowerBound][depth] }) {
+            while range.allSatisfy({ tables[$0].count > depth && tables[$0][depth] == tables[range.lowerBound][depth] })
+            {
                 depth += 1
             }
             return depth

@@ -99,7 +99,8 @@ package final class BlockSparseFixture {
         let uploaded = try [queries, keys, values].map { try DeviceTensor($0, on: device) }
         let maskTensor = try mask.map { try DeviceTensor($0, on: device) }
         let heads = problem.shape.queryHeads
-        let output = try DeviceTensor(AttentionTensor(problem.outputType, [test.rows, heads, test.headDim]), on: device)
+        let output = try DeviceTensor(
+            AttentionTensor(problem.outputType, [test.rows, heads, test.headDim]), on: device)
         let lse = try DeviceTensor(AttentionTensor(.float32, [test.rows, heads]), on: device)
         let workspace = try DeviceTensor(
             AttentionTensor(.uint8, [device.workspaceByteCount(for: plan.size)]), on: device)
@@ -126,7 +127,8 @@ extension BlockSparseFixture.Case {
     /// Masks by columns, by elements, and by both; ALiBi only where a device has it.
     private static let variants: [AttentionVariant] = [
         .full, .causal, AttentionVariant(mask: .custom), AttentionVariant(mask: .causal, windowLeft: 30),
-        AttentionVariant(windowLeft: 9), AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters(theta: 100))),
+        AttentionVariant(windowLeft: 9),
+        AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters(theta: 100))),
         AttentionVariant(mask: .causal, logitsSoftCap: 1.5), AttentionVariant(mask: .custom, windowLeft: 40),
     ]
 

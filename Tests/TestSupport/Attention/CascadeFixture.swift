@@ -266,7 +266,8 @@ extension CascadeFixture.Case {
             return CascadeFixture.Case(
                 queryType: cache == .int8 ? .float32 : query, cacheType: cache == .int8 ? .float32 : cache,
                 outputType: seed % 5 == 4 ? .float32 : nil, headDim: [32, 64, 40][seed % 3],
-                kvHeads: [1, 2, 3].randomElement(using: &g) ?? 1, group: [1, 2, 3, 4, 5, 8].randomElement(using: &g) ?? 1,
+                kvHeads: [1, 2, 3].randomElement(using: &g) ?? 1,
+                group: [1, 2, 3, 4, 5, 8].randomElement(using: &g) ?? 1,
                 pageSize: [1, 4, 16, 5].randomElement(using: &g) ?? 4, variant: variants[seed % variants.count],
                 levels: Int.random(in: 2...5, using: &g), sequences: Int.random(in: 1...14, using: &g),
                 queries: seed % 2 == 0 ? 1 : Int.random(in: 2...12, using: &g),
@@ -279,7 +280,8 @@ extension CascadeFixture.Case {
     package static let gpu: [CascadeFixture.Case] = {
         var g = SeededGenerator(seed: 6)
         return (0..<40).map { seed in
-            let (query, cache) = AttentionCase.gpuTypes[seed % 4 == 3 ? [1, 8, 4][seed / 4 % 3] : seed % 2 == 0 ? 0 : 4]
+            let (query, cache) = AttentionCase.gpuTypes[
+                seed % 4 == 3 ? [1, 8, 4][seed / 4 % 3] : seed % 2 == 0 ? 0 : 4]
             return CascadeFixture.Case(
                 queryType: query, cacheType: cache, outputType: seed % 7 == 6 ? .float32 : nil,
                 headDim: [128, 64, 128, 96][seed % 4], kvHeads: [1, 2, 4].randomElement(using: &g) ?? 1,
@@ -293,7 +295,9 @@ extension CascadeFixture.Case {
 
     /// A few small ones for slow tools, each kind of tile among them.
     package static let gpuReduced: [CascadeFixture.Case] = [
-        .init(queryType: .bfloat16, cacheType: .bfloat16, headDim: 64, kvHeads: 2, group: 4, pageSize: 16, levels: 2, sequences: 5, seed: 1),
+        .init(
+            queryType: .bfloat16, cacheType: .bfloat16, headDim: 64, kvHeads: 2, group: 4, pageSize: 16, levels: 2,
+            sequences: 5, seed: 1),
         .init(
             queryType: .float16, cacheType: .float16, headDim: 128, kvHeads: 1, group: 4, pageSize: 16, levels: 3,
             sequences: 36, nodePages: 9, ownPages: 2, seed: 2),

@@ -152,7 +152,10 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
         var arena = try CUDAArena(on: gpu, dtype: .bfloat16, byteCount: sets * 3 * byteCount)
         let pages: Shape = [test.length / test.columnBlock, test.columnBlock, test.heads, test.headDim]
         let inputs = try (0..<sets).map { _ in
-            (queries: try arena.take(rows), cache: try KVCacheView.paged(keys: arena.take(pages), values: arena.take(pages)))
+            (
+                queries: try arena.take(rows),
+                cache: try KVCacheView.paged(keys: arena.take(pages), values: arena.take(pages))
+            )
         }
         let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: rows)
         var attention = try PlannedAttention(problem, on: gpu)

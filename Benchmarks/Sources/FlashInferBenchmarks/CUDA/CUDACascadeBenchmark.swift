@@ -131,7 +131,8 @@ struct CUDACascadeBenchmark: ParsableCommand {
         }
         print("\(gpu.name): \(report.ceilings.read.fixed(0)) GB/s read")
         var table = Table(headings: [
-            "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover", "replan",
+            "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover",
+            "replan",
             "difference",
         ])
         for row in report.rows {
