@@ -74,7 +74,7 @@ class AttentionOptions(ctypes.Structure):
         ("mask_mode", c_int32), ("window", c_int32), ("logits_soft_cap", c_float), ("sm_scale", c_float),
         ("position_encoding", c_int32), ("has_sinks", c_int32), ("rope", POINTER(RopeOptions)), ("split_mode", c_int32),
         ("split_size", c_int32), ("max_requests", c_int64), ("max_queries", c_int64), ("max_request_queries", c_int64),
-        ("max_keys", c_int64), ("max_pages", c_int64), ("variant", c_char_p),
+        ("max_keys", c_int64), ("max_pages", c_int64), ("variant", c_char_p), ("max_levels", c_int64),
     ]
 
 
@@ -88,6 +88,10 @@ class RunArgs(ctypes.Structure):
     ]
 
 
+class CascadeLevel(ctypes.Structure):
+    _fields_ = [("qo_indptr", c_void_p), ("kv_indptr", c_void_p), ("kv_indices", c_void_p), ("last_page_len", c_void_p)]
+
+
 class Parameter(ctypes.Structure):
     _fields_ = [("name", c_char_p), ("tensor", c_void_p)]
 
@@ -95,7 +99,7 @@ class Parameter(ctypes.Structure):
 class PlanInfo(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64), ("queries", c_int64), ("requests", c_int64), ("work_items", c_int64),
-        ("merge_items", c_int64), ("workspace_bytes", c_int64), ("mask_bytes", c_int64),
+        ("merge_items", c_int64), ("workspace_bytes", c_int64), ("mask_bytes", c_int64), ("levels", c_int64),
     ]
 
 
@@ -166,6 +170,8 @@ FUNCTIONS: dict[str, list] = {
     "fi_attention_create": [_H, c_void_p, POINTER(c_void_p)],
     "fi_attention_configure": [_H, c_void_p],
     "fi_attention_plan_paged": [_H, _S, _T, _T, _T, _T, _I64, _I64],
+    "fi_attention_plan_cascade": [_H, _S, c_void_p, c_uint64, _I64, _I64],
+    "fi_attention_plan_shared_prefixes": [_H, _S, _T, _T, _T, _T, _I64, _I64, _I64],
     "fi_attention_plan_block_tables": [_H, _S, _T, _T, _T, _I64, _I64],
     "fi_attention_plan_ragged": [_H, _S, _T, _T],
     "fi_attention_plan_single": [_H, _S, _I64, _I64],

@@ -57,6 +57,7 @@ class Options(NamedTuple):
     max_request_queries: int = 0
     max_keys: int = 0
     max_pages: int = 0
+    max_levels: int = 0
     #: A variant's JSON form, which says mask, window, cap, scale and sinks.
     variant: str = ""
 
@@ -79,7 +80,7 @@ class Options(NamedTuple):
             position_encoding=position_code(self.pos_encoding_mode), has_sinks=int(self.has_sinks),
             split_mode=self.split_mode, split_size=self.split_size, max_requests=self.max_requests,
             max_queries=self.max_queries, max_request_queries=self.max_request_queries, max_keys=self.max_keys,
-            max_pages=self.max_pages)
+            max_pages=self.max_pages, max_levels=self.max_levels)
         if rope is not None:
             options.rope = ctypes.pointer(rope)
         if self.variant:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, Sequence
 
-from . import _compile
-from ._call import Call
+from . import _abi, _compile
+from ._call import Call, Slot
+from ._planned import Options, default_scale, indptr_last
+from ._wrapper import BatchWrapper, paged_cache
 from .errors import InvalidArgumentError
 from .prefill import BatchPrefillWithPagedKVCacheWrapper, single_prefill_with_kv_cache_return_lse
 
@@ -70,12 +73,18 @@ def _float32(call: Call, array: Any) -> Any:
     return array if call.arrays.view(array).dtype == "float32" else call.arrays.cast(array, "float32")
 
 
-class MultiLevelCascadeAttentionWrapper:
-    """Attention over a hierarchy of shared prefixes: a batch attention for each level, merged.
+class MultiLevelCascadeAttentionWrapper(BatchWrapper):
+    """Attention over a hierarchy of shared prefixes: all levels planned as one batch, and merged in the same launches.
+
+    Windows and position encodings, which have no meaning across levels, are computed as the peer does: each level by itself, with
+    positions of its own, and then merged.
 
     :param num_levels: levels, the most shared first.
-    :param float_workspace_buffer, use_cuda_graph, …_buf_arr: as of ``BatchPrefillWithPagedKVCacheWrapper``, one for each level.
+    :param use_cuda_graph: plan within the bounds of the buffers (read for their lengths only) and of the first plan's rows.
+    :param float_workspace_buffer, …_buf_arr: as of ``BatchPrefillWithPagedKVCacheWrapper``, one for each level.
     """
+
+    _name = "MultiLevelCascadeAttentionWrapper"
 
     def __init__(
         self, num_levels: int, float_workspace_buffer: Any = None, kv_layout: str = "NHD", use_cuda_graph: bool = False,
@@ -87,21 +96,18 @@ class MultiLevelCascadeAttentionWrapper:
         buffers = (qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr, paged_kv_last_page_len_buf_arr)
         if use_cuda_graph and any(buffer is None or len(buffer) != num_levels for buffer in buffers):
             raise InvalidArgumentError(f"CUDA-graph mode needs every list of buffers, each of {num_levels} (num_levels)")
-        self._use_cuda_graph = use_cuda_graph
-        self._levels = [
-            BatchPrefillWithPagedKVCacheWrapper(
-                float_workspace_buffer, kv_layout, use_cuda_graph,
-                *((buffer[level] for buffer in buffers) if use_cuda_graph else ()))  # type: ignore[index]
-            for level in range(num_levels)
-        ]
-
-    @property
-    def is_cuda_graph_enabled(self) -> bool:
-        return self._use_cuda_graph
+        super().__init__(float_workspace_buffer, kv_layout, use_cuda_graph)
+        self._num_levels = num_levels
+        self._buffers = buffers
+        self._graph_rows = 0
+        #: One for each level, where levels are computed by themselves.
+        self._apart: list[BatchPrefillWithPagedKVCacheWrapper] = []
+        self._is_apart = False
 
     def reset_workspace_buffer(self, float_workspace_buffer: Any, int_workspace_buffers: Any = None) -> None:
         """Takes the device from another buffer from the next plan on."""
-        for level in self._levels:
+        super().reset_workspace_buffer(float_workspace_buffer)
+        for level in self._apart:
             level.reset_workspace_buffer(float_workspace_buffer)
 
     def plan(
@@ -112,32 +118,71 @@ class MultiLevelCascadeAttentionWrapper:
         rope_scale: float | None = None, rope_theta: float | None = None, q_data_type: Any = "float16",
         kv_data_type: Any = None,
     ) -> None:
-        """Plans each level with its own ``qo_indptr`` and page table. ``causal`` holds for the last level only."""
+        """Plans all levels, each with its own ``qo_indptr`` and page table over the same rows. ``causal`` holds for the last only."""
         tables = (qo_indptr_arr, paged_kv_indptr_arr, paged_kv_indices_arr, paged_kv_last_page_len)
-        if any(len(table) != len(self._levels) for table in tables):
+        if any(len(table) != self._num_levels for table in tables):
             raise InvalidArgumentError(
-                f"the lists of tables have {[len(table) for table in tables]} entries, but there are {len(self._levels)} levels")
-        for number, (level, *table) in enumerate(zip(self._levels, *tables)):
-            level.plan(  # type: ignore[misc, call-arg]
-                *table, num_qo_heads, num_kv_heads, head_dim, page_size, causal=causal and number == len(self._levels) - 1,
-                pos_encoding_mode=pos_encoding_mode, sm_scale=sm_scale, window_left=window_left,
-                logits_soft_cap=logits_soft_cap, rope_scale=rope_scale, rope_theta=rope_theta, q_data_type=q_data_type,
-                kv_data_type=kv_data_type)
+                f"the lists of tables have {[len(table) for table in tables]} entries, but there are {self._num_levels} levels")
+        self._is_apart = self._num_levels > 1 and (window_left >= 0 or pos_encoding_mode != "NONE")
+        if self._is_apart:
+            self._plan_apart(
+                tables, causal, (num_qo_heads, num_kv_heads, head_dim, page_size), pos_encoding_mode=pos_encoding_mode,
+                sm_scale=sm_scale, window_left=window_left, logits_soft_cap=logits_soft_cap, rope_scale=rope_scale,
+                rope_theta=rope_theta, q_data_type=q_data_type, kv_data_type=kv_data_type)
+            return
+        call = self._call(qo_indptr_arr[0], "qo_indptr_arr[0]")
+        q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
+        rows = indptr_last(call.arrays, qo_indptr_arr[-1])
+        bounds = {}
+        if self._use_cuda_graph:
+            self._graph_rows = self._graph_rows or rows
+            bounds = {
+                "max_requests": sum(len(buffer) for buffer in self._buffers[3]), "max_queries": self._graph_rows,  # type: ignore
+                "max_pages": sum(len(buffer) for buffer in self._buffers[2]), "max_levels": self._num_levels,  # type: ignore
+            }
+        self._configure(call, Options(
+            num_qo_heads, num_kv_heads, head_dim, head_dim, q_name, kv_name, o_name, self._kv_layout,
+            mask_mode=_abi.MASK_CAUSAL if causal else _abi.MASK_NONE, window_left=window_left,
+            logits_soft_cap=logits_soft_cap or 0.0, sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
+            rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta, **bounds))
+        names = ("qo_indptr", "kv_indptr", "kv_indices", "last_page_len")
+        slots = [[Slot() for _ in names] for _ in range(self._num_levels)]
+        views = [[call.read(table[level]) for table in tables] for level in range(self._num_levels)]
+        levels = (_abi.CascadeLevel * self._num_levels)(*(
+            _abi.CascadeLevel(*(
+                slot.fill(view, f"{name} of level {number}") for slot, view, name in zip(slots[number], views[number], names)))
+            for number in range(self._num_levels)))
+        self._core.plan(
+            "fi_attention_plan_cascade", call.arrays.stream(call.like), ctypes.addressof(levels), self._num_levels, page_size, 0,
+            queries=rows)
 
     begin_forward = plan
 
-    def run(self, q: Any, paged_kv_cache: Any) -> Any:
-        """The attention of ``q [rows, num_qo_heads, head_dim]`` over all levels; ``paged_kv_cache`` as of the batch wrappers."""
-        out, lse = self._levels[-1].run(q, paged_kv_cache, return_lse=True)
-        for level in self._levels[:-1]:
+    def _plan_apart(self, tables: Sequence[Sequence[Any]], causal: bool, sizes: tuple, **options: Any) -> None:
+        if not self._apart:
+            self._apart = [
+                BatchPrefillWithPagedKVCacheWrapper(
+                    self._float_workspace_buffer, self._kv_layout, self._use_cuda_graph,
+                    *((buffer[level] for buffer in self._buffers) if self._use_cuda_graph else ()))  # type: ignore[index]
+                for level in range(self._num_levels)
+            ]
+        for number, (level, *table) in enumerate(zip(self._apart, *tables)):
+            level.plan(*table, *sizes, causal=causal and number == self._num_levels - 1, **options)  # type: ignore[misc, call-arg]
+
+    def run(self, q: Any, paged_kv_cache: Any, return_lse: bool = False) -> Any:
+        """The attention of ``q [rows, num_qo_heads, head_dim]`` over all levels; ``paged_kv_cache`` as of the batch wrappers.
+
+        :param return_lse: give ``(out, lse)``, base 2. (The peer has no such argument.)
+        """
+        if not self._is_apart:
+            return self._run(q, paged_cache(paged_kv_cache, self._kv_layout), None, None, return_lse)
+        out, lse = self._apart[-1].run(q, paged_kv_cache, return_lse=True)
+        for level in self._apart[:-1]:
             part, part_lse = level.run(q, paged_kv_cache, return_lse=True)
             merge_state_in_place(out, lse, part, part_lse)
-        return out
+        return (out, lse) if return_lse else out
 
     forward = run
-
-    def end_forward(self) -> None:
-        """Does nothing; kept for the peer's old name."""
 
 
 class BatchDecodeWithSharedPrefixPagedKVCacheWrapper:

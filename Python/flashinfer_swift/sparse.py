@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from . import _abi, _compile
@@ -93,8 +94,8 @@ class BlockSparseAttentionWrapper(BatchWrapper):
 class VariableBlockSparseAttentionWrapper(BatchWrapper):
     """Block-sparse attention whose blocks differ in size, with a pattern for each key/value head.
 
-    Planned as one request for each (head, block row) over pages of one key, so a plan takes memory in proportion to the keys
-    seen by all block rows.
+    Planned as one request for each (head, block row) over pages of as many keys as divide all blocks' columns (1 where nothing else
+    does), so a plan takes memory in proportion to the pages seen by all block rows.
     """
 
     _name = "VariableBlockSparseAttentionWrapper"
@@ -102,6 +103,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
     def __init__(self, float_workspace_buffer: Any = None, backend: str = "auto") -> None:
         super().__init__(float_workspace_buffer, "NHD", False)
         self._group = 1
+        self._page = 1
 
     def plan(
         self, block_mask_map: Any, block_row_sz: Any, block_col_sz: Any, num_qo_heads: int, num_kv_heads: int,
@@ -124,6 +126,8 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
                 f"{tuple(block_col_sz.shape)} do not agree; they must be [kv heads, MB, NB], [kv heads, MB] and [kv heads, NB]")
         seen = call.arrays.to_list(block_mask_map)
         row_sizes, column_sizes = call.arrays.to_list(block_row_sz), call.arrays.to_list(block_col_sz)
+        # Whole pages are copied faster than single keys.
+        page = math.gcd(*(int(size) for size in column_sizes)) or 1
         qo_indptr, kv_indptr = [0], [0]
         ids: list[int] = []
         key_totals: set[int] = set()
@@ -135,21 +139,22 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
             rows = row_sizes[head * row_blocks:(head + 1) * row_blocks]
             key_totals.add(columns[-1])
             row_totals.add(sum(rows))
-            base = head * columns[-1]
+            base = head * columns[-1] // page
             for row in range(row_blocks):
                 first = (head * row_blocks + row) * column_blocks
                 for column in range(column_blocks):
                     if seen[first + column]:
-                        ids.extend(range(base + columns[column], base + columns[column + 1]))
+                        ids.extend(range(base + columns[column] // page, base + columns[column + 1] // page))
                 qo_indptr.append(qo_indptr[-1] + int(rows[row]))
                 kv_indptr.append(len(ids))
         if len(key_totals) > 1 or len(row_totals) > 1:
             raise InvalidArgumentError(
                 f"the block sizes add up to {sorted(row_totals)} rows and {sorted(key_totals)} keys, but must be the same for "
                 "every head")
-        last = [1 if end > start else 0 for start, end in zip(kv_indptr, kv_indptr[1:])]
+        last = [page if end > start else 0 for start, end in zip(kv_indptr, kv_indptr[1:])]
         self._group = num_qo_heads // num_kv_heads
         self._kv_heads = num_kv_heads
+        self._page = page
         self._configure(call, Options(
             self._group, 1, head_dim, head_dim, q_name, kv_name, o_name,
             mask_mode=_abi.MASK_CAUSAL if causal else _abi.MASK_NONE, logits_soft_cap=logits_soft_cap or 0.0,
@@ -158,7 +163,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
         self._core.plan(
             "fi_attention_plan_paged", call.arrays.stream(call.like), call.tensor(host_ints(qo_indptr), "qo_indptr"),
             call.tensor(host_ints(kv_indptr), "kv_indptr"), call.tensor(host_ints(ids), "kv_indices"),
-            call.tensor(host_ints(last), "last_page_len"), 1, 0, queries=qo_indptr[-1])
+            call.tensor(host_ints(last), "last_page_len"), page, 0, queries=qo_indptr[-1])
 
     begin_forward = plan
 
@@ -172,7 +177,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
         """
         heads, rows, dim = q.shape
         grouped = q.reshape(self._kv_heads, self._group, rows, dim).swapaxes(1, 2).reshape(self._kv_heads * rows, self._group, dim)
-        pages = tuple(array.reshape(array.shape[0] * array.shape[1], 1, 1, dim) for array in (k, v))
+        pages = tuple(array.reshape(array.shape[0] * array.shape[1] // self._page, self._page, 1, dim) for array in (k, v))
         result, sums = self._run(grouped, pages, None, None, True)
         result = result.reshape(self._kv_heads, rows, self._group, dim).swapaxes(1, 2).reshape(heads, rows, dim)
         sums = sums.reshape(self._kv_heads, rows, self._group).swapaxes(1, 2).reshape(heads, rows)

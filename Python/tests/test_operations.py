@@ -275,12 +275,49 @@ class MergeTests(unittest.TestCase):
             [np.array([0, 7], np.int32), rows], [shared.indptr, own.indptr],
             [shared.indices, own.indices + np.int32(len(shared.cache))], [shared.last, own.last], 4, 2, 64, 4, causal=True,
             q_data_type="float32")
-        out = wrapper.run(q, cache)
+        out, lse = wrapper.run(q, cache, return_lse=True)
         for request in range(3):
             part = slice(rows[request], rows[request + 1])
             k = np.concatenate([shared.keys[0], own.keys[request]])
             v = np.concatenate([shared.values[0], own.values[request]])
-            close(self, out[part], ref.attention(q[part], k, v, causal=True)[0])
+            expected, expected_lse = ref.attention(q[part], k, v, causal=True)
+            close(self, out[part], expected)
+            close(self, lse[part], expected_lse)
+        with self.assertRaisesRegex(ValueError, "rows"):
+            wrapper.plan(
+                [np.array([0, 6], np.int32), rows], [shared.indptr, own.indptr],
+                [shared.indices, own.indices + np.int32(len(shared.cache))], [shared.last, own.last], 4, 2, 64, 4,
+                q_data_type="float32")
+
+    def test_cascade_of_many_levels(self):
+        # A chain of seven levels, each one page for everybody, in slots past those of a call.
+        pages = Pages((4,) * 7, 4, 2, 64)
+        q = random((3, 4, 64))
+        one, each = np.array([0, 3], np.int32), np.array([0, 1, 2, 3], np.int32)
+        last, empty = np.array([4], np.int32), np.zeros(4, np.int32)
+        wrapper = fi.MultiLevelCascadeAttentionWrapper(8)
+        wrapper.plan(
+            [one] * 7 + [each], [np.array([0, 1], np.int32)] * 7 + [empty],
+            [pages.indices[level:level + 1] for level in range(7)] + [np.zeros(0, np.int32)], [last] * 7 + [np.zeros(3, np.int32)],
+            4, 2, 64, 4, q_data_type="float32")
+        expected, _ = ref.attention(q, np.concatenate(pages.keys), np.concatenate(pages.values))
+        close(self, wrapper.run(q, pages.cache), expected)
+
+    def test_cascade_with_a_window_is_computed_by_levels(self):
+        shared, own = Pages((40,), 4, 2, 64), Pages((5, 9), 4, 2, 64, seed=2)
+        cache = np.concatenate([shared.cache, own.cache])
+        q = random((2, 4, 64))
+        wrapper = fi.MultiLevelCascadeAttentionWrapper(2)
+        wrapper.plan(
+            [np.array([0, 2], np.int32), np.array([0, 1, 2], np.int32)], [shared.indptr, own.indptr],
+            [shared.indices, own.indices + np.int32(len(shared.cache))], [shared.last, own.last], 4, 2, 64, 4, causal=True,
+            window_left=3, q_data_type="float32")
+        level, lse = ref.attention(q, shared.keys[0], shared.values[0], window_left=3)
+        for request in range(2):
+            part = slice(request, request + 1)
+            end = ref.attention(q[part], own.keys[request], own.values[request], causal=True, window_left=3)
+            expected, _ = ref.merge(level[part], lse[part], *end)
+            close(self, wrapper.run(q, cache)[part], expected)
 
     def test_shared_prefix(self):
         own = Pages((5, 9, 3), 4, 2, 64)

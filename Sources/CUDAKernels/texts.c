@@ -162,6 +162,9 @@ static const char portable_gated_product[] = {
 static const char portable_log_probability[] = {
 #embed "portable/log_probability.cuh"
     , 0};
+static const char portable_merge_levels[] = {
+#embed "portable/merge_levels.cuh"
+    , 0};
 static const char portable_merge_states[] = {
 #embed "portable/merge_states.cuh"
     , 0};
@@ -313,6 +316,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/gated_activation_rows.cuh", portable_gated_activation_rows},
     {"portable/gated_product.cuh", portable_gated_product},
     {"portable/log_probability.cuh", portable_log_probability},
+    {"portable/merge_levels.cuh", portable_merge_levels},
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
     {"portable/pack_bits.cuh", portable_pack_bits},

@@ -159,6 +159,7 @@ public func fi_attention_get_plan_info(
             found.work_items = Int64(plan.items.count)
             found.merge_items = Int64(plan.merges.count)
             found.workspace_bytes = Int64(state.workspace?.region.byteCount ?? 0)
+            found.levels = Int64(geometry.levelCount)
             let mask = plan.problem.variant.form.mask
             if mask == .custom || mask == .customPacked {
                 found.mask_bytes = Int64(
@@ -187,7 +188,7 @@ extension [Int32] {
 }
 
 /// Pages of a cache; where 0, as many as the ids need.
-private func pages(_ count: Int64, _ ids: [Int32]) throws(FlashInferError) -> Int {
+func pages(_ count: Int64, _ ids: [Int32]) throws(FlashInferError) -> Int {
     if count != 0 { return try int(count, "page_count") }
     return ids.reduce(0) { max($0, Int($1) + 1) }
 }

@@ -94,6 +94,19 @@ final class AttentionHandle: Sendable {
         }
     }
 
+    /// The same with the prefixes that neighbours share read once, where that pays.
+    func planSharing(
+        _ geometry: BatchGeometry, maximumLevels: Int, on stream: StreamState
+    ) throws(FlashInferError) {
+        let settings = state.withLock { $0.settings }
+        // A captured graph runs all levels that there may be.
+        let bound = settings.maximumLevels
+        let cascade = try Cascade.discover(
+            settings.problem(geometry), on: stream.device, maximumLevels: min(maximumLevels, bound ?? maximumLevels),
+            isPadded: bound.map { $0 > 1 } ?? false)
+        try plan(cascade.problem.geometry, on: stream)
+    }
+
     /// Calls `body` with the state, one caller at a time.
     @inline(__always)
     func withState<Result>(
@@ -111,6 +124,7 @@ extension PlanSize {
             itemCount: max(itemCount, other.itemCount), mergeCount: max(mergeCount, other.mergeCount),
             partialRowCount: max(partialRowCount, other.partialRowCount), headDimVO: headDimVO,
             requestCount: max(requestCount, other.requestCount), blockCount: max(blockCount, other.blockCount),
-            tileMask: tileMask | other.tileMask)
+            tileMask: tileMask | other.tileMask, stateListCount: max(stateListCount, other.stateListCount),
+            stateCount: max(stateCount, other.stateCount))
     }
 }

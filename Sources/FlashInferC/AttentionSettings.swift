@@ -17,6 +17,7 @@ struct AttentionSettings: Sendable {
         var requestQueries: Int?
         var keys: Int
         var pages: Int
+        var levels: Int
     }
 
     let shape: AttentionShape
@@ -118,7 +119,7 @@ struct AttentionSettings: Sendable {
         let all = [
             ("max_requests", given.max_requests), ("max_queries", given.max_queries),
             ("max_request_queries", given.max_request_queries), ("max_keys", given.max_keys),
-            ("max_pages", given.max_pages),
+            ("max_pages", given.max_pages), ("max_levels", given.max_levels),
         ]
         if all.allSatisfy({ $0.1 == 0 }) { return nil }
         for (name, value) in all where value < 0 || value > Int64(Int32.max) {
@@ -133,7 +134,7 @@ struct AttentionSettings: Sendable {
         return Bounds(
             requests: Int(given.max_requests), queries: Int(given.max_queries),
             requestQueries: given.max_request_queries == 0 ? nil : Int(given.max_request_queries),
-            keys: Int(given.max_keys), pages: Int(given.max_pages))
+            keys: Int(given.max_keys), pages: Int(given.max_pages), levels: max(Int(given.max_levels), 1))
     }
 
     /// The problem of a batch.
@@ -154,13 +155,16 @@ struct AttentionSettings: Sendable {
         }
     }
 
+    /// Levels that the bounds allow; `nil` without bounds.
+    var maximumLevels: Int? { bounds?.levels }
+
     /// The size that any batch within the bounds fits in.
     func capacity(_ traits: KernelTraits, processors: Int) throws(FlashInferError) -> PlanSize? {
         guard let bounds else { return nil }
         return try Planner.capacity(
             maximumRequests: bounds.requests, maximumQueries: bounds.queries,
             maximumRequestQueries: bounds.requestQueries, maximumKeys: bounds.keys, maximumBlocks: bounds.pages,
-            shape: shape, traits: traits, processors: processors, mode: mode(traits))
+            maximumLevels: bounds.levels, shape: shape, traits: traits, processors: processors, mode: mode(traits))
     }
 
     /// What `q · k` is multiplied by.

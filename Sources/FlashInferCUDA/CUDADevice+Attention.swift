@@ -58,6 +58,12 @@ extension CUDADevice {
                 try queue.launch(function, grid: grid, parameters)
             }
         }
+        if let lists = operation.plan.stateLists, isCapturing || operation.plan.partialRowCount > 0 {
+            let count = isCapturing ? operation.capacity.stateListCount : lists.listCount
+            if count > 0 {
+                try queue.launch(plan.mergeFunction(on: self), grid: (count, 1, 1), parameters)
+            }
+        }
     }
 
     private func planLayout(_ size: PlanSize) -> PlanLayout {
@@ -136,6 +142,12 @@ extension CUDADevice {
             put(items.restIndptr, at: layout.itemIndptr)
             put(items.queueIndptr, at: layout.queueIndptr)
             put(mask, at: layout.maskIndptr)
+            if let lists = plan.stateLists {
+                put([Int32(lists.listCount)], at: layout.listCount)
+                put(lists.segmentIndptr, at: layout.segmentIndptr)
+                put(lists.listIndptr, at: layout.listIndptr)
+                put(lists.states, at: layout.states)
+            }
             put(geometry.blocks.indices, at: layout.blockIndices)
         }
     }

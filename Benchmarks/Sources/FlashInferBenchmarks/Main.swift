@@ -9,7 +9,8 @@ struct Benchmarks: AsyncParsableCommand {
         subcommands: [
             AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
             CUDAHostBenchmark.self, CUDARowsBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
-            SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self,
+            SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self, CUDACascadeBenchmark.self,
+            CUDABlockSparseBenchmark.self,
         ])
 }
 

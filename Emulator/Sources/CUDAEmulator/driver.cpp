@@ -67,8 +67,10 @@ void check_device_memory(uint64_t address, uint64_t bytes, const char *what) {
     found.generation = now;
     if (!Allocations::all().contains(address, bytes, found.start, found.end)) {
         char text[200];
-        snprintf(text, sizeof text, "%s of %llu bytes at 0x%llx, which is outside of all allocations", what,
-                 (unsigned long long)bytes, (unsigned long long)address);
+        // `found` is the nearest allocation below, if there is any.
+        snprintf(text, sizeof text, "%s of %llu bytes at 0x%llx, which is outside of all allocations: byte %lld of one of %llu", what,
+                 (unsigned long long)bytes, (unsigned long long)address, (long long)(address - found.start),
+                 (unsigned long long)(found.end - found.start));
         throw Fault(text);
     }
     ranges[oldest++ % 16] = found;

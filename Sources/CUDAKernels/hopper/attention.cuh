@@ -3,7 +3,8 @@
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
 // of the item at hand and then of the next; 8-bit elements they widen on their way, and rows of small pages they copy themselves. The
-// other warpgroups compute, 64 rows each, and take turns at the tensor cores.
+// other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have 64 rows, one computes, and two blocks share
+// a processor.
 #define FI_HOPPER 1
 #include "hopper/attention_gather.cuh"
 #include "hopper/attention_held.cuh"
@@ -45,7 +46,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
 /// The parameter, at the alignment that the copy engine asks of its maps.
 struct alignas(64) AlignedParams : fi_hopper_attention_params {};
 
-extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention(const __grid_constant__ AlignedParams maps) {
+extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopper_attention(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[2];
     __shared__ Barriers barriers;
@@ -83,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
             bring_queries(block, thread - warp_size);
         }
     } else {
-        grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 152>();
+        grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 256 - bringer_registers>();
         if constexpr (holds_queries) compute_with_held_queries(block, shared);
         else compute_by_turns(block, shared);
     }

@@ -15,7 +15,8 @@ typedef struct {
     int request, tile, head;
     /// Packed query rows, and keys.
     int row, row_count, key, key_count;
-    /// The item's first row of the workspace, or -1; its merge's parts, and their first row of the workspace.
+    /// The item's first row of the workspace, or -1; its merge's parts, and their first row of the workspace. 0 parts: the states of several
+    /// levels, which are merged later.
     int partial_row, parts, merge_row;
     /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
     int first_query, query_count, key_total, first_block;
@@ -59,6 +60,9 @@ typedef struct {
     /// [partial rows, slices], uint32, at each merge's first row (of each head): how many of its parts have arrived; zero before
     /// and after each launch.
     unsigned long long arrivals;
+    /// Of a batch of several levels: the number of lists, segments * kv_heads; [segments + 1], packed rows of the batch; [lists + 1],
+    /// where each list of states starts; and the states, rows of the workspace. See StateLists.
+    unsigned long long list_count, segment_indptr, list_indptr, states;
     /// [blocks]
     unsigned long long block_indices;
     /// [partial rows, head_dim_vo] and [partial rows], float32.

@@ -157,6 +157,8 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
 static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
+    // Of several levels: merged by a launch of its own.
+    if (parts == 0) return;
     // Parts have the rows of all their heads.
     const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;

@@ -118,8 +118,26 @@ struct CommonlyVisible {
 
     __device__ __forceinline__ CommonlyVisible() {}
     __device__ __forceinline__ CommonlyVisible(const fi_attention_params &p, const Item &item, int warp_row)
-        : first(max(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1)), item.key)),
-          last(min(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1))), item.key_end() - 1)) {}
+        : first(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1))),
+          last(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1)))) {
+        // Columns are asked for stage by stage.
+        if constexpr (!FI_COLUMNS) first = max(first, item.key), last = min(last, item.key_end() - 1);
+    }
+    /// Whether some row of the warp does not see some key of its part of a stage; for all lanes.
+    __device__ __forceinline__ bool hides(const Item &item, const KeyFinder &finder, int first_key) const {
+        if constexpr (!FI_COLUMNS) return first_key < first || first_key + warp_keys - 1 > last;
+        bool sees = true;
+#pragma unroll 1
+        for (int key = first_key + threadIdx.x % warp_size; key < first_key + warp_keys; key += warp_size) {
+            if (key < item.key || key >= item.key_end()) {
+                sees = false;
+            } else {
+                const int column = finder.column(key);
+                sees &= column >= first && column <= last;
+            }
+        }
+        return !__all_sync(0xffffffff, sees);
+    }
 };
 
 /// A row of the run's own mask, of a warp's part of a stage: the four lanes that share the row have 32 keys each, as bits.
@@ -158,9 +176,10 @@ struct RowMask {
 FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
                                    const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
-    const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
-                            || first_key + warp_keys - 1 > common.last;
+    const bool needs_mask = custom_mask != Mask::none || common.hides(item, finder, first_key);
     if (logits == Logits::plain && !needs_mask) return;
+    // Whether eight keys from a multiple of eight on are in one block: then one look-up is enough for them.
+    const bool has_whole_eights = FI_COLUMNS && p.block_size % 8 == 0 && first_key % 8 == 0;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -181,7 +200,12 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             const uint32 span = last - first;
             const RowMask mask(p, item, query, first_key);
 #pragma unroll
-            for (int n = 0; n < key_tiles; ++n)
+            for (int n = 0; n < key_tiles; ++n) {
+                int eight = 0;
+                if constexpr (FI_COLUMNS) {
+                    const int key = first_key + n * 8;
+                    if (has_whole_eights && key >= item.key && key < item.key_end()) eight = finder.column(key);
+                }
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     float &score = s[m][n][2 * h + i];
@@ -189,14 +213,19 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                     if constexpr (logits == Logits::scaled) score *= scale;
                     if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
                     int position = key;
-                    if constexpr (FI_COLUMNS) position = key < item.key_end() ? finder.column(key) : 0;
+                    const bool is_there = static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count);
+                    if constexpr (FI_COLUMNS) {
+                        if (has_whole_eights) position = eight + 2 * quad + i;
+                        else if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
+                    }
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
-                    const bool is_visible = FI_COLUMNS ? key < item.key_end() && position >= first && position <= last
+                    const bool is_visible = FI_COLUMNS ? is_there && position >= first && position <= last
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
                     if (!mask.shows(n, i, is_visible)) score = negative_infinity();
                 }
+            }
         }
 }
 
@@ -247,14 +276,14 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
     };
     const auto hide = [&](float &score, const ScoreRow &row, int n, int i, int key, int position) {
         bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= row.span;
-        if constexpr (FI_COLUMNS) is_visible = is_visible && key < item.key_end();
+        if constexpr (FI_COLUMNS) is_visible = is_visible && key >= item.key && key < item.key_end();
         is_visible = row.mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
         if (!is_visible) score = normalises ? negative_infinity() : 0;
     };
     const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
     const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
     const auto position_of = [&](int key) {
-        if constexpr (FI_COLUMNS) return key < item.key_end() ? finder.column(key) : 0;
+        if constexpr (FI_COLUMNS) return key >= item.key && key < item.key_end() ? finder.column(key) : 0;
         return key;
     };
 #pragma unroll

@@ -44,34 +44,59 @@ extension AttentionRun {
 
     /// Merges one tile's parts in their order, row by row.
     private func merge(_ item: MergeItem, _ scratch: AttentionScratch) {
-        guard let partialOutput, let partialLSE else { return }
         let (rowStart, rowCount) = (Int(item.rowStart), Int(item.rowCount))
         let partRows = Int(item.headCount) * rowCount
-        let queryStart = Int(queryIndptr[Int(item.request)])
+        let queryStart = firstQuery(Int(item.request))
         for index in 0..<partRows {
             let (head, packed) = (Int(item.headStart) + index / rowCount, rowStart + index % rowCount)
             let (token, queryHead) = (queryStart + packed / group, head * group + packed % group)
             let first = Int(item.partialRow) + index
-            let merged = StateMerge(count: Int(item.partCount), sink: sink(queryHead)) {
-                partialLSE[first + $0 * partRows]
+            mergeRow(token, queryHead, count: Int(item.partCount), scratch, { first + $0 * partRows }) {
+                changeOutput(AttentionTile(item, head: head, row: packed, self), scratch)
             }
-            scratch.output.update(repeating: 0, count: size.outputStride)
-            for part in 0..<Int(item.partCount) {
-                let row = first + part * partRows
-                let weight = merged.weight(partialLSE[row])
-                if weight == 0 { continue }
-                kernels.accumulate(
-                    scratch.output, partialOutput + row * shape.headDimVO, weight, Int32(shape.headDimVO))
-            }
-            // Weights of their own add up as they are.
-            scratch.rowScale[0] = isSoftmax ? merged.scale : 1
-            scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
-            storeLSE(merged.logSumExp, token, queryHead)
-            changeOutput(AttentionTile(item, head: head, row: packed, self), scratch)
-            kernels.store(
-                output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride),
-                scratch.rowScale, 1, Int32(shape.headDimVO))
         }
+    }
+
+    /// One thread's share of the lists of states that several levels left.
+    func merge(_ lists: StateLists, _ scratch: AttentionScratch, _ cursor: ItemCursor) {
+        while true {
+            let index = cursor.take(0)
+            if index >= lists.listCount { return }
+            let states = lists.states[Int(lists.listIndptr[index])..<Int(lists.listIndptr[index + 1])]
+            if states.isEmpty { continue }
+            let (segment, head) = index.quotientAndRemainder(dividingBy: shape.kvHeads)
+            let firstRow = Int(lists.segmentIndptr[segment])
+            for row in firstRow..<Int(lists.segmentIndptr[segment + 1]) {
+                // Variants with an output of their own have one level.
+                mergeRow(
+                    row / group, head * group + row % group, count: states.count, scratch,
+                    { Int(states[states.startIndex + $0]) + row - firstRow }, changeOutput: {})
+            }
+        }
+    }
+
+    /// Merges the states of one row, which lie at the workspace's rows `place(0)`, `place(1)`, …
+    private func mergeRow(
+        _ token: Int, _ queryHead: Int, count: Int, _ scratch: AttentionScratch, _ place: (Int) -> Int,
+        changeOutput: () -> Void
+    ) {
+        guard let partialOutput, let partialLSE else { return }
+        let merged = StateMerge(count: count, sink: sink(queryHead)) { partialLSE[place($0)] }
+        scratch.output.update(repeating: 0, count: size.outputStride)
+        for part in 0..<count {
+            let row = place(part)
+            let weight = merged.weight(partialLSE[row])
+            if weight == 0 { continue }
+            kernels.accumulate(scratch.output, partialOutput + row * shape.headDimVO, weight, Int32(shape.headDimVO))
+        }
+        // Weights of their own add up as they are.
+        scratch.rowScale[0] = isSoftmax ? merged.scale : 1
+        scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
+        storeLSE(merged.logSumExp, token, queryHead)
+        changeOutput()
+        kernels.store(
+            output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride), scratch.rowScale, 1,
+            Int32(shape.headDimVO))
     }
 
     /// A head's sink as a base-2 logit.

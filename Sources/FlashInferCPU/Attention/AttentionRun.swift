@@ -7,6 +7,10 @@ struct AttentionRun {
     let itemIndptr: UnsafeBufferPointer<Int32>
     let merges: UnsafeBufferPointer<MergeItem>
     let queryIndptr: UnsafeBufferPointer<Int32>
+    /// Query rows of the batch, where `queryIndptr` counts them once for each of several levels; else `nil`.
+    private let levelRows: Int?
+    /// Rows of requests before this see all keys.
+    private let sharedRequests: Int
     let blocks: KeyLocator
     let maskStarts: UnsafeBufferPointer<Int>
     let rope: AttentionRoPETable.Rows?
@@ -103,6 +107,8 @@ struct AttentionRun {
         ownSlopes = slopes
 
         let geometry = problem.geometry
+        levelRows = geometry.levelCount > 1 ? geometry.queryCount : nil
+        sharedRequests = geometry.requests(ofLevel: geometry.levelCount - 1).lowerBound
         columnOffset =
             geometry.blocks.keyPositions == .columns
             ? geometry.blocks.blockLimit * geometry.blocks.blockSize - geometry.queryCount : nil
@@ -138,6 +144,20 @@ struct AttentionRun {
         }
     }
 
+    /// The first query row of a request that has any.
+    @inline(__always)
+    func firstQuery(_ request: Int) -> Int {
+        let first = Int(queryIndptr[request])
+        guard let levelRows, first >= levelRows else { return first }
+        return levelRows > 0 ? first % levelRows : 0
+    }
+
+    /// The keys of a request of `queryLength` rows, as masks count them: where its rows see all, they come before the first row.
+    @inline(__always)
+    func keyLength(_ request: Int, _ queryLength: Int) -> Int {
+        Int(blocks.lengths[request]) + (request < sharedRequests ? queryLength : 0)
+    }
+
     /// One thread's share: its own list of items, then whatever the others have left.
     func work(_ worker: Int, _ scratch: AttentionScratch, _ cursor: ItemCursor) {
         let lists = itemIndptr.count - 1
@@ -168,6 +188,7 @@ struct AttentionTile {
     let request: Int
     let queryStart: Int
     let queryLength: Int
+    /// Keys of the request, as masks count them.
     let keyLength: Int
     let rows: Range<Int>
     let keys: Range<Int>
@@ -178,9 +199,9 @@ struct AttentionTile {
 
     init(_ item: WorkItem, _ run: AttentionRun) {
         request = Int(item.request)
-        queryStart = Int(run.queryIndptr[request])
-        queryLength = Int(run.queryIndptr[request + 1]) - queryStart
-        keyLength = Int(run.blocks.lengths[request])
+        queryStart = run.firstQuery(request)
+        queryLength = Int(run.queryIndptr[request + 1]) - Int(run.queryIndptr[request])
+        keyLength = run.keyLength(request, queryLength)
         rows = Int(item.rowStart)..<Int(item.rowStart) + Int(item.rowCount)
         keys = Int(item.keyStart)..<Int(item.keyStart) + Int(item.keyCount)
         heads = Int(item.headStart)..<Int(item.headStart) + Int(item.headCount)
@@ -190,9 +211,9 @@ struct AttentionTile {
     /// One row of a merge.
     init(_ item: MergeItem, head: Int, row: Int, _ run: AttentionRun) {
         request = Int(item.request)
-        queryStart = Int(run.queryIndptr[request])
-        queryLength = Int(run.queryIndptr[request + 1]) - queryStart
-        keyLength = Int(run.blocks.lengths[request])
+        queryStart = run.firstQuery(request)
+        queryLength = Int(run.queryIndptr[request + 1]) - Int(run.queryIndptr[request])
+        keyLength = run.keyLength(request, queryLength)
         (rows, keys, heads, partialRow) = (row..<row + 1, 0..<keyLength, head..<head + 1, -1)
     }
 

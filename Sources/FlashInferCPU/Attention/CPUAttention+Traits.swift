@@ -41,6 +41,8 @@ extension CPUAttention {
                 // Prefill: 256 rows halve packing's share against 128, and queries, scores, weights and output are still
                 // 384 KiB of L2.
                 .init(maximumRows: .max, queryRows: 256, kvHeads: 1, fixedCost: 2048, keyCost: 4, pairCost: 1),
-            ], kvGranularity: Self.tileKeys, minimumSplit: 2 * Self.tileKeys)
+            ], kvGranularity: Self.tileKeys, minimumSplit: 2 * Self.tileKeys,
+            // A state is written, read, and added to its row: about what a row and six keys take.
+            stateTime: 6)
     }
 }

@@ -44,6 +44,9 @@ public final class CPUAttention: @unchecked Sendable {
             let (scratch, cursors) = (memory.scratch, memory.cursors)
             memory.withRun(operation, kernels.pointee) { run in
                 spread(plan.items.count) { worker in run.work(worker, scratch[worker], cursors.items) }
+                if let lists = plan.stateLists, plan.partialRowCount > 0 {
+                    spread(lists.listCount) { worker in run.merge(lists, scratch[worker], cursors.merges) }
+                }
                 if plan.merges.isEmpty { return }
                 spread(plan.merges.count) { worker in run.merge(scratch[worker], cursors.merges) }
             }

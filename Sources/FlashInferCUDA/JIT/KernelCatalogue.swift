@@ -21,7 +21,7 @@ package enum KernelCatalogue {
         AppendKVKernel.shipped,
         RoPEPartsKernel.shipped,
         CopyPagesKernel.shipped,
-        MergeStatesKernel.shipped,
+        MergeStatesKernel.shipped, MergeLevelsKernel.shipped,
     ]
 
     /// Those of every family, each in its order.

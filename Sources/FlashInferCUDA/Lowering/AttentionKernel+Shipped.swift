@@ -30,9 +30,11 @@ extension AttentionKernel {
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
-            heads.hasPlainScores = (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom
+            heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
+            heads.hasPlainScores =
+                (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasColumns
             heads.allowsHopper =
-                !heads.hasRoPE && !entry.hasColumns
+                !heads.hasRoPE && !(entry.hasColumns && heads.isFloat8)
                 && (entry.outputType ?? entry.queryType).byteCount == 2
                 && (heads.isFloat8 ? !entry.mask.isCustom : entry.queryType != .float8E4M3)
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
@@ -65,6 +67,9 @@ extension AttentionKernel {
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
         var hasColumns = false
+        /// Block-sparse, with a variant that does not ask for columns.
+        var isBlockSparse = false
+        var hasLevels = false
     }
 
     /// What most models use.
@@ -123,7 +128,12 @@ extension AttentionKernel {
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
         }
         entries.append(Entry(hasColumns: true))
+        for isGathered in [false, true] {
+            entries.append(Entry(isGathered: isGathered, mask: .none, isBlockSparse: true))
+        }
         for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
+        // Levels of shared prefixes; also the engine's.
+        for dim in [64, 128] { entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true)) }
         return entries
     }()
 }

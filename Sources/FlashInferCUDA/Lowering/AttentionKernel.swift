@@ -53,7 +53,7 @@ package struct AttentionKernel: Hashable {
         self.variant = variant.form.isFused ? nil : VariantText(variant)
         mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
-        hasColumns = problem.geometry.blocks.keyPositions == .columns
+        hasColumns = problem.readsColumns
         self.isQueued = isQueued
         self.chunk = chunk
         // The 8-bit kernel takes any scale.

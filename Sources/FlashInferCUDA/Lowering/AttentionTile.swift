@@ -75,6 +75,8 @@ struct AttentionHeads: Hashable {
     var allowsHopper = false
     /// Whether pages have too few rows for the boxes of Hopper's copy engine, so that threads copy them.
     var isGathered = false
+    /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
+    var hasLongShortTiles = false
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -115,6 +117,15 @@ extension VariantForm.FusedMask {
     }
 }
 
+extension AttentionProblem {
+    /// Whether the kernel must know the columns of a block-sparse matrix's keys: else its blocks are pages.
+    var readsColumns: Bool {
+        let form = variant.form
+        return geometry.blocks.keyPositions == .columns
+            && (form.mask == .causal || form.windowLeft != nil || form.isALiBi || variant.rope != nil || !form.isFused)
+    }
+}
+
 extension AttentionHeads {
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK
@@ -125,15 +136,16 @@ extension AttentionHeads {
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
+        hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         hasPlainScores =
-            problem.variant.form.isFused && problem.variant.logitsSoftCap == nil && !problem.variant.form.isALiBi
+            problem.variant.form.isFused && !problem.readsColumns && problem.variant.logitsSoftCap == nil
+            && !problem.variant.form.isALiBi
             && !problem.variant.form.mask.isCustom
         // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
         let isOrdinary = problem.variant.form.isFused && !problem.variant.form.mask.isCustom
         allowsHopper =
             !hasRoPE && problem.outputType.byteCount == 2
-            && blocks.keyPositions == .sequential
             && !(isNarrow && isGathered)
-            && (isFloat8 ? isOrdinary : problem.queryType != .float8E4M3)
+            && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
     }
 }

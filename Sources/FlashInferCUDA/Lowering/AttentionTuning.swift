@@ -44,7 +44,8 @@ enum AttentionTuning {
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
-        let kinds = [(16, decode(heads)), (64, short(heads)), (.max, hopper + long(heads))]
+        let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
+        let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }
@@ -83,6 +84,17 @@ enum AttentionTuning {
                     queryRegisters: heads.paddedVO > 128 ? 0 : 32)
             }
         } + smallest(heads)
+    }
+
+    /// Up to 64 rows with many keys, on Hopper: one warpgroup computes, and beside it another block's, so that one's exponentials run beside
+    /// the other's products. Stages of 64 keys, as the memory is for two. To be measured.
+    private static func shortHopper(_ heads: AttentionHeads) -> [AttentionTile] {
+        guard !heads.isFloat8, !heads.isNarrow, heads.boxedQK <= 128, heads.boxedVO <= 128 else { return [] }
+        return [3, 2].map { stages in
+            AttentionTile(
+                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
+                isHopper: true)
+        }
     }
 
     /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their
@@ -178,25 +190,38 @@ enum AttentionTuning {
         }
     }
 
-    /// What the planner is told: costs in units of one key of a whole tile, which takes about 30 to 45 ns for either kind.
+    /// What the planner is told: costs in units of one key of a whole tile.
+    ///
+    /// Times are for choosing between plans (``Cascade``): those of an H200 for heads of 128 elements of 16 bits, in nanoseconds,
+    /// others in proportion. Listed work reads 4.4 TB/s, 8 heads side by side on 264 blocks: 31 ns a key. Queued work of 128 rows
+    /// computes 600 TFLOP/s on 132 blocks, 14 ns a key, and the portable kernel 350 on 264, 49 ns; of 64 rows half as much, but the
+    /// bytes alone take 31. A launch costs 5 µs with its start and its end; a state is 1 KiB written and read, 66 ns of a block. Keys that
+    /// several requests read at a time come from L2 at twice the rate (plain decode over a shared prefix, H200: 9 TB/s).
     static func traits(
-        _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
+        _ heads: AttentionHeads, _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
     ) -> KernelTraits {
         let listHeads = concurrentHeads(kvHeads, workers: processors * tiles[0].tile.blocksPerProcessor)
+        let width = Float(heads.dimQK + heads.dimVO) / 256
+        let bytes = width * Float(heads.elementBytes) / 2
         return KernelTraits(
             tiles: tiles.enumerated().map { index, entry in
                 index == 0
                     ? .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: listHeads,
                         // Starting and ending an item takes about 2 µs; the heads of an item are read side by side.
-                        fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists)
+                        fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists,
+                        unitTime: 31 * bytes)
                     : .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
-                        blocksPerProcessor: entry.tile.blocksPerProcessor)
+                        blocksPerProcessor: entry.tile.blocksPerProcessor,
+                        unitTime: entry.tile.isHopper && entry.tile.rows > 64
+                            ? 15 * width
+                            : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
-            concurrentHeads: listHeads)
+            concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
+            rereadShare: 0.5)
     }
 
     /// How many heads are read side by side: as many as leave at most one worker in twenty without a list.

@@ -1,6 +1,21 @@
 package import CUDAKernels
 package import FlashInferCore
 
+/// The kernels that merge the states that tiles of several levels left.
+package enum MergeLevelsKernel {
+    static func spec(output: DType, headDim: Int) -> KernelSpec {
+        KernelSpec(
+            file: "portable/merge_levels.cuh", entry: "merge_levels",
+            defines: [.init("FI_OUTPUT", output.kernelNumber), .init("FI_HEAD_DIM_VO", headDim)], threads: 128,
+            label: "merge-levels \(output.label) D \(headDim)")
+    }
+
+    /// The specialisations that ship.
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in [64, 128].map { spec(output: type, headDim: $0) } }
+    }
+}
+
 /// The kernels that merge states of attention.
 package enum MergeStatesKernel {
     private static let table = SpecTable(count: 9)

@@ -39,7 +39,9 @@ struct DeviceItems {
         let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
+        let lists = plan.stateLists
         var finder = RunFinder(plan)
+        let isSameForHeads = plan.analysis == nil
         plan.items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
                 geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
@@ -48,16 +50,23 @@ struct DeviceItems {
                             geometry.blocks.indices.withUnsafeBufferPointer { indices in
                                 func entry(_ item: WorkItem) -> fi_attention_item {
                                     let request = Int(item.request)
-                                    let (first, block) = (queryIndptr[request], blockIndptr[request])
+                                    let block = blockIndptr[request]
+                                    let first =
+                                        lists == nil
+                                        ? queryIndptr[request] : Int32(geometry.firstQuery(request))
+                                    let queryCount = queryIndptr[request + 1] - queryIndptr[request]
+                                    // Where rows see all keys, those come before the first row.
+                                    let keyTotal = lengths[request] + (geometry.isShared(request) ? queryCount : 0)
                                     let merge = Int(item.merge)
                                     let runs = finder.runs(of: item)
+                                    let isPart = merge >= 0 && lists == nil
                                     return fi_attention_item(
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
-                                        parts: merge < 0 ? 1 : merges[merge].partCount,
-                                        merge_row: merge < 0 ? 0 : merges[merge].partialRow, first_query: first,
-                                        query_count: queryIndptr[request + 1] - first, key_total: lengths[request],
+                                        parts: lists != nil ? 0 : isPart ? merges[merge].partCount : 1,
+                                        merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
+                                        query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
                                         only_block: areRows ? indices[Int(block)] : -1,
                                         hole: Int32(runs.empty.lowerBound), hole_count: Int32(runs.empty.count),
@@ -83,7 +92,16 @@ struct DeviceItems {
                                 }
                                 var rest = Int(restIndptr[plan.workerCount])
                                 while next < items.count {
-                                    out[rest] = entry(items[next])
+                                    // Neighbours in a queue often differ in nothing but their head.
+                                    let item = items[next]
+                                    if isSameForHeads, next > 0, item.partialRow < 0, rest > plan.workerCount,
+                                        item.hasRowsAndKeys(of: items[next - 1])
+                                    {
+                                        out[rest] = out[rest - 1]
+                                        out[rest].head = item.headStart
+                                    } else {
+                                        out[rest] = entry(item)
+                                    }
                                     rest += 1
                                     next += 1
                                 }
@@ -93,6 +111,16 @@ struct DeviceItems {
                 }
             }
         }
+    }
+}
+
+extension WorkItem {
+    /// Whether this is `other` but for its head, and neither is part of a cut tile.
+    @inline(__always)
+    fileprivate func hasRowsAndKeys(of other: WorkItem) -> Bool {
+        request == other.request && tile == other.tile && headCount == other.headCount && rowStart == other.rowStart
+            && rowCount == other.rowCount && keyStart == other.keyStart && keyCount == other.keyCount
+            && partialRow == other.partialRow
     }
 }
 

@@ -14,6 +14,10 @@ struct PlanLayout: Hashable {
     let itemIndptr: Int
     let queueIndptr: Int
     let maskIndptr: Int
+    let listCount: Int
+    let segmentIndptr: Int
+    let listIndptr: Int
+    let states: Int
     let blockIndices: Int
     /// Bytes of the whole workspace.
     let byteCount: Int
@@ -36,6 +40,11 @@ struct PlanLayout: Hashable {
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)
         maskIndptr = take((size.requestCount + 1) * 8)
+        listCount = take(4)
+        // Segments are no more than lists.
+        segmentIndptr = take(size.stateListCount == 0 ? 0 : (size.stateListCount + 1) * 4)
+        listIndptr = take(size.stateListCount == 0 ? 0 : (size.stateListCount + 1) * 4)
+        states = take(size.stateCount * 4)
         blockIndices = take(size.blockCount * 4)
         byteCount = end
     }

@@ -59,7 +59,7 @@ final class AttentionState: Sendable {
         }
         let tuning = Tuning(
             heads: heads, tiles: tiles.map(\.tile), portable: AttentionTuning.portable(heads, limits),
-            traits: AttentionTuning.traits(tiles, kvHeads: key.kvHeads, processors: processors))
+            traits: AttentionTuning.traits(heads, tiles, kvHeads: key.kvHeads, processors: processors))
         tunings.withLock { $0[key] = tuning }
         return tuning
     }

@@ -21,6 +21,7 @@ final class PreparedPlan: Sendable {
     let launches: [Launch]
     /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
     private let functions = Locked<[(choice: Choice, function: CUDAFunction)]>([])
+    private let merging = Locked<CUDAFunction?>(nil)
     private let hasCapture = Atomic(false)
 
     struct Choice: Equatable {
@@ -105,11 +106,22 @@ final class PreparedPlan: Sendable {
         return function
     }
 
+    /// The kernel that merges several levels' states.
+    func mergeFunction(on device: CUDADevice) throws(FlashInferError) -> CUDAFunction {
+        if let known = merging.withLock({ $0 }) { return known }
+        let function = try device.kernel(
+            MergeLevelsKernel.spec(output: plan.problem.outputType, headDim: plan.problem.shape.headDimVO))
+        merging.withLock { $0 = function }
+        return function
+    }
+
     /// What is kept when the workspace's next plan needs the same kernels.
     func adopt(_ older: PreparedPlan) {
         guard older.hasSameKernels(as: plan) else { return }
         let known = older.functions.withLock { $0 }
         functions.withLock { $0 = known }
+        let merge = older.merging.withLock { $0 }
+        merging.withLock { $0 = merge }
     }
 
     /// Whether `other` differs from this plan in lengths and tables only: what a captured graph can be given.
@@ -117,7 +129,8 @@ final class PreparedPlan: Sendable {
         let (a, b) = (plan.problem, other.problem)
         return a.shape == b.shape && a.variant == b.variant && a.queryType == b.queryType && a.kvType == b.kvType
             && a.outputType == b.outputType && plan.traits == other.traits
-            && plan.workerCount == other.workerCount && Self.haveSameBlocks(a.geometry, b.geometry)
+            && plan.workerCount == other.workerCount && (plan.stateLists == nil) == (other.stateLists == nil)
+            && Self.haveSameBlocks(a.geometry, b.geometry)
     }
 
     private static func haveSameBlocks(_ a: BatchGeometry, _ b: BatchGeometry) -> Bool {

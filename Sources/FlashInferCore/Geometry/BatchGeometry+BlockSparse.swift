@@ -37,4 +37,33 @@ extension BatchGeometry {
                 blockSize: columnBlock, indptr: blocks.indptr, indices: blocks.indices, lengths: blocks.lengths,
                 blockLimit: blocks.blockLimit, keyPositions: .columns))
     }
+
+    /// The matrix without blocks that causality, or the window, hides from all of a block row's queries.
+    ///
+    /// - Complexity: O(blocks).
+    func withoutHiddenBlocks(isCausal: Bool, windowLeft: Int?) -> BatchGeometry {
+        let size = blocks.blockSize
+        let offset = blocks.blockLimit * size - queryCount
+        var (indptr, indices, lengths): ([Int32], [Int32], [Int32]) = ([0], [], [])
+        indptr.reserveCapacity(blocks.indptr.count)
+        indices.reserveCapacity(blocks.indices.count)
+        lengths.reserveCapacity(requestCount)
+        for request in 0..<requestCount {
+            let first = offset + Int(queryIndptr[request])
+            let last = offset + Int(queryIndptr[request + 1]) - 1
+            let nearest = isCausal ? last : .max
+            let farthest = windowLeft.map { first - min($0, 1 << 33) } ?? .min
+            for index in Int(blocks.indptr[request])..<Int(blocks.indptr[request + 1]) {
+                let column = Int(blocks.indices[index]) * size
+                if column <= nearest, column + size - 1 >= farthest { indices.append(blocks.indices[index]) }
+            }
+            lengths.append((Int32(indices.count) - indptr[request]) * Int32(size))
+            indptr.append(Int32(indices.count))
+        }
+        return BatchGeometry(
+            queryIndptr: queryIndptr,
+            blocks: KVBlockTable(
+                blockSize: size, indptr: indptr, indices: indices, lengths: lengths, blockLimit: blocks.blockLimit,
+                keyPositions: .columns))
+    }
 }

@@ -82,13 +82,18 @@ public struct KVSlots: Sendable, Equatable {
         try self.init(blocks: blocks, rows: rows)
     }
 
-    /// The slots of a batch's query tokens, which are the last keys of their requests.
+    /// The slots of a batch's query tokens, which are the last keys of their requests; of the last level's where there are several.
     ///
     /// - Throws: ``FlashInferError`` for a request with more queries than keys, or where two tokens share a slot.
     public init(_ geometry: BatchGeometry) throws(FlashInferError) {
+        let requests = geometry.requests(ofLevel: geometry.levelCount - 1)
+        let first = geometry.queryIndptr[requests.lowerBound]
         let (batchIndices, positions) = try KVPositions.batchIndicesPositions(
-            appendIndptr: geometry.queryIndptr, sequenceLengths: geometry.blocks.lengths)
-        try self.init(table: geometry.blocks, batchIndices: batchIndices, positions: positions)
+            appendIndptr: geometry.queryIndptr[requests.lowerBound...].map { $0 - first },
+            sequenceLengths: Array(geometry.blocks.lengths[requests]))
+        try self.init(
+            table: geometry.blocks, batchIndices: batchIndices.map { $0 + Int32(requests.lowerBound) },
+            positions: positions)
     }
 
     /// Slots given as `page · pageSize + row`; negative for a token that is not stored.

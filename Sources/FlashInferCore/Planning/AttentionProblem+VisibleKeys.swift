@@ -22,6 +22,8 @@ struct KeyVisibility {
     /// Of what else the mask says.
     private let analysis: BlockAnalysis?
     private let queryHeads: Int
+    /// Requests before this have rows that see all keys.
+    private let firstMasked: Int
 
     init(_ problem: AttentionProblem, analysis: BlockAnalysis?) {
         isCausal = problem.variant.form.mask == .causal
@@ -30,6 +32,7 @@ struct KeyVisibility {
         isSequential = problem.geometry.blocks.keyPositions == .sequential
         self.analysis = analysis
         queryHeads = problem.shape.queryHeads
+        firstMasked = problem.geometry.levelStarts.last ?? 0
     }
 
     /// A range that holds every key that any of a request's `queries` can see.
@@ -37,7 +40,7 @@ struct KeyVisibility {
     /// Causality and window are one subtraction each, read off the mask's conditions; anything else is found by halving.
     @inline(__always)
     func keys(_ request: Int, of queries: Range<Int>, queryCount: Int, keyCount: Int) -> Range<Int> {
-        guard isSequential else { return 0..<keyCount }
+        guard isSequential, request >= firstMasked else { return 0..<keyCount }
         let offset = keyCount - queryCount
         let end = isCausal ? min(max(queries.upperBound + offset, 0), keyCount) : keyCount
         let start = min(max(queries.lowerBound + offset - window, 0), end)

@@ -38,6 +38,18 @@ public struct AttentionProblem: Sendable, Equatable {
         try validate()
     }
 
+    /// The same attention without the blocks of a block-sparse matrix that no row of theirs sees. The plan's problem, where a mask's own
+    /// elements do not count the blocks.
+    var withoutHiddenBlocks: AttentionProblem {
+        let form = variant.form
+        guard geometry.blocks.keyPositions == .columns, form.isFused, form.maskTensor == nil,
+            form.mask == .causal || form.windowLeft != nil
+        else { return self }
+        var problem = self
+        problem.geometry = geometry.withoutHiddenBlocks(isCausal: form.mask == .causal, windowLeft: form.windowLeft)
+        return problem
+    }
+
     private func validate() throws(FlashInferError) {
         let compute = "float32, float16 or bfloat16"
         guard queryType.isQueryType else {
@@ -62,5 +74,25 @@ public struct AttentionProblem: Sendable, Equatable {
         if let rope = variant.rope { try rope.validate(headDim: shape.headDimQK) }
         try variant.validate()
         try validateParameters()
+        if geometry.levelCount > 1 { try validateLevels() }
+    }
+
+    private func validateLevels() throws(FlashInferError) {
+        if let reason = reasonAgainstLevels {
+            throw .invalidArgument(
+                "variant", found: "\(reason) over \(geometry.levelCount) levels of keys",
+                expected: "full or causal attention, soft caps and sinks; plan anything else over the uncomposed batch")
+        }
+    }
+
+    /// What of the variant asks for positions; `nil` for nothing. Keys of shared levels have no one position: rows of sequences of
+    /// different lengths see them.
+    var reasonAgainstLevels: String? {
+        let form = variant.form
+        if form.windowLeft != nil { return "a window" }
+        if form.isALiBi { return "ALiBi" }
+        if variant.rope != nil { return "RoPE" }
+        if form.mask != .none && form.mask != .causal { return "a mask tensor" }
+        return form.isFused ? nil : "hooks of variant '\(variant.name)'"
     }
 }

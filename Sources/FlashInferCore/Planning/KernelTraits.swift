@@ -36,6 +36,9 @@ public struct KernelTraits: Sendable, Hashable {
         /// Who runs its items.
         public var schedule: Schedule
 
+        /// The time of a unit of cost, in the unit of time that all tiles share: nanoseconds on a GPU.
+        public var unitTime: Float
+
         /// Thread blocks of the tile's queue that a processor runs at the same time; the traits'
         /// ``KernelTraits/workersPerProcessor`` where not given. Lists have the traits' number.
         public var blocksPerProcessor: Int?
@@ -43,7 +46,7 @@ public struct KernelTraits: Sendable, Hashable {
         /// A tile.
         public init(
             maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
-            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil
+            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil, unitTime: Float = 1
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
             precondition(blocksPerProcessor ?? 1 > 0, "a processor runs at least one block")
@@ -58,6 +61,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.pairCost = pairCost
             self.schedule = schedule
             self.blocksPerProcessor = blocksPerProcessor
+            self.unitTime = unitTime
         }
     }
 
@@ -81,11 +85,21 @@ public struct KernelTraits: Sendable, Hashable {
     /// at the same time share about so many where they can.
     public var cachedKeys: Int
 
+    /// Time from one tile's launch to the next one's, in the tiles' unit of time.
+    public var launchTime: Float
+
+    /// Time that a worker takes to write, read and merge a partial state of a row of one head.
+    public var stateTime: Float
+
+    /// What reading keys takes where neighbours read the same ones at about the same time, of what it takes else: the common cache
+    /// has them.
+    public var rereadShare: Float
+
     /// Traits. `cachedKeys` is by default 16 MiB of keys and values of 128 dims and 2 bytes: a third of an H100's L2, each half of
     /// which keeps a copy of what its processors read.
     public init(
         tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
-        cachedKeys: Int = 32_768
+        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0, rereadShare: Float = 1
     ) {
         precondition(
             (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
@@ -101,6 +115,9 @@ public struct KernelTraits: Sendable, Hashable {
         self.workersPerProcessor = workersPerProcessor
         self.concurrentHeads = concurrentHeads
         self.cachedKeys = cachedKeys
+        self.launchTime = launchTime
+        self.stateTime = stateTime
+        self.rereadShare = rereadShare
     }
 
     /// Thread blocks of a tile's queue that run at the same time.

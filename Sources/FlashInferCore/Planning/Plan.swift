@@ -19,8 +19,11 @@ public struct Plan: Sendable, Equatable {
     /// lists. Thread block `i` of the tile's launch runs item `queueIndptr[t] + i`.
     public let queueIndptr: [Int32]
 
-    /// The tiles whose partial states are to be merged.
+    /// The tiles whose partial states are to be merged; none where there are ``stateLists``.
     public let merges: [MergeItem]
+
+    /// What is merged instead where the batch has several levels; `nil` for one.
+    public let stateLists: StateLists?
 
     /// The number of rows of partial state.
     public let partialRowCount: Int
@@ -48,7 +51,8 @@ public struct Plan: Sendable, Equatable {
         PlanSize(
             itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
             headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
-            blockCount: problem.geometry.blocks.indices.count, tileMask: tileMask)
+            blockCount: problem.geometry.blocks.indices.count, tileMask: tileMask,
+            stateListCount: stateLists?.listCount ?? 0, stateCount: stateLists?.states.count ?? 0)
     }
 
     /// The tiles that have items, bit `t` for tile `t`; all with lists where one has.

@@ -21,10 +21,16 @@ public struct PlanSize: Sendable, Hashable {
     /// Which of the traits' tiles there may be items of: bit `t` for tile `t`. A captured graph has launches of these only.
     public var tileMask: UInt32
 
+    /// Lists of ``StateLists``, empty ones too; 0 for batches of one level.
+    public var stateListCount: Int
+
+    /// States in those lists.
+    public var stateCount: Int
+
     /// A size; of any tiles where `tileMask` is not given.
     public init(
         itemCount: Int, mergeCount: Int, partialRowCount: Int, headDimVO: Int, requestCount: Int, blockCount: Int,
-        tileMask: UInt32 = .max
+        tileMask: UInt32 = .max, stateListCount: Int = 0, stateCount: Int = 0
     ) {
         self.itemCount = itemCount
         self.mergeCount = mergeCount
@@ -33,6 +39,8 @@ public struct PlanSize: Sendable, Hashable {
         self.requestCount = requestCount
         self.blockCount = blockCount
         self.tileMask = tileMask
+        self.stateListCount = stateListCount
+        self.stateCount = stateCount
     }
 
     /// Bytes of the partial outputs, float32 `[partialRowCount, headDimVO]`, rounded up to whole cache lines. The partial
@@ -46,6 +54,7 @@ public struct PlanSize: Sendable, Hashable {
     public func covers(_ other: PlanSize) -> Bool {
         itemCount >= other.itemCount && mergeCount >= other.mergeCount && partialRowCount >= other.partialRowCount
             && headDimVO == other.headDimVO && requestCount >= other.requestCount && blockCount >= other.blockCount
-            && other.tileMask & ~tileMask == 0
+            && other.tileMask & ~tileMask == 0 && stateListCount >= other.stateListCount
+            && stateCount >= other.stateCount
     }
 }

@@ -2,21 +2,25 @@ extension Planner {
     /// A size that every batch within these bounds fits in: what fixed buffers (a captured graph's) must hold.
     ///
     /// - Parameters:
-    ///   - maximumRequests: requests of a batch.
+    ///   - maximumRequests: requests of a batch; of all its levels together.
     ///   - maximumQueries: query rows of a batch, all requests together.
     ///   - maximumRequestQueries: query rows of one request; `maximumQueries` where not given. 1 for decode: it rules out the tiles
     ///     of longer requests, whose partial states take far more room.
     ///   - maximumKeys: keys of one request; matters to ``Mode/batchInvariant(splitSize:)`` only.
     ///   - maximumBlocks: block ids (pages) of a batch's table, all requests together.
+    ///   - maximumLevels: levels of composed geometries. Any request but the last level's may have all of the query rows.
     /// - Throws: ``FlashInferError/overflow(_:)`` where the bound does not fit in 32 bits.
     public static func capacity(
         maximumRequests: Int, maximumQueries: Int, maximumRequestQueries: Int? = nil, maximumKeys: Int,
-        maximumBlocks: Int, shape: AttentionShape, traits: KernelTraits, processors: Int, mode: Mode = .balanced
+        maximumBlocks: Int, maximumLevels: Int = 1, shape: AttentionShape, traits: KernelTraits, processors: Int,
+        mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
-        let requestQueries = min(maximumRequestQueries ?? maximumQueries, maximumQueries)
+        let requestQueries =
+            maximumLevels > 1 ? maximumQueries : min(maximumRequestQueries ?? maximumQueries, maximumQueries)
         for (name, value) in [
             ("maximumRequests", maximumRequests), ("maximumQueries", maximumQueries),
             ("maximumRequestQueries", requestQueries), ("maximumKeys", maximumKeys), ("maximumBlocks", maximumBlocks),
+            ("maximumLevels", maximumLevels), ("maximumQueries × maximumLevels", maximumQueries &* maximumLevels),
         ] where value < 0 || value > Int(Int32.max) {
             throw .invalidArgument(name, found: "\(value)", expected: "in 0 ... \(Int32.max)")
         }
@@ -34,17 +38,35 @@ extension Planner {
                 bound.add(
                     tile, HeadSteps(tile, shape),
                     queueWorkers: traits.queueWorkers(tile: index, processors),
-                    rows: maximumQueries * shape.group, longest: longest,
+                    rows: maximumQueries * shape.group * maximumLevels, longest: longest,
                     requests: maximumRequests)
             }
             shorter = max(shorter, tile.maximumRows)
         }
-        return try bound.size(
+        let size = try bound.size(
             mode, workers: workers, maximumKeys: maximumKeys, headDimVO: shape.headDimVO,
             requestCount: maximumRequests, blockCount: maximumBlocks,
             tileMask: traits.tileMask(
                 hasLists: zip(reached, traits.tiles).contains { $0 && $1.schedule == .lists }, hasQueue: { reached[$0] }
             ))
+        return maximumLevels > 1
+            ? try withLevels(size, maximumLevels, maximumQueries: maximumQueries, shape, traits) : size
+    }
+
+    /// The size with the states of rows that several levels have: one for each row, head and level, besides those of cut tiles. There are
+    /// no more lists than rows and heads, and no more states in them than rows of partial state.
+    private static func withLevels(
+        _ size: PlanSize, _ levels: Int, maximumQueries: Int, _ shape: AttentionShape, _ traits: KernelTraits
+    ) throws(FlashInferError) -> PlanSize {
+        let rows = maximumQueries * shape.group
+        let shortest = traits.tiles.reduce(Int.max) { min($0, $1.queryRows) }
+        let segments = min(rows, size.requestCount + rows * levels / shortest)
+        var size = size
+        size.partialRowCount += rows * shape.kvHeads * levels
+        guard size.partialRowCount <= Int(Int32.max) else { throw .overflow("the plan's capacity") }
+        size.stateListCount = segments * shape.kvHeads
+        size.stateCount = size.partialRowCount
+        return size
     }
 }
 

@@ -10,6 +10,9 @@
 /// Tiles whose schedule is `.queue` follow, tile kind by tile kind, in the order in which thread blocks take them: sections of
 /// (request, head) pairs whose keys the processors' common cache holds together, longest items first within a section. They are
 /// cut only in the balanced mode, and only those that would end after all others.
+///
+/// The requests of a composed geometry's levels are planned alike, as one batch. Where several have the same rows, all of their items
+/// leave partial states, and ``StateLists`` say what is merged.
 public enum Planner {
     /// How work may be cut.
     public enum Mode: Sendable, Hashable {
@@ -28,7 +31,7 @@ public enum Planner {
     ///   - traits: the device's kernels, from its `kernelTraits(for:)`.
     ///   - processors: the device's, from ``DeviceLimits/processors``; each has the traits' number of workers.
     ///   - capacity: where the plan is to be replayed in fixed buffers, their size, from
-    ///     ``capacity(maximumRequests:maximumQueries:maximumRequestQueries:maximumKeys:maximumBlocks:shape:traits:processors:mode:)``.
+    ///     ``capacity(maximumRequests:maximumQueries:maximumRequestQueries:maximumKeys:maximumBlocks:maximumLevels:shape:traits:processors:mode:)``.
     /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)``, ``FlashInferError/overflow(_:)``, or
     ///   ``FlashInferError/invalidArgument(_:found:expected:)`` for a split size that is not a multiple of the granularity.
     /// - Complexity: O(tiles + workers), and a logarithm of the rows of tiles where requests of different lengths share a queue.
@@ -37,6 +40,7 @@ public enum Planner {
         capacity: PlanSize? = nil
     ) throws(FlashInferError) -> Plan {
         let workers = try workers(mode, traits, processors)
+        let problem = problem.withoutHiddenBlocks
         let analysis = problem.restAnalysis
         let survey = try Survey(problem, traits, analysis)
         let bound = try bound(survey, traits, processors, mode)
@@ -45,7 +49,7 @@ public enum Planner {
         queueIndptr.reserveCapacity(traits.tiles.count + 1)
         var merges: [MergeItem] = []
         var partialRows = 0
-        let items = [WorkItem](unsafeUninitializedCapacity: bound.itemCount) { items, itemCount in
+        var items = [WorkItem](unsafeUninitializedCapacity: bound.itemCount) { items, itemCount in
             merges = [MergeItem](unsafeUninitializedCapacity: bound.mergeCount) { merges, mergeCount in
                 itemIndptr.withUnsafeMutableBufferPointer { itemIndptr in
                     var writer = WorkWriter(items: items, merges: merges, itemIndptr: itemIndptr)
@@ -59,19 +63,28 @@ public enum Planner {
                 }
             }
         }
+        var stateLists: StateLists?
+        if problem.geometry.levelCount > 1 {
+            stateLists = StateLists(&items, problem, partialRowCount: &partialRows)
+            merges = []
+        }
         let plan = Plan(
             problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
-            merges: merges, partialRowCount: partialRows, analysis: analysis)
+            merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis)
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan
     }
 
-    /// The exact size of the plan for `problem`, by the code that makes it, without making it.
+    /// The exact size of the plan for `problem`, by the code that makes it; without making it, where there is one level.
     public static func measure(
         _ problem: AttentionProblem, traits: KernelTraits, processors: Int, mode: Mode = .balanced
     ) throws(FlashInferError) -> PlanSize {
+        if problem.geometry.levelCount > 1 {
+            return try plan(problem, traits: traits, processors: processors, mode: mode).size
+        }
         let workers = try workers(mode, traits, processors)
+        let problem = problem.withoutHiddenBlocks
         let survey = try Survey(problem, traits, problem.restAnalysis)
         var count = WorkCount()
         emitLists(survey, traits, workers, mode, into: &count)
@@ -175,6 +188,10 @@ public enum Planner {
                 "the query rows of a request, by which kernels are chosen,",
                 required: UInt32.bitWidth - size.tileMask.leadingZeroBitCount,
                 capacity: UInt32.bitWidth - capacity.tileMask.leadingZeroBitCount)
+        }
+        guard size.stateListCount <= capacity.stateListCount, size.stateCount <= capacity.stateCount else {
+            throw .capacityExceeded(
+                "states of several levels", required: size.stateCount, capacity: capacity.stateCount)
         }
         guard size.headDimVO == capacity.headDimVO else {
             throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")

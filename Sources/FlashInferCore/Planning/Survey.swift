@@ -23,6 +23,7 @@ struct Survey {
         let queries = problem.geometry.queryIndptr.span
         let lengths = problem.geometry.blocks.lengths.span
         let visibility = KeyVisibility(problem, analysis: analysis)
+        let shared = problem.geometry.levelStarts.last ?? 0
         // Enough for decode; others grow.
         lists.reserveCapacity(requests)
         var kind = Kind(traits, rows: 0, heads)
@@ -35,6 +36,8 @@ struct Survey {
                 kind = Kind(traits, rows: rows, heads)
             }
             let keyCount = Int(lengths[unchecked: request])
+            // A row that sees nothing at all is its last level's.
+            if keyCount == 0, request < shared { continue }
             if kind.isListed {
                 listItems += kind.items
             } else {

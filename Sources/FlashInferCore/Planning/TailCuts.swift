@@ -44,7 +44,8 @@ struct TailCuts {
         var best = clock.end - clock.end / 20
         let longest = queue.entries[tail].cost
         let least = max(Int((longest * scale / Float(Clock.resolution)).rounded(.up)), 2)
-        for parts in least..<least + 5 {
+        // Rounded down, too: 16 items for 132 workers are best in 8 parts each, not in 9.
+        for parts in max(least - 1, 2)..<least + 5 {
             var trial = before
             let partCost = longest / Float(parts) * (1 + 1 / 1024)
             let candidate = TailCuts(first: tail, partCost: partCost, heads: heads)

@@ -20,7 +20,15 @@ package struct DecodeGraphs {
         }
     }
 
-    private var buckets: [Int: Bucket] = [:]
+    /// Steps that share prefixes launch more kernels than others, and have graphs of their own.
+    private struct Key: Hashable {
+        var rows: Int
+        var isShared: Bool
+    }
+
+    private var buckets: [Key: Bucket] = [:]
+    /// Steps whose sequences' shared prefixes were read once.
+    private(set) var sharedSteps = 0
 
     /// Beyond this many rows a step computes for longer than the host takes to launch it.
     package static let maximumRows = 256
@@ -50,8 +58,10 @@ package struct DecodeGraphs {
         guard model.device.recordsGraphs, batch.rowCount == entries, batch.sampledRows.count == entries,
             let rows = Self.bucket(for: entries, limit: limit)
         else { return nil }
-        let geometry = try batch.geometry(pageCount: model.cache.pageCount, paddedTo: rows)
+        let geometry = try SharedGeometry(
+            batch.geometry(pageCount: model.cache.pageCount, paddedTo: rows), of: model, isPadded: true)
         let bucket = try bucket(rows, batch, geometry, model)
+        if geometry.isShared { sharedSteps += 1 }
         let slots = try model.stage(batch, paddedTo: rows)
         if let graph = bucket.graph {
             try graph.replay()
@@ -71,21 +81,24 @@ package struct DecodeGraphs {
 
     /// The bucket, its plans made for the batch; a new one where the batch has outgrown it.
     private mutating func bucket(
-        _ rows: Int, _ batch: StepBatch, _ geometry: BatchGeometry, _ model: DecoderModel
+        _ rows: Int, _ batch: StepBatch, _ geometry: SharedGeometry, _ model: DecoderModel
     ) throws -> Bucket {
+        let key = Key(rows: rows, isShared: geometry.isShared)
         let pages =
             batch.kvIndptr.indices.dropLast().map { Int(batch.kvIndptr[$0 + 1] - batch.kvIndptr[$0]) }.max() ?? 0
-        if let bucket = buckets[rows], pages <= bucket.capacity.pagesPerRequest {
+        if let bucket = buckets[key], pages <= bucket.capacity.pagesPerRequest {
             try bucket.plans.replan(geometry)
             return bucket
         }
         // The old bucket's memory is free for the new one's.
-        buckets[rows] = nil
+        buckets[key] = nil
         var room = Self.firstPages
         while room < pages { room *= 2 }
-        let capacity = StepPlans.Capacity(requests: rows, pagesPerRequest: min(room, model.cache.pageCount))
+        let capacity = StepPlans.Capacity(
+            requests: rows, pagesPerRequest: min(room, model.cache.pageCount),
+            levels: geometry.shared.levelCount)
         let bucket = Bucket(capacity, try StepPlans(geometry, of: model, capacity: capacity))
-        buckets[rows] = bucket
+        buckets[key] = bucket
         return bucket
     }
 

@@ -61,10 +61,14 @@ final class DecoderModel: Sendable {
     var weightByteCount: Int { layers.reduce(output.byteCount) { $0 + $1.weights.reduce(0) { $0 + $1.byteCount } } }
 
     /// Runs all layers over the batch's rows; afterwards `buffers.hidden` holds the residual stream.
-    func forward(_ batch: StepBatch) throws {
+    ///
+    /// - Returns: whether prefixes that sequences share were read once for all of them.
+    func forward(_ batch: StepBatch) throws -> Bool {
         let slots = try stage(batch, paddedTo: batch.rowCount)
         let geometry = try batch.geometry(pageCount: cache.pageCount, paddedTo: batch.rowCount)
-        try layers(rows: batch.rowCount, slots: slots, plans: StepPlans(geometry, of: self))
+        let shared = try SharedGeometry(geometry, of: self)
+        try layers(rows: batch.rowCount, slots: slots, plans: StepPlans(shared, of: self))
+        return shared.isShared
     }
 
     /// The logits and the most likely token of each row of a decode step that is staged and planned.

@@ -21,7 +21,16 @@ public final class DecoderRunner: ModelRunner {
     private struct State {
         let model: DecoderModel
         var graphs = DecodeGraphs()
+        /// Steps outside of graphs whose sequences' shared prefixes were read once.
+        var sharedSteps = 0
+
+        mutating func forward(_ batch: StepBatch) throws {
+            if try model.forward(batch) { sharedSteps += 1 }
+        }
     }
+
+    /// Steps whose sequences' shared prefixes were read once for all of them.
+    package var sharedStepCount: Int { state.withLock { $0.sharedSteps + $0.graphs.sharedSteps } }
 
     // One step runs at a time: the activations are shared.
     private let state: Mutex<State>
@@ -66,7 +75,7 @@ public final class DecoderRunner: ModelRunner {
             if let rows = try state.graphs.run(batch, on: model) {
                 return try model.tokens(sampling[...], afterDecodeOf: rows)
             }
-            try model.forward(batch)
+            try state.forward(batch)
             var tokens: [SampledToken] = []
             for start in stride(from: 0, to: sampling.count, by: model.buffers.maximumSamples) {
                 let range = start..<min(start + model.buffers.maximumSamples, sampling.count)
@@ -88,7 +97,7 @@ public final class DecoderRunner: ModelRunner {
                     return try model.device.read(logits)
                 }
             }
-            try model.forward(batch)
+            try state.forward(batch)
             return try batch.sampledRows.indices.map { index in
                 try model.device.read(model.logits(ofSampled: index..<index + 1, in: batch))
             }

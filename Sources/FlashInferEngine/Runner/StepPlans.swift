@@ -12,23 +12,28 @@ final class StepPlans {
         var requests: Int
         /// Pages of each.
         var pagesPerRequest: Int
+        /// Levels of shared prefixes, the sequences' ends included.
+        var levels = 1
+
+        /// Requests of all levels: each level but the last has at most one for each of its groups, and one between any two.
+        var requestsOfAllLevels: Int { requests + (levels - 1) * (requests + 1) }
     }
 
     /// Plans for one batch, or with a capacity for any within it.
-    init(_ geometry: BatchGeometry, of model: DecoderModel, capacity: Capacity? = nil) throws(FlashInferError) {
+    init(_ batch: SharedGeometry, of model: DecoderModel, capacity: Capacity? = nil) throws(FlashInferError) {
         self.model = model
         let windows = model.config.slidingWindow
         if windows?.layers.contains(false) ?? true {
-            global = try Self.plan(geometry, model, window: nil, capacity)
+            global = try Self.plan(batch.shared, model, window: nil, capacity)
         }
-        if let windows { sliding = try Self.plan(geometry, model, window: windows.keysToTheLeft, capacity) }
+        if let windows { sliding = try Self.plan(batch.plain, model, window: windows.keysToTheLeft, capacity) }
     }
 
     /// Plans another batch in the same memory.
-    func replan(_ geometry: BatchGeometry) throws(FlashInferError) {
-        try global?.replan(Self.problem(geometry, model, window: nil))
+    func replan(_ batch: SharedGeometry) throws(FlashInferError) {
+        try global?.replan(Self.problem(batch.shared, model, window: nil))
         guard let window = model.config.slidingWindow else { return }
-        try sliding?.replan(Self.problem(geometry, model, window: window.keysToTheLeft))
+        try sliding?.replan(Self.problem(batch.plain, model, window: window.keysToTheLeft))
     }
 
     /// Attention of one layer.
@@ -48,22 +53,57 @@ final class StepPlans {
         let problem = try problem(geometry, model, window: window)
         let (device, mode) = (model.device, model.planning)
         let size = try capacity.map { (capacity) throws(FlashInferError) in
-            try Planner.capacity(
-                maximumRequests: capacity.requests, maximumQueries: capacity.requests, maximumRequestQueries: 1,
+            let levels = window == nil ? capacity.levels : 1
+            return try Planner.capacity(
+                maximumRequests: levels > 1 ? capacity.requestsOfAllLevels : capacity.requests,
+                maximumQueries: capacity.requests, maximumRequestQueries: 1,
                 maximumKeys: capacity.pagesPerRequest * model.cache.pageSize,
-                maximumBlocks: capacity.requests * capacity.pagesPerRequest, shape: problem.shape,
+                maximumBlocks: capacity.requests * capacity.pagesPerRequest, maximumLevels: levels,
+                shape: problem.shape,
                 traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode)
         }
         return try PlannedAttention(problem, on: device, mode: mode, capacity: size)
     }
 
-    private static func problem(
+    fileprivate static func problem(
         _ geometry: BatchGeometry, _ model: DecoderModel, window: Int?
     ) throws(FlashInferError) -> AttentionProblem {
         try AttentionProblem(
             geometry: geometry, shape: model.config.attentionShape,
             variant: model.config.attentionVariant(window: window), queryType: model.types.query,
             kvType: model.cache.view(ofLayer: 0).keys.dtype, outputType: model.types.attention)
+    }
+}
+
+/// A batch as layers with a window see it, and as layers that see everything do: with prefixes that sequences share read once, where
+/// that pays.
+struct SharedGeometry {
+    let plain: BatchGeometry
+    let shared: BatchGeometry
+
+    /// Levels that are planned: three for a system's prompt, for a conversation or a prompt that is sampled many times, and for what is
+    /// each sequence's own.
+    static let maximumLevels = 3
+
+    /// Whether anything is shared.
+    var isShared: Bool { shared.levelCount > 1 }
+
+    /// Looks for prefixes that neighbours share, by their pages.
+    ///
+    /// - Parameter isPadded: whether what is shared always has ``maximumLevels``, for graphs.
+    init(_ plain: BatchGeometry, of model: DecoderModel, isPadded: Bool = false) throws(FlashInferError) {
+        self.plain = plain
+        // Sequences whose results must not depend on their neighbours read their own keys; so do layers with a window.
+        guard model.planning == .balanced, model.config.slidingWindow?.layers.contains(false) ?? true,
+            !PrefixTree(plain, isCausal: true).nodes.isEmpty
+        else {
+            shared = plain
+            return
+        }
+        let cascade = try Cascade.discover(
+            StepPlans.problem(plain, model, window: nil), on: model.device, maximumLevels: Self.maximumLevels,
+            isPadded: isPadded)
+        shared = cascade.isShared ? cascade.problem.geometry : plain
     }
 }
 

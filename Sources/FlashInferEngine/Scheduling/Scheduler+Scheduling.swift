@@ -51,9 +51,33 @@ extension Scheduler {
     /// Puts the scheduled tokens of the running sequences into one batch.
     func assemble() -> StepBatch {
         var batch = StepBatch(pageSize: pool.pageSize)
-        for slot in running where sequences[slot].scheduledCount == 1 { batch.append(sequences[slot]) }
-        for slot in running where sequences[slot].scheduledCount > 1 { batch.append(sequences[slot]) }
+        for slot in besideSharers(running.filter { sequences[$0].scheduledCount == 1 }) {
+            batch.append(sequences[slot])
+        }
+        for slot in besideSharers(running.filter { sequences[$0].scheduledCount > 1 }) { batch.append(sequences[slot]) }
         return batch
+    }
+
+    /// Sequences in their order, but those that begin with the same page together, where the first of them is: what neighbours share
+    /// can be read once.
+    private func besideSharers(_ slots: [Int]) -> [Int] {
+        func firstPage(_ slot: Int) -> Int32? {
+            guard let page = sequences[slot].blockTable.first, pool.references(to: page) > 1 else { return nil }
+            return page
+        }
+        guard slots.contains(where: { firstPage($0) != nil }) else { return slots }
+        var groups: [[Int]] = []
+        var places: [Int32: Int] = [:]
+        for slot in slots {
+            let page = firstPage(slot)
+            if let place = page.flatMap({ places[$0] }) {
+                groups[place].append(slot)
+            } else {
+                if let page { places[page] = groups.count }
+                groups.append([slot])
+            }
+        }
+        return groups.flatMap { $0 }
     }
 
     private mutating func scheduleChunk(of slot: Int, _ budget: inout Int) {

@@ -22,7 +22,7 @@ public struct StepBatch: Sendable, Equatable {
         public var endPosition: Int { startPosition + tokenCount }
     }
 
-    /// The parts, shortest kind first, in order of arrival within a kind.
+    /// The parts, shortest kind first, in order of arrival within a kind; but those that begin with the same page together.
     public private(set) var entries: [Entry] = []
     /// The positions a page holds.
     public let pageSize: Int

@@ -52,6 +52,31 @@ import Testing
         }
     }
 
+    /// Samples of one prompt, and prompts with a common start, read what they share once, and give the tokens that each gives alone.
+    @Test(arguments: [TinyModelWriter.Architecture.llama, .qwen3]) func sharedPrefixesChangeNoToken(
+        _ architecture: TinyModelWriter.Architecture
+    ) throws {
+        let folder = try TemporaryFolder()
+        let weights = try Fixture.weights(architecture, .float32, in: folder)
+        var options = Fixture.options(pages: 200, sequences: 12)
+        options.maximumBatchTokens = 64
+        let start = (0..<150).map { Int32($0 * 7 % 60) }
+        // Six samples of one prompt, and other prompts with the same start between them.
+        let prompts: [[Int32]] = (0..<12).map { index in
+            index % 2 == 0 ? start + [5] : Array(start[..<100]) + [Int32(index), 9, 3]
+        }
+        let runner = try DecoderRunner(weights, options: options, on: CPUDevice(threads: 2))
+        let together = try Fixture.run(runner, prompts, steps: 5)
+        #expect(runner.sharedStepCount > 0)
+        let alone = try DecoderRunner(weights, options: options, on: CPUDevice(threads: 2))
+        for (index, prompt) in prompts.enumerated() {
+            let own = try Fixture.run(alone, [prompt], steps: 5)[RequestID(0)]
+            let found = try #require(together[RequestID(UInt64(index))])
+            #expect(found.tokens == own?.tokens, "prompt \(index)")
+        }
+        #expect(alone.sharedStepCount == 0)
+    }
+
     @Test func neighboursChangeNothingBitForBit() throws {
         let folder = try TemporaryFolder()
         let weights = try Fixture.weights(.llama, .q41, in: folder)

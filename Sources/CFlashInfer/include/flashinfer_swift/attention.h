@@ -63,6 +63,7 @@ typedef struct fi_attention_options {
      * says all but rope: mask_mode, window, logits_soft_cap, sm_scale and has_sinks are then 0, and position_encoding is not
      * FI_POSITION_ALIBI. Copied. */
     const char *variant;
+    int64_t max_levels;          /* levels of a cascade, whose requests max_requests and max_pages count together; 0: 1 */
 } fi_attention_options;
 
 /* A batch of attention: planned once a step, run once a layer. Owns a workspace on its device. */
@@ -113,6 +114,32 @@ fi_status fi_attention_plan_block_sparse(
     fi_attention *attention, void *stream, int64_t rows, int64_t columns, int64_t row_block, int64_t column_block,
     const fi_tensor *indptr, const fi_tensor *indices);
 
+/* A level of a cascade: groups of neighbouring query rows with pages that all of their rows see. As of fi_attention_plan_paged. */
+typedef struct fi_cascade_level {
+    const fi_tensor *qo_indptr;
+    const fi_tensor *kv_indptr;
+    const fi_tensor *kv_indices;
+    const fi_tensor *last_page_len;
+} fi_cascade_level;
+
+/* Plans several levels of requests over the same query rows and the same paged cache: shared prefixes, whose keys are read once for all
+ * rows of a group, and merged with what follows them in the same launches. The last level's requests are the sequences' ends: the mask
+ * is theirs. The keys of all other levels are seen by all rows of the group, so they must come before the first query of each. Masks
+ * none and causal, soft caps and sinks only: positions have no meaning across levels.
+ *   levels       [level_count], the most shared first, each over the same number of rows in all. Copied
+ *   page_size, page_count   as of fi_attention_plan_paged */
+fi_status fi_attention_plan_cascade(
+    fi_attention *attention, void *stream, const fi_cascade_level *levels, uint64_t level_count, int64_t page_size,
+    int64_t page_count);
+
+/* fi_attention_plan_paged, with shared prefixes found in the page table: where neighbouring requests begin with the same pages and the
+ * device's costs say that it pays, these are read once, in at most max_levels levels (0: 4); else the batch is planned as it is. With
+ * bounds (max_requests ...) the options' max_levels holds. */
+fi_status fi_attention_plan_shared_prefixes(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_indptr,
+    const fi_tensor *kv_indices, const fi_tensor *last_page_len, int64_t page_size, int64_t page_count,
+    int64_t max_levels);
+
 /* A tensor that a variant reads, by the name of its parameter. */
 typedef struct fi_parameter {
     const char *name;
@@ -160,6 +187,7 @@ typedef struct fi_attention_plan_info {
     int64_t merge_items;     /* tiles whose keys were split */
     int64_t workspace_bytes; /* of the workspace allocated */
     int64_t mask_bytes;      /* that a custom mask must have; 0 without one */
+    int64_t levels;          /* of the requests; 1 where nothing is shared */
 } fi_attention_plan_info;
 
 /* Fills the first struct_size bytes of *info about the plan in force. */

@@ -1,0 +1,198 @@
+import ArgumentParser
+import FlashInfer
+import Foundation
+
+struct CUDACascadeBenchmark: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cuda-cascade",
+        abstract: "GPU decode of sequences with a shared prefix: plain, and as found by Cascade.discover.",
+        discussion: """
+            Sequences of one query each share a prefix and have 256 tokens of their own: 32 query heads, 8 key/value heads, D 128, \
+            bfloat16, pages of 16. Both ways are captured and timed as in cuda-attention; their outputs are compared. Plan times \
+            are the host's, of geometry, discovery and replanning. --list writes the cases for Peers/formats_peer.py.
+            """)
+
+    @Option(help: "Write the figures to this file as JSON.")
+    var json: String?
+
+    @Option(help: "Timed replays of each case.")
+    var samples = 7
+
+    @Option(help: "Only cases whose name contains this.")
+    var filter = ""
+
+    @Option(help: "Begin no further case after this many seconds.")
+    var budget = 300.0
+
+    @Option(help: "The device: cuda, or cuda:N.")
+    var device = "cuda"
+
+    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
+    var list: String?
+
+    struct Case: Codable {
+        var key: String
+        var prefix: Int
+        var own: Int
+        var batch: Int
+        var queryHeads = 32
+        var kvHeads = 8
+        var headDim = 128
+        var pageSize = 16
+
+        init(prefix: Int, own: Int = 256, batch: Int) {
+            key = "prefix \(prefix) + \(own) batch \(batch)"
+            (self.prefix, self.own, self.batch) = (prefix, own, batch)
+        }
+
+        /// The judged ones, and prefixes down to where nothing is to be gained.
+        static var all: [Case] {
+            [32_768, 4096, 1024, 256, 64].flatMap { prefix in
+                [16, 64, 256].map { Case(prefix: prefix, batch: $0) }
+            } + [Case(prefix: 4096, batch: 2), Case(prefix: 4096, batch: 4)]
+        }
+
+        var pages: Int { (prefix + batch * own) / pageSize }
+
+        /// Bytes of all different keys and values.
+        var distinctByteCount: Int { 2 * (prefix + batch * own) * kvHeads * headDim * 2 }
+
+        func problem() throws -> AttentionProblem {
+            var random = Random(state: 1)
+            let ids = (0..<Int32(pages)).shuffled(using: &random)
+            let (shared, each) = (prefix / pageSize, own / pageSize)
+            var tables: [Int32] = []
+            for sequence in 0..<batch {
+                let first = shared + sequence * each
+                tables += ids[..<shared]
+                tables += ids[first..<first + each]
+            }
+            let lastPages = [Int32](repeating: Int32(pageSize), count: batch)
+            let indptr: [Int32] = (0...batch).map { Int32($0 * (shared + each)) }
+            return try AttentionProblem(
+                geometry: .paged(
+                    pageIndptr: indptr, pageIndices: tables, lastPageLengths: lastPages, pageSize: pageSize,
+                    pageCount: pages),
+                shape: AttentionShape(queryHeads: queryHeads, kvHeads: kvHeads, headDimQK: headDim), variant: .causal,
+                queryType: .bfloat16, kvType: .bfloat16)
+        }
+    }
+
+    struct Row: Codable {
+        var key: String
+        var plainMicroseconds: Double
+        var microseconds: Double
+        var speedup: Double
+        /// Of the different bytes.
+        var gigabytesPerSecond: Double
+        var levels: Int
+        var items: Int
+        /// What the model said.
+        var predictedPlainMicroseconds: Double
+        var predictedMicroseconds: Double
+        /// Host: the problem checked; discovery; replanning what was found.
+        var geometryMicroseconds: Double
+        var discoverMicroseconds: Double
+        var replanMicroseconds: Double
+        /// The largest difference of the two outputs.
+        var difference: Double
+    }
+
+    struct Report: Codable {
+        var device: String
+        var date: String
+        var ceilings: CUDACeilings
+        var rows: [Row]
+        var failures: [String: String]
+    }
+
+    func validate() throws {
+        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
+    }
+
+    func run() throws {
+        let cases = Case.all.filter { filter.isEmpty || $0.key.contains(filter) }
+        if let list { return try writeJSON(cases, to: list) }
+        let gpu = try Devices.make(named: device)
+        var report = Report(
+            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), ceilings: .measure(), rows: [],
+            failures: [:])
+        let start = Date()
+        for test in cases {
+            if -start.timeIntervalSinceNow > budget {
+                report.failures[test.key] = "not begun within \(budget) s"
+                continue
+            }
+            do {
+                report.rows.append(try measure(test, on: gpu))
+            } catch {
+                report.failures[test.key] = "\(error)"
+            }
+        }
+        print("\(gpu.name): \(report.ceilings.read.fixed(0)) GB/s read")
+        var table = Table(headings: [
+            "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover",
+            "replan",
+            "difference",
+        ])
+        for row in report.rows {
+            table.rows.append([
+                row.key, row.plainMicroseconds.fixed(1), row.microseconds.fixed(1), row.speedup.fixed(2),
+                row.gigabytesPerSecond.fixed(0), "\(row.levels)", "\(row.items)",
+                "\(row.predictedPlainMicroseconds.fixed(0)) > \(row.predictedMicroseconds.fixed(0))",
+                row.geometryMicroseconds.fixed(0), row.discoverMicroseconds.fixed(0), row.replanMicroseconds.fixed(0),
+                row.difference.fixed(4),
+            ])
+        }
+        table.print()
+        for (key, text) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
+        try writeJSON(report, to: json)
+    }
+
+    private func measure(_ test: Case, on gpu: any Device) throws -> Row {
+        let plain = try test.problem()
+        let cascade = try Cascade.discover(plain, on: gpu)
+        let cacheShape: Shape = [test.pages, 2, test.pageSize, test.kvHeads, test.headDim]
+        let queryShape: Shape = [test.batch, test.queryHeads, test.headDim]
+        let sets = CUDATiming.setCount(test.distinctByteCount)
+        var arena = try CUDAArena(
+            on: gpu, dtype: .bfloat16,
+            byteCount: sets * (test.distinctByteCount + test.batch * test.queryHeads * test.headDim * 2 + 512))
+        let inputs = try (0..<sets).map { _ in
+            (queries: try arena.take(queryShape), cache: try KVCacheView.paged(combined: arena.take(cacheShape)))
+        }
+        let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: queryShape)
+        func time(_ problem: AttentionProblem) throws -> (seconds: Double, elements: [BFloat16]) {
+            let attention = try PlannedAttention(problem, on: gpu)
+            let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) {
+                (index) throws(FlashInferError) in
+                try attention.run(inputs[index].queries, inputs[index].cache, into: output.view)
+            }
+            try attention.run(inputs[0].queries, inputs[0].cache, into: output.view)
+            return (result.seconds, try gpu.read(output.view))
+        }
+        let (before, now) = (try time(plain), try time(cascade.problem))
+        let difference = zip(before.elements, now.elements).reduce(Float(0)) { most, pair in
+            max(most, abs(Float(pair.0) - Float(pair.1)))
+        }
+        // A unit in the last place of bfloat16 numbers up to 4, and of the merge's.
+        guard difference < 0.05 else {
+            throw FlashInferError.deviceFailure(call: "cascade", message: "outputs differ by \(difference)")
+        }
+        var attention = try PlannedAttention(cascade.problem, on: gpu)
+        return Row(
+            key: test.key, plainMicroseconds: before.seconds * 1e6, microseconds: now.seconds * 1e6,
+            speedup: before.seconds / now.seconds,
+            gigabytesPerSecond: Double(test.distinctByteCount) / now.seconds / 1e9,
+            levels: cascade.problem.geometry.levelCount, items: attention.plan.items.count,
+            predictedPlainMicroseconds: cascade.plainTime / 1e3, predictedMicroseconds: cascade.time / 1e3,
+            geometryMicroseconds: try host { _ = try test.problem() },
+            discoverMicroseconds: try host { _ = try Cascade.discover(plain, on: gpu) },
+            replanMicroseconds: try host { try attention.replan(cascade.problem) }, difference: Double(difference))
+    }
+
+    /// The median of some calls' microseconds.
+    private func host(_ body: () throws -> Void) throws -> Double {
+        try (0..<9).map { _ in try CUDATiming.seconds(body) }.median * 1e6
+    }
+}
