@@ -12,7 +12,7 @@ typedef struct {
     /// Rows of a box: a whole block's, or a power of two that divides a block's and a stage's.
     int box_rows;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int unused[1];
+    int unused[9];
 } fi_hopper_attention_params;
 
 #endif

@@ -67,7 +67,9 @@ extension AttentionOperation {
     /// Whether Hopper's kernel takes this run's tensors; the portable one takes all.
     func allowsBoxes(_ parameters: fi_attention_params) -> Bool {
         parameters.query_is_aligned != 0 && parameters.output_is_aligned != 0 && AttentionBoxes.allow(cache.keys)
-            && AttentionBoxes.allow(cache.values)
+            && AttentionBoxes.allow(latent?.keys ?? cache.values)
+            // Products of the rest of latent keys are scaled by the portable kernel only, and so are scores that may not be positive.
+            && latent.map { $0.scale == 1 && scoreScale > 0 } ?? true
     }
 }
 
@@ -78,7 +80,7 @@ extension fi_hopper_attention_params {
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
         let shape = operation.plan.problem.shape
-        let (keys, values) = (operation.cache.keys, operation.cache.values)
+        let (keys, values) = (operation.cache.keys, operation.latent?.keys ?? operation.cache.values)
         self.init()
         attention = parameters
         box_rows = 1
@@ -90,9 +92,9 @@ extension fi_hopper_attention_params {
             boxRows = min(pageRows, stageRows & -stageRows)
         }
         self.keys = try AttentionBoxes.map(
-            keys, headDim: shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            keys, headDim: shape.isLatent ? shape.headDimVO : shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)
         self.values = try AttentionBoxes.map(
-            values, headDim: shape.headDimVO, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            values, headDim: shape.isLatent ? shape.latentRopeDim : shape.headDimVO, boxRows: boxRows, isFloat8: isFloat8, context: context)
         box_rows = Int32(boxRows)
     }
 }

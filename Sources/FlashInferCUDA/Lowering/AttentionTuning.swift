@@ -43,6 +43,7 @@ enum AttentionTuning {
     static func tiles(
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
+        if heads.latentRope > 0 { return latent(heads, limits) }
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
         let kinds = [(16, decode(heads)), (64, short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
@@ -142,7 +143,8 @@ enum AttentionTuning {
 
     /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.
     static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
-        long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
+        if heads.latentRope > 0 { return longLatent(heads).first { $0.rows == 64 && limits.fits($0, heads) } }
+        return long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
     }
 
     /// More: 32 rows a warp where a thread's registers hold them, so that each key is loaded from shared memory for two products;
@@ -180,8 +182,9 @@ enum AttentionTuning {
 
     /// What the planner is told: costs in units of one key of a whole tile, which takes about 30 to 45 ns for either kind.
     static func traits(
-        _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
+        _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int, isLatent: Bool = false
     ) -> KernelTraits {
+        if isLatent { return latentTraits(tiles) }
         let listHeads = concurrentHeads(kvHeads, workers: processors * tiles[0].tile.blocksPerProcessor)
         return KernelTraits(
             tiles: tiles.enumerated().map { index, entry in

@@ -1,0 +1,151 @@
+// What the roles of Hopper's latent attention share, and how keys are asked for.
+#pragma once
+#include "fi_hopper_attention_params.h"
+#include "portable/attention_finish.cuh"
+#include "hopper/tensor_copy.cuh"
+
+/// The block's barriers.
+struct Barriers {
+    uint64 item_full[item_slots];
+    /// A stage's bytes have come; all who read it are done, in both blocks of a cluster.
+    uint64 full[stages], empty[stages];
+    uint64 weights_full[2], weights_empty[2];
+    uint64 ends_full, ends_empty;
+};
+FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
+
+/// A place in a ring: which, and the parity of its turn.
+template <int count> struct Ring {
+    int at = 0;
+    uint32 phase = 0;
+    __device__ __forceinline__ void next() {
+        if (++at == count) at = 0, phase ^= 1;
+    }
+};
+using StageRing = Ring<stages>;
+
+/// What the warp that asks for keys has come to, in memory: its registers are the outputs'.
+struct Asking {
+    /// Stages asked for so far; of the item that is asked for, the next one, and how many there are.
+    int asked, tile, tiles;
+    /// The item that is asked for, as a number of this block's, and where the table has the next one.
+    int turn, next, end;
+    /// Where the ring is.
+    StageRing ring;
+};
+
+struct Block {
+    const fi_hopper_attention_params &maps;
+    const fi_attention_params &p;
+    uint32 base;
+    Barriers &barriers;
+    Item (&items)[item_slots];
+    Asking &asking;
+
+    __device__ __forceinline__ uint32 stage(const StageRing &ring) const { return base + Shared::stages_at + ring.at * Shared::stage_bytes; }
+    __device__ __forceinline__ void await(const StageRing &ring) const { barrier(barriers.full[ring.at]).wait(ring.phase); }
+    /// Gives a warp's part of a stage back, to all who bring to it.
+    __device__ __forceinline__ void give_back(const StageRing &ring) const {
+        const int lane = threadIdx.x % warp_size;
+        __syncwarp();
+        if constexpr (cluster == 1) {
+            if (lane == 0) barrier(barriers.empty[ring.at]).arrive();
+        } else {
+            if (lane < cluster) barrier(barriers.empty[ring.at]).arrive_at(lane);
+        }
+    }
+    /// Item number `turn` of this block; of tile -1 where there is no more.
+    __device__ __forceinline__ const Item &await_item(uint32 turn) const {
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
+        return items[turn % item_slots];
+    }
+};
+
+FI_DEVICE int tiles_of(const Item &item) { return ceil_div(item.key_count, keys); }
+
+/// Reads item number `turn` of this block's list: the first is where the list's number says, the rest are where the table says.
+FI_DEVICE void fetch_item(const Block &block, int turn) {
+    const fi_attention_params &p = block.p;
+    Asking &asking = block.asking;
+    Item &item = block.items[turn % item_slots];
+    int index = blockIdx.x / cluster;
+    if (turn == 0) {
+        const int *rest = pointer<const int>(p.item_indptr) + index;
+        asking.next = rest[0], asking.end = rest[1];
+    } else {
+        index = asking.next < asking.end ? asking.next++ : -1;
+    }
+    if (index >= 0) {
+        const auto *from = reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index);
+#pragma unroll 1
+        for (int i = 0; i < sizeof(fi_attention_item) / 16; ++i) reinterpret_cast<uint4 *>(&item)[i] = from[i];
+        item.take_part(blockIdx.x % cluster);
+    } else {
+        item.tile = -1;
+    }
+    barrier(block.barriers.item_full[turn % item_slots]).arrive();
+}
+
+/// Asks for the keys of the next stage, a warp: a lane has one of the boxes' places among its rows, and every so many of its columns.
+FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, const StageRing &ring, uint32 parity) {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    const KeyFinder finder{block.p, item};
+    const int box_rows = block.maps.box_rows, places_shift = 31 - __clz(keys / box_rows);
+    const int own_row = (lane & (1 << places_shift) - 1) * box_rows, first = item.key + tile * keys, key = first + own_row;
+    const int page = finder.block(key), row = finder.row(key);
+    // Rows of boxes that hold keys.
+    const int used = (min(item.key_end() - first, keys) + box_rows - 1) & -box_rows;
+    barrier(block.barriers.empty[ring.at]).wait(ring.phase ^ 1);
+    const Barrier full = barrier(block.barriers.full[ring.at]);
+    if (lane == 0) full.arrive_expecting(used * Shared::columns * 128);
+    __syncwarp();
+    if (own_row < used) {
+        const uint32 to = block.stage(ring) + own_row * 128;
+#pragma unroll 1
+        for (int column = lane >> places_shift; column < Shared::columns; column += warp_size >> places_shift) {
+            const bool is_rest = column == Shared::value_columns;
+            const fi_tensor_map &map = is_rest ? block.maps.values : block.maps.keys;
+            if constexpr (cluster == 1) {
+                copy_box(to + column * (keys * 128), map, is_rest ? 0 : column * 64, 0, row, page, full);
+            } else if (((column ^ parity ^ blockIdx.x) & 1) == 0) {
+                // The other block brings the others: of nine columns each has five and four by turns.
+                copy_box_to(3, to + column * (keys * 128), map, is_rest ? 0 : column * 64, 0, row, page, full);
+            }
+        }
+    }
+    __syncwarp();
+}
+
+/// Asks for keys, of this item or later ones, as far as there is memory for them: `done` stages have been multiplied, and the item at
+/// hand is number `turn`. For one warp of those that have the outputs, which knows best when a stage is free.
+FI_DEVICE void ask_ahead(const Block &block, int done, int turn) {
+    Asking &asking = block.asking;
+    // The other warps may still be at the stage before the last.
+    constexpr int ahead = stages - 1;
+    while (asking.asked < done + ahead && asking.turn <= turn + 2) {
+        if (asking.tile < asking.tiles) {
+            const StageRing ring = asking.ring;
+            const int tile = asking.tile, asked = asking.asked;
+            ask_for_stage(block, block.items[asking.turn % item_slots], tile, ring, asked);
+            if (threadIdx.x % warp_size == 0) {
+                asking.tile = tile + 1;
+                asking.asked = asked + 1;
+                asking.ring.next();
+            }
+        } else {
+            const int next = asking.turn + 1;
+            // Nothing more, or an item whose place is not free yet.
+            if ((next > 0 && block.items[asking.turn % item_slots].tile < 0) || next > turn + 2) return;
+            __syncwarp();
+            if (threadIdx.x % warp_size == 0) {
+                fetch_item(block, next);
+                const Item &item = block.items[next % item_slots];
+                asking.turn = next;
+                asking.tile = 0;
+                asking.tiles = item.tile < 0 ? 0 : tiles_of(item);
+            }
+        }
+        __syncwarp();
+    }
+}
