@@ -123,5 +123,6 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
         }
         __syncwarp();
         if (lane == 0) barrier(barriers.ends_empty).arrive();
+        __syncwarp();
     }
 }

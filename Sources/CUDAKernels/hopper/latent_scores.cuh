@@ -213,5 +213,6 @@ FI_DEVICE void compute_scores(const Block &block) {
         }
         __syncwarp();
         if (lane == 0) barrier(barriers.ends_full).arrive();
+        __syncwarp();
     }
 }

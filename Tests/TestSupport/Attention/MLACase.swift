@@ -186,9 +186,12 @@ package final class MLAFixture {
             cache: try .paged(
                 latent: part(cache, 0), rope: part(cache, 1), latentScale: test.latentScale, ropeScale: test.ropeScale),
             output: output.view, logSumExp: logSumExp.view, plan: plan, workspace: workspace.view.region)
-        try operation.validate()
-        try device.execute(.mla(operation))
-        try workspace.download()
+        // The operation holds views, not memory.
+        try withExtendedLifetime((queries, cache)) {
+            try operation.validate()
+            try device.execute(.mla(operation))
+            try workspace.download()
+        }
         try output.download()
         try logSumExp.download()
         return AttentionResult(output: output.host.elements, logSumExp: logSumExp.host.elements)
