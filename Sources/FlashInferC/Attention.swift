@@ -187,7 +187,7 @@ extension [Int32] {
 }
 
 /// Pages of a cache; where 0, as many as the ids need.
-private func pages(_ count: Int64, _ ids: [Int32]) throws(FlashInferError) -> Int {
+func pages(_ count: Int64, _ ids: [Int32]) throws(FlashInferError) -> Int {
     if count != 0 { return try int(count, "page_count") }
     return ids.reduce(0) { max($0, Int($1) + 1) }
 }

@@ -9,7 +9,7 @@ struct Benchmarks: AsyncParsableCommand {
         subcommands: [
             AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
             CUDAHostBenchmark.self, CUDARowsBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
-            SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self,
+            SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self, CUDAMLABenchmark.self,
         ])
 }
 

@@ -16,13 +16,14 @@ struct Barrier {
     __device__ __forceinline__ void arrive_expecting(int bytes) const {
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes) : "memory");
     }
-    /// Arrives at the barrier in the same place of another block of the cluster.
+    /// Arrives at the barrier in the same place of another block of the cluster, and says nothing of what was written: for who has read.
+    /// With a release for the cluster, it would wait for all of the thread's writes.
     __device__ __forceinline__ void arrive_at(uint32 rank) const {
         asm volatile(
             "{\n"
             ".reg .b32 remote;\n"
             "mapa.shared::cluster.u32 remote, %0, %1;\n"
-            "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+            "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
             "}\n" ::"r"(address), "r"(rank) : "memory");
     }
     /// Waits for phase `phase`, of which the parity counts.
