@@ -43,7 +43,8 @@ struct AttentionTile: Hashable {
         if isHopper {
             // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
             let holdsQueries = heads.boxedQK / 4 <= queryRegisters
-            let slots = heads.boxedQK <= 192 && !heads.isNarrow && !holdsQueries ? 2 : 1
+            let widest = heads.boxedVO <= 128 ? 128 : 192
+            let slots = heads.boxedQK <= widest && !heads.isNarrow && !holdsQueries ? 2 : 1
             let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
             return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
                 * 16
