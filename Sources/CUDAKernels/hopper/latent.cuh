@@ -37,8 +37,13 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
             barrier(barriers.weights_empty[slot]).init(output_warps);
         }
         for (int stage = 0; stage < stages; ++stage) {
-            barrier(barriers.full[stage]).init(1);
-            barrier(barriers.empty[stage]).init((score_warps + output_warps) * cluster);
+            // The copy engine, or all who widen; all who read, of both blocks where both are brought to.
+            barrier(barriers.full[stage]).init(is_narrow ? output_warps : 1);
+            barrier(barriers.empty[stage]).init((score_warps + output_warps) * (is_narrow ? 1 : cluster));
+        }
+        for (int stage = 0; stage < raw_stages; ++stage) {
+            barrier(barriers.raw_full[stage]).init(1);
+            barrier(barriers.raw_empty[stage]).init(output_warps * cluster);
         }
         barrier(barriers.ends_full).init(score_warps);
         barrier(barriers.ends_empty).init(output_warps);

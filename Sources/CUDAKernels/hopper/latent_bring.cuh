@@ -9,6 +9,8 @@ struct Barriers {
     uint64 item_full[item_slots];
     /// A stage's bytes have come; all who read it are done, in both blocks of a cluster.
     uint64 full[stages], empty[stages];
+    /// The same of 8-bit keys that are to be widened: those who read are those who widen, and they fill the block's own stages.
+    uint64 raw_full[raw_stages], raw_empty[raw_stages];
     uint64 weights_full[2], weights_empty[2];
     uint64 ends_full, ends_empty;
 };
@@ -23,6 +25,9 @@ template <int count> struct Ring {
     }
 };
 using StageRing = Ring<stages>;
+using RawRing = Ring<raw_stages>;
+/// What is asked for.
+using AskedRing = Ring<is_narrow ? raw_stages : stages>;
 
 /// What the warp that asks for keys has come to, in memory: its registers are the outputs'.
 struct Asking {
@@ -31,7 +36,7 @@ struct Asking {
     /// The item that is asked for, as a number of this block's, and where the table has the next one.
     int turn, next, end;
     /// Where the ring is.
-    StageRing ring;
+    AskedRing ring;
 };
 
 struct Block {
@@ -45,13 +50,15 @@ struct Block {
     __device__ __forceinline__ uint32 stage(const StageRing &ring) const { return base + Shared::stages_at + ring.at * Shared::stage_bytes; }
     __device__ __forceinline__ void await(const StageRing &ring) const { barrier(barriers.full[ring.at]).wait(ring.phase); }
     /// Gives a warp's part of a stage back, to all who bring to it.
-    __device__ __forceinline__ void give_back(const StageRing &ring) const {
+    __device__ __forceinline__ void give_back(const StageRing &ring) const { free_for_all(barriers.empty[ring.at], !is_narrow); }
+    __device__ __forceinline__ void give_back_raw(const RawRing &ring) const { free_for_all(barriers.raw_empty[ring.at], true); }
+    __device__ __forceinline__ void free_for_all(const uint64 &empty, bool is_shared) const {
         const int lane = threadIdx.x % warp_size;
         __syncwarp();
-        if constexpr (cluster == 1) {
-            if (lane == 0) barrier(barriers.empty[ring.at]).arrive();
+        if (cluster == 1 || !is_shared) {
+            if (lane == 0) barrier(empty).arrive();
         } else {
-            if (lane < cluster) barrier(barriers.empty[ring.at]).arrive_at(lane);
+            if (lane < cluster) barrier(empty).arrive_at(lane);
         }
     }
     /// Item number `turn` of this block; of tile -1 where there is no more.
@@ -87,7 +94,7 @@ FI_DEVICE void fetch_item(const Block &block, int turn) {
 }
 
 /// Asks for the keys of the next stage, a warp: a lane has one of the boxes' places among its rows, and every so many of its columns.
-FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, const StageRing &ring, uint32 parity) {
+FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, const AskedRing &ring, uint32 parity) {
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     const KeyFinder finder{block.p, item};
@@ -96,36 +103,41 @@ FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, con
     const int page = finder.block(key), row = finder.row(key);
     // Rows of boxes that hold keys.
     const int used = (min(item.key_end() - first, keys) + box_rows - 1) & -box_rows;
-    barrier(block.barriers.empty[ring.at]).wait(ring.phase ^ 1);
-    const Barrier full = barrier(block.barriers.full[ring.at]);
-    if (lane == 0) full.arrive_expecting(used * Shared::columns * 128);
+    // Columns of a box: 128 bytes, or 256 elements of 8 bits; and the rest.
+    constexpr int elements = is_narrow ? 256 : 64, row_bytes = elements * element_bytes, whole = dim_vo / elements;
+    const uint64 *full_words = is_narrow ? block.barriers.raw_full : block.barriers.full;
+    const uint64 *empty_words = is_narrow ? block.barriers.raw_empty : block.barriers.empty;
+    barrier(empty_words[ring.at]).wait(ring.phase ^ 1);
+    const Barrier full = barrier(full_words[ring.at]);
+    if (lane == 0) full.arrive_expecting(used * dim_qk * element_bytes);
     __syncwarp();
     if (own_row < used) {
-        const uint32 to = block.stage(ring) + own_row * 128;
+        const uint32 to = block.base + (is_narrow ? Shared::raw + ring.at * Shared::raw_bytes : Shared::stages_at + ring.at * Shared::stage_bytes);
 #pragma unroll 1
-        for (int column = lane >> places_shift; column < Shared::columns; column += warp_size >> places_shift) {
-            const bool is_rest = column == Shared::value_columns;
+        for (int column = lane >> places_shift; column <= whole; column += warp_size >> places_shift) {
+            const bool is_rest = column == whole;
             const fi_tensor_map &map = is_rest ? block.maps.values : block.maps.keys;
+            const uint32 place = to + column * (keys * row_bytes) + own_row * (is_rest ? FI_LATENT * element_bytes : row_bytes);
             if constexpr (cluster == 1) {
-                copy_box(to + column * (keys * 128), map, is_rest ? 0 : column * 64, 0, row, page, full);
+                copy_box(place, map, is_rest ? 0 : column * elements, 0, row, page, full);
             } else if (((column ^ parity ^ blockIdx.x) & 1) == 0) {
-                // The other block brings the others: of nine columns each has five and four by turns.
-                copy_box_to(3, to + column * (keys * 128), map, is_rest ? 0 : column * 64, 0, row, page, full);
+                // The other block brings the others: of an odd number of columns each has one more by turns.
+                copy_box_to(3, place, map, is_rest ? 0 : column * elements, 0, row, page, full);
             }
         }
     }
     __syncwarp();
 }
 
-/// Asks for keys, of this item or later ones, as far as there is memory for them: `done` stages have been multiplied, and the item at
-/// hand is number `turn`. For one warp of those that have the outputs, which knows best when a stage is free.
+/// Asks for keys, of this item or later ones, as far as there is memory for them: `done` stages have been multiplied (8-bit ones: widened),
+/// and the item at hand is number `turn`. For one warp of those that have the outputs, which knows best when a stage is free.
 FI_DEVICE void ask_ahead(const Block &block, int done, int turn) {
     Asking &asking = block.asking;
     // The other warps may still be at the stage before the last.
-    constexpr int ahead = stages - 1;
+    constexpr int ahead = is_narrow ? raw_stages : stages - 1;
     while (asking.asked < done + ahead && asking.turn <= turn + 2) {
         if (asking.tile < asking.tiles) {
-            const StageRing ring = asking.ring;
+            const AskedRing ring = asking.ring;
             const int tile = asking.tile, asked = asking.asked;
             ask_for_stage(block, block.items[asking.turn % item_slots], tile, ring, asked);
             if (threadIdx.x % warp_size == 0) {

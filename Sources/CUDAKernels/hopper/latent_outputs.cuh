@@ -19,6 +19,57 @@ FI_DEVICE void clear_rows(uint32 columns_at, int first) {
     sync_threads(group_barrier + group - 1, 128);
 }
 
+/// 8-bit keys on their way to the tensor cores' 16 bits, by all threads that have outputs.
+struct Widener {
+    RawRing raw_ring;
+    StageRing ring;
+
+    /// Bytes 0 to 3 as two pairs.
+    static __device__ __forceinline__ void widen_four(uint32 bytes, uint32 &low, uint32 &high) {
+        uint32 even, odd;
+        widen<half_type, narrow>(bytes, even, odd);
+        low = __byte_perm(even, odd, 0x5410);
+        high = __byte_perm(even, odd, 0x7632);
+    }
+    /// Sixteen elements of row `row`, `chunk` of the row's.
+    static __device__ __forceinline__ void widen_chunk(uint32 from, uint32 to, int row, int chunk) {
+        const uint4 bytes = load_shared128(from);
+        uint4 halves[2];
+        widen_four(bytes.x, halves[0].x, halves[0].y);
+        widen_four(bytes.y, halves[0].z, halves[0].w);
+        widen_four(bytes.z, halves[1].x, halves[1].y);
+        widen_four(bytes.w, halves[1].z, halves[1].w);
+        const uint32 place = to + (chunk / 4 * keys + row) * 128;
+        // Lanes at one place of neighbouring tiles store their halves in different orders, to different banks.
+        const int flip = chunk / 4 % 2;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) store_shared(place + ((chunk % 4 * 2 + (i ^ flip) ^ row % 8) << 4), flip ? halves[1 - i] : halves[i]);
+    }
+    /// The next stage.
+    __device__ __forceinline__ void widen_stage(const Block &block) {
+        Barriers &barriers = block.barriers;
+        barrier(barriers.raw_full[raw_ring.at]).wait(raw_ring.phase);
+        barrier(barriers.empty[ring.at]).wait(ring.phase ^ 1);
+        const uint32 from = block.base + Shared::raw + raw_ring.at * Shared::raw_bytes, to = block.stage(ring);
+        const int thread = threadIdx.x - first_merger, chunk = thread % 16;
+#pragma unroll 1
+        for (int column = 0; column < dim_vo / 256; ++column)
+#pragma unroll 1
+            for (int row = thread / 16; row < keys; row += output_threads / 16)
+                widen_chunk(from + (column * keys + row) * 256 + chunk * 16, to, row, column * 16 + chunk);
+        if (thread < keys * 4) widen_chunk(from + keys * dim_vo + thread * 16, to, thread / 4, dim_vo / 16 + thread % 4);
+        fence_async_proxy();
+        __syncwarp();
+        if (thread % warp_size == 0) barrier(barriers.full[ring.at]).arrive();
+        block.give_back_raw(raw_ring);
+        raw_ring.next();
+        ring.next();
+    }
+};
+
+/// Stages that are widened before they are multiplied.
+constexpr int widened_ahead = stages - 1;
+
 /// A thread's rows of an item to the output: 16 bytes a lane, four lanes 64 in a row.
 FI_DEVICE void store_rows(const fi_attention_params &p, const Item &item, const float (&output)[own_columns / 8][4], uint32 ends, int column) {
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
@@ -72,7 +123,14 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
     const bool asks = threadIdx.x / warp_size == first_merger / warp_size;
     StageRing ring;
     Ring<2> weights_ring;
+    Widener widener;
+    // Stages multiplied; widened, if they are of 8 bits.
     int done = 0;
+    const auto widen_one = [&](uint32 turn) {
+        widener.widen_stage(block);
+        ++done;
+        if (asks) ask_ahead(block, done, turn);
+    };
     for (uint32 turn = 0;; ++turn) {
         if (asks) ask_ahead(block, done, turn);
         const Item &item = block.await_item(turn);
@@ -83,6 +141,10 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
         for (int n = 0; n < own_columns / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
+        if constexpr (is_narrow) {
+#pragma unroll 1
+            for (int tile = 0; tile < min(tiles, widened_ahead); ++tile) widen_one(turn);
+        }
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             barrier(barriers.weights_full[weights_ring.at]).wait(weights_ring.phase);
@@ -109,8 +171,12 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
             weights_ring.next();
             block.give_back(ring);
             ring.next();
-            ++done;
-            if (asks) ask_ahead(block, done, turn);
+            if constexpr (is_narrow) {
+                if (tile + widened_ahead < tiles) widen_one(turn);
+            } else {
+                ++done;
+                if (asks) ask_ahead(block, done, turn);
+            }
         }
         barrier(barriers.ends_full).wait(turn);
         if (item.row_count > 0) {

@@ -16,6 +16,9 @@ constexpr int score_threads = 128, output_threads = 256, all_threads = score_thr
 /// Tiles of 64 elements of the queries that are held in registers; the rest are read from memory.
 constexpr int held_tiles = FI_HELD_TILES, stored_tiles = dim_qk / 64 - held_tiles;
 
+/// Stages of 8-bit keys on their way to be widened.
+constexpr int raw_stages = is_narrow ? FI_RAW_STAGES : 1;
+
 /// Items that may be known at a time: the one at hand, the one before, which some may still end, and those whose keys are asked for.
 constexpr int item_slots = 4;
 
@@ -25,8 +28,11 @@ struct Shared {
     static constexpr int columns = dim_qk / 64, value_columns = dim_vo / 64;
     static constexpr int stage_bytes = keys * columns * 128;
     static constexpr int stages_at = 0;
+    /// 8-bit keys as the cache has them: two boxes' columns of 256 elements, and the rest.
+    static constexpr int raw_bytes = is_narrow ? keys * dim_qk : 0;
+    static constexpr int raw = stages_at + stages * stage_bytes;
     /// Tiles of the queries.
-    static constexpr int queries = stages_at + stages * stage_bytes;
+    static constexpr int queries = raw + raw_stages * raw_bytes;
     /// [rows, 64]: weights of two stages side by side.
     static constexpr int weights = queries + stored_tiles * rows * 128;
     /// [rows] of RowEnd: how an item's rows end.

@@ -3,7 +3,7 @@ internal import CUDAKernels
 internal import FlashInferCore
 
 /// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 128 bytes of each, or all where
-/// they are widened later.
+/// they are widened later, 256 elements at most.
 enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
     /// swizzle repeats after eight rows.
@@ -44,7 +44,7 @@ enum AttentionBoxes {
         // Rows of 128 bytes, or of 64 where those divide the padded head, are swizzled as wgmma reads them.
         let width = isFloat8 && (headDim + 63) & ~63 & 127 != 0 ? 64 : 128
         let isSwizzled = bytes == 2 || isFloat8
-        let box = [isSwizzled ? UInt32(width / bytes) : UInt32(headDim), 1, UInt32(boxRows), 1]
+        let box = [isSwizzled ? UInt32(width / bytes) : UInt32(min(headDim, 256)), 1, UInt32(boxRows), 1]
         let swizzle: Int32 = isSwizzled ? (width == 128 ? 3 : 2) : 0
         let steps: [UInt32] = [1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.

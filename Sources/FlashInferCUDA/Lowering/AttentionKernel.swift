@@ -90,7 +90,10 @@ package struct AttentionKernel: Hashable {
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)), .init("FI_LATENT", heads.latentRope),
             ] + (isHopperLatent
-                ? [.init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16)] : [])
+                ? [
+                    .init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16),
+                    .init("FI_RAW_STAGES", tile.rawStages),
+                ] : [])
                 + (tile.isHopper && !isHopperLatent ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,

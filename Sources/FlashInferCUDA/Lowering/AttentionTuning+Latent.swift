@@ -15,13 +15,14 @@ extension AttentionTuning {
 
     /// Hopper's kernel: five stages of 32 keys are what memory holds beside the weights and the queries that registers do not, and 112 of
     /// 184 registers for queries leave what the softmax needs. A key of more than 64 heads is read by two blocks, so that it is asked for
-    /// once for both.
+    /// once for both. Keys of 8 bits come to three stages of their own, and are widened into four.
     private static func hopperLatent(_ heads: AttentionHeads) -> [AttentionTile] {
-        guard heads.allowsHopper, !heads.isNarrow, !heads.isGathered, heads.dimVO == 512, heads.latentRope == 64 else { return [] }
+        guard heads.allowsHopper, !heads.isGathered, heads.dimVO == 512, heads.latentRope == 64 else { return [] }
         return [
             AttentionTile(
-                rows: 64, keys: 32, warpsM: 4, warpsN: 1, stages: 5, blocksPerProcessor: 1,
-                queryRegisters: 112, isHopper: true, cluster: heads.latentGroup > 64 ? 2 : 1)
+                rows: 64, keys: 32, warpsM: 4, warpsN: 1, stages: heads.isNarrow ? 4 : 5,
+                blocksPerProcessor: 1, queryRegisters: 112, rawStages: heads.isNarrow ? 3 : 1, isHopper: true,
+                cluster: heads.latentGroup > 64 ? 2 : 1)
         ]
     }
 
