@@ -33,7 +33,9 @@ extension AttentionRun {
         // The work format is float32 then.
         let elements = scratch.queries.assumingMemoryBound(to: Float.self)
         for row in 0..<rows {
-            for column in shape.headDimVO..<shape.headDimQK { elements[row * size.queryStride + column] *= latent.scale }
+            for column in shape.headDimVO..<shape.headDimQK {
+                elements[row * size.queryStride + column] *= latent.scale
+            }
         }
     }
 

@@ -101,7 +101,11 @@ struct AttentionRun {
         let latent = operation.latent.map(LatentRows.init)
         self.latent = latent
         // A scale of one part of the keys is applied to queries, which only float32 takes without a rounding.
-        if isNarrow, latent?.scale ?? 1 == 1, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
+        if isNarrow, latent?.scale ?? 1 == 1, let narrow = kernels.bf16 {
+            format = narrow.pointee
+        } else {
+            format = kernels.f32
+        }
         self.rope = variant.rope == nil ? nil : rope
         (self.programs, self.tables, analysis) = (programs, tables, plan.analysis)
         isSoftmax = variant.form.weights == nil

@@ -92,9 +92,11 @@ extension fi_hopper_attention_params {
             boxRows = min(pageRows, stageRows & -stageRows)
         }
         self.keys = try AttentionBoxes.map(
-            keys, headDim: shape.isLatent ? shape.headDimVO : shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            keys, headDim: shape.isLatent ? shape.headDimVO : shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8,
+            context: context)
         self.values = try AttentionBoxes.map(
-            values, headDim: shape.isLatent ? shape.latentRopeDim : shape.headDimVO, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            values, headDim: shape.isLatent ? shape.latentRopeDim : shape.headDimVO, boxRows: boxRows,
+            isFloat8: isFloat8, context: context)
         box_rows = Int32(boxRows)
     }
 }

@@ -82,19 +82,22 @@ package struct AttentionKernel: Hashable {
                 .init("FI_NARROW", "Narrow::\(narrow)"), .init("FI_NARROW_QUERIES", queryType.byteCount == 1),
                 .init("FI_OUTPUT", outputType == .float32 ? 0 : outputType == .float16 ? 1 : 2),
                 .init("FI_HEAD_DIM_QK", heads.dimQK), .init("FI_HEAD_DIM_VO", heads.dimVO),
-                .init("FI_VO_SLICE", isHopperLatent ? heads.dimVO : heads.sliceVO), .init("FI_ROWS", tile.rows), .init("FI_KEYS", tile.keys),
+                .init("FI_VO_SLICE", isHopperLatent ? heads.dimVO : heads.sliceVO), .init("FI_ROWS", tile.rows),
+                .init("FI_KEYS", tile.keys),
                 .init("FI_WARPS_M", tile.warpsM), .init("FI_WARPS_N", tile.warpsN), .init("FI_STAGES", tile.stages),
                 .init("FI_QUERY_REGISTERS", tile.queryRegisters), .init("FI_CHUNK", chunk),
                 .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)), .init("FI_LATENT", heads.latentRope),
-            ] + (isHopperLatent
-                ? [
-                    .init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16),
-                    .init("FI_RAW_STAGES", tile.rawStages),
-                ] : [])
-                + (tile.isHopper && !isHopperLatent ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
+            ]
+                + (isHopperLatent
+                    ? [
+                        .init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16),
+                        .init("FI_RAW_STAGES", tile.rawStages),
+                    ] : [])
+                + (tile.isHopper && !isHopperLatent
+                    ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
@@ -139,7 +142,8 @@ package struct AttentionKernel: Hashable {
         var label = tile.isHopper ? "hopper " : ""
         label += heads.latentRope > 0 ? "latent attention " : "attention "
         if tile.cluster > 1 { label += "\(tile.cluster) blocks of " }
-        label += "\(tile.rows)x\(tile.keys) \(tile.cluster > 0 ? 12 : tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
+        label +=
+            "\(tile.rows)x\(tile.keys) \(tile.cluster > 0 ? 12 : tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
         label +=
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }

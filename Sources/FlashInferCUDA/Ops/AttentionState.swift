@@ -60,7 +60,8 @@ final class AttentionState: Sendable {
         }
         let tuning = Tuning(
             heads: heads, tiles: tiles.map(\.tile), portable: AttentionTuning.portable(heads, limits),
-            traits: AttentionTuning.traits(tiles, kvHeads: key.kvHeads, processors: processors,
+            traits: AttentionTuning.traits(
+                tiles, kvHeads: key.kvHeads, processors: processors,
                 isLatent: problem.shape.isLatent))
         tunings.withLock { $0[key] = tuning }
         return tuning

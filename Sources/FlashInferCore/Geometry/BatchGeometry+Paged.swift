@@ -54,7 +54,8 @@ extension BatchGeometry {
             let room = (Int(pageIndptr[request + 1]) - Int(pageIndptr[request])) * pageSize
             guard length >= 0, Int(length) <= room else {
                 throw .invalidRequest(
-                    request, argument: "kv length", found: Int(length), expected: "in 0 ... \(room), what its pages hold")
+                    request, argument: "kv length", found: Int(length),
+                    expected: "in 0 ... \(room), what its pages hold")
             }
         }
         try validatePages(pageIndptr: pageIndptr, pageIndices: pageIndices, pageCount: pageCount)

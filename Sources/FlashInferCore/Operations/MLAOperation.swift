@@ -81,7 +81,8 @@ public struct MLAOperation: Sendable {
             throw .planMismatch("cache type", planned: "\(plan.problem.kvType)", found: "\(cache.latent.dtype)")
         }
         for (name, found, planned) in [
-            ("latent dim", cache.latent.headDim, shape.headDimVO), ("rope dim", cache.rope.headDim, shape.latentRopeDim),
+            ("latent dim", cache.latent.headDim, shape.headDimVO),
+            ("rope dim", cache.rope.headDim, shape.latentRopeDim),
             ("page size", cache.latent.blockSize ?? 1, blocks.blockSize),
         ] where found != planned {
             throw .planMismatch(name, planned: "\(planned)", found: "\(found)")

@@ -35,8 +35,10 @@ import Testing
         } throws: {
             if case .unsupported = $0 as? FlashInferError { true } else { false }
         }
-        #expect(throws: FlashInferError.invalidRequest(0, argument: "kv length", found: 5, expected: "in 0 ... 4, what its pages hold"))
-        {
+        #expect(
+            throws: FlashInferError.invalidRequest(
+                0, argument: "kv length", found: 5, expected: "in 0 ... 4, what its pages hold")
+        ) {
             try BatchGeometry.paged(
                 pageIndptr: [0, 1], pageIndices: [0], kvLengths: [5], pageSize: 4, pageCount: 1)
         }

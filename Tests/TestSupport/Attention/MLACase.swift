@@ -37,7 +37,9 @@ package struct MLACase: Sendable, CustomStringConvertible {
     /// Every head count, type and page size with lengths of 0, 1 and odd numbers, and 1 to 17 queries.
     package static var matrix: [MLACase] {
         var cases: [MLACase] = []
-        let types: [(DType, DType?)] = [(.bfloat16, nil), (.float16, nil), (.bfloat16, .float8E4M3), (.float16, .float8E4M3)]
+        let types: [(DType, DType?)] = [
+            (.bfloat16, nil), (.float16, nil), (.bfloat16, .float8E4M3), (.float16, .float8E4M3),
+        ]
         for (index, heads) in [16, 32, 64, 128].enumerated() {
             for (number, (type, cacheType)) in types.enumerated() {
                 let pageSize = [1, 16, 64, 48][(index + number) % 4]
