@@ -54,7 +54,7 @@ extension CUDADevice {
             let grid = (entry.blocks, slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, stageRows: plan.tiles[tile].keys, context: queue.context)
+                    parameters, operation, tile: plan.tiles[tile], context: queue.context)
                 try queue.launch(function, grid: grid, boxed)
             } else {
                 try queue.launch(function, grid: grid, parameters)

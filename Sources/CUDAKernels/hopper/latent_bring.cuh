@@ -93,14 +93,23 @@ FI_DEVICE void fetch_item(const Block &block, int turn) {
     barrier(block.barriers.item_full[turn % item_slots]).arrive();
 }
 
-/// Asks for the keys of the next stage, a warp: a lane has one of the boxes' places among its rows, and every so many of its columns.
-FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, const AskedRing &ring, uint32 parity) {
+/// The pages of the next boxes, one a lane: looked up once for many stages, as a look takes longer than half of a stage's products.
+struct Pages {
+    int own = 0;
+};
+
+/// Asks for the keys of a stage, a warp. Where a box has all of a stage's rows, one lane asks for all of its columns at once, or half of
+/// them; else a lane has one of the boxes' places among its rows, and every so many of its columns.
+FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, const AskedRing &ring, uint32 parity, Pages &pages) {
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     const KeyFinder finder{block.p, item};
-    const int box_rows = block.maps.box_rows, places_shift = 31 - __clz(keys / box_rows);
-    const int own_row = (lane & (1 << places_shift) - 1) * box_rows, first = item.key + tile * keys, key = first + own_row;
-    const int page = finder.block(key), row = finder.row(key);
+    const int box_rows = block.maps.box_rows, rows_shift = 31 - __clz(box_rows), places_shift = 5 - rows_shift;
+    static_assert(keys == 32 && warp_size == 32, "shifts");
+    const int first = item.key + tile * keys, in_look = tile & box_rows - 1;
+    if (in_look == 0) pages.own = finder.block(first + (lane << rows_shift));
+    const int place = lane & (1 << places_shift) - 1, own_row = place << rows_shift;
+    const int page = __shfl_sync(0xffffffff, pages.own, (in_look << places_shift) + place), row = finder.row(first + own_row);
     // Rows of boxes that hold keys.
     const int used = (min(item.key_end() - first, keys) + box_rows - 1) & -box_rows;
     // Columns of a box: 128 bytes, or 256 elements of 8 bits; and the rest.
@@ -109,20 +118,36 @@ FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, con
     const uint64 *empty_words = is_narrow ? block.barriers.raw_empty : block.barriers.empty;
     barrier(empty_words[ring.at]).wait(ring.phase ^ 1);
     const Barrier full = barrier(full_words[ring.at]);
+    const uint32 to = block.base + (is_narrow ? Shared::raw + ring.at * Shared::raw_bytes : Shared::stages_at + ring.at * Shared::stage_bytes);
+    const uint32 rank = blockIdx.x % cluster;
+    if (box_rows == keys) {
+        if (lane == 0) {
+            full.arrive_expecting(keys * dim_qk * element_bytes);
+            if constexpr (cluster == 1) {
+                copy_box(to, block.maps.keys, 0, row, 0, page, full);
+                copy_box(to + whole * keys * row_bytes, block.maps.values, 0, row, 0, page, full);
+            } else {
+                // The other block brings the other half; the rest is brought by turns.
+                copy_box_to(3, to + rank * (whole / 2 * keys * row_bytes), block.maps.keys, 0, row, rank * (whole / 2), page, full);
+                if (((parity ^ rank) & 1) == 0) copy_box_to(3, to + whole * keys * row_bytes, block.maps.values, 0, row, 0, page, full);
+            }
+        }
+        __syncwarp();
+        return;
+    }
     if (lane == 0) full.arrive_expecting(used * dim_qk * element_bytes);
     __syncwarp();
     if (own_row < used) {
-        const uint32 to = block.base + (is_narrow ? Shared::raw + ring.at * Shared::raw_bytes : Shared::stages_at + ring.at * Shared::stage_bytes);
 #pragma unroll 1
         for (int column = lane >> places_shift; column <= whole; column += warp_size >> places_shift) {
             const bool is_rest = column == whole;
             const fi_tensor_map &map = is_rest ? block.maps.values : block.maps.keys;
-            const uint32 place = to + column * (keys * row_bytes) + own_row * (is_rest ? FI_LATENT * element_bytes : row_bytes);
+            const uint32 there = to + column * (keys * row_bytes) + own_row * (is_rest ? FI_LATENT * element_bytes : row_bytes);
             if constexpr (cluster == 1) {
-                copy_box(place, map, is_rest ? 0 : column * elements, 0, row, page, full);
-            } else if (((column ^ parity ^ blockIdx.x) & 1) == 0) {
+                copy_box(there, map, 0, row, is_rest ? 0 : column, page, full);
+            } else if (((column ^ parity ^ rank) & 1) == 0) {
                 // The other block brings the others: of an odd number of columns each has one more by turns.
-                copy_box_to(3, place, map, is_rest ? 0 : column * elements, 0, row, page, full);
+                copy_box_to(3, there, map, 0, row, is_rest ? 0 : column, page, full);
             }
         }
     }
@@ -131,7 +156,7 @@ FI_DEVICE void ask_for_stage(const Block &block, const Item &item, int tile, con
 
 /// Asks for keys, of this item or later ones, as far as there is memory for them: `done` stages have been multiplied (8-bit ones: widened),
 /// and the item at hand is number `turn`. For one warp of those that have the outputs, which knows best when a stage is free.
-FI_DEVICE void ask_ahead(const Block &block, int done, int turn) {
+FI_DEVICE void ask_ahead(const Block &block, int done, int turn, Pages &pages) {
     Asking &asking = block.asking;
     // The other warps may still be at the stage before the last.
     constexpr int ahead = is_narrow ? raw_stages : stages - 1;
@@ -139,7 +164,7 @@ FI_DEVICE void ask_ahead(const Block &block, int done, int turn) {
         if (asking.tile < asking.tiles) {
             const AskedRing ring = asking.ring;
             const int tile = asking.tile, asked = asking.asked;
-            ask_for_stage(block, block.items[asking.turn % item_slots], tile, ring, asked);
+            ask_for_stage(block, block.items[asking.turn % item_slots], tile, ring, asked, pages);
             if (threadIdx.x % warp_size == 0) {
                 asking.tile = tile + 1;
                 asking.asked = asked + 1;

@@ -124,15 +124,16 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
     StageRing ring;
     Ring<2> weights_ring;
     Widener widener;
+    Pages pages;
     // Stages multiplied; widened, if they are of 8 bits.
     int done = 0;
     const auto widen_one = [&](uint32 turn) {
         widener.widen_stage(block);
         ++done;
-        if (asks) ask_ahead(block, done, turn);
+        if (asks) ask_ahead(block, done, turn, pages);
     };
     for (uint32 turn = 0;; ++turn) {
-        if (asks) ask_ahead(block, done, turn);
+        if (asks) ask_ahead(block, done, turn, pages);
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
         const int tiles = tiles_of(item);
@@ -175,7 +176,7 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
                 if (tile + widened_ahead < tiles) widen_one(turn);
             } else {
                 ++done;
-                if (asks) ask_ahead(block, done, turn);
+                if (asks) ask_ahead(block, done, turn, pages);
             }
         }
         barrier(barriers.ends_full).wait(turn);

@@ -36,9 +36,10 @@ extension AttentionTuning {
         }
     }
 
-    /// More: 16 rows a warp, whose outputs of 256 columns take half of its registers. Processors with little memory take 32 rows.
+    /// More: 16 rows a warp, whose outputs of 256 columns take half of its registers, so that scores of 64 keys would not fit beside
+    /// them. Processors with little memory take 32 rows.
     static func longLatent(_ heads: AttentionHeads) -> [AttentionTile] {
-        [(64, 64), (64, 32), (64, 16), (32, 32), (32, 16), (16, 32), (16, 16)].filter { !heads.isNarrow || $0.1 >= 32 }
+        [(64, 32), (64, 16), (32, 32), (32, 16), (16, 32), (16, 16)].filter { !heads.isNarrow || $0.1 >= 32 }
             .map { rows, keys in
                 AttentionTile(
                     rows: rows, keys: keys, warpsM: rows / 16, warpsN: 1, stages: 2, blocksPerProcessor: 1,
