@@ -75,6 +75,7 @@ class AttentionOptions(ctypes.Structure):
         ("position_encoding", c_int32), ("has_sinks", c_int32), ("rope", POINTER(RopeOptions)), ("split_mode", c_int32),
         ("split_size", c_int32), ("max_requests", c_int64), ("max_queries", c_int64), ("max_request_queries", c_int64),
         ("max_keys", c_int64), ("max_pages", c_int64), ("variant", c_char_p), ("max_levels", c_int64),
+        ("latent_rope_dim", c_int32), ("reserved", c_int32),
     ]
 
 
@@ -90,6 +91,14 @@ class RunArgs(ctypes.Structure):
 
 class CascadeLevel(ctypes.Structure):
     _fields_ = [("qo_indptr", c_void_p), ("kv_indptr", c_void_p), ("kv_indices", c_void_p), ("last_page_len", c_void_p)]
+
+
+class MLARunArgs(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64), ("q_nope", c_void_p), ("q_pe", c_void_p), ("ckv", c_void_p), ("kpe", c_void_p),
+        ("out", c_void_p), ("lse", c_void_p), ("ckv_scale", c_float), ("kpe_scale", c_float), ("lse_natural", c_int32),
+        ("reserved", c_int32),
+    ]
 
 
 class Parameter(ctypes.Structure):
@@ -152,6 +161,7 @@ class RequestDraw(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
+    "fi_mla_run_args": MLARunArgs,
     "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
     "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw, "fi_logit_changes": LogitChanges,
 }
@@ -177,6 +187,8 @@ FUNCTIONS: dict[str, list] = {
     "fi_attention_plan_single": [_H, _S, _I64, _I64],
     "fi_attention_plan_block_sparse": [_H, _S, _I64, _I64, _I64, _I64, _T, _T],
     "fi_attention_run": [_H, _S, c_void_p],
+    "fi_mla_plan": [_H, _S, _T, _T, _T, _T, _I64, _I64],
+    "fi_mla_run": [_H, _S, c_void_p],
     "fi_attention_get_plan_info": [_H, c_void_p],
     "fi_merge_state": [_H, _S, _T, _T, _T, _T, _T, _T],
     "fi_merge_state_in_place": [_H, _S, _T, _T, _T, _T, _T],

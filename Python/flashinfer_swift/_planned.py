@@ -60,6 +60,8 @@ class Options(NamedTuple):
     max_levels: int = 0
     #: A variant's JSON form, which says mask, window, cap, scale and sinks.
     variant: str = ""
+    #: Of latent keys, elements that are no part of the value; 0 for keys and values of their own.
+    latent_rope_dim: int = 0
 
     def native(self) -> tuple[_abi.AttentionOptions, Any]:
         """The struct, and what it points to."""
@@ -80,7 +82,7 @@ class Options(NamedTuple):
             position_encoding=position_code(self.pos_encoding_mode), has_sinks=int(self.has_sinks),
             split_mode=self.split_mode, split_size=self.split_size, max_requests=self.max_requests,
             max_queries=self.max_queries, max_request_queries=self.max_request_queries, max_keys=self.max_keys,
-            max_pages=self.max_pages, max_levels=self.max_levels)
+            max_pages=self.max_pages, max_levels=self.max_levels, latent_rope_dim=self.latent_rope_dim)
         if rope is not None:
             options.rope = ctypes.pointer(rope)
         if self.variant:

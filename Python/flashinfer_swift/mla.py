@@ -1,4 +1,4 @@
-"""Multi-head latent attention (DeepSeek): the cache. The library has no attention kernel of its own for it yet."""
+"""Multi-head latent attention (DeepSeek): attention with absorbed projections, and the cache."""
 
 from __future__ import annotations
 
@@ -7,30 +7,74 @@ from typing import Any
 
 from . import _abi
 from ._call import Call
-from ._planned import scale_value
-from .errors import UnsupportedError, unsupported
+from ._planned import Options, scale_value
+from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, refuse, require_graph_buffers
+from .errors import InvalidArgumentError, UnsupportedError, unsupported
 from .page import place
 
-_REASON = "there is no kernel for latent attention with separate ckv and kpe caches"
-_INSTEAD = (
-    "BatchAttention or BatchPrefillWithPagedKVCacheWrapper on decompressed keys and values (head_dim_qk 192, head_dim_vo 128)")
 
+class BatchMLAPagedAttentionWrapper(BatchWrapper):
+    """Latent attention of a batch over a paged cache of compressed keys: ``plan`` once a step, ``run`` once a layer.
 
-class BatchMLAPagedAttentionWrapper:
-    """Raises ``NotImplementedError``; the methods say what the peer's take."""
+    :param float_workspace_buffer: says the device; None takes it from the plan's arrays. See ``BatchWrapper``.
+    :param use_cuda_graph: plan within the bounds of the four buffers, so that captured runs use each next plan. The buffers are
+        read for their lengths only.
+    :param backend: accepted; does nothing.
+    """
+
+    _name = "BatchMLAPagedAttentionWrapper"
 
     def __init__(
-        self, float_workspace_buffer: Any, use_cuda_graph: bool = False, qo_indptr: Any = None, kv_indptr: Any = None,
+        self, float_workspace_buffer: Any = None, use_cuda_graph: bool = False, qo_indptr: Any = None, kv_indptr: Any = None,
         kv_indices: Any = None, kv_len_arr: Any = None, backend: str = "auto",
     ) -> None:
-        raise unsupported("BatchMLAPagedAttentionWrapper", _REASON, _INSTEAD)
+        super().__init__(float_workspace_buffer, "NHD", use_cuda_graph)
+        require_graph_buffers(
+            use_cuda_graph, qo_indptr=qo_indptr, kv_indptr=kv_indptr, kv_indices=kv_indices, kv_len_arr=kv_len_arr)
+        self._rope_dim = 0
+        self._args = _abi.MLARunArgs(struct_size=ctypes.sizeof(_abi.MLARunArgs))
+        #: Query rows of the first plan in CUDA-graph mode, which later plans may not exceed.
+        self._graph_rows: int | None = None
+        if use_cuda_graph:
+            self._fixed_batch_size = len(kv_len_arr)
+            self._max_pages = len(kv_indices)
 
     def plan(
         self, qo_indptr: Any, kv_indptr: Any, kv_indices: Any, kv_len_arr: Any, num_heads: int, head_dim_ckv: int,
         head_dim_kpe: int, page_size: int, causal: bool, sm_scale: float, q_data_type: Any, kv_data_type: Any,
         use_profiler: bool = False,
     ) -> None:
-        raise unsupported("BatchMLAPagedAttentionWrapper.plan", _REASON, _INSTEAD)
+        """Plans a batch: ``qo_indptr``, ``kv_indptr [requests + 1]``, ``kv_indices [kv_indptr[-1]]`` and ``kv_len_arr [requests]``, all
+        int32, on the host or the device. Arrays on a GPU are copied to the host, which waits for the stream.
+
+        :param sm_scale: multiplies the scores: 1 / sqrt(128 + 64) for DeepSeek, the head's size before absorption.
+        """
+        if use_profiler:
+            raise unsupported(f"{self._name}.plan", "there is no profiler in the kernels", "use_profiler=False")
+        call = self._call(qo_indptr, "qo_indptr")
+        q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
+        batch = len(kv_len_arr)
+        rows = int(call.arrays.to_list(qo_indptr[-1:])[0])
+        bounds: dict[str, Any] = {}
+        if self._use_cuda_graph:
+            check_graph_batch(batch, self._fixed_batch_size, "kv_len_arr")
+            check_graph_pages("kv_indices", kv_indices, "kv_indices", self._max_pages)
+            if self._graph_rows is None:
+                self._graph_rows = rows
+            if rows > self._graph_rows:
+                raise InvalidArgumentError(
+                    f"the batch has {rows} query rows, but this CUDA-graph wrapper was first planned with {self._graph_rows}")
+            bounds = dict(
+                max_requests=batch, max_queries=self._graph_rows, max_request_queries=self._graph_rows, max_pages=self._max_pages)
+        self._configure(call, Options(
+            num_heads, 1, head_dim_ckv + head_dim_kpe, head_dim_ckv, q_name, kv_name, o_name,
+            mask_mode=_abi.MASK_CAUSAL if causal else _abi.MASK_NONE, sm_scale=float(sm_scale), latent_rope_dim=head_dim_kpe,
+            **bounds))
+        self._core.plan(
+            "fi_mla_plan", call.arrays.stream(call.like), call.tensor(qo_indptr, "qo_indptr"),
+            call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_indices, "kv_indices"), call.tensor(kv_len_arr, "kv_len_arr"),
+            page_size, 0, queries=rows)
+        self._rope_dim = head_dim_kpe
 
     def run(
         self, q_nope: Any, q_pe: Any, ckv_cache: Any, kpe_cache: Any, out: Any = None, lse: Any = None,
@@ -38,7 +82,43 @@ class BatchMLAPagedAttentionWrapper:
         return_lse_base_on_e: bool = False, o_scale: Any = None, *, ckv_scale: Any = None, ckv_scale_arr: Any = None,
         kpe_scale: Any = None,
     ) -> Any:
-        raise unsupported("BatchMLAPagedAttentionWrapper.run", _REASON, _INSTEAD)
+        """Runs the plan on one layer.
+
+        :param q_nope: ``[rows, num_heads, head_dim_ckv]``; ``q_pe [rows, num_heads, head_dim_kpe]``.
+        :param ckv_cache: ``[pages, page_size, head_dim_ckv]``; ``kpe_cache [pages, page_size, head_dim_kpe]``: two tensors, or slices
+            of one.
+        :param ckv_scale, kpe_scale: what stored numbers stand for is that many times as much.
+        :param return_lse_base_on_e: the log-sum-exp in natural logarithm, not base 2.
+        :returns: ``[rows, num_heads, head_dim_ckv]``; with ``return_lse`` also the log-sum-exp ``[rows, num_heads]``.
+        """
+        refuse(
+            f"{self._name}.run", profiler_buffer=profiler_buffer, kv_len=kv_len, page_table=page_table, o_scale=o_scale,
+            ckv_scale_arr=ckv_scale_arr)
+        core = self._core
+        if not core.planned:
+            raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
+        call = Call(q_nope, "q_nope")
+        if out is None:
+            out = call.arrays.empty_rows(q_nope, self._v_width, core.out_dtype)
+        if return_lse and lse is None:
+            lse = call.arrays.empty(q_nope.shape[:-1], "float32", q_nope)
+        with core.lock:
+            args = self._args
+            args.q_nope, args.q_pe = call.tensor(q_nope, "q_nope"), call.tensor(q_pe, "q_pe")
+            args.ckv, args.kpe = call.tensor(ckv_cache, "ckv_cache"), call.tensor(kpe_cache, "kpe_cache")
+            args.out = call.output(out, "out")
+            args.lse = 0 if lse is None else call.output(lse, "lse")
+            args.ckv_scale = scale_value(call.arrays, ckv_scale, "ckv_scale")
+            args.kpe_scale = scale_value(call.arrays, kpe_scale, "kpe_scale")
+            args.lse_natural = int(return_lse_base_on_e)
+            status = core.library.fi_mla_run(core.handle, call.arrays.stream(q_nope), ctypes.addressof(args))
+            if status:
+                core.library.fail(status, "run")
+        return (out, lse) if return_lse else out
+
+
+_REASON = "it is the peer's older path"
+_INSTEAD = "BatchMLAPagedAttentionWrapper"
 
 
 class BatchDecodeMlaWithPagedKVCacheWrapper:

@@ -78,6 +78,21 @@ static const char hopper_attention_widen[] = {
 static const char hopper_barrier[] = {
 #embed "hopper/barrier.cuh"
     , 0};
+static const char hopper_latent[] = {
+#embed "hopper/latent.cuh"
+    , 0};
+static const char hopper_latent_bring[] = {
+#embed "hopper/latent_bring.cuh"
+    , 0};
+static const char hopper_latent_outputs[] = {
+#embed "hopper/latent_outputs.cuh"
+    , 0};
+static const char hopper_latent_scores[] = {
+#embed "hopper/latent_scores.cuh"
+    , 0};
+static const char hopper_latent_shared[] = {
+#embed "hopper/latent_shared.cuh"
+    , 0};
 static const char hopper_tensor_copy[] = {
 #embed "hopper/tensor_copy.cuh"
     , 0};
@@ -240,6 +255,9 @@ static const char primitives_nucleus[] = {
 static const char primitives_philox[] = {
 #embed "primitives/philox.cuh"
     , 0};
+static const char primitives_quad[] = {
+#embed "primitives/quad.cuh"
+    , 0};
 static const char primitives_reduce[] = {
 #embed "primitives/reduce.cuh"
     , 0};
@@ -288,6 +306,11 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/attention_weigh.cuh", hopper_attention_weigh},
     {"hopper/attention_widen.cuh", hopper_attention_widen},
     {"hopper/barrier.cuh", hopper_barrier},
+    {"hopper/latent.cuh", hopper_latent},
+    {"hopper/latent_bring.cuh", hopper_latent_bring},
+    {"hopper/latent_outputs.cuh", hopper_latent_outputs},
+    {"hopper/latent_scores.cuh", hopper_latent_scores},
+    {"hopper/latent_shared.cuh", hopper_latent_shared},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},
     {"hopper/wgmma_e4m3.cuh", hopper_wgmma_e4m3},
@@ -342,6 +365,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/nucleus.cuh", primitives_nucleus},
     {"primitives/philox.cuh", primitives_philox},
+    {"primitives/quad.cuh", primitives_quad},
     {"primitives/reduce.cuh", primitives_reduce},
     {"primitives/row_part.cuh", primitives_row_part},
     {"primitives/rows.cuh", primitives_rows},

@@ -112,6 +112,20 @@ public struct PlannedAttention: ~Copyable, Sendable {
                     workspace: workspace.region,
                     capacity: allocated)))
     }
+
+    /// Runs the plan of a problem with latent heads on one layer's tensors; see ``MLAOperation`` for shapes.
+    ///
+    /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
+    public func run(
+        nopeQueries: TensorView, ropeQueries: TensorView, _ cache: LatentCacheView, into output: TensorView,
+        logSumExp: TensorView? = nil
+    ) throws(FlashInferError) {
+        try device.run(
+            .mla(
+                MLAOperation(
+                    nopeQueries: nopeQueries, ropeQueries: ropeQueries, cache: cache, output: output,
+                    logSumExp: logSumExp, plan: plan, workspace: workspace.region, capacity: allocated)))
+    }
 }
 
 /// A parameter's memory on the device; a class, as a dictionary holds no buffers.

@@ -24,11 +24,7 @@ extension AttentionHandle {
             try operation.validate()
             try stream.device.execute(.attention(operation))
             state.use(stream)
-            if isNatural, let lse {
-                // ln x = log2 x · ln 2
-                let rows = try lse.asRows
-                try stream.run(.add(AddOperation(first: rows, output: rows, alpha: 0.693_147_18)))
-            }
+            if isNatural, let lse { try stream.makeNatural(lse) }
         }
     }
 

@@ -32,9 +32,7 @@ struct AttentionSettings: Sendable {
     /// Checks the options, and that `device` has kernels for them.
     init(_ pointer: UnsafePointer<fi_attention_options>?, on device: any Device) throws {
         let given = try options(pointer, "options", empty: fi_attention_options())
-        shape = try AttentionShape(
-            queryHeads: Int(given.num_qo_heads), kvHeads: Int(given.num_kv_heads), headDimQK: Int(given.head_dim_qk),
-            headDimVO: given.head_dim_vo == 0 ? nil : Int(given.head_dim_vo))
+        shape = try Self.shape(given)
         let queryType = try Self.type(given.q_dtype, "q_dtype", or: nil)
         self.queryType = queryType
         kvType = try Self.type(given.kv_dtype, "kv_dtype", or: queryType)
@@ -45,7 +43,30 @@ struct AttentionSettings: Sendable {
         split = try Self.split(given)
         bounds = try Self.bounds(given)
         // Whatever no batch could change is found now.
-        _ = try device.kernelTraits(for: problem(.contiguous(queryLength: 0, kvLength: 0)))
+        _ = try device.kernelTraits(
+            for: problem(
+                shape.isLatent
+                    ? .paged(pageIndptr: [0], pageIndices: [], kvLengths: [], pageSize: 64, pageCount: 0)
+                    : .contiguous(queryLength: 0, kvLength: 0)))
+    }
+
+    private static func shape(_ given: fi_attention_options) throws(FlashInferError) -> AttentionShape {
+        let (heads, dim) = (Int(given.num_qo_heads), Int(given.head_dim_vo))
+        guard given.latent_rope_dim != 0 else {
+            return try AttentionShape(
+                queryHeads: heads, kvHeads: Int(given.num_kv_heads), headDimQK: Int(given.head_dim_qk),
+                headDimVO: dim == 0 ? nil : dim)
+        }
+        guard given.num_kv_heads == 1 else {
+            throw .invalidArgument("num_kv_heads", found: "\(given.num_kv_heads)", expected: "1 for latent attention")
+        }
+        let shape = try AttentionShape.latent(queryHeads: heads, latentDim: dim, ropeDim: Int(given.latent_rope_dim))
+        guard shape.headDimQK == Int(given.head_dim_qk) else {
+            throw .invalidArgument(
+                "head_dim_qk", found: "\(given.head_dim_qk)",
+                expected: "\(shape.headDimQK): head_dim_vo + latent_rope_dim")
+        }
+        return shape
     }
 
     private static func type(_ dtype: fi_data_type, _ name: String, or standard: DType?) throws(FlashInferError)

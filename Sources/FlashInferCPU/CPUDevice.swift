@@ -90,6 +90,7 @@ public final class CPUDevice: Device {
     public func execute(_ operation: Operation) throws(FlashInferError) {
         switch operation {
         case .attention(let operation): attention.execute(operation)
+        case .mla(let operation): attention.execute(operation.attention)
         case .mergeStates(let operation):
             try attention.mergeStates(
                 values: operation.values, logSumExp: operation.logSumExp, into: operation.output,

@@ -49,10 +49,12 @@ extension CUDADevice {
             parameters.queue_count = plan.queueStarts[tile + 1] - plan.queueStarts[tile]
             // A captured launch reads where its queue starts, which the next plan may change.
             parameters.queue_indptr = isCapturing ? plan.queueIndptrAddress : 0
-            let grid = (entry.blocks, plan.heads.slices, 1)
+            // Latent attention's blocks on Hopper have all columns of the values.
+            let slices = isHopper && plan.heads.latentRope > 0 ? 1 : plan.heads.slices
+            let grid = (entry.blocks, slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, stageRows: plan.tiles[tile].keys, context: queue.context)
+                    parameters, operation, tile: plan.tiles[tile], context: queue.context)
                 try queue.launch(function, grid: grid, boxed)
             } else {
                 try queue.launch(function, grid: grid, parameters)

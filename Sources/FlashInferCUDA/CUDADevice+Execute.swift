@@ -10,6 +10,7 @@ extension CUDADevice {
     func enqueue(_ operation: Operation) throws(FlashInferError) {
         switch operation {
         case .attention(let operation): try execute(operation)
+        case .mla(let operation): try execute(operation.attention)
         case .mergeStates(let operation): try execute(operation)
         case .rmsNorm(let operation): try execute(operation)
         case .layerNorm(let operation): try execute(operation)

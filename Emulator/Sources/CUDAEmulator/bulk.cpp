@@ -73,17 +73,28 @@ uint32_t swizzled(uint32_t address, uint8_t swizzle) {
     return swizzle == 0 ? address : address ^ ((address >> 7 & turn) << 4);
 }
 
-/// A box of a tensor, to shared memory; what lies outside of the tensor is zero. list: coordinates; `i.b` the map, `i.c` the barrier.
+/// A box of a tensor, to shared memory; what lies outside of the tensor is zero. list: coordinates, and if `i.mode` the blocks of the
+/// cluster that it goes to, bit by bit; `i.b` the map, `i.c` the barrier.
 void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
     for_lanes(mask, [&](int lane) {
         TensorMap map;
         memcpy(&map, (const void *)(uintptr_t)(warp.lanes<uint64_t>(i.b)[lane]), sizeof map);
         if (map.magic != TensorMap::mark) throw Fault("no tensor map where a copy of a box looks for one");
-        if (map.rank != i.list.size()) throw Fault("a copy of a box of another rank than its tensor map's");
+        if (map.rank != i.list.size() - (i.mode ? 1 : 0)) throw Fault("a copy of a box of another rank than its tensor map's");
         const uint64_t to = address_of(warp, i, lane);
         if (to % 128) throw Fault("misaligned box in shared memory");
+        const uint64_t at = (i.c.size == 4 ? warp.lanes<uint32_t>(i.c)[lane] : warp.lanes<uint64_t>(i.c)[lane]) + i.target;
         uint64_t elements = 1;
         for (int n = 0; n < map.rank; n++) elements *= map.box[n];
+        // Block 0 is the warp's own.
+        std::vector<uint64_t> blocks = {0};
+        if (i.mode) {
+            blocks.clear();
+            const uint32_t those = warp.lanes<uint16_t>(i.list.back())[lane];
+            for (uint64_t rank = 0; rank < 16; rank++) {
+                if (those >> rank & 1) blocks.push_back((rank + 1) << cluster_address_shift);
+            }
+        }
         for (uint64_t index = 0; index < elements; index++) {
             uint64_t rest = index, from = map.address;
             bool inside = true;
@@ -94,18 +105,18 @@ void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
                 from += (uint64_t)at * (n == 0 ? map.element_bytes : map.strides[n - 1]);
             }
             const uint32_t place = swizzled((uint32_t)(to + index * map.element_bytes), map.swizzle);
-            uint8_t *target = shared_address(warp, place, map.element_bytes);
-            if (inside) {
-                check_device_memory(from, map.element_bytes, "copy of a box");
-                memcpy(target, (const void *)(uintptr_t)from, map.element_bytes);
-            } else {
-                memset(target, 0, map.element_bytes);
+            if (inside) check_device_memory(from, map.element_bytes, "copy of a box");
+            for (uint64_t block : blocks) {
+                uint8_t *target = shared_address(warp, place | block, map.element_bytes);
+                if (inside) memcpy(target, (const void *)(uintptr_t)from, map.element_bytes);
+                else memset(target, 0, map.element_bytes);
             }
         }
-        const uint64_t at = i.c.size == 4 ? warp.lanes<uint32_t>(i.c)[lane] : warp.lanes<uint64_t>(i.c)[lane];
-        CountingBarrier &barrier = barrier_at(warp, at + i.target);
-        barrier.bytes = barrier.bytes - (int64_t)(elements * map.element_bytes);
-        barrier.turn();
+        for (uint64_t block : blocks) {
+            CountingBarrier &barrier = barrier_at(warp, at | block);
+            barrier.bytes = barrier.bytes - (int64_t)(elements * map.element_bytes);
+            barrier.turn();
+        }
     });
 }
 
@@ -154,6 +165,10 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
         decoder.address(2, barrier);
         i.c = barrier.a;
         i.target = (uint32_t)barrier.immediate;
+        if (statement.has("multicast::cluster")) {
+            i.mode = 1;
+            i.list.push_back(decoder.source(3, 2));
+        }
         i.handler = copy_box;
         return true;
     }

@@ -103,9 +103,15 @@ void run(const Launch &launch, unsigned processors);
 /// Throws unless [address, address + bytes) is in one allocation of the device.
 void check_device_memory(uint64_t address, uint64_t bytes, const char *what);
 
-/// The host's address of shared memory.
+/// Where the number of a block of the cluster, plus one, stands in a 32-bit address in its shared memory.
+constexpr unsigned cluster_address_shift = 24;
+
+/// The host's address of shared memory: of the warp's own block, or of that whose number the address has.
 inline uint8_t *shared_address(const Warp &warp, uint64_t address, uint64_t bytes) {
-    const Block &block = *warp.block;
+    const uint64_t number = address >> cluster_address_shift;
+    if (number > warp.block->cluster->blocks.size()) throw Fault("shared address " + std::to_string(address));
+    const Block &block = number == 0 ? *warp.block : *warp.block->cluster->blocks[number - 1];
+    address &= (1u << cluster_address_shift) - 1;
     if (address < reserved_shared_bytes || address + bytes > block.shared_bytes) {
         throw Fault(
             "shared address " + std::to_string(address) + " of " + std::to_string(bytes) + " bytes; the block has " +

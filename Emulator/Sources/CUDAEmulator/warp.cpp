@@ -220,6 +220,21 @@ bool decode_warp(Decoder &decoder, Instruction &i) {
         };
         return true;
     }
+    if (op == "mapa" && statement.has("u32")) {
+        // A 32-bit address of shared memory, likewise.
+        i.d = decoder.destination(0, 4);
+        i.a = decoder.source(1, 4);
+        i.b = decoder.source(2, 4);
+        i.handler = [](Warp &warp, const Instruction &i, uint32_t mask) {
+            const size_t blocks = warp.block->cluster->blocks.size();
+            for_lanes(mask, [&](int lane) {
+                const uint32_t rank = warp.lanes<uint32_t>(i.b)[lane];
+                if (rank >= blocks) throw Fault("rank " + std::to_string(rank) + " of a cluster");
+                warp.lanes<uint32_t>(i.d)[lane] = warp.lanes<uint32_t>(i.a)[lane] | (rank + 1) << cluster_address_shift;
+            });
+        };
+        return true;
+    }
     if (op == "trap" || op == "brkpt") {
         i.handler = [](Warp &, const Instruction &, uint32_t) { throw Fault("the kernel trapped"); };
         return true;

@@ -1,26 +1,10 @@
 // Outputs that leave straight from registers: where there is no memory that they could leave through, and parts of cut tiles.
 #pragma once
 #include "portable/attention_finish.cuh"
+#include "primitives/quad.cuh"
 
 /// Queries that the next item's replace at once, or that are narrower, leave no way through theirs.
 constexpr bool leaves_from_registers = query_slots == 1 || !can_finish_alone;
-
-/// Words w[0 ... 3] of the four lanes of a quad, transposed: lane q gets w[q] of all, in the order of the lanes.
-FI_DEVICE void transpose_quad(uint32 (&w)[4]) {
-    const int quad = threadIdx.x % 4;
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        const bool is_upper = (quad & step) != 0;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            if (j & step) continue;
-            const uint32 kept = is_upper ? w[j | step] : w[j];
-            const uint32 got = __shfl_xor_sync(0xffffffff, is_upper ? w[j] : w[j | step], step);
-            w[j] = is_upper ? got : kept;
-            w[j | step] = is_upper ? kept : got;
-        }
-    }
-}
 
 /// Ends the rows of a warp that had their keys to itself: 16 bytes a lane, four lanes 64 in a row.
 FI_DEVICE void finish_from_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, float scale) {

@@ -10,8 +10,8 @@ constexpr bool holds_queries = padded_qk / 4 <= FI_QUERY_REGISTERS;
 constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
 
 /// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores, or
-/// when they are in registers.
-constexpr int query_slots = padded_qk <= 192 && !is_narrow && !holds_queries ? 2 : 1;
+/// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
+constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries ? 2 : 1;
 
 /// Whether pages are too small for boxes.
 constexpr bool is_gathered = FI_GATHER;

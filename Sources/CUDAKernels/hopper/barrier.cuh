@@ -16,6 +16,16 @@ struct Barrier {
     __device__ __forceinline__ void arrive_expecting(int bytes) const {
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes) : "memory");
     }
+    /// Arrives at the barrier in the same place of another block of the cluster, and says nothing of what was written: for who has read.
+    /// With a release for the cluster, it would wait for all of the thread's writes.
+    __device__ __forceinline__ void arrive_at(uint32 rank) const {
+        asm volatile(
+            "{\n"
+            ".reg .b32 remote;\n"
+            "mapa.shared::cluster.u32 remote, %0, %1;\n"
+            "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
+            "}\n" ::"r"(address), "r"(rank) : "memory");
+    }
     /// Waits for phase `phase`, of which the parity counts.
     __device__ __forceinline__ void wait(uint32 phase) const {
         asm volatile(
@@ -27,6 +37,11 @@ struct Barrier {
             "}\n" ::"r"(address), "r"(phase & 1) : "memory");
     }
 };
+
+/// Waits for all threads of the cluster's blocks.
+FI_DEVICE void sync_cluster() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 /// Makes initialised barriers visible to the copy engine.
 FI_DEVICE void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }

@@ -14,3 +14,12 @@ FI_DEVICE void copy_box(uint32 to, const fi_tensor_map &map, int element, int he
         "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block)
         : "memory");
 }
+
+/// The same to the same place in all blocks of the cluster whose bits are set; the bytes arrive at each one's barrier.
+FI_DEVICE void copy_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5, %6}], "
+        "[%2], %7;" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block), "h"(blocks)
+        : "memory");
+}

@@ -22,8 +22,8 @@ FI_DEVICE uint64 operand(uint32 address, uint32 columns = 16) {
 FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (bytes >> 4); }
 
 // Operand lists of the instructions, by their number of sums.
-#define FI_SUMS_32 \
-    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
+#define FI_SUMS_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define FI_SUMS_32 FI_SUMS_16 "," \
     "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define FI_SUMS_40 FI_SUMS_32 ",%32,%33,%34,%35,%36,%37,%38,%39"
 #define FI_SUMS_64 FI_SUMS_32 "," \
@@ -41,10 +41,11 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
         FI_FOUR(c, n + 7)
 
 // c = a · b, or c += a · b: with both operands in shared memory, each row's elements side by side (wgmma); with a in registers, and each
-// row of b an element that is multiplied over (wgmma); and with a in registers and b's rows' elements side by side (wgmma_by_rows).
-#define FI_WGMMA_SHARED(TYPE, N, SUMS, LIST, P0, P1, P2)                                                                            \
+// row of b an element that is multiplied over (wgmma); and with a in registers and b's rows' elements side by side (wgmma_by_rows), or
+// both in shared memory and each row of b an element that is multiplied over (wgmma_by_columns).
+#define FI_WGMMA_SHARED(TYPE, N, SUMS, LIST, TRANS, P0, P1, P2)                                                                          \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\n"                                                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, 0;\n}\n" \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, " TRANS ";\n}\n" \
                  : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
 #define FI_WGMMA_REGISTERS(TYPE, N, SUMS, LIST, TRANS, P0, P1, P2, P3, P4, P5)                                                      \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P5 ", 0;\n"                                                                    \
@@ -54,8 +55,12 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
 #define FI_LIST(...) __VA_ARGS__
 #define FI_WGMMA(N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                                             \
     template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                                \
-        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), P0, P1, P2);                            \
-        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), P0, P1, P2);                                                           \
+        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2);                       \
+        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2);                                                      \
+    }                                                                                                                               \
+    template <Half type> FI_DEVICE void wgmma_by_columns(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                     \
+        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2);                       \
+        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2);                                                      \
     }                                                                                                                               \
     template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {                    \
         if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2, P3, P4, P5);        \
@@ -65,6 +70,7 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
         if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);        \
         else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);                                       \
     }
+FI_WGMMA(32, FI_SUMS_16, FI_LIST(FI_FOUR(c, 0), FI_FOUR(c, 1), FI_FOUR(c, 2), FI_FOUR(c, 3)), "%16", "%17", "%18", "%19", "%20", "%21")
 FI_WGMMA(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37")
 FI_WGMMA(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43", "%44", "%45")
 FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69")

@@ -38,6 +38,11 @@ typedef struct {
     /// [queries, query_heads, head_dim_qk]; strides in elements.
     unsigned long long queries;
     long long query_token, query_head;
+    /// The rest of latent attention's queries, [queries, query_heads, head_dim_qk - head_dim_vo], and what their products are multiplied
+    /// by: `queries` has head_dim_vo elements then, `keys` are the values too, and `values` the rest of the keys.
+    unsigned long long rope_queries;
+    long long rope_query_token, rope_query_head;
+    float rope_scale;
     /// [queries, query_heads, head_dim_vo]; strides in elements.
     unsigned long long output;
     long long output_token, output_head;
@@ -85,7 +90,7 @@ typedef struct {
     unsigned int group, group_multiplier, group_shift;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile;
-    /// How many blocks run a list side by side, each a head of its items.
+    /// How many blocks run a list side by side, each a head of its items, or some rows of latent attention's.
     unsigned int list_heads;
     int query_heads, kv_heads;
     /// Query rows of the batch; columns of a block-sparse matrix.

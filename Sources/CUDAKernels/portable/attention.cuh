@@ -73,7 +73,7 @@ struct Block {
         load_queries(p, item, base + Shared::queries);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
-        clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
+        if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
         if constexpr (!FI_RAGGED) {
             first.note(finder, those, 0, places[0]);
@@ -143,7 +143,7 @@ struct Block {
                 key_stage = base + Shared::turned_keys;
             }
             float s[row_tiles][key_tiles][4];
-            multiply_keys(s, queries, key_stage, warp_n * warp_keys);
+            multiply_keys(s, p, queries, key_stage, warp_n * warp_keys);
             // After the products: addresses are computed while the tensor cores end.
             if constexpr (!loads_first) load(item, those, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
@@ -203,15 +203,11 @@ FI_DEVICE void run_listed(const Block &block, Item &item, int index, int head) {
     read_item(p, index, item);
     __syncthreads();
     if (item.tile != p.tile) return;
-    if (head != 0) {
-        // This block's head of the item's; states of one item lie head after head.
+    if (head != 0 || is_latent) {
         __syncthreads();
-        if (threadIdx.x == 0) {
-            item.head += head;
-            item.partial_row += item.partial_row < 0 ? 0 : head * item.row_count;
-            item.merge_row += head * item.row_count;
-        }
+        if (threadIdx.x == 0) item.take_part(head);
         __syncthreads();
+        if (item.row_count == 0) return;
     }
     State state;
     block.begin(item);

@@ -159,13 +159,14 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
     const uint32 parts = item.parts;
     // Of several levels: merged by a launch of its own.
     if (parts == 0) return;
+    const int merger = threadIdx.x - first_merger;
     // Parts have the rows of all their heads.
-    const int first = item.merge_row, count = item.row_count, stride = item.heads * count;
+    const int first = item.merge_row, count = item.row_count, stride = item.part_stride();
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
     // What the block wrote before the barrier is visible, through the one thread's release, before its arrival is; and what
     // others wrote before theirs, through its acquisition, is to the block after the next barrier (PTX ISA, causality order).
     sync_block();
-    if (threadIdx.x == 0) {
+    if (merger == 0) {
         arrived = add_acquire_release(arrivals, 1);
         if (arrived == parts - 1) *arrivals = 0;
     }
@@ -178,7 +179,7 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
     const float *lses = pointer<const float>(p.partial_lse) + first;
     const int lane = threadIdx.x % warp_size;
 #pragma unroll 1
-    for (int row = threadIdx.x / warp_size; row < count; row += warps) {
+    for (int row = merger / warp_size; row < count; row += mergers / warp_size) {
         // A lane has every 32nd part; the first of them stays in a register.
         const float first_lse = lane < parts ? __ldcg(lses + lane * stride + row) : negative_infinity();
         float maximum = first_lse;
@@ -200,7 +201,7 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
     sync_block();
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
 #pragma unroll 1
-    for (int id = threadIdx.x; id < count * row_fours; id += threads) {
+    for (int id = merger; id < count * row_fours; id += mergers) {
         const int row = id / row_fours, d = id % row_fours * 4, elements = count_of_four(d);
         float4 v = make_float4(0, 0, 0, 0);
 #pragma unroll 8

@@ -65,6 +65,12 @@ template <class Layout, int elements> struct RowCopies {
     FI_DEVICE bool has(int turn) { return turn < turns && (count % threads == 0 || turn * threads + threadIdx.x < count); }
     /// Where a turn copies from, by the table.
     FI_DEVICE uint64 source(const uint64 *places, int turn) { return has(turn) ? places[row(turn)] + byte(turn) : 0; }
+    /// The same of keys in two tensors.
+    FI_DEVICE uint64 source(const uint64 *places, const uint64 *rest, int turn) {
+        constexpr int shared = dim_vo * element_bytes;
+        if (!has(turn)) return 0;
+        return byte(turn) < shared ? places[row(turn)] + byte(turn) : rest[row(turn)] + byte(turn) - shared;
+    }
     /// Where this thread's first turn copies from, of rows one after another, and how much further on the next one does.
     FI_DEVICE uint64 first_source(uint64 first, int64 stride) { return first + row(0) * stride + byte(0); }
     FI_DEVICE uint64 source(uint64 first, uint64 first_source, int64 stride, int turn) {
@@ -118,6 +124,10 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
     } else {
         const Places &at = places[tile / place_stages % 2];
         const int first = tile % place_stages * keys;
+        if constexpr (is_latent) {
+            KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(at.keys_at + first, at.values_at + first, turn); });
+            return;
+        }
         KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(at.keys_at + first, turn); });
         ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(at.values_at + first, turn); });
     }
@@ -132,6 +142,14 @@ template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, 
             store_shared_byte(base + Layout::offset(row, byte / 16) + byte % 16, 0);
         }
     }
+}
+
+/// What a row from element 0 on is at `first`, of 16 elements: itself, or the part that latent queries have in another tensor.
+FI_DEVICE const uint16 *part_of_query(const fi_attention_params &p, const Item &item, int row, const uint16 *nope, int first) {
+    if (!is_latent || first < dim_vo) return nope;
+    const int query = item.query(p, row);
+    return pointer<const uint16>(p.rope_queries) + (item.first_query + query) * p.rope_query_token
+           + item.query_head(p, row, query) * p.rope_query_head - dim_vo;
 }
 
 /// Eight elements of a query row from element `first` on; zeros past the head.
@@ -174,7 +192,7 @@ FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, ow
 
 /// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
 FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
-    if (!has_narrow_keys && !has_narrow_queries && dim_qk % 16 == 0 && p.query_is_aligned) {
+    if (!has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0 && p.query_is_aligned) {
         // Each warp copies rows of its own.
         constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
         const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
@@ -214,7 +232,7 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
                 }
             }
         } else if (row < item.row_count) {
-            const uint16 *from = query_row(p, item, row);
+            const uint16 *from = part_of_query(p, item, row, query_row(p, item, row), unit * 16);
             low = load_query(from, unit * 16, p.query_is_aligned);
             high = load_query(from, unit * 16 + 8, p.query_is_aligned);
         }

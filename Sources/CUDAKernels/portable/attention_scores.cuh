@@ -44,25 +44,37 @@ FI_DEVICE void multiply(float (&c)[4], const uint32 (&a)[4], uint32 b0, uint32 b
 }
 
 /// s[m][n] = rows · keys, of the warp's part of the stage.
-FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const Queries &queries, uint32 stage, int first_key) {
+FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Queries &queries, uint32 stage,
+                             int first_key) {
     const int lane = threadIdx.x % warp_size;
     // Turned keys have rows of their own; others lie as they were loaded.
     using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
     const uint32 start = stage + (has_narrow_keys ? Layout::offset(first_key + lane, 0)
                                                   : Layout::offset(first_key + lane / 16 * 8 + lane % 8, lane / 8 % 2));
+    // The rest of latent keys comes first, so that its products can be scaled before the others are added.
+    constexpr int rest_steps = is_latent ? FI_LATENT / 16 : 0;
+    const auto place = [](int step) { return !is_latent ? step : step < rest_steps ? dim_vo / 16 + step : step - rest_steps; };
     // Fragments are loaded one group of keys ahead of the products that need them.
     constexpr int steps = padded_qk / 16, group = has_narrow_keys ? 4 : 2, groups = key_tiles / group;
     uint32 a[2][row_tiles][4], b[2][4];
-    queries.load(a[0], 0);
-    load_matrices(b[0], start);
+    queries.load(a[0], place(0));
+    load_matrices(b[0], is_latent ? Layout::advance(start, 0, has_narrow_keys ? place(0) : 2 * place(0)) : start);
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
+        if (is_latent && step == rest_steps && p.rope_scale != 1) {
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+                for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) s[m][n][i] *= p.rope_scale;
+        }
 #pragma unroll
         for (int g = 0; g < groups; ++g) {
             const int now = (step * groups + g) % 2, next_step = g + 1 < groups ? step : step + 1, next_group = g + 1 < groups ? g + 1 : 0;
             if (next_step < steps)
-                load_matrices(b[1 - now], Layout::advance(start, next_group * group * 8, has_narrow_keys ? next_step : 2 * next_step));
-            if (g == groups - 1 && step + 1 < steps) queries.load(a[(step + 1) % 2], step + 1);
+                load_matrices(b[1 - now], Layout::advance(start, next_group * group * 8, has_narrow_keys ? place(next_step) : 2 * place(next_step)));
+            if (g == groups - 1 && step + 1 < steps) queries.load(a[(step + 1) % 2], place(step + 1));
             const auto &rows_a = a[step % 2];
             if constexpr (has_narrow_keys) {
 #pragma unroll

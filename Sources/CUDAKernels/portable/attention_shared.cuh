@@ -10,7 +10,7 @@ struct Shared {
     // Stages start at multiples of 128 bytes, as `Rows::advance` needs.
     static constexpr int queries = 0;
     static constexpr int key_stages = queries + rows * QueryRows::stride;
-    static constexpr int value_stages = key_stages + stages * keys * KeyRows::stride;
+    static constexpr int value_stages = is_latent ? key_stages : key_stages + stages * keys * KeyRows::stride;
     static constexpr int turned_keys = value_stages + stages * keys * ValueRows::stride;
     /// [2] of Places.
     static constexpr int places = turned_keys + (rope == Rope::none ? 0 : keys * TurnedRows::stride);

@@ -117,7 +117,10 @@ FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int 
 /// of the one before, so that exponentials and tensor cores work at the same time.
 FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key) {
     const int lane = threadIdx.x % warp_size;
-    const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16));
+    // A slice of latent values starts at a multiple of the swizzle.
+    const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16))
+                         + (is_latent ? blockIdx.y * slice_vo * element_bytes : 0);
+    static_assert(!is_latent || slice_vo * element_bytes % 128 == 0 || slice_vo == dim_vo || !ValueRows::is_swizzled, "slices are whole swizzles");
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
     const References references = raise_references(state, s, scale);
     weigh(state, s, references, scale, 0, 0, weights);

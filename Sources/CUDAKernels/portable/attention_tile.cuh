@@ -19,6 +19,7 @@
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
 // FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
+// FI_LATENT          elements at the end of a key that are no part of its value, which is the key's others: latent attention; else 0
 #pragma once
 #include "fi_attention_params.h"
 #include "primitives/async.cuh"
@@ -44,6 +45,17 @@ constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO
 constexpr int rows = FI_ROWS, keys = FI_KEYS, stages = FI_STAGES;
 constexpr int warps_m = FI_WARPS_M, warps_n = FI_WARPS_N, warps = warps_m * warps_n, threads = warps * warp_size;
 constexpr int warp_rows = rows / warps_m, warp_keys = keys / warps_n;
+
+/// Latent attention: a key's first `dim_vo` elements are its value. Queries and keys lie in two tensors each, see the parameter.
+constexpr bool is_latent = FI_LATENT != 0;
+static_assert(!is_latent || (dim_qk == dim_vo + FI_LATENT && dim_vo % 16 == 0 && FI_LATENT % 16 == 0), "parts are whole products");
+
+/// Those of a block's threads that merge, and their first.
+#ifdef FI_HOPPER_LATENT
+constexpr int first_merger = 128, mergers = 256;
+#else
+constexpr int first_merger = 0, mergers = threads;
+#endif
 
 constexpr bool is_narrow = narrow != Narrow::none;
 /// Keys that are turned are widened on the way, so only keys that are not reach the tensor cores narrow.
@@ -84,9 +96,14 @@ template <int elements, int bytes> struct Rows {
 using QueryRows = Rows<padded_qk, 2>;
 using KeyRows = Rows<padded_qk, element_bytes>;
 using TurnedRows = Rows<padded_qk, 2>;
-using ValueRows = Rows<padded_vo, element_bytes>;
+template <bool latent> struct ValueRowsOf { using Type = Rows<padded_vo, element_bytes>; };
+template <> struct ValueRowsOf<true> { using Type = KeyRows; };
+/// Values lie in rows of their own, or at the start of their keys'.
+using ValueRows = ValueRowsOf<is_latent>::Type;
 
-#ifdef FI_HOPPER_FLOAT8
+#ifdef FI_HOPPER_LATENT
+#include "hopper/latent_shared.cuh"
+#elif defined(FI_HOPPER_FLOAT8)
 #include "hopper/attention_fp8_shared.cuh"
 #elif defined(FI_HOPPER)
 #include "hopper/attention_shared.cuh"
@@ -102,6 +119,26 @@ FI_DEVICE uint32 divide(uint32 n, uint32 multiplier, uint32 shift) {
 /// The item at hand, in shared memory, where it costs no registers.
 struct Item : fi_attention_item {
     __device__ __forceinline__ int key_end() const { return key + key_count; }
+    /// Makes it one of the blocks' that run a list side by side: of that head of it, or of those rows. False where there are none.
+    __device__ __forceinline__ bool take_part(int part) {
+        if constexpr (is_latent) {
+            const int first = part * rows;
+            // There is one head; parts of a merge are as far apart as the item has rows.
+            heads = row_count;
+            row += first;
+            merge_row += first;
+            partial_row += partial_row < 0 ? 0 : first;
+            row_count = max(min(row_count - first, rows), 0);
+        } else if (part != 0) {
+            // States of one item lie head after head.
+            head += part;
+            partial_row += partial_row < 0 ? 0 : part * row_count;
+            merge_row += part * row_count;
+        }
+        return row_count > 0;
+    }
+    /// Rows of the workspace between a merge's parts.
+    __device__ __forceinline__ int part_stride() const { return is_latent ? heads : heads * row_count; }
     /// Whether only causality and window hide some of `count` keys from `first` on.
     __device__ __forceinline__ bool is_full(int first, int count) const {
         return first >= full && first + count <= full + full_count;
@@ -126,7 +163,7 @@ struct Item : fi_attention_item {
         return p.keys.address + head * p.keys.head * element_bytes;
     }
     __device__ __forceinline__ uint64 values_address(const fi_attention_params &p) const {
-        return p.values.address + (head * p.values.head + blockIdx.y * slice_vo) * element_bytes;
+        return p.values.address + (head * p.values.head + (is_latent ? 0 : blockIdx.y * slice_vo)) * element_bytes;
     }
 };
 

@@ -41,6 +41,16 @@ FI_DEVICE uint32 load_shared8(uint32 from) {
     asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
     return v;
 }
+FI_DEVICE float load_shared_float(uint32 from) {
+    float v;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
+    return v;
+}
+FI_DEVICE float2 load_shared_float2(uint32 from) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+    return v;
+}
 FI_DEVICE uint4 load_shared128(uint32 from) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");

@@ -70,6 +70,7 @@ extension AttentionRun {
         let source = fi_attn_rows(
             base: queries.base, offsets: scratch.rowOffsets, count: Int32(rows), type: queryType)
         let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
+        if let latent { return loadLatentQueries(tile, latent, source, scratch) }
         guard let rope else { return format.gather(scratch.queries, stride, source, width) }
         kernels.f32.gather(scratch.rotated, stride, source, width)
         let base = columnOffset.map { $0 + tile.queryStart } ?? tile.keyLength - tile.queryLength
@@ -92,6 +93,7 @@ extension AttentionRun {
         let source = fi_attn_rows(
             base: keys.base + head * keys.head, offsets: scratch.keyOffsets, count: Int32(range.count), type: cacheType)
         let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
+        if let latent { return packLatentKeys(tile, range, latent, source, scratch) }
         guard let rope else { return format.pack_keys(scratch.keyPanels, source, width) }
         kernels.f32.gather(scratch.rotated, stride, source, width)
         locatePositions(tile, range, scratch)

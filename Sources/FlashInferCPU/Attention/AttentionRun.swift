@@ -45,6 +45,8 @@ struct AttentionRun {
     let logSumExp: Rows?
     let keys: KVStrides
     let values: KVStrides
+    /// The rest of latent attention's queries and keys.
+    let latent: LatentRows?
     let mask: UnsafePointer<UInt8>?
     let slopes: UnsafePointer<Float>?
     let slopeStride: Int
@@ -100,7 +102,14 @@ struct AttentionRun {
         // float32 and float16 caches would lose digits as bfloat16; 8-bit types fit it exactly.
         let hasShortQueries = problem.queryType == .bfloat16 || problem.queryType == .float8E4M3
         let isNarrow = hasShortQueries && problem.kvType != .float32 && problem.kvType != .float16
-        if isNarrow, let narrow = kernels.bf16 { format = narrow.pointee } else { format = kernels.f32 }
+        let latent = operation.latent.map(LatentRows.init)
+        self.latent = latent
+        // A scale of one part of the keys is applied to queries, which only float32 takes without a rounding.
+        if isNarrow, latent?.scale ?? 1 == 1, let narrow = kernels.bf16 {
+            format = narrow.pointee
+        } else {
+            format = kernels.f32
+        }
         self.rope = variant.rope == nil ? nil : rope
         (self.programs, self.tables, analysis) = (programs, tables, plan.analysis)
         isSoftmax = variant.form.weights == nil
@@ -175,7 +184,7 @@ struct AttentionRun {
     private func execute(_ item: WorkItem, _ scratch: AttentionScratch) {
         let tile = AttentionTile(item, self)
         // By the request's rows, not the tile's: how a row is computed must not depend on how its request was cut.
-        if tile.queryLength * group <= CPUAttention.streamRows, rope == nil {
+        if tile.queryLength * group <= CPUAttention.streamRows, rope == nil, latent == nil {
             stream(tile, scratch)
         } else {
             for head in tile.heads { pack(tile.only(head), scratch) }

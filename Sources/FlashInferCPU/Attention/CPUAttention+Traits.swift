@@ -22,6 +22,7 @@ extension CPUAttention {
     /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for head dims that are not multiples of 8 up to 512, and for
     ///   ALiBi over a block-sparse matrix.
     public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
+        if problem.shape.isLatent { return try Self.latentTraits(problem) }
         for dim in [problem.shape.headDimQK, problem.shape.headDimVO] where dim % 8 != 0 || dim > Self.maximumHeadDim {
             throw .unsupported(
                 "head dim \(dim)", device: "cpu",
@@ -44,5 +45,20 @@ extension CPUAttention {
             ], kvGranularity: Self.tileKeys, minimumSplit: 2 * Self.tileKeys,
             // A state is written, read, and added to its row: about what a row and six keys take.
             stateTime: 6)
+    }
+
+    /// Those of latent attention, which packs tiles of keys whatever the request's rows: 16 heads and more share each. 128 rows'
+    /// queries and outputs of 576 and 512 elements are 512 KiB, and each more tile would pack all keys once more.
+    private static func latentTraits(_ problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
+        try problem.requireLatentSupport(deviceName: "cpu")
+        for dim in [problem.shape.headDimVO, problem.shape.latentRopeDim] where dim % 8 != 0 || dim > maximumHeadDim {
+            throw .unsupported(
+                "latent attention of \(dim) elements", device: "cpu",
+                nearest: "\(min((dim + 7) / 8 * 8, maximumHeadDim)), with zero padding")
+        }
+        return KernelTraits(
+            tiles: [
+                .init(maximumRows: .max, queryRows: 128, kvHeads: 1, fixedCost: 2048, keyCost: 16, pairCost: 1)
+            ], kvGranularity: tileKeys, minimumSplit: 2 * tileKeys)
     }
 }

@@ -30,7 +30,6 @@ enum AttentionBoxes {
     static func map(
         _ tensor: KVTensor, headDim: Int, boxRows: Int, isFloat8: Bool, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
-        var map = fi_tensor_map()
         let bytes = tensor.dtype.byteCount
         // CU_TENSOR_MAP_DATA_TYPE_UINT8, _FLOAT16 and _BFLOAT16.
         let type: Int32 = bytes == 1 ? 0 : tensor.dtype == .float16 ? 6 : 9
@@ -46,6 +45,16 @@ enum AttentionBoxes {
         let isSwizzled = bytes == 2 || isFloat8
         let box = [isSwizzled ? UInt32(width / bytes) : UInt32(headDim), 1, UInt32(boxRows), 1]
         let swizzle: Int32 = isSwizzled ? (width == 128 ? 3 : 2) : 0
+        return try encode(
+            tensor, type: type, extents: extents, strides: strides, box: box, swizzle: swizzle, context: context)
+    }
+
+    /// A map of four dimensions.
+    private static func encode(
+        _ tensor: KVTensor, type: Int32, extents: [UInt64], strides: [UInt64], box: [UInt32], swizzle: Int32,
+        context: CUDAContext
+    ) throws(FlashInferError) -> fi_tensor_map {
+        var map = fi_tensor_map()
         let steps: [UInt32] = [1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
         let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
@@ -63,31 +72,60 @@ enum AttentionBoxes {
     }
 }
 
+extension AttentionBoxes {
+    /// The map of a part of a latent cache: element, row of a page, tile of elements, page. Tiles are 128 bytes, swizzled, or up to 256
+    /// elements of 8 bits as they are; where a box has all rows of a stage, it has `boxTiles` tiles, one behind the other.
+    static func latentMap(
+        _ tensor: KVTensor, boxRows: Int, boxTiles: Int, context: CUDAContext
+    ) throws(FlashInferError) -> fi_tensor_map {
+        let bytes = tensor.dtype.byteCount, isNarrow = bytes == 1
+        let width = min(isNarrow ? 256 : 64, tensor.headDim)
+        let extents = [width, tensor.blockSize ?? 1, tensor.headDim / width, tensor.blockCount]
+        let strides = [tensor.tokenStride * bytes, width * bytes, tensor.blockStride * bytes]
+        return try encode(
+            tensor, type: isNarrow ? 0 : tensor.dtype == .float16 ? 6 : 9, extents: extents.map { UInt64(max($0, 1)) },
+            strides: zip(strides, extents.dropFirst()).map { $1 > 1 ? UInt64($0) : 16 },
+            box: [UInt32(width), UInt32(boxRows), UInt32(boxTiles), 1], swizzle: isNarrow ? 0 : 3, context: context)
+    }
+}
+
 extension AttentionOperation {
     /// Whether Hopper's kernel takes this run's tensors; the portable one takes all.
     func allowsBoxes(_ parameters: fi_attention_params) -> Bool {
         parameters.query_is_aligned != 0 && parameters.output_is_aligned != 0 && AttentionBoxes.allow(cache.keys)
-            && AttentionBoxes.allow(cache.values)
+            && AttentionBoxes.allow(latent?.keys ?? cache.values)
+            // Products of the rest of latent keys are scaled by the portable kernel only, and so are scores that may not be positive.
+            && latent.map { $0.scale == 1 && scoreScale > 0 } ?? true
     }
 }
 
 extension fi_hopper_attention_params {
     /// The portable kernel's parameter with the maps of the run's cache.
     init(
-        _ parameters: fi_attention_params, _ operation: AttentionOperation, stageRows: Int, context: CUDAContext
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, context: CUDAContext
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
         let shape = operation.plan.problem.shape
-        let (keys, values) = (operation.cache.keys, operation.cache.values)
+        let (keys, values) = (operation.cache.keys, operation.latent?.keys ?? operation.cache.values)
         self.init()
         attention = parameters
         box_rows = 1
+        let stageRows = tile.keys
         var boxRows = stageRows
         if let pageSize = keys.blockSize {
             // Threads copy the rows of pages that have too few for a box.
             guard let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
             // Boxes of a page's rows are whole within a stage, too.
             boxRows = min(pageRows, stageRows & -stageRows)
+        }
+        if tile.cluster > 0 {
+            // The blocks of a cluster bring a part of a stage's columns each.
+            let tiles = shape.headDimVO / (keys.dtype.byteCount == 1 ? 256 : 64) / tile.cluster
+            self.keys = try AttentionBoxes.latentMap(
+                keys, boxRows: boxRows, boxTiles: boxRows == stageRows ? tiles : 1, context: context)
+            self.values = try AttentionBoxes.latentMap(values, boxRows: boxRows, boxTiles: 1, context: context)
+            box_rows = Int32(boxRows)
+            return
         }
         self.keys = try AttentionBoxes.map(
             keys, headDim: shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)

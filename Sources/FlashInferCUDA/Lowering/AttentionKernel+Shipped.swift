@@ -29,6 +29,7 @@ extension AttentionKernel {
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
+            (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
             heads.hasPlainScores =
@@ -47,7 +48,8 @@ extension AttentionKernel {
                     AttentionKernel(
                         heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
-                        pairing: entry.pairing, hasColumns: entry.hasColumns, isQueued: index > 0,
+                        pairing: entry.pairing, hasColumns: entry.hasColumns,
+                        isQueued: index > 0 && entry.latentRope == 0,
                         chunk: largestChunk(heads)
                     ).spec)
             }
@@ -70,6 +72,14 @@ extension AttentionKernel {
         /// Block-sparse, with a variant that does not ask for columns.
         var isBlockSparse = false
         var hasLevels = false
+        var latentRope = 0
+        var latentGroup = 0
+
+        /// Latent attention of DeepSeek's dimensions.
+        static func latent(group: Int, query: DType = .bfloat16, kv: DType? = nil) -> Entry {
+            Entry(
+                queryType: query, kvType: kv ?? query, dimQK: 576, dimVO: 512, latentRope: 64, latentGroup: group)
+        }
     }
 
     /// What most models use.
@@ -134,6 +144,12 @@ extension AttentionKernel {
         for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
         // Levels of shared prefixes; also the engine's.
         for dim in [64, 128] { entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true)) }
+        for group in [16, 128] {
+            for type in [DType.bfloat16, .float16] {
+                entries.append(.latent(group: group, query: type))
+                entries.append(.latent(group: group, query: type, kv: .float8E4M3))
+            }
+        }
         return entries
     }()
 }

@@ -31,7 +31,9 @@ package struct AttentionKernel: Hashable {
     var chunk: Int
 
     /// Whether products are of 8 bits.
-    private var isFloat8: Bool { tile.isHopper && heads.isFloat8 }
+    private var isFloat8: Bool { tile.isHopper && heads.isFloat8 && tile.cluster == 0 }
+    /// Whether it is `hopper/latent.cuh`, whose block has all columns of the values.
+    private var isHopperLatent: Bool { tile.cluster > 0 }
 
     /// The type that 8-bit elements are widened to before products of 16 bits.
     static func halfType(query: DType, cache: DType) -> DType {
@@ -74,26 +76,41 @@ package struct AttentionKernel: Hashable {
         // Registers of a thread that brings; those that compute outputs of 256 elements need all others.
         let bringerRegisters = heads.boxedVO > 128 && tile.keys > 64 ? 24 : 40
         return KernelSpec(
-            file: isFloat8
-                ? "hopper/attention_fp8.cuh" : tile.isHopper ? "hopper/attention.cuh" : "portable/attention.cuh",
-            entry: isFloat8 ? "fi_hopper_attention_fp8" : tile.isHopper ? "fi_hopper_attention" : "fi_attention",
+            file: text.file, entry: text.entry,
             defines: [
                 .init("FI_HALF", "Half::\(half == .float16 ? "float16" : "bfloat16")"),
                 .init("FI_NARROW", "Narrow::\(narrow)"), .init("FI_NARROW_QUERIES", queryType.byteCount == 1),
                 .init("FI_OUTPUT", outputType == .float32 ? 0 : outputType == .float16 ? 1 : 2),
                 .init("FI_HEAD_DIM_QK", heads.dimQK), .init("FI_HEAD_DIM_VO", heads.dimVO),
-                .init("FI_VO_SLICE", heads.sliceVO), .init("FI_ROWS", tile.rows), .init("FI_KEYS", tile.keys),
+                .init("FI_VO_SLICE", isHopperLatent ? heads.dimVO : heads.sliceVO), .init("FI_ROWS", tile.rows),
+                .init("FI_KEYS", tile.keys),
                 .init("FI_WARPS_M", tile.warpsM), .init("FI_WARPS_N", tile.warpsN), .init("FI_STAGES", tile.stages),
                 .init("FI_QUERY_REGISTERS", tile.queryRegisters), .init("FI_CHUNK", chunk),
                 .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
-                .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)),
-            ] + (tile.isHopper ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
+                .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)), .init("FI_LATENT", heads.latentRope),
+            ]
+                + (isHopperLatent
+                    ? [
+                        .init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16),
+                        .init("FI_RAW_STAGES", tile.rawStages),
+                    ] : [])
+                + (tile.isHopper && !isHopperLatent
+                    ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text)
+    }
+
+    private var text: (file: String, entry: String) {
+        isHopperLatent
+            ? ("hopper/latent.cuh", "fi_hopper_latent_attention")
+            : isFloat8
+                ? ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8")
+                : tile.isHopper
+                    ? ("hopper/attention.cuh", "fi_hopper_attention") : ("portable/attention.cuh", "fi_attention")
     }
 
     private var narrow: String {
@@ -122,8 +139,11 @@ package struct AttentionKernel: Hashable {
     }
 
     private var label: String {
-        var label = tile.isHopper ? "hopper attention " : "attention "
-        label += "\(tile.rows)x\(tile.keys) \(tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
+        var label = tile.isHopper ? "hopper " : ""
+        label += heads.latentRope > 0 ? "latent attention " : "attention "
+        if tile.cluster > 1 { label += "\(tile.cluster) blocks of " }
+        label +=
+            "\(tile.rows)x\(tile.keys) \(tile.cluster > 0 ? 12 : tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
         label +=
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }

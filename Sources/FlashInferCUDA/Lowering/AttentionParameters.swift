@@ -63,6 +63,7 @@ extension fi_attention_params {
         }
         keys = fi_kv_tensor(cache.keys)
         values = fi_kv_tensor(cache.values)
+        if let latent = operation.latent { set(latent) }
         if let mask = operation.mask { self.mask = UInt64(mask.address) }
         if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
         if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }
@@ -77,8 +78,18 @@ extension fi_attention_params {
         score_scale = operation.scoreScale * deficit * queryDeficit
         value_scale = cache.scales.value * deficit
         set(operation.parameters, of: problem.variant)
-        query_is_aligned = Self.alignment(queries) & 15 == 0 ? 1 : 0
+        let restAlignment = operation.latent.map { Self.alignment($0.queries) } ?? 0
+        query_is_aligned = (Self.alignment(queries) | restAlignment) & 15 == 0 ? 1 : 0
         output_is_aligned = Self.alignment(output) & 15 == 0 ? 1 : 0
+    }
+
+    /// The rest of latent attention's queries and keys.
+    private mutating func set(_ latent: LatentPart) {
+        rope_queries = UInt64(latent.queries.address)
+        rope_query_token = Int64(latent.queries.strides[0])
+        rope_query_head = Int64(latent.queries.strides[1])
+        rope_scale = latent.scale
+        values = fi_kv_tensor(latent.keys)
     }
 
     /// The tensors of a variant's parameters.
@@ -120,7 +131,8 @@ extension AttentionOperation {
     /// Bytes that all addresses and strides of keys and values are multiples of, at most what the heads allow.
     func chunk(_ heads: AttentionHeads) -> Int {
         min(
-            AttentionKernel.chunk(dividing: cache.keys.alignment | cache.values.alignment),
+            AttentionKernel.chunk(
+                dividing: cache.keys.alignment | cache.values.alignment | (latent?.keys.alignment ?? 0)),
             AttentionKernel.largestChunk(heads))
     }
 }

@@ -22,11 +22,20 @@ struct AttentionTile: Hashable {
     var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
+    /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
+    var cluster = 0
 
-    var threads: Int { warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
+    var threads: Int { cluster > 0 ? 384 : warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
 
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
+        if cluster > 0 {
+            // Stages, queries that no register holds, weights of two stages, and of each row how it ends, two factors, and what a merge
+            // needs.
+            let raw = heads.isNarrow ? rawStages * keys * heads.dimQK : 0
+            return raw + (stages * keys * heads.dimQK + rows * (heads.dimQK - 4 * queryRegisters)) * 2 + rows * 128
+                + rows * 32
+        }
         if isHopper, heads.isFloat8 {
             // Queries of two items, stages, values as they come, and outputs of earlier keys where there is room.
             let kept = heads.boxedVO <= 128 ? rows * heads.boxedVO * 4 : 0
@@ -36,7 +45,8 @@ struct AttentionTile: Hashable {
         if isHopper {
             // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
             let holdsQueries = heads.boxedQK / 4 <= queryRegisters
-            let slots = heads.boxedQK <= 192 && !heads.isNarrow && !holdsQueries ? 2 : 1
+            let widest = heads.boxedVO <= 128 ? 128 : 192
+            let slots = heads.boxedQK <= widest && !heads.isNarrow && !holdsQueries ? 2 : 1
             let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
             return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
                 * 16
@@ -45,7 +55,7 @@ struct AttentionTile: Hashable {
         let stage =
             keys
             * (heads.rowStride(heads.paddedQK, bytes: heads.elementBytes)
-                + heads.rowStride(heads.paddedVO, bytes: heads.elementBytes))
+                + (heads.latentRope > 0 ? 0 : heads.rowStride(heads.paddedVO, bytes: heads.elementBytes)))
         let turned = heads.hasRoPE ? keys * heads.rowStride(heads.paddedQK, bytes: 2) : 0
         // Addresses of the keys and values of two times four stages.
         let places = heads.isRagged ? 0 : 2 * 4 * keys * 16
@@ -77,6 +87,11 @@ struct AttentionHeads: Hashable {
     var isGathered = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
+
+    /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
+    var latentRope = 0
+    /// Query heads of a latent key, by which its tiles are chosen.
+    var latentGroup = 0
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -147,5 +162,6 @@ extension AttentionHeads {
             !hasRoPE && problem.outputType.byteCount == 2
             && !(isNarrow && isGathered)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
+        if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }
     }
 }

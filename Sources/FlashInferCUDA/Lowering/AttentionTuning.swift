@@ -43,6 +43,7 @@ enum AttentionTuning {
     static func tiles(
         _ heads: AttentionHeads, _ limits: Limits
     ) -> [(maximumRows: Int, tile: AttentionTile)]? {
+        if heads.latentRope > 0 { return latent(heads, limits) }
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
         let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
         let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
@@ -154,7 +155,8 @@ enum AttentionTuning {
 
     /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.
     static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
-        long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
+        if heads.latentRope > 0 { return longLatent(heads).first { $0.rows == 64 && limits.fits($0, heads) } }
+        return long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
     }
 
     /// More: 32 rows a warp where a thread's registers hold them, so that each key is loaded from shared memory for two products;
@@ -200,6 +202,7 @@ enum AttentionTuning {
     static func traits(
         _ heads: AttentionHeads, _ tiles: [(maximumRows: Int, tile: AttentionTile)], kvHeads: Int, processors: Int
     ) -> KernelTraits {
+        if heads.latentRope > 0 { return latentTraits(tiles) }
         let listHeads = concurrentHeads(kvHeads, workers: processors * tiles[0].tile.blocksPerProcessor)
         let width = Float(heads.dimQK + heads.dimVO) / 256
         let bytes = width * Float(heads.elementBytes) / 2

@@ -49,6 +49,7 @@ final class AttentionState: Sendable {
             )
         }
         try Self.check(problem.variant, deviceName)
+        if problem.shape.isLatent { try Self.checkLatent(problem, deviceName) }
         let heads = AttentionHeads(problem)
         let key = TuningKey(heads: heads, kvHeads: problem.shape.kvHeads)
         if let known = tunings.withLock({ $0[key] }) { return known }
@@ -70,6 +71,22 @@ final class AttentionState: Sendable {
             throw .unsupported(
                 "\(variant.form.parameters.count) parameters of variant '\(variant.name)'", device: deviceName,
                 nearest: "\(VariantText.maximumParameters)")
+        }
+    }
+
+    /// What latent attention's kernels lack.
+    private static func checkLatent(_ problem: AttentionProblem, _ deviceName: String) throws(FlashInferError) {
+        try problem.requireLatentSupport(deviceName: deviceName)
+        guard problem.queryType.byteCount == 2 else {
+            throw .unsupported(
+                "latent attention with \(problem.queryType) queries", device: deviceName,
+                nearest: "float16 or bfloat16 queries")
+        }
+        let (latent, rope) = (problem.shape.headDimVO, problem.shape.latentRopeDim)
+        guard latent % 64 == 0, rope % 16 == 0, latent <= 512 else {
+            throw .unsupported(
+                "latent attention of \(latent) and \(rope) elements", device: deviceName,
+                nearest: "a multiple of 64 up to 512, and of 16")
         }
     }
 

@@ -12,6 +12,13 @@ public struct AttentionShape: Sendable, Hashable {
     /// Elements of a value or output head.
     public let headDimVO: Int
 
+    /// Elements at the end of a key that are no part of its value, where values are the keys' other elements: latent attention (MLA,
+    /// arXiv 2405.04434), whose keys are `[latent ‖ rotated]` and whose values are the latent. 0 for keys and values of their own.
+    public let latentRopeDim: Int
+
+    /// Whether values are the first `headDimVO` elements of the keys; see ``latent(queryHeads:latentDim:ropeDim:)``.
+    public var isLatent: Bool { latentRopeDim > 0 }
+
     /// Query heads that share one key/value head (GQA).
     public var group: Int { queryHeads / kvHeads }
 
@@ -31,5 +38,26 @@ public struct AttentionShape: Sendable, Hashable {
         self.kvHeads = kvHeads
         self.headDimQK = headDimQK
         self.headDimVO = headDimVO ?? headDimQK
+        latentRopeDim = 0
+    }
+
+    /// The heads of multi-head latent attention with the projections absorbed into queries and outputs (DeepSeek): all query heads
+    /// share one key of `latentDim + ropeDim` elements, the first `latentDim` of which are the value.
+    ///
+    /// - Throws: ``FlashInferError`` for a number of heads or elements that is not positive.
+    public static func latent(
+        queryHeads: Int, latentDim: Int = 512, ropeDim: Int = 64
+    ) throws(FlashInferError) -> AttentionShape {
+        guard ropeDim >= 1, ropeDim <= 65_536 else {
+            throw .invalidArgument("rope dim", found: "\(ropeDim)", expected: "in 1 ... 65536")
+        }
+        let whole = try AttentionShape(
+            queryHeads: queryHeads, kvHeads: 1, headDimQK: latentDim + ropeDim, headDimVO: latentDim)
+        return AttentionShape(latent: whole, ropeDim: ropeDim)
+    }
+
+    private init(latent whole: AttentionShape, ropeDim: Int) {
+        (queryHeads, kvHeads, headDimQK, headDimVO) = (whole.queryHeads, 1, whole.headDimQK, whole.headDimVO)
+        latentRopeDim = ropeDim
     }
 }

@@ -30,6 +30,43 @@ extension BatchGeometry {
                 blockSize: pageSize, indptr: pageIndptr, indices: pageIndices, lengths: lengths, blockLimit: pageCount))
     }
 
+    /// The same with each request's number of keys, of which there may be fewer than its pages hold: how latent attention's callers
+    /// give them.
+    ///
+    /// - Parameters:
+    ///   - kvLengths: `[requests]`, keys of each request, 0 ... pages × pageSize.
+    /// - Throws: ``FlashInferError`` that names the request and the value.
+    /// - Complexity: O(requests + pages).
+    public static func paged(
+        queryIndptr: [Int32]? = nil, pageIndptr: [Int32], pageIndices: [Int32], kvLengths: [Int32], pageSize: Int,
+        pageCount: Int
+    ) throws(FlashInferError) -> BatchGeometry {
+        let requests = kvLengths.count
+        guard pageSize >= 1, pageSize <= Int(Int32.max) else {
+            throw .invalidArgument("page size", found: "\(pageSize)", expected: "in 1 ... \(Int32.max)")
+        }
+        try Indptr.validate(pageIndptr, "page indptr", requests: requests)
+        if let queryIndptr { try Indptr.validate(queryIndptr, "query indptr", requests: requests) }
+        guard Int(pageIndptr[requests]) <= pageIndices.count else {
+            throw .lengthMismatch("page indices", found: pageIndices.count, expected: Int(pageIndptr[requests]))
+        }
+        for (request, length) in kvLengths.enumerated() {
+            let room = (Int(pageIndptr[request + 1]) - Int(pageIndptr[request])) * pageSize
+            guard length >= 0, Int(length) <= room else {
+                throw .invalidRequest(
+                    request, argument: "kv length", found: Int(length),
+                    expected: "in 0 ... \(room), what its pages hold")
+            }
+        }
+        try validatePages(pageIndptr: pageIndptr, pageIndices: pageIndices, pageCount: pageCount)
+        let decode = queryIndptr ?? (0...Int32(requests)).map { $0 }
+        return BatchGeometry(
+            queryIndptr: decode,
+            blocks: KVBlockTable(
+                blockSize: pageSize, indptr: pageIndptr, indices: pageIndices, lengths: kvLengths,
+                blockLimit: pageCount))
+    }
+
     private static func validatePages(
         pageIndptr: [Int32], pageIndices: [Int32], pageCount: Int
     ) throws(FlashInferError) {

@@ -64,6 +64,9 @@ public struct KVCacheView: Sendable, Equatable {
         self.scales = scales
     }
 
+    /// Values that are the keys' own elements.
+    init(shared keys: KVTensor, scales: KVScales) { (self.keys, values, self.scales) = (keys, keys, scales) }
+
     /// A combined paged cache: `[pages, 2, pageSize, heads, headDim]` or `[pages, 2, heads, pageSize, headDim]`,
     /// keys at index 0 of the second dimension, values at 1.
     public static func paged(

@@ -57,6 +57,14 @@ public struct KVTensor: Sendable, Equatable {
             headDim: view.shape[2])
     }
 
+    /// Pages without heads: `[pages, pageSize, headDim]`.
+    static func headless(_ view: TensorView, name: String) throws(FlashInferError) -> KVTensor {
+        try check(view, rank: 3, name: name)
+        return KVTensor(
+            view: view, blockStride: view.strides[0], tokenStride: view.strides[1], headStride: 0,
+            blockCount: view.shape[0], blockSize: view.shape[1], headCount: 1, headDim: view.shape[2])
+    }
+
     private static func check(_ view: TensorView, rank: Int, name: String) throws(FlashInferError) {
         guard view.rank == rank else {
             throw .invalidArgument(name, found: "of shape \(view.shape)", expected: "of rank \(rank)")

@@ -45,6 +45,9 @@ public struct AttentionOperation: Sendable {
     /// The size that the workspace was allocated for; it decides where in the workspace things lie.
     public var capacity: PlanSize
 
+    /// What latent attention adds, made by ``MLAOperation``; `nil` for keys and values of their own.
+    package var latent: LatentPart?
+
     /// An operation; call ``validate()`` before it is executed.
     public init(
         queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, cache: KVCacheView,
@@ -91,6 +94,9 @@ extension AttentionOperation {
     /// - Complexity: O(1), but O(requests) with a custom mask.
     public func validate() throws(FlashInferError) {
         let problem = plan.problem
+        guard !problem.shape.isLatent else {
+            throw .planMismatch("latent attention's heads", planned: "MLA", found: "keys and values of their own")
+        }
         let (shape, geometry) = (problem.shape, problem.geometry)
         try expect(
             queries, "queries", problem.queryType, [geometry.queryCount, shape.queryHeads, shape.headDimQK])
@@ -108,6 +114,11 @@ extension AttentionOperation {
             try checks.writable(logSumExp, "logSumExp")
         }
         try validateVariantTensors()
+        try validateWorkspace()
+    }
+
+    /// Checks that the plan fits its capacity and workspace.
+    func validateWorkspace() throws(FlashInferError) {
         guard capacity.covers(plan.size) else {
             throw .capacityExceeded("the plan", required: plan.items.count, capacity: capacity.itemCount)
         }
@@ -214,7 +225,7 @@ extension AttentionOperation {
         }
     }
 
-    private func expect(
+    func expect(
         _ view: TensorView, _ name: String, _ dtype: DType, _ shape: Shape
     ) throws(FlashInferError) {
         guard view.dtype == dtype else {
@@ -229,7 +240,7 @@ extension AttentionOperation {
         try expectDevice(view, name)
     }
 
-    private func expectDevice(_ view: TensorView, _ name: String) throws(FlashInferError) {
+    func expectDevice(_ view: TensorView, _ name: String) throws(FlashInferError) {
         guard view.device == queries.device else {
             throw .invalidArgument(name, found: "on \(view.device)", expected: "on \(queries.device), as the queries")
         }

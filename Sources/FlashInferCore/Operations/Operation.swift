@@ -4,6 +4,8 @@
 public enum Operation: Sendable {
     /// Attention of a planned batch.
     case attention(AttentionOperation)
+    /// Multi-head latent attention of a planned batch.
+    case mla(MLAOperation)
     /// A merge of states of attention.
     case mergeStates(MergeStatesOperation)
     /// Root-mean-square normalisation.
@@ -57,6 +59,7 @@ extension Operation {
     public func validate() throws(FlashInferError) {
         switch self {
         case .attention(let operation): try operation.validate()
+        case .mla(let operation): try operation.validate()
         case .mergeStates(let operation): try operation.validate()
         case .rmsNorm(let operation): try operation.validate()
         case .layerNorm(let operation): try operation.validate()

@@ -68,6 +68,11 @@ public struct AttentionProblem: Sendable, Equatable {
         if let scale = variant.scale, !scale.isFinite {
             throw .invalidArgument("scale", found: "\(scale)", expected: "finite")
         }
+        if shape.isLatent, variant.scale == nil {
+            throw .invalidArgument(
+                "scale", found: "nil",
+                expected: "given for latent heads: 1/√ of a head's elements before absorption, 128 + 64 for DeepSeek")
+        }
         if variant.form.isALiBi, variant.logitsSoftCap != nil {
             throw .invalidArgument("variant", found: "ALiBi with a soft cap", expected: "one or the other")
         }

@@ -16,7 +16,7 @@ package struct AttentionResult: Equatable {
 /// How far a kernel may be from the oracle, from the formats that it works in.
 ///
 /// Each weight of a row carries a relative error: its rounding to the type in which it meets the values, and its score's error,
-/// which for scores of magnitude below 2^5 is 2^5 · 2^−24 · a few in float32. An output is off by at most that times Σ w|v|, plus
+/// which for scores of magnitude below 2^5 is 2^5 · 2^−24 · a few in float32, more for sums of more than 256 terms. An output is off by at most that times Σ w|v|, plus
 /// its own rounding; twice that is allowed. Weights in float16 lose what is below 2^−24 besides. Rotated queries and keys are
 /// rounded to the type of the products once more: each of the D terms of a score is off by 2^−9 of itself at random (2^−12 for
 /// float16), a score by scale · √D · 2^−9, and of a million scores the worst by five times that, hence 2^−6. The terms of a score as
@@ -93,7 +93,8 @@ package struct AttentionTolerance: Sendable {
     private func scoreError(_ problem: AttentionProblem, _ largest: Double) -> Double {
         let steps = Double((problem.shape.headDimQK + 31) / 32)
         let single =
-            products == .float8E4M3 ? steps * 0x1p-11 * max(largest, 1) : max(0x1p-16, 0x1p-21 * largest)
+            products == .float8E4M3
+            ? steps * 0x1p-11 * max(largest, 1) : max(1, steps / 8) * max(0x1p-16, 0x1p-21 * largest)
         guard case .rope = problem.variant.positionEncoding, products != .float32 else { return single }
         let width = Double(problem.shape.headDimQK).squareRoot()
         let scale = problem.variant.scale.map { Double(abs($0)) } ?? 1 / width

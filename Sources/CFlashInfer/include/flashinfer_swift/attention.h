@@ -64,6 +64,11 @@ typedef struct fi_attention_options {
      * FI_POSITION_ALIBI. Copied. */
     const char *variant;
     int64_t max_levels;          /* levels of a cascade, whose requests max_requests and max_pages count together; 0: 1 */
+    /* Multi-head latent attention (DeepSeek) with absorbed projections: elements at the end of a key that are no part of its value,
+     * which is the key's first head_dim_vo. Then num_kv_heads is 1, head_dim_qk is head_dim_vo + latent_rope_dim, sm_scale is given,
+     * and plans and runs are fi_mla_plan and fi_mla_run. 0: keys and values of their own. */
+    int32_t latent_rope_dim;
+    int32_t reserved; /* 0 */
 } fi_attention_options;
 
 /* A batch of attention: planned once a step, run once a layer. Owns a workspace on its device. */
@@ -177,6 +182,30 @@ typedef struct fi_attention_run_args {
  * kernels have been loaded by a run before (or they are loaded during the capture). Fails with FI_PLAN_MISMATCH where nothing is
  * planned. */
 fi_status fi_attention_run(fi_attention *attention, void *stream, const fi_attention_run_args *args);
+
+/* Plans latent attention over a paged cache, as fi_attention_plan_paged but for
+ *   kv_len  [requests], int32, host or device: keys of each request, of which its pages may hold more. */
+fi_status fi_mla_plan(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_indptr,
+    const fi_tensor *kv_indices, const fi_tensor *kv_len, int64_t page_size, int64_t page_count);
+
+/* The tensors of one run of latent attention; last strides 1. */
+typedef struct fi_mla_run_args {
+    uint64_t struct_size;
+    const fi_tensor *q_nope;   /* [queries, num_qo_heads, head_dim_vo], q_dtype */
+    const fi_tensor *q_pe;     /* [queries, num_qo_heads, latent_rope_dim], q_dtype */
+    const fi_tensor *ckv;      /* [pages, page_size, head_dim_vo], kv_dtype: keys and values */
+    const fi_tensor *kpe;      /* [pages, page_size, latent_rope_dim], kv_dtype: the rest of the keys */
+    const fi_tensor *out;      /* [queries, num_qo_heads, head_dim_vo], o_dtype */
+    const fi_tensor *lse;      /* [queries, num_qo_heads], float32; NULL: not wanted */
+    float ckv_scale;           /* multiplies ckv, above 0; 0: 1 */
+    float kpe_scale;           /* multiplies kpe, above 0; 0: 1 */
+    int32_t lse_natural;       /* 1: LSE in natural logarithm (one small launch more) */
+    int32_t reserved;          /* 0 */
+} fi_mla_run_args;
+
+/* Runs a plan of fi_mla_plan on one layer's tensors; as fi_attention_run. */
+fi_status fi_mla_run(fi_attention *attention, void *stream, const fi_mla_run_args *args);
 
 /* What a plan came to. */
 typedef struct fi_attention_plan_info {
