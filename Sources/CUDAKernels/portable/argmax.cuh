@@ -5,10 +5,12 @@
 #include "fi_rows_params.h"
 #include "primitives/argmax.cuh"
 #include "primitives/dispatch.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/team.cuh"
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     argmax(const __grid_constant__ fi_argmax_params p) {
+    fi_follow_predecessors();
     __shared__ fi_team_numbers numbers;
     __shared__ unsigned long long slots[FI_THREADS / 32];
     const unsigned int row = fi_team_row();

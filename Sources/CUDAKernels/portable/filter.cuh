@@ -3,6 +3,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #include "fi_sample_params.h"
+#include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
@@ -24,6 +25,7 @@ static __device__ __forceinline__ void write_group(
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
+    fi_follow_predecessors();
     __shared__ fi_filter_shared shared;
     const unsigned int index = fi_team_row();
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];

@@ -4,10 +4,12 @@
 
 #include "fi_rows_params.h"
 #include "primitives/distribution.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/team.cuh"
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     log_probability(const __grid_constant__ fi_log_probability_params p) {
+    fi_follow_predecessors();
     __shared__ fi_row_scan scans;
     const unsigned int row = fi_team_row();
     const unsigned long long logits = fi_row_address<FI_LOGITS>(p.logits, row, p.inner_rows);

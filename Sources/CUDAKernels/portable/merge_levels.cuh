@@ -6,6 +6,7 @@
 #include "fi_attention_params.h"
 #include "primitives/distribution.cuh"
 #include "primitives/element.cuh"
+#include "primitives/launch.cuh"
 
 /// A list at work: `count` states, each of whose rows lies `place` after the first.
 struct States {
@@ -69,6 +70,7 @@ static __device__ __forceinline__ void merge_row(const fi_attention_params &p, c
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_levels(const __grid_constant__ fi_attention_params p) {
+    fi_follow_predecessors();
     const int list = blockIdx.x;
     // A captured launch has room for more lists than there may be.
     if (list >= *(const int *)p.list_count) return;

@@ -6,6 +6,7 @@
 #include "fi_rows_params.h"
 #include "primitives/argmax.cuh"
 #include "primitives/held.cuh"
+#include "primitives/launch.cuh"
 
 #if FI_TEAM > 1
 
@@ -128,6 +129,7 @@ static __device__ __forceinline__ void softmax_of_block(const fi_softmax_params 
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     softmax(const __grid_constant__ fi_softmax_params p) {
+    fi_follow_predecessors();
 #if FI_TEAM > 1
     extern __shared__ __align__(16) float memory[];
     softmax_of_team(p, memory);

@@ -8,6 +8,7 @@
 #define FI_FORM 0
 #include "fi_sample_params.h"
 #include "primitives/intervals.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/top_few.cuh"
 
 /// Entries of a list that lies in shared memory, and of what is sorted there of a longer one.
@@ -208,6 +209,7 @@ static __device__ __forceinline__ void put_few(
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     top_k(const __grid_constant__ fi_top_k_params p) {
+    fi_follow_predecessors();
     __shared__ fi_filter_shared shared;
     const unsigned int index = fi_team_row();
     unsigned int turn = 0, own_key, count = 0;

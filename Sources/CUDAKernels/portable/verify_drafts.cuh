@@ -11,6 +11,7 @@
 #define FI_SUMS_ONLY
 #include "fi_sample_params.h"
 #include "primitives/filter.cuh"
+#include "primitives/launch.cuh"
 #include "primitives/philox.cuh"
 
 /// Nodes of a request, at most.
@@ -159,6 +160,7 @@ static __device__ __forceinline__ float sum_left(
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     verify_drafts(const __grid_constant__ fi_verify_drafts_params p) {
+    fi_follow_predecessors();
     __shared__ fi_filter_shared shared;
     __shared__ left_over left;
     fi_row row;
