@@ -4,13 +4,6 @@
 #include "primitives/element.cuh"
 #include "primitives/team.cuh"
 
-/// Memory of the launch's for the part of a row that a block holds, where it holds any.
-#if FI_TEAM > 1
-#define FI_HELD_ROW(name) extern __shared__ __align__(16) float name[]
-#else
-#define FI_HELD_ROW(name) float *name = nullptr
-#endif
-
 #if FI_TEAM > 1
 /// The block's entries to `held`, aligned as they are in memory, and `visit(x, index)` for each; returns the first one's address.
 template <int type, class Visit>
