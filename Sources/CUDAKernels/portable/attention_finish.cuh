@@ -200,28 +200,56 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
     }
     sync_block();
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
-#pragma unroll 1
-    for (int id = merger; id < count * row_fours; id += mergers) {
-        const int row = id / row_fours, d = id % row_fours * 4, elements = count_of_four(d);
-        float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll 8
-        for (int part = 0; part < parts; ++part) {
-            const float weight = exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x);
-            const float *from = outputs + static_cast<int64>(part * stride + row) * dim_vo + d;
-            float4 x = make_float4(0, 0, 0, 0);
-            if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
-                x = __ldcg(reinterpret_cast<const float4 *>(from));
-            } else {
-                x.x = __ldcg(from);
-                if (elements > 1) x.y = __ldcg(from + 1);
-                if (elements > 2) x.z = __ldcg(from + 2);
-                if (elements > 3) x.w = __ldcg(from + 3);
-            }
-            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
-        }
+    const auto read_four = [&](int part, int row, int d) {
+        const float *from = outputs + static_cast<int64>(part * stride + row) * dim_vo + d;
+        if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) return __ldcg(reinterpret_cast<const float4 *>(from));
+        const int elements = count_of_four(d);
+        return make_float4(__ldcg(from), elements > 1 ? __ldcg(from + 1) : 0, elements > 2 ? __ldcg(from + 2) : 0,
+                           elements > 3 ? __ldcg(from + 3) : 0);
+    };
+    const auto write_four = [&](float4 v, int row, int d) {
         const float factor = ends[row].y;
         v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
         v = change_output(p, item, row, v);
-        store_output(p, targets[row] + d, v, elements, p.output_is_aligned && row_fours * 4 == slice_vo);
+        store_output(p, targets[row] + d, v, count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+    };
+    const auto weight_of = [&](int part, int row) { return exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x); };
+    if constexpr (is_latent) {
+        // Long rows of few parts: reads of several rows under way, or each of 32 turns would wait for its own.
+        constexpr int at_once = 8;
+#pragma unroll 1
+        for (int id = merger; id < count * row_fours; id += mergers * at_once) {
+            float4 v[at_once];
+#pragma unroll
+            for (int i = 0; i < at_once; ++i) v[i] = make_float4(0, 0, 0, 0);
+#pragma unroll 2
+            for (int part = 0; part < parts; ++part)
+#pragma unroll
+                for (int i = 0; i < at_once; ++i) {
+                    // Past the last row the last is read again, and not written.
+                    const int own = min(id + i * mergers, count * row_fours - 1), row = own / row_fours, d = own % row_fours * 4;
+                    const float weight = weight_of(part, row);
+                    const float4 x = read_four(part, row, d);
+                    v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
+                }
+#pragma unroll
+            for (int i = 0; i < at_once; ++i) {
+                const int own = id + i * mergers;
+                if (own < count * row_fours) write_four(v[i], own / row_fours, own % row_fours * 4);
+            }
+        }
+        return;
+    }
+#pragma unroll 1
+    for (int id = merger; id < count * row_fours; id += mergers) {
+        const int row = id / row_fours, d = id % row_fours * 4;
+        float4 v = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+        for (int part = 0; part < parts; ++part) {
+            const float weight = weight_of(part, row);
+            const float4 x = read_four(part, row, d);
+            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+        }
+        write_four(v, row, d);
     }
 }
