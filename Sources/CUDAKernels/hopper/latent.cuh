@@ -12,6 +12,7 @@
 #define FI_HOPPER_LATENT 1
 #include "hopper/latent_outputs.cuh"
 #include "hopper/latent_scores.cuh"
+#include "primitives/launch.cuh"
 
 /// The parameter, at the alignment that the copy engine asks of its maps.
 struct alignas(64) AlignedParams : fi_hopper_attention_params {};
@@ -50,6 +51,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
         publish_barriers();
         asking = Asking{0, 0, 0, -1, 0, 0, {}};
     }
+    fi_follow_predecessors();
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < score_threads) {
