@@ -10,6 +10,7 @@ struct HostCostTests {
         try FakeDriver.with { _ in
             var table = FakeDriver.table()
             table.cuLaunchKernel = { _, _, _, _, _, _, _, _, _, _, _ in 0 }
+            table.cuLaunchKernelEx = { _, _, _, _ in 0 }
             table.cuCtxGetCurrent = { context in
                 context.pointee = 0
                 return 0

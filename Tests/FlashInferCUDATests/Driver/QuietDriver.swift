@@ -116,6 +116,7 @@ enum QuietDriver {
         table.cuThreadExchangeStreamCaptureMode = { _ in 0 }
         table.cuTensorMapEncodeTiled = { _, _, _, _, _, _, _, _, _, _, _, _ in 0 }
         table.cuLaunchKernel = { _, _, _, _, _, _, _, _, stream, _, _ in QuietDriver.enqueue(stream) }
+        table.cuLaunchKernelEx = { config, _, _, _ in QuietDriver.enqueue(config.pointee.stream) }
     }
 
     private static func addMemory(_ table: inout fi_driver_table) {
