@@ -12,7 +12,13 @@ typedef struct {
     /// Rows of a box: a whole block's, or a power of two that divides a block's and a stage's.
     int box_rows;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int unused[9];
+    int unused[17];
 } fi_hopper_attention_params;
+
+#ifdef __cplusplus
+static_assert(sizeof(fi_hopper_attention_params) % 64 == 0, "the kernel's parameter is as long as the host's");
+#else
+_Static_assert(sizeof(fi_hopper_attention_params) % 64 == 0, "the kernel's parameter is as long as the host's");
+#endif
 
 #endif
