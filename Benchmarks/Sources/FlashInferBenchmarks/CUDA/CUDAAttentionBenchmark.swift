@@ -13,23 +13,7 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             Peers/flashinfer_peer.py measures with FlashInfer, and Peers/compare.py joins the two.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "Begin no further case after this many seconds.")
-    var budget = 300.0
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
-
-    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
-    var list: String?
+    @OptionGroup var options: CaseOptions
 
     struct Row: Codable {
         var key: String
@@ -45,45 +29,31 @@ struct CUDAAttentionBenchmark: ParsableCommand {
         var merges: Int
     }
 
-    struct Report: Codable {
-        var device: String
-        var date: String
-        var ceilings: CUDACeilings
-        var rows: [Row]
-        var failures: [String: String]
-    }
-
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
-    }
-
     func run() throws {
-        let cases = CUDACase.all.filter { filter.isEmpty || $0.key.contains(filter) }
-        if let list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: device)
-        var report = Report(
-            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), ceilings: .measure(), rows: [],
-            failures: [:])
+        let cases = options.chosen(CUDACase.all, \.key)
+        if let list = options.list { return try writeJSON(cases, to: list) }
+        let gpu = try Devices.make(named: options.device)
+        let ceilings = CUDACeilings.measure()
+        var report = CaseReport<Row>(gpu, ceilings: ceilings)
         print(
-            "\(gpu.name): \(report.ceilings.copy.fixed(0)) GB/s copy, \(report.ceilings.read.fixed(0)) GB/s read, "
+            "\(gpu.name): \(ceilings.copy.fixed(0)) GB/s copy, \(ceilings.read.fixed(0)) GB/s read, "
                 + "\(cases.count) cases")
         let start = Date()
         // Arenas by types, so that memory is filled once for each.
         for kvType in Set(cases.map(\.kvType)).sorted() {
             for queryType in Set(cases.map(\.queryType)).sorted() {
                 let own = cases.filter { $0.kvType == kvType && $0.queryType == queryType }
-                if !own.isEmpty { try measure(own, kvType, queryType, on: gpu, start, &report) }
+                if !own.isEmpty { try measure(own, kvType, queryType, on: gpu, ceilings, start, &report) }
             }
         }
-        let places = Dictionary(uniqueKeysWithValues: cases.enumerated().map { ($1.key, $0) })
-        report.rows.sort { places[$0.key, default: 0] < places[$1.key, default: 0] }
+        report.sort(by: cases.map(\.key), \.key)
         printTable(report)
-        try writeJSON(report, to: json)
+        try writeJSON(report, to: options.json)
     }
 
     private func measure(
-        _ cases: [CUDACase], _ kvType: String, _ queryType: String, on gpu: any Device, _ start: Date,
-        _ report: inout Report
+        _ cases: [CUDACase], _ kvType: String, _ queryType: String, on gpu: any Device, _ ceilings: CUDACeilings,
+        _ start: Date, _ report: inout CaseReport<Row>
     ) throws {
         guard let kvType = DType(kvType), let queryType = DType(queryType) else { return }
         let tensors = try cases.map { try CUDATensors.Sizes($0) }
@@ -91,17 +61,11 @@ struct CUDAAttentionBenchmark: ParsableCommand {
         var queries = try CUDAArena(on: gpu, dtype: queryType, byteCount: tensors.map(\.queryTotal).max() ?? 0)
         let outputs = try DeviceBuffer(on: gpu, dtype: .uint8, shape: [tensors.map(\.queryTotal).max() ?? 0])
         for test in cases {
-            if -start.timeIntervalSinceNow > budget {
-                report.failures[test.key] = "not begun within \(budget) s"
-                continue
-            }
-            do {
+            report.add(test.key, since: start, within: options.budget) {
                 kv.reset()
                 queries.reset()
                 let inputs = try CUDATensors(test, kv: &kv, queries: &queries, outputs: outputs.region)
-                report.rows.append(try measure(test, inputs, on: gpu, report.ceilings))
-            } catch {
-                report.failures[test.key] = "\(error)"
+                return try measure(test, inputs, on: gpu, ceilings)
             }
         }
     }
@@ -110,7 +74,7 @@ struct CUDAAttentionBenchmark: ParsableCommand {
         _ test: CUDACase, _ inputs: CUDATensors, on gpu: any Device, _ ceilings: CUDACeilings
     ) throws -> Row {
         let attention = try PlannedAttention(test.problem(), on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: inputs.sets.count, samples: samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: inputs.sets.count, samples: options.samples) {
             (index) throws(FlashInferError) in
             let set = inputs.sets[index]
             try attention.run(set.queries, set.cache, into: set.output)
@@ -129,7 +93,7 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             merges: attention.plan.merges.count)
     }
 
-    private func printTable(_ report: Report) {
+    private func printTable(_ report: CaseReport<Row>) {
         var table = Table(headings: ["case", "us", "rate", "of read", "spread", "items", "merges"])
         for row in report.rows {
             table.rows.append([
@@ -140,6 +104,6 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             ])
         }
         table.print()
-        for (key, text) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
+        report.printFailures()
     }
 }

@@ -12,23 +12,7 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
             writes the cases for Peers/formats_peer.py.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "Begin no further case after this many seconds.")
-    var budget = 300.0
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
-
-    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
-    var list: String?
+    @OptionGroup var options: CaseOptions
 
     struct Case: Codable {
         var key: String
@@ -101,34 +85,14 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
         var spread: Double
     }
 
-    struct Report: Codable {
-        var device: String
-        var date: String
-        var rows: [Row]
-        var failures: [String: String]
-    }
-
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
-    }
-
     func run() throws {
-        let cases = Case.all.filter { filter.isEmpty || $0.key.contains(filter) }
-        if let list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: device)
-        var report = Report(
-            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), rows: [], failures: [:])
+        let cases = options.chosen(Case.all, \.key)
+        if let list = options.list { return try writeJSON(cases, to: list) }
+        let gpu = try Devices.make(named: options.device)
+        var report = CaseReport<Row>(gpu, ceilings: nil)
         let start = Date()
         for test in cases {
-            if -start.timeIntervalSinceNow > budget {
-                report.failures[test.key] = "not begun within \(budget) s"
-                continue
-            }
-            do {
-                report.rows.append(try measure(test, on: gpu))
-            } catch {
-                report.failures[test.key] = "\(error)"
-            }
+            report.add(test.key, since: start, within: options.budget) { try measure(test, on: gpu) }
         }
         print(gpu.name)
         var table = Table(headings: ["case", "kept", "us", "TF", "plan us", "items", "spread"])
@@ -139,8 +103,8 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
             ])
         }
         table.print()
-        for (key, text) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
-        try writeJSON(report, to: json)
+        report.printFailures()
+        try writeJSON(report, to: options.json)
     }
 
     private func measure(_ test: Case, on gpu: any Device) throws -> Row {
@@ -159,7 +123,8 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
         }
         let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: rows)
         var attention = try PlannedAttention(problem, on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) { (index) throws(FlashInferError) in
+        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.samples) {
+            (index) throws(FlashInferError) in
             try attention.run(inputs[index].queries, inputs[index].cache, into: output.view)
         }
         let elements: [BFloat16] = try gpu.read(output.view)

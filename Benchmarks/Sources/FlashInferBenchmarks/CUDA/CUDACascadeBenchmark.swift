@@ -12,23 +12,7 @@ struct CUDACascadeBenchmark: ParsableCommand {
             are the host's, of geometry, discovery and replanning. --list writes the cases for Peers/formats_peer.py.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "Begin no further case after this many seconds.")
-    var budget = 300.0
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
-
-    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
-    var list: String?
+    @OptionGroup var options: CaseOptions
 
     struct Case: Codable {
         var key: String
@@ -98,38 +82,17 @@ struct CUDACascadeBenchmark: ParsableCommand {
         var difference: Double
     }
 
-    struct Report: Codable {
-        var device: String
-        var date: String
-        var ceilings: CUDACeilings
-        var rows: [Row]
-        var failures: [String: String]
-    }
-
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
-    }
-
     func run() throws {
-        let cases = Case.all.filter { filter.isEmpty || $0.key.contains(filter) }
-        if let list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: device)
-        var report = Report(
-            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), ceilings: .measure(), rows: [],
-            failures: [:])
+        let cases = options.chosen(Case.all, \.key)
+        if let list = options.list { return try writeJSON(cases, to: list) }
+        let gpu = try Devices.make(named: options.device)
+        let ceilings = CUDACeilings.measure()
+        var report = CaseReport<Row>(gpu, ceilings: ceilings)
         let start = Date()
         for test in cases {
-            if -start.timeIntervalSinceNow > budget {
-                report.failures[test.key] = "not begun within \(budget) s"
-                continue
-            }
-            do {
-                report.rows.append(try measure(test, on: gpu))
-            } catch {
-                report.failures[test.key] = "\(error)"
-            }
+            report.add(test.key, since: start, within: options.budget) { try measure(test, on: gpu) }
         }
-        print("\(gpu.name): \(report.ceilings.read.fixed(0)) GB/s read")
+        print("\(gpu.name): \(ceilings.read.fixed(0)) GB/s read")
         var table = Table(headings: [
             "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover",
             "replan",
@@ -145,8 +108,8 @@ struct CUDACascadeBenchmark: ParsableCommand {
             ])
         }
         table.print()
-        for (key, text) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
-        try writeJSON(report, to: json)
+        report.printFailures()
+        try writeJSON(report, to: options.json)
     }
 
     private func measure(_ test: Case, on gpu: any Device) throws -> Row {
@@ -164,7 +127,7 @@ struct CUDACascadeBenchmark: ParsableCommand {
         let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: queryShape)
         func time(_ problem: AttentionProblem) throws -> (seconds: Double, elements: [BFloat16]) {
             let attention = try PlannedAttention(problem, on: gpu)
-            let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) {
+            let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.samples) {
                 (index) throws(FlashInferError) in
                 try attention.run(inputs[index].queries, inputs[index].cache, into: output.view)
             }

@@ -12,23 +12,7 @@ struct CUDAMLABenchmark: ParsableCommand {
             against a plain read. --list writes the cases, which Peers/mla_peer.py measures with FlashInfer.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "Begin no further case after this many seconds.")
-    var budget = 300.0
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
-
-    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
-    var list: String?
+    @OptionGroup var options: CaseOptions
 
     struct Row: Codable {
         var key: String
@@ -42,26 +26,13 @@ struct CUDAMLABenchmark: ParsableCommand {
         var merges: Int
     }
 
-    struct Report: Codable {
-        var device: String
-        var date: String
-        var ceilings: CUDACeilings
-        var rows: [Row]
-        var failures: [String: String]
-    }
-
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
-    }
-
     func run() throws {
-        let cases = MLABenchmarkCase.all.filter { filter.isEmpty || $0.key.contains(filter) }
-        if let list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: device)
-        var report = Report(
-            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), ceilings: .measure(), rows: [],
-            failures: [:])
-        print("\(gpu.name): \(report.ceilings.read.fixed(0)) GB/s read, \(cases.count) cases")
+        let cases = options.chosen(MLABenchmarkCase.all, \.key)
+        if let list = options.list { return try writeJSON(cases, to: list) }
+        let gpu = try Devices.make(named: options.device)
+        let ceilings = CUDACeilings.measure()
+        var report = CaseReport<Row>(gpu, ceilings: ceilings)
+        print("\(gpu.name): \(ceilings.read.fixed(0)) GB/s read, \(cases.count) cases")
         let start = Date()
         for type in Set(cases.map(\.kvType)).sorted() {
             guard let dtype = DType(type) else { continue }
@@ -73,31 +44,24 @@ struct CUDAMLABenchmark: ParsableCommand {
             let outputs = try DeviceBuffer(
                 on: gpu, dtype: .uint8, shape: [own.map { $0.setCount * $0.querySetByteCount }.max() ?? 0])
             for test in own {
-                if -start.timeIntervalSinceNow > budget {
-                    report.failures[test.key] = "not begun within \(budget) s"
-                    continue
-                }
-                do {
+                report.add(test.key, since: start, within: options.budget) {
                     kv.reset()
                     queries.reset()
                     let sets = try test.sets(kv: &kv, queries: &queries, outputs: outputs.region)
-                    report.rows.append(try measure(test, sets, on: gpu, report.ceilings))
-                } catch {
-                    report.failures[test.key] = "\(error)"
+                    return try measure(test, sets, on: gpu, ceilings)
                 }
             }
         }
-        let places = Dictionary(uniqueKeysWithValues: cases.enumerated().map { ($1.key, $0) })
-        report.rows.sort { places[$0.key, default: 0] < places[$1.key, default: 0] }
+        report.sort(by: cases.map(\.key), \.key)
         printTable(report)
-        try writeJSON(report, to: json)
+        try writeJSON(report, to: options.json)
     }
 
     private func measure(
         _ test: MLABenchmarkCase, _ sets: [MLABenchmarkCase.Tensors], on gpu: any Device, _ ceilings: CUDACeilings
     ) throws -> Row {
         let attention = try PlannedAttention(test.problem(), on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: sets.count, samples: samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: sets.count, samples: options.samples) {
             (index) throws(FlashInferError) in
             let set = sets[index]
             try attention.run(
@@ -116,7 +80,7 @@ struct CUDAMLABenchmark: ParsableCommand {
             spread: result.spread, items: attention.plan.items.count, merges: attention.plan.merges.count)
     }
 
-    private func printTable(_ report: Report) {
+    private func printTable(_ report: CaseReport<Row>) {
         var table = Table(headings: ["case", "us", "TFLOP/s", "GB/s", "of read", "spread", "items", "merges"])
         for row in report.rows {
             table.rows.append([
@@ -125,6 +89,6 @@ struct CUDAMLABenchmark: ParsableCommand {
             ])
         }
         table.print()
-        for (key, text) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
+        report.printFailures()
     }
 }
