@@ -33,9 +33,11 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     constexpr int score_warps = score_threads / warp_size, output_warps = output_threads / warp_size;
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < item_slots; ++slot) barrier(barriers.item_full[slot]).init(1);
+        // All who write or read arrive at these. A warp's one lane would do, but racecheck would not see the order; and named barriers do
+        // not keep it: a thread that waited has read what was there before a store that came before another's `bar.arrive`.
         for (int slot = 0; slot < 2; ++slot) {
-            barrier(barriers.weights_full[slot]).init(score_warps);
-            barrier(barriers.weights_empty[slot]).init(output_warps);
+            barrier(barriers.weights_full[slot]).init(score_threads);
+            barrier(barriers.weights_empty[slot]).init(output_threads);
         }
         for (int stage = 0; stage < stages; ++stage) {
             // The copy engine, or all who widen; all who read, of both blocks where both are brought to.
@@ -46,8 +48,8 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
             barrier(barriers.raw_full[stage]).init(1);
             barrier(barriers.raw_empty[stage]).init(output_warps * cluster);
         }
-        barrier(barriers.ends_full).init(score_warps);
-        barrier(barriers.ends_empty).init(output_warps);
+        barrier(barriers.ends_full).init(score_threads);
+        barrier(barriers.ends_empty).init(output_threads);
         publish_barriers();
         asking = Asking{0, 0, 0, -1, 0, 0, {}};
     }

@@ -167,8 +167,8 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
                                             operand(values + step * 16 * 128, keys * 128), true);
             wgmma_commit();
             wgmma_wait<0>();
+            barrier(barriers.weights_empty[weights_ring.at]).arrive();
             __syncwarp();
-            if (lane == 0) barrier(barriers.weights_empty[weights_ring.at]).arrive();
             weights_ring.next();
             block.give_back(ring);
             ring.next();
@@ -188,8 +188,7 @@ FI_DEVICE void compute_outputs(const Block &block, char *shared) {
                 merge_if_last(p, item, shared);
             }
         }
-        __syncwarp();
-        if (lane == 0) barrier(barriers.ends_empty).arrive();
+        barrier(barriers.ends_empty).arrive();
         __syncwarp();
     }
 }

@@ -160,8 +160,8 @@ FI_DEVICE void compute_scores(const Block &block) {
                 store_shared(to + 8 * 4, __float_as_uint(factor[1]));
             }
             fence_async_proxy();
+            barrier(barriers.weights_full[weights_ring.at]).arrive();
             __syncwarp();
-            if (lane == 0) barrier(barriers.weights_full[weights_ring.at]).arrive();
             weights_ring.next();
         };
         const auto start = [&](float(&s)[key_tiles][4]) {
@@ -211,8 +211,7 @@ FI_DEVICE void compute_scores(const Block &block) {
                 store_shared(block.base + Shared::ends + (warp * 16 + h * 8 + lane / 4) * 8,
                              make_uint2(__float_as_uint(end.lse), __float_as_uint(end.factor)));
         }
-        __syncwarp();
-        if (lane == 0) barrier(barriers.ends_full).arrive();
+        barrier(barriers.ends_full).arrive();
         __syncwarp();
     }
 }

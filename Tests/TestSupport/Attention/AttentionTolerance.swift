@@ -44,10 +44,16 @@ package struct AttentionTolerance: Sendable {
         let width = problem.shape.headDimVO
         let rounding = problem.outputType == .float32 ? 0x1p-24 : problem.outputType == .float16 ? 0x1p-11 : 0x1p-8
         var (worst, excess) = ("", 1.0)
-        func note(_ error: Double, _ limit: Double, _ text: @autoclosure () -> String) {
+        // How many are out, and between which: what a kernel forgot shows by its shape.
+        var (count, first, last) = (0, 0, 0)
+        func note(_ index: Int, _ error: Double, _ limit: Double, _ text: @autoclosure () -> String) {
             // NaN is worse than anything.
             let ratio = error.isNaN ? .infinity : error / limit
-            if ratio > excess || (worst.isEmpty && !(ratio <= 1)) { (worst, excess) = (text(), ratio) }
+            guard !(ratio <= 1) else { return }
+            if count == 0 { first = index }
+            last = index
+            count += 1
+            if ratio > excess || worst.isEmpty { (worst, excess) = (text(), ratio) }
         }
         for (index, value) in expected.output.enumerated() {
             let (magnitude, energy) = (expected.magnitude[index], expected.energy[index])
@@ -56,7 +62,7 @@ package struct AttentionTolerance: Sendable {
             let sums = (scoreError(problem, expected.largestScore[index / width]) + sumError) * magnitude
             let limit = 2 * (weights + sums + lost * expected.spread[index] + rounding * abs(value)) + 1e-7
             note(
-                abs(found.output[index] - value), limit,
+                index, abs(found.output[index] - value), limit,
                 "output[\(place(index / width, problem)), d \(index % width)] is \(found.output[index]), "
                     + "expected \(value) ± \(limit)")
         }
@@ -64,9 +70,10 @@ package struct AttentionTolerance: Sendable {
             let limit = 2 * (scoreError(problem, expected.largestScore[index]) + 0x1p-22 * abs(value))
             let lse = found.logSumExp[index]
             let error = value == -.infinity ? (lse == value ? 0 : .infinity) : abs(lse - value)
-            note(error, limit, "lse[\(place(index, problem))] is \(lse), expected \(value) ± \(limit)")
+            note(expected.output.count + index, error, limit, "lse[\(place(index, problem))] is \(lse), expected \(value) ± \(limit)")
         }
-        return worst.isEmpty ? nil : "\(worst) (\(excess) times what is allowed)"
+        guard count > 0 else { return nil }
+        return "\(worst) (\(excess) times what is allowed; \(count) are out, of elements \(first)...\(last), rows of \(width))"
     }
 
     /// A row in words, so that a report says which request, query and head failed.
