@@ -201,7 +201,7 @@ class PagedKVCache(Cache):
         k_scale: float | None = None, v_scale: float | None = None,
     ) -> None:
         super().__init__(layers=[])
-        self.table = PageTable(page_size, -(-max_tokens // page_size))
+        self.table = PageTable(page_size, -(-max_tokens // max(page_size, 1)))
         self.dtype, self.k_scale, self.v_scale = dtype, k_scale, v_scale
         #: Planned attention of this cache, by what it computes; see `_attention`.
         self.plans: dict[Any, Any] = {}
@@ -248,10 +248,11 @@ class PagedKVCache(Cache):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forgets the last ``-tokens_to_remove`` slots of every request; a positive number is the length to keep, as it once was."""
-        self._flush()
-        removed = -tokens_to_remove if tokens_to_remove <= 0 else max(self.table.seen - tokens_to_remove, 0)
-        copies = self.table.crop(removed)
-        self._changed(copies)
+        count = int(tokens_to_remove)  # assisted decoding gives a tensor
+        removed = -count if count <= 0 else max(self.table.seen - count, 0)
+        if removed:
+            self._flush()
+            self._changed(self.table.crop(removed))
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Makes the batch of its requests in another order, with repeats: tables change, only unfinished pages are copied."""

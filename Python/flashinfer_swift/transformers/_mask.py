@@ -104,6 +104,8 @@ def batch_mask(
     local_size: int | None = None, use_vmap: bool = False, device: Any = "cpu", **_: Any,
 ) -> BatchMask:
     """The function that transformers calls for a mask (`AttentionMaskInterface`)."""
+    if isinstance(attention_mask, BatchMask):
+        return attention_mask  # `generate` makes the masks of static caches before the model asks for them
     pattern, window_left = CUSTOM, -1
     if not use_vmap:
         if _same(mask_function, masking_utils.causal_mask_function):
