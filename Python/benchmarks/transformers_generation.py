@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times `generate` of Hugging Face transformers with SDPA and with this package, in turn, on the same weights and prompts.
 
-    python3 transformers_generation.py [--device cuda|cpu] [--model FOLDER [--gguf FILE] | --config NAME] [--batch 1 8 32]
+    python3 transformers_generation.py [--device cuda|cpu] [--model FOLDER [--gguf FILE] | --config NAME...] [--batch 1 8 32]
                                        [--prompt 512] [--tokens 64] [--dtype NAME] [--json FILE]
 
 * Prefill is `generate` of one token; decode is the further time of `generate` of `--tokens` more. Medians of `--repeats` rounds, each
@@ -48,13 +48,13 @@ CONFIGS = {
 }
 
 
-def load(arguments, dtype):
+def load(arguments, config, dtype):
     if arguments.model:
         options = {"gguf_file": arguments.gguf} if arguments.gguf else {}
         model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype, **options)
         return model.eval().to(arguments.device)
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(**CONFIGS[arguments.config], tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
+    config = transformers.LlamaConfig(**CONFIGS[config], tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
     with torch.device(arguments.device):
         return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
@@ -79,25 +79,15 @@ def timed(device, call):
     return time.perf_counter() - begin, result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--model")
-    parser.add_argument("--gguf")
-    parser.add_argument("--config", choices=CONFIGS, default="smollm2-135m")
-    parser.add_argument("--dtype")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=pathlib.Path)
-    arguments = parser.parse_args()
-    dtype = getattr(torch, arguments.dtype or ("bfloat16" if arguments.device == "cuda" else "float32"))
-    name = register()
-    model = load(arguments, dtype)
-    place = torch.cuda.get_device_name() if arguments.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+def place(arguments):
+    return torch.cuda.get_device_name() if arguments.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def measure(arguments, config, dtype, name):
+    """All batches and ways of one model."""
+    model = load(arguments, config, dtype)
     print(
-        f"{arguments.model or arguments.config}, {dtype}, {place}; torch {torch.__version__}, transformers "
+        f"{config}, {dtype}, {place(arguments)}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}, flashinfer_swift {flashinfer_swift.__version__}; prompts of {arguments.prompt // 2} to "
         f"{arguments.prompt}, {arguments.tokens} tokens each", flush=True)
     print(f"{'batch':>5}  {'way':22}{'prefill tok/s':>14}{'decode tok/s':>14}{'x SDPA':>16}  logits, same ids", flush=True)
@@ -135,7 +125,7 @@ def main():
         for way in ways:
             first, rest = (statistics.median(values) for values in times[way])
             row = dict(
-                batch=batch, way=way, prefill=prompt_tokens / first, decode=batch * arguments.tokens / rest,
+                model=config, batch=batch, way=way, prefill=prompt_tokens / first, decode=batch * arguments.tokens / rest,
                 difference=float((logits[way] - logits["sdpa"]).abs().max()), scale=float(logits["sdpa"].abs().max()),
                 same=int((ids[way] == ids["sdpa"]).all(1).sum()))
             base = base or row
@@ -144,10 +134,31 @@ def main():
             print(
                 f"{batch:5}  {way:22}{row['prefill']:14.0f}{row['decode']:14.1f}{ratio:>16}  {row['difference']:.3g} of "
                 f"{row['scale']:.3g}, {row['same']} of {batch}", flush=True)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--model")
+    parser.add_argument("--gguf")
+    parser.add_argument("--config", choices=CONFIGS, nargs="+", default=["smollm2-135m"])
+    parser.add_argument("--dtype")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=pathlib.Path)
+    arguments = parser.parse_args()
+    dtype = getattr(torch, arguments.dtype or ("bfloat16" if arguments.device == "cuda" else "float32"))
+    name = register()
+    results = []
+    for config in [arguments.model] if arguments.model else arguments.config:
+        results += measure(arguments, config, dtype, name)
     if arguments.json:
         arguments.json.write_text(json.dumps(dict(
-            model=arguments.model or arguments.config, dtype=str(dtype), device=place, prompt=arguments.prompt,
-            tokens=arguments.tokens, torch=torch.__version__, transformers=transformers.__version__, rows=rows), indent=1) + "\n")
+            dtype=str(dtype), device=place(arguments), prompt=arguments.prompt,
+            tokens=arguments.tokens, torch=torch.__version__, transformers=transformers.__version__, rows=results), indent=1) + "\n")
 
 
 if __name__ == "__main__":
