@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import statistics
@@ -29,7 +30,7 @@ except ImportError:
 import torch
 import transformers
 
-from flashinfer_swift.transformers import PagedKVCache, register
+from flashinfer_swift.transformers import PagedKVCache, capture_decoding, register
 
 #: Shapes of models that are known by these names; weights are random.
 CONFIGS = {
@@ -96,20 +97,27 @@ def measure(arguments, config, dtype, name):
     for batch in arguments.batch:
         inputs, prompt_tokens = make_inputs(batch, arguments.prompt, model.config.vocab_size, arguments.device)
         pages = PagedKVCache(max_tokens=batch * (arguments.prompt + arguments.tokens + 16))
-        ways = {"sdpa": ("sdpa", None), f"{name}": (name, None), f"{name}, pages": (name, pages)}
+        plain = contextlib.nullcontext()
+        ways = {"sdpa": ("sdpa", None, plain), f"{name}": (name, None, plain), f"{name}, pages": (name, pages, plain)}
+        if arguments.device == "cuda":
+            decoding = capture_decoding(model)
+            decoding.remove()
+            ways[f"{name}, pages, graphs"] = (name, pages, decoding)
         times = {way: ([], []) for way in ways}
         ids, logits = {}, {}
 
         def run(way, tokens):
-            attention, cache = ways[way]
+            attention, cache, captured = ways[way]
             if cache is not None:
                 cache.reset()
             model.set_attn_implementation(attention)
-            return timed(arguments.device, lambda: model.generate(
-                **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, past_key_values=cache, pad_token_id=0))
+            with captured:
+                return timed(arguments.device, lambda: model.generate(
+                    **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, past_key_values=cache,
+                    pad_token_id=0))
 
-        for way, (attention, cache) in ways.items():
-            run(way, 4)  # kernels are loaded, pages allocated
+        for way, (attention, cache, _) in ways.items():
+            run(way, 4)  # kernels are loaded, pages allocated, graphs captured
             if cache is not None:
                 cache.reset()
             model.set_attn_implementation(attention)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import unittest
+import warnings
 
 from support import needs_cuda, torch
 
@@ -13,7 +14,7 @@ except ImportError:
 
 if torch is not None and transformers is not None:
     from flashinfer_swift.errors import InvalidArgumentError, UnsupportedError
-    from flashinfer_swift.transformers import NAME, PagedKVCache, register
+    from flashinfer_swift.transformers import NAME, PagedKVCache, capture_decoding, register
     from flashinfer_swift.transformers._mask import CAUSAL, CUSTOM, FULL, BatchMask
     from flashinfer_swift.transformers._pages import PageTable
 
@@ -239,6 +240,41 @@ class ModelTests(unittest.TestCase):
                 model, attention, inputs, do_sample=True, top_p=0.95, num_return_sequences=2, past_key_values=cache).tolist())
         self.assertEqual(found[1], found[0])
         self.assertEqual(found[2], found[0])
+
+    def test_passes_in_fixed_buffers(self):
+        """What CUDA graphs are made of, without a graph."""
+        from flashinfer_swift.transformers import GraphDecoding
+
+        for name in ("llama", "mistral", "gemma2", "gpt_oss"):
+            model, inputs = make_model(name), prompts()
+            expected = generate(model, REFERENCE.get(name, "sdpa"), inputs)
+            cache = PagedKVCache(page_size=4, max_tokens=100)
+            with GraphDecoding(model, on_cpu=True):
+                self.assertEqual(generate(model, NAME, inputs, past_key_values=cache).tolist(), expected.tolist())
+                self.assertEqual(len(cache.passes), 1, "pages were added once: the passes before are dropped")
+                known = next(iter(cache.passes.values()))
+                self.assertEqual(len(known.plans.plans), {"llama": 1, "mistral": 1}.get(name, 2))
+                cache.reset()
+                self.assertEqual(generate(model, NAME, inputs, past_key_values=cache).tolist(), expected.tolist())
+                self.assertIs(next(iter(cache.passes.values())), known)
+            self.assertNotIn("forward", model.__dict__)
+        # A mask that no graph holds: the pass is taken back and run as ever.
+        model, cache = make_model("llama"), PagedKVCache(page_size=4)
+        with GraphDecoding(model, on_cpu=True) as decoding:
+            from flashinfer_swift.transformers import _graphs
+
+            model.set_attn_implementation(NAME)
+            original, _graphs.GraphPlans.of = _graphs.GraphPlans.of, lambda *_: (_ for _ in ()).throw(_graphs.NotCapturable("no"))
+            try:
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    found = generate(model, NAME, prompts(), past_key_values=cache)
+                self.assertIn("decoding goes on without CUDA graphs: no", [str(warning.message) for warning in said])
+            finally:
+                _graphs.GraphPlans.of = original
+            self.assertTrue(decoding._refused)
+        self.assertEqual(found.tolist(), generate(model, "sdpa", prompts()).tolist())
+        cache.table.check_invariants()
 
     def test_drafts_are_taken_back(self):
         model = make_model("llama")
@@ -532,17 +568,20 @@ class CUDATests(unittest.TestCase):
 
     def check(self, name, dtype, lengths=(60, 41, 7), tokens=24):
         model, inputs = make_model(name, dtype=dtype, device="cuda"), prompts(lengths, device="cuda")
-        exact = make_model(name, dtype=dtype, device="cuda").float()
         reference = REFERENCE.get(name, "sdpa")
-        options = dict(tokens=tokens, output_logits=True, return_dict_in_generate=True)
-        truth = generate(exact, reference, inputs, **options)
-        other = generate(model, reference, inputs, **options)
-        limit = 2 * self.error(other, truth, inputs) + 2e-2
+        truth = generate(make_model(name, dtype=dtype, device="cuda").float(), reference, inputs, tokens, **self.LOGITS)
+        other = generate(model, reference, inputs, tokens, **self.LOGITS)
         for label, extra in (("dense", {}), ("pages", dict(past_key_values=PagedKVCache()))):
             with self.subTest(model=name, dtype=dtype, keys=label):
-                found = generate(model, NAME, inputs, **options, **extra)
-                self.assertLessEqual(self.error(found, truth, inputs), limit)
-                self.same_but_for_ties(found, other, inputs, 2 * limit)
+                self.as_good(generate(model, NAME, inputs, tokens, **self.LOGITS, **extra), other, truth, inputs)
+
+    LOGITS = dict(output_logits=True, return_dict_in_generate=True)
+
+    def as_good(self, found, other, truth, inputs):
+        """No further from the truth than twice the other, and other ids only where the other saw near-equals."""
+        limit = 2 * self.error(other, truth, inputs) + 2e-2
+        self.assertLessEqual(self.error(found, truth, inputs), limit)
+        self.same_but_for_ties(found, other, inputs, 2 * limit)
 
     @staticmethod
     def steps(result, inputs):
@@ -583,6 +622,24 @@ class CUDATests(unittest.TestCase):
             cache = PagedKVCache(dtype=torch.float8_e4m3fn, k_scale=0.05, v_scale=0.05)
             found = model(**inputs, past_key_values=cache).logits[rows].float()
         self.assertGreater(float(torch.cosine_similarity(found, expected, dim=-1).mean()), 0.95)
+
+    def test_graphs(self):
+        """A captured pass replays as lengths, pages and batches change."""
+        for name in ("llama", "mistral", "gemma2"):
+            model, exact = (make_model(name, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+            exact = exact.float()
+            for cache in (PagedKVCache(max_tokens=2048), PagedKVCache(page_size=8)):
+                for lengths in ((60, 41, 7), (33,), (20, 50, 9)):
+                    inputs = prompts(lengths, device="cuda")
+                    truth = generate(exact, REFERENCE.get(name, "sdpa"), inputs, 40, **self.LOGITS)
+                    cache.reset()
+                    other = generate(model, NAME, inputs, 40, past_key_values=cache, **self.LOGITS)
+                    cache.reset()
+                    with capture_decoding(model) as decoding, self.subTest(model=name, lengths=lengths):
+                        found = generate(model, NAME, inputs, 40, past_key_values=cache, **self.LOGITS)
+                        self.assertGreater(decoding.replays, 20)
+                        self.as_good(found, other, truth, inputs)
+                    cache.table.check_invariants()
 
     def test_float32_is_refused(self):
         model = make_model("llama", device="cuda")

@@ -6,7 +6,8 @@
     model.generate(**inputs, past_key_values=PagedKVCache())
 
 With a ``PagedKVCache`` keys and values lie in pages, without padding, and each pass is planned once for all its layers. Without one,
-whatever cache the model uses hands over dense keys and values, which are read in place.
+whatever cache the model uses hands over dense keys and values, which are read in place. On a GPU ``capture_decoding(model)`` makes
+decoding with a ``PagedKVCache`` replay CUDA graphs.
 
 Left padding, several prompts, beams, sampling, assisted decoding, sliding windows, soft caps, grouped heads, sinks and masks that
 show or hide work; rows of padding get zeros. What does not work raises an error that says so: dropout, backward passes,
@@ -24,6 +25,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from ..errors import InvalidArgumentError
 from ._attention import attention_forward
 from ._cache import PagedKVCache
+from ._graphs import GraphDecoding, capture_decoding
 from ._mask import batch_mask
 
 #: What ``register`` calls this attention. transformers takes a name with "flash" in it for a package of kernels that it must import.
@@ -41,4 +43,4 @@ def register(name: str = NAME) -> str:
     return name
 
 
-__all__ = ["NAME", "PagedKVCache", "attention_forward", "batch_mask", "register"]
+__all__ = ["NAME", "GraphDecoding", "PagedKVCache", "attention_forward", "batch_mask", "capture_decoding", "register"]

@@ -51,14 +51,55 @@ class Planned:
         self.step: Any = None
 
 
-def make_wrapper(kind: Kind, **bounds: Any) -> BatchWrapper:
-    """The package's wrapper for a kind of layer."""
+def make_wrapper(kind: Kind, bounds: tuple[int, int] | None = None) -> BatchWrapper:
+    """The package's wrapper for a kind of layer; with ``bounds`` (requests, pages) for capture in CUDA graphs."""
     place = torch.empty(1, dtype=torch.uint8, device=kind.device)
+    options: dict[str, Any] = {}
+    is_prefill = kind.has_sinks or not kind.is_decode
+    if bounds is not None:
+        # Wrappers read the buffers' lengths only.
+        indptr, pages, last = (torch.empty(count, dtype=torch.int32) for count in (bounds[0] + 1, bounds[1], bounds[0]))
+        suffix = "buf" if is_prefill else "buffer"
+        options = {
+            "use_cuda_graph": True, f"paged_kv_indptr_{suffix}": indptr, f"paged_kv_indices_{suffix}": pages,
+            f"paged_kv_last_page_len_{suffix}": last, **({"qo_indptr_buf": indptr} if is_prefill else {})}
     if kind.has_sinks:
-        return BatchAttentionWithAttentionSinkWrapper(place, kind.kv_layout)
+        return BatchAttentionWithAttentionSinkWrapper(place, kind.kv_layout, **options)
     if kind.is_decode:
-        return BatchDecodeWithPagedKVCacheWrapper(place, kind.kv_layout)
-    return BatchPrefillWithPagedKVCacheWrapper(place, kind.kv_layout)
+        return BatchDecodeWithPagedKVCacheWrapper(place, kind.kv_layout, **options)
+    return BatchPrefillWithPagedKVCacheWrapper(place, kind.kv_layout, **options)
+
+
+class NotCapturable(Exception):
+    """A pass that a CUDA graph cannot hold."""
+
+
+class GraphPlans:
+    """Plans of one captured pass: made within bounds, so that what was captured uses each next plan."""
+
+    def __init__(self, requests: int, pages: int) -> None:
+        self.bounds = (requests, pages)
+        self.plans: dict[Kind, Planned] = {}
+
+    def plan(self, step: Step) -> None:
+        """Plans the next pass for all kinds of layers that there are."""
+        if len(step.kv_indices) > self.bounds[1]:
+            raise NotCapturable(f"the requests' tables have {len(step.kv_indices)} pages, {self.bounds[1]} were captured")
+        for kind, planned in self.plans.items():
+            planned.step = None
+            plan(planned.wrapper, kind, step, None)
+            planned.step = step
+
+    def of(self, kind: Kind, step: Step) -> Planned:
+        """The plan of a kind of layer, made where it is new."""
+        if not kind.is_decode:
+            raise NotCapturable(f"masks of the pattern {kind.pattern!r} change with every pass")
+        planned = self.plans.get(kind)
+        if planned is None:
+            planned = self.plans[kind] = Planned(make_wrapper(kind, self.bounds))
+            plan(planned.wrapper, kind, step, None)
+            planned.step = step
+        return planned
 
 
 def plan(wrapper: BatchWrapper, kind: Kind, step: Any, custom_mask: torch.Tensor | None) -> None:
@@ -171,9 +212,12 @@ def _paged(
     kind = Kind(
         query.shape[1], layer.kv_heads, query.shape[3], layer.head_dim_vo, cache.table.page_size, "NHD", query.dtype, layer.dtype,
         query.device, *common, FULL if is_decode else pattern, window_left, is_decode)
-    planned = cache.plans.get(kind)
-    if planned is None:
-        planned = cache.plans[kind] = Planned(make_wrapper(kind))
+    if cache.graph_plans is not None:
+        planned = cache.graph_plans.of(kind, step)
+    else:
+        planned = cache.plans.get(kind)
+        if planned is None:
+            planned = cache.plans[kind] = Planned(make_wrapper(kind))
     if planned.step is not step or pattern == CUSTOM:
         planned.step = None  # a plan that fails leaves none
         plan(planned.wrapper, kind, step, _stored_part(mask, cache, step) if pattern == CUSTOM else None)

@@ -205,6 +205,9 @@ class PagedKVCache(Cache):
         self.dtype, self.k_scale, self.v_scale = dtype, k_scale, v_scale
         #: Planned attention of this cache, by what it computes; see `_attention`.
         self.plans: dict[Any, Any] = {}
+        #: Captured passes, and the plans of the one that runs or is captured; see `_graphs`.
+        self.passes: dict[Any, Any] = {}
+        self.graph_plans: Any = None
         self._step: Step | None = None
 
     def update(
@@ -228,6 +231,18 @@ class PagedKVCache(Cache):
         holds = mask.tokens(offset, table.lengths) if mask is not None else None
         self._step = table.advance(q_length, holds)
         return self._step
+
+    def note_pass(self, step: Step) -> None:
+        """Says that all layers went through a pass, in a graph."""
+        for layer in self.layers:
+            layer.seen, layer._step = step.offset + step.q_length, step
+
+    def forget_pass(self, offset: int) -> None:
+        """Takes back a pass that began at this slot and did not come to its end; it may be run again."""
+        for layer in self.layers:
+            layer.seen, layer._pending, layer._step = offset, None, None
+        self.table.crop(self.table.seen - offset)
+        self._step = None
 
     @property
     def tokens(self) -> int:

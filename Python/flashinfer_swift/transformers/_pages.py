@@ -46,6 +46,13 @@ class Step:
             self._on_device[key] = tensor.to(device, non_blocking=True)
         return self._on_device[key]
 
+    def place(self, slots: torch.Tensor) -> None:
+        """Says where the slots lie on a device already."""
+        if slots.device.type == "cpu":
+            self.slots = slots
+        else:
+            self._on_device["slots", slots.device] = slots
+
 
 class PageTable:
     """Pages of a batch of requests, counted, so that requests may share them.
