@@ -1,5 +1,6 @@
 """Generation with Hugging Face transformers: this attention against SDPA (eager where a model has no SDPA), on the same weights."""
 
+import copy
 import os
 import pathlib
 import unittest
@@ -301,6 +302,18 @@ class ModelTests(unittest.TestCase):
         self.assertEqual((cache.tokens, cache.get_seq_length(), cache.batch_size), (0, 0, -1))
         again = generate(model, NAME, prompts((5, 30)), past_key_values=cache)
         self.assertEqual(again.tolist(), generate(model, "sdpa", prompts((5, 30))).tolist())
+
+    def test_a_copy_goes_its_own_way(self):
+        model, cache, inputs = make_model("llama"), PagedKVCache(page_size=4), prompts((14,))
+        model.set_attn_implementation(NAME)
+        with torch.no_grad():
+            model(input_ids=inputs["input_ids"][:, :10], past_key_values=cache)
+        for seed in (4, 5):
+            more = torch.randint(3, 320, (1, 6), generator=torch.Generator().manual_seed(seed))
+            both = dict(input_ids=torch.cat([inputs["input_ids"][:, :10], more], 1), attention_mask=torch.ones((1, 16), dtype=torch.int64))
+            found = generate(model, NAME, both, past_key_values=copy.deepcopy(cache))
+            self.assertEqual(found.tolist(), generate(model, "sdpa", both).tolist())
+        self.assertEqual(cache.get_seq_length(), 10)
 
     def test_other_attention_reads_a_paged_cache(self):
         for name in ("llama", "gemma2"):

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .._wrapper import BatchWrapper
 from ..attention import BatchAttentionWithAttentionSinkWrapper
 from ..decode import BatchDecodeWithPagedKVCacheWrapper
 from ..errors import InvalidArgumentError, UnsupportedError, unsupported
@@ -46,12 +45,12 @@ class Planned:
 
     __slots__ = ("wrapper", "step")
 
-    def __init__(self, wrapper: BatchWrapper) -> None:
+    def __init__(self, wrapper: Any) -> None:
         self.wrapper = wrapper
         self.step: Any = None
 
 
-def make_wrapper(kind: Kind, bounds: tuple[int, int] | None = None) -> BatchWrapper:
+def make_wrapper(kind: Kind, bounds: tuple[int, int] | None = None) -> Any:
     """The package's wrapper for a kind of layer; with ``bounds`` (requests, pages) for capture in CUDA graphs."""
     place = torch.empty(1, dtype=torch.uint8, device=kind.device)
     options: dict[str, Any] = {}
@@ -102,7 +101,7 @@ class GraphPlans:
         return planned
 
 
-def plan(wrapper: BatchWrapper, kind: Kind, step: Any, custom_mask: torch.Tensor | None) -> None:
+def plan(wrapper: Any, kind: Kind, step: Any, custom_mask: torch.Tensor | None) -> None:
     """Plans a pass: once for all layers of a kind."""
     options = dict(
         sm_scale=kind.scale, logits_soft_cap=kind.soft_cap or None, window_left=kind.window_left, q_data_type=kind.q_dtype,
@@ -211,7 +210,7 @@ def _paged(
     is_decode = step.q_length == 1 and step.rows is None and pattern != CUSTOM
     kind = Kind(
         query.shape[1], layer.kv_heads, query.shape[3], layer.head_dim_vo, cache.table.page_size, "NHD", query.dtype, layer.dtype,
-        query.device, *common, FULL if is_decode else pattern, window_left, is_decode)
+        query.device, *common, FULL if is_decode else pattern, window_left, is_decode)  # type: ignore[call-arg]
     if cache.graph_plans is not None:
         planned = cache.graph_plans.of(kind, step)
     else:
@@ -300,7 +299,7 @@ def _dense(
     is_decode = q_length == 1 and pattern != CUSTOM and key.shape[3] == value.shape[3]
     kind = Kind(
         heads, key.shape[1], head_dim, value.shape[3], 0, "HND", query.dtype, key.dtype, query.device, *common,
-        FULL if is_decode else pattern, window_left, is_decode)
+        FULL if is_decode else pattern, window_left, is_decode)  # type: ignore[call-arg]
     planned = _dense_plans.get(kind)
     if planned is None:
         planned = _dense_plans[kind] = Planned(make_wrapper(kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Iterator
 
 import torch
@@ -120,9 +121,10 @@ class PagedLayer(CacheLayerMixin):
         held = self.pages[0].shape[0] if self.pages is not None else 0
         if held >= count:
             return
-        grown = tuple(
-            torch.empty((count, size, self.kv_heads, width), dtype=self.dtype, device=self.device)
-            for width in (self.head_dim, self.head_dim_vo))
+        shape = (count, size, self.kv_heads)
+        grown = (
+            torch.empty((*shape, self.head_dim), dtype=self.dtype, device=self.device),
+            torch.empty((*shape, self.head_dim_vo), dtype=self.dtype, device=self.device))
         if self.pages is not None:
             for new, old in zip(grown, self.pages):
                 new[:held] = old
@@ -136,6 +138,15 @@ class PagedLayer(CacheLayerMixin):
         source, target = torch.tensor(copies, device=self.device).t()
         for pages in self.pages:
             pages[target] = pages[source]
+
+    def copy_to(self, owner: "PagedKVCache") -> "PagedLayer":
+        """The same layer for another cache, which has a copy of the table."""
+        other = PagedLayer(owner)
+        for name, value in self.__dict__.items():
+            if name not in ("owner", "pages", "_states", "_step"):
+                setattr(other, name, value)
+        other.pages = None if self.pages is None else tuple(pages.clone() for pages in self.pages)  # type: ignore[assignment]
+        return other
 
     def gather(self, is_keys: bool) -> torch.Tensor:
         """``[requests, kv_heads, slots, head_dim]`` in the model's type: the slow way out of the pages."""
@@ -200,7 +211,9 @@ class PagedKVCache(Cache):
         self, config: Any = None, *, page_size: int = 16, max_tokens: int = 0, dtype: torch.dtype | None = None,
         k_scale: float | None = None, v_scale: float | None = None,
     ) -> None:
-        super().__init__(layers=[])
+        #: The layers, as `layers` has them too.
+        self.paged: list[PagedLayer] = []
+        super().__init__(layers=self.paged)  # type: ignore[arg-type]
         self.table = PageTable(page_size, -(-max_tokens // max(page_size, 1)))
         self.dtype, self.k_scale, self.v_scale = dtype, k_scale, v_scale
         #: Planned attention of this cache, by what it computes; see `_attention`.
@@ -214,9 +227,9 @@ class PagedKVCache(Cache):
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:
         """Takes a layer's keys and values of a pass; returns stand-ins for all of the layer's, which our attention reads in place."""
-        while len(self.layers) <= layer_idx:
-            self.layers.append(PagedLayer(self))
-        return self.layers[layer_idx].update(key_states, value_states)
+        while len(self.paged) <= layer_idx:
+            self.paged.append(PagedLayer(self))
+        return self.paged[layer_idx].update(key_states, value_states)
 
     def step(self, offset: int, q_length: int, requests: int, mask: BatchMask | None) -> Step:
         """The pass over slots ``offset ... offset + q_length``: made by the first layer that comes with it."""
@@ -234,12 +247,12 @@ class PagedKVCache(Cache):
 
     def note_pass(self, step: Step) -> None:
         """Says that all layers went through a pass, in a graph."""
-        for layer in self.layers:
+        for layer in self.paged:
             layer.seen, layer._step = step.offset + step.q_length, step
 
     def forget_pass(self, offset: int) -> None:
         """Takes back a pass that began at this slot and did not come to its end; it may be run again."""
-        for layer in self.layers:
+        for layer in self.paged:
             layer.seen, layer._pending, layer._step = offset, None, None
         self.table.crop(self.table.seen - offset)
         self._step = None
@@ -258,7 +271,7 @@ class PagedKVCache(Cache):
         """Forgets all tokens; pages stay allocated for the next batch."""
         self.table.clear()
         self._step = None
-        for layer in self.layers:
+        for layer in self.paged:
             layer.reset()
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -289,19 +302,28 @@ class PagedKVCache(Cache):
         """Does nothing: all tokens are kept, so ``crop`` can always go back."""
 
     def _flush(self) -> None:
-        for layer in self.layers:
+        for layer in self.paged:
             if layer._pending is not None:
                 layer.store(None)
 
     def _changed(self, copies: list[tuple[int, int]]) -> None:
         self._step = None
-        for layer in self.layers:
+        for layer in self.paged:
             layer.copy_pages(copies)
             layer._step = None
             layer.seen = min(layer.seen, self.table.seen)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PagedKVCache":
+        """Another cache with the same tokens in pages of its own: so a prompt's cache can serve many continuations."""
+        self._flush()
+        other = PagedKVCache(page_size=self.table.page_size, dtype=self.dtype, k_scale=self.k_scale, v_scale=self.v_scale)
+        memo[id(self)] = other
+        other.table = copy.deepcopy(self.table, memo)
+        other.paged += [layer.copy_to(other) for layer in self.paged]
+        return other
+
     def __iter__(self) -> Iterator[Any]:
-        for layer in self.layers:
+        for layer in self.paged:
             yield layer.keys, layer.values, None
 
 

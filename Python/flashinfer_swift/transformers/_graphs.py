@@ -111,7 +111,7 @@ class GraphDecoding:
             isinstance(ids, torch.Tensor) and ids.ndim == 2 and ids.shape[1] == 1 and not torch.is_grad_enabled()
             and (ids.is_cuda or self._on_cpu) and (mask is None or isinstance(mask, torch.Tensor) and mask.ndim == 2)
             and table.seen > 0 and table.requests == ids.shape[0] and not table.has_gaps
-            and all(layer.is_initialized and layer.device == ids.device and layer.seen == table.seen for layer in cache.layers)
+            and all(layer.is_initialized and layer.device == ids.device and layer.seen == table.seen for layer in cache.paged)
             and isinstance(given.get("logits_to_keep", 0), int) and given.get("use_cache", True) is not False
             and all(name in _KNOWN or value is None for name, value in given.items())
             and not any(given.get(name) for name in ("output_attentions", "output_hidden_states"))
