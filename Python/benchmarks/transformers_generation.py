@@ -163,10 +163,10 @@ def main():
     results = []
     for config in [arguments.model] if arguments.model else arguments.config:
         results += measure(arguments, config, dtype, name)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(dict(
-            dtype=str(dtype), device=place(arguments), prompt=arguments.prompt,
-            tokens=arguments.tokens, torch=torch.__version__, transformers=transformers.__version__, rows=results), indent=1) + "\n")
+        if arguments.json:
+            arguments.json.write_text(json.dumps(dict(
+                dtype=str(dtype), device=place(arguments), prompt=arguments.prompt, tokens=arguments.tokens,
+                torch=torch.__version__, transformers=transformers.__version__, rows=results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -136,15 +136,21 @@ def attention_forward(
     pattern, window_left = _pattern(attention_mask, bool(is_causal), sliding_window)
     sinks = _sinks(module, s_aux)
     common = (scaling, softcap or 0.0, sinks is not None)
+    if not torch.is_grad_enabled():
+        return _attention(query, key, value, attention_mask, pattern, window_left, common, sinks), None
     with torch.no_grad():
-        if isinstance(key, PagedStates):
-            out = _paged(query, key, attention_mask, pattern, window_left, common, sinks)
-        else:
-            out = _dense(query, key, value, attention_mask, pattern, window_left, common, sinks)
-    out = out.view(query.shape[0], query.shape[2], query.shape[1], -1)
-    if torch.is_grad_enabled() and (query.requires_grad or getattr(key, "requires_grad", False)):
-        out = _NoBackward.apply(out, query)
-    return out, None
+        out = _attention(query, key, value, attention_mask, pattern, window_left, common, sinks)
+    return _NoBackward.apply(out, query) if query.requires_grad else out, None
+
+
+def _attention(
+    query: torch.Tensor, key: Any, value: Any, mask: Any, pattern: str, window_left: int, common: tuple, sinks: Any
+) -> torch.Tensor:
+    if isinstance(key, PagedStates):
+        out = _paged(query, key, mask, pattern, window_left, common, sinks)
+    else:
+        out = _dense(query, key, value, mask, pattern, window_left, common, sinks)
+    return out.view(query.shape[0], query.shape[2], query.shape[1], -1)
 
 
 class _NoBackward(torch.autograd.Function):
@@ -208,9 +214,13 @@ def _paged(
     if window_left >= 0 and cache.table.has_gaps:
         pattern, window_left = CUSTOM, -1  # the mask counts slots, which are not the stored tokens' distances here
     is_decode = step.q_length == 1 and step.rows is None and pattern != CUSTOM
-    kind = Kind(
-        query.shape[1], layer.kv_heads, query.shape[3], layer.head_dim_vo, cache.table.page_size, "NHD", query.dtype, layer.dtype,
-        query.device, *common, FULL if is_decode else pattern, window_left, is_decode)  # type: ignore[call-arg]
+    key = (common, pattern, window_left, is_decode, query.dtype)
+    if layer.kind is None or layer.kind[0] != key:
+        kind = Kind(
+            query.shape[1], layer.kv_heads, query.shape[3], layer.head_dim_vo, cache.table.page_size, "NHD", query.dtype, layer.dtype,
+            query.device, *common, FULL if is_decode else pattern, window_left, is_decode)  # type: ignore[call-arg]
+        layer.kind = (key, cache.kinds.setdefault(kind, kind))
+    kind = layer.kind[1]
     if cache.graph_plans is not None:
         planned = cache.graph_plans.of(kind, step)
     else:

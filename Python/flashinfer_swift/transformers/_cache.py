@@ -9,7 +9,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..errors import InvalidArgumentError
-from ..page import append_paged_kv_cache_at
+from ..page import SlotAppend
 from ._lazy import Lazy
 from ._mask import BatchMask
 from ._pages import PageTable, Step
@@ -67,6 +67,8 @@ class PagedLayer(CacheLayerMixin):
         self._states = (PagedStates(self, True), PagedStates(self, False))
         self._pending: tuple[torch.Tensor, torch.Tensor] | None = None
         self._step: Step | None = None
+        #: What this layer computes, and what that was told from; see `_attention`.
+        self.kind: Any = None
 
     @property
     def keys(self) -> torch.Tensor | None:
@@ -110,8 +112,7 @@ class PagedLayer(CacheLayerMixin):
         keys, values = self._pending
         step = self.owner.step(self.seen - keys.shape[-2], keys.shape[-2], keys.shape[0], mask)
         self._reserve()
-        append_paged_kv_cache_at(
-            _rows(keys), _rows(values), step.on(keys.device, "slots"), self.pages, "NHD", self.owner.k_scale, self.owner.v_scale)
+        self.owner.appender(keys).run(_rows(keys), _rows(values), step.on(keys.device, "slots"), *self.pages)  # type: ignore[misc]
         self._pending, self._step = None, step
         return step
 
@@ -143,7 +144,7 @@ class PagedLayer(CacheLayerMixin):
         """The same layer for another cache, which has a copy of the table."""
         other = PagedLayer(owner)
         for name, value in self.__dict__.items():
-            if name not in ("owner", "pages", "_states", "_step"):
+            if name not in ("owner", "pages", "_states", "_step", "kind"):
                 setattr(other, name, value)
         other.pages = None if self.pages is None else tuple(pages.clone() for pages in self.pages)  # type: ignore[assignment]
         return other
@@ -218,10 +219,12 @@ class PagedKVCache(Cache):
         self.dtype, self.k_scale, self.v_scale = dtype, k_scale, v_scale
         #: Planned attention of this cache, by what it computes; see `_attention`.
         self.plans: dict[Any, Any] = {}
+        self.kinds: dict[Any, Any] = {}
         #: Captured passes, and the plans of the one that runs or is captured; see `_graphs`.
         self.passes: dict[Any, Any] = {}
         self.graph_plans: Any = None
         self._step: Step | None = None
+        self._appenders: dict[torch.device, SlotAppend] = {}
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -244,6 +247,13 @@ class PagedKVCache(Cache):
         holds = mask.tokens(offset, table.lengths) if mask is not None else None
         self._step = table.advance(q_length, holds)
         return self._step
+
+    def appender(self, keys: torch.Tensor) -> SlotAppend:
+        """What stores tokens on the device of these keys."""
+        found = self._appenders.get(keys.device)
+        if found is None:
+            found = self._appenders[keys.device] = SlotAppend(keys, "NHD", self.k_scale, self.v_scale)
+        return found
 
     def note_pass(self, step: Step) -> None:
         """Says that all layers went through a pass, in a graph."""
