@@ -45,7 +45,8 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
         use_profiler: bool = False,
     ) -> None:
         """Plans a batch: ``qo_indptr``, ``kv_indptr [requests + 1]``, ``kv_indices [kv_indptr[-1]]`` and ``kv_len_arr [requests]``, all
-        int32, on the host or the device. Arrays on a GPU are copied to the host, which waits for the stream.
+        int32, on the host or the device. Arrays on a GPU are copied to the host, which waits for the stream. Of a longer ``kv_indptr``
+        the first entries are read, as by the peer.
 
         :param sm_scale: multiplies the scores: 1 / sqrt(128 + 64) for DeepSeek, the head's size before absorption.
         """
@@ -72,8 +73,8 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
             **bounds))
         self._core.plan(
             "fi_mla_plan", call.arrays.stream(call.like), call.tensor(qo_indptr, "qo_indptr"),
-            call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_indices, "kv_indices"), call.tensor(kv_len_arr, "kv_len_arr"),
-            page_size, 0, queries=rows)
+            call.tensor(kv_indptr[:batch + 1], "kv_indptr"), call.tensor(kv_indices, "kv_indices"),
+            call.tensor(kv_len_arr, "kv_len_arr"), page_size, 0, queries=rows)
         self._rope_dim = head_dim_kpe
 
     def run(

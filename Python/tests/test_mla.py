@@ -67,6 +67,14 @@ class LatentAttentionTests(unittest.TestCase):
                 batch.q_nope, batch.q_pe, batch.ckv, batch.kpe, return_lse=True, return_lse_base_on_e=True)
             close(self, natural, expected_lse * math.log(2), factor=4)
 
+    def test_more_page_indptr_than_requests(self):
+        batch = LatentBatch([(1, 9), (2, 5)])
+        wrapper = fi.BatchMLAPagedAttentionWrapper(None)
+        expected = batch.expected()[0]
+        batch.kv_indptr = np.concatenate([batch.kv_indptr, [9, 9]]).astype(np.int32)
+        batch.plan(wrapper)
+        close(self, wrapper.run(batch.q_nope, batch.q_pe, batch.ckv, batch.kpe), expected, factor=4)
+
     def test_scales_and_slices(self):
         batch = LatentBatch([(2, 21)])
         wrapper = fi.BatchMLAPagedAttentionWrapper(None)
