@@ -6,77 +6,14 @@ import pathlib
 import unittest
 import warnings
 
-from support import needs_cuda, torch
-
-try:
-    import transformers
-except ImportError:
-    transformers = None
+from support import torch
+from transformers_models import REFERENCE, generate, make_model, needs_transformers, prompts, transformers
 
 if torch is not None and transformers is not None:
     from flashinfer_swift.errors import InvalidArgumentError, UnsupportedError
-    from flashinfer_swift.transformers import NAME, PagedKVCache, capture_decoding, register
+    from flashinfer_swift.transformers import NAME, PagedKVCache, register
     from flashinfer_swift.transformers._mask import CAUSAL, CUSTOM, FULL, BatchMask
     from flashinfer_swift.transformers._pages import PageTable
-
-needs_transformers = unittest.skipIf(torch is None or transformers is None, "torch and transformers are not both installed")
-
-#: Of small models: every head dim, group and layer kind that they share.
-SHAPE = dict(
-    hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=32, intermediate_size=192,
-    vocab_size=320, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-
-
-def config(name):
-    """A small model of an architecture; windows are shorter than the prompts."""
-    if name == "llama":
-        return transformers.LlamaConfig(**SHAPE)
-    if name == "mistral":
-        return transformers.MistralConfig(**SHAPE, sliding_window=9)
-    if name == "qwen2":
-        return transformers.Qwen2Config(
-            **SHAPE, use_sliding_window=True, sliding_window=11, layer_types=["full_attention", "sliding_attention"] * 1 + ["full_attention"])
-    if name == "qwen3":
-        return transformers.Qwen3Config(**SHAPE)
-    if name == "gemma2":
-        return transformers.Gemma2Config(
-            **SHAPE, sliding_window=8, attn_logit_softcapping=4.0, final_logit_softcapping=None, query_pre_attn_scalar=50)
-    if name == "gpt_oss":
-        return transformers.GptOssConfig(
-            **SHAPE, sliding_window=8, num_local_experts=4, num_experts_per_tok=2,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"])
-    raise ValueError(name)
-
-
-def make_model(name, seed=0, dtype=None, device="cpu"):
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config(name)).eval()
-    for parameter_name, parameter in model.named_parameters():
-        if parameter_name.endswith("sinks"):
-            torch.nn.init.normal_(parameter)
-    return model.to(device=device, dtype=dtype)
-
-
-#: What a model is compared with: SDPA knows neither soft caps nor sinks.
-REFERENCE = {"gemma2": "eager", "gpt_oss": "eager"}
-GREEDY = dict(do_sample=False, pad_token_id=0, eos_token_id=None)
-
-
-def prompts(lengths=(20, 13, 7), seed=1, device="cpu", side="left"):
-    """Random prompts as one batch, padded."""
-    generator = torch.Generator().manual_seed(seed)
-    width = max(lengths)
-    ids = torch.randint(3, SHAPE["vocab_size"], (len(lengths), width), generator=generator)
-    mask = torch.zeros_like(ids)
-    for row, length in enumerate(lengths):
-        mask[row, width - length if side == "left" else 0:width if side == "left" else length] = 1
-    return dict(input_ids=(ids * mask).to(device), attention_mask=mask.to(device))
-
-
-def generate(model, attention, inputs, tokens=24, **options):
-    model.set_attn_implementation(attention)
-    return model.generate(**inputs, max_new_tokens=tokens, **{**GREEDY, **options})
-
 
 _threads = None
 
@@ -569,128 +506,6 @@ class SmolLM2Tests(unittest.TestCase):
             self.assertEqual(found[label].sequences.tolist(), expected.tolist(), label)
             for ours, theirs in zip(found[label].logits, found["sdpa"].logits):
                 torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
-
-
-@needs_transformers
-@needs_cuda
-class CUDATests(unittest.TestCase):
-    """On the GPU float16 and bfloat16: no further from float32 than twice SDPA, and ids differ only between near-equals."""
-
-    def setUp(self):
-        register()
-
-    def check(self, name, dtype, lengths=(60, 41, 7), tokens=24):
-        model, inputs = make_model(name, dtype=dtype, device="cuda"), prompts(lengths, device="cuda")
-        reference = REFERENCE.get(name, "sdpa")
-        truth = generate(make_model(name, dtype=dtype, device="cuda").float(), reference, inputs, tokens, **self.LOGITS)
-        other = generate(model, reference, inputs, tokens, **self.LOGITS)
-        for label, extra in (("dense", {}), ("pages", dict(past_key_values=PagedKVCache()))):
-            with self.subTest(model=name, dtype=dtype, keys=label):
-                self.as_good(generate(model, NAME, inputs, tokens, **self.LOGITS, **extra), other, truth, inputs)
-
-    LOGITS = dict(output_logits=True, return_dict_in_generate=True)
-
-    def as_good(self, found, other, truth, inputs):
-        """No further from the truth than twice the other, and other ids only where the other saw near-equals."""
-        limit = 2 * self.error(other, truth, inputs) + 2e-2
-        self.assertLessEqual(self.error(found, truth, inputs), limit)
-        self.same_but_for_ties(found, other, inputs, 2 * limit)
-
-    @staticmethod
-    def steps(result, inputs):
-        begin = inputs["input_ids"].shape[1]
-        return torch.stack([logits.float() for logits in result.logits], 1), result.sequences[:, begin:]
-
-    def error(self, found, truth, inputs):
-        """The greatest difference of logits over tokens that both came to in the same way."""
-        (ours, our_ids), (theirs, their_ids) = self.steps(found, inputs), self.steps(truth, inputs)
-        same = torch.cumprod((our_ids == their_ids).int(), 1).roll(1, 1)
-        same[:, 0] = 1
-        self.assertGreater(int(same.sum()), same.shape[0] * 3, "all requests differ at once")
-        return float((ours - theirs).abs().amax(-1)[same.bool()].max())
-
-    def same_but_for_ties(self, found, other, inputs, margin):
-        (ours, our_ids), (theirs, their_ids) = self.steps(found, inputs), self.steps(other, inputs)
-        for request in range(our_ids.shape[0]):
-            differ = (our_ids[request] != their_ids[request]).nonzero()
-            if len(differ):
-                at = int(differ[0])
-                gap = theirs[request, at].max() - theirs[request, at, our_ids[request, at]]
-                self.assertLess(float(gap), margin, f"request {request} differs at {at}")
-
-    def test_llama(self):
-        self.check("llama", torch.bfloat16)
-
-    def test_float16(self):
-        self.check("llama", torch.float16)
-
-    def test_windows(self):
-        self.check("mistral", torch.bfloat16)
-        self.check("qwen2", torch.bfloat16)
-
-    def test_normalised_heads(self):
-        self.check("qwen3", torch.bfloat16)
-
-    def test_soft_cap(self):
-        self.check("gemma2", torch.bfloat16)
-
-    def test_sinks(self):
-        self.check("gpt_oss", torch.bfloat16)
-
-    def test_long_prompts(self):
-        self.check("llama", torch.bfloat16, (700, 333), 8)
-
-    def test_8_bit_pages(self):
-        model, inputs = make_model("llama", dtype=torch.bfloat16, device="cuda"), prompts((60, 41), device="cuda")
-        rows = inputs["attention_mask"].bool()
-        with torch.no_grad():
-            expected = model(**inputs).logits[rows].float()
-            model.set_attn_implementation(NAME)
-            cache = PagedKVCache(dtype=torch.float8_e4m3fn, k_scale=0.05, v_scale=0.05)
-            found = model(**inputs, past_key_values=cache).logits[rows].float()
-        self.assertGreater(float(torch.cosine_similarity(found, expected, dim=-1).mean()), 0.95)
-
-    def graphs(self, *names):
-        """A captured pass replays as lengths, pages and batches change."""
-        for name in names:
-            model, exact = (make_model(name, dtype=torch.bfloat16, device="cuda") for _ in range(2))
-            exact = exact.float()
-            for cache in (PagedKVCache(max_tokens=2048), PagedKVCache(page_size=8)):
-                for lengths in ((60, 41, 7), (33,), (20, 50, 9)):
-                    inputs = prompts(lengths, device="cuda")
-                    truth = generate(exact, REFERENCE.get(name, "sdpa"), inputs, 40, **self.LOGITS)
-                    cache.reset()
-                    other = generate(model, NAME, inputs, 40, past_key_values=cache, **self.LOGITS)
-                    cache.reset()
-                    with capture_decoding(model) as decoding, self.subTest(model=name, lengths=lengths):
-                        found = generate(model, NAME, inputs, 40, past_key_values=cache, **self.LOGITS)
-                        self.assertGreater(decoding.replays, 20)
-                        self.as_good(found, other, truth, inputs)
-                    cache.table.check_invariants()
-
-    def test_graphs(self):
-        self.graphs("llama", "mistral")
-
-    def test_graphs_of_two_kinds_of_layers(self):
-        self.graphs("gemma2")
-
-    def test_experts(self):
-        """Where experts are chosen on the host capture fails, and generation goes on without."""
-        model, cache, inputs = make_model("gpt_oss", dtype=torch.bfloat16, device="cuda"), PagedKVCache(), prompts(device="cuda")
-        exact = make_model("gpt_oss", dtype=torch.bfloat16, device="cuda").float()
-        truth = generate(exact, "eager", inputs, **self.LOGITS)
-        other = generate(model, NAME, inputs, past_key_values=cache, **self.LOGITS)
-        cache.reset()
-        with warnings.catch_warnings(record=True), capture_decoding(model):
-            warnings.simplefilter("always")
-            found = generate(model, NAME, inputs, past_key_values=cache, **self.LOGITS)
-        self.as_good(found, other, truth, inputs)
-        cache.table.check_invariants()
-
-    def test_float32_is_refused(self):
-        model = make_model("llama", device="cuda")
-        with self.assertRaisesRegex(UnsupportedError, "float32"):
-            generate(model, NAME, prompts(device="cuda"), past_key_values=PagedKVCache())
 
 
 if __name__ == "__main__":

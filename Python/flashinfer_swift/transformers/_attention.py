@@ -229,7 +229,7 @@ def _paged(
             planned = cache.plans[kind] = Planned(make_wrapper(kind))
     if planned.step is not step or pattern == CUSTOM:
         planned.step = None  # a plan that fails leaves none
-        plan(planned.wrapper, kind, step, _stored_part(mask, cache, step) if pattern == CUSTOM else None)
+        plan(planned.wrapper, kind, step, _stored_part(mask, cache, step, query.device) if pattern == CUSTOM else None)
         planned.step = step
     q = _rows(query)
     if step.rows is not None:
@@ -245,10 +245,10 @@ def _paged(
     return whole.index_copy_(0, rows, out)
 
 
-def _stored_part(mask: Any, cache: PagedKVCache, step: Step) -> torch.Tensor:
+def _stored_part(mask: Any, cache: PagedKVCache, step: Step, device: torch.device) -> torch.Tensor:
     """A mask's elements for rows and slots that hold tokens, request after request."""
     requests, keys = len(step.counts), step.offset + step.q_length
-    whole = _elements(mask, requests, step.q_length, keys)
+    whole = _elements(mask, requests, step.q_length, keys, device)
     stored = cache.table.stored
     if stored is None:
         return whole[:, :, :keys].reshape(-1)
@@ -259,9 +259,9 @@ def _stored_part(mask: Any, cache: PagedKVCache, step: Step) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _elements(mask: Any, requests: int, q_length: int, keys: int) -> torch.Tensor:
+def _elements(mask: Any, requests: int, q_length: int, keys: int, device: torch.device) -> torch.Tensor:
     """``[requests, q_length, keys or more]`` bool."""
-    found = elements(mask.dense() if isinstance(mask, BatchMask) else mask)
+    found = elements(mask.dense() if isinstance(mask, BatchMask) else mask).to(device)
     if found.shape[1] != 1:
         raise UnsupportedError(
             f"attention_mask differs by head (it is of shape {tuple(found.shape)}); one mask for all heads works, or sdpa")
@@ -318,7 +318,7 @@ def _dense(
     if planned.step is None or planned.step.key[:4] != this[:4] or planned.step.key[4] is not this[4]:
         planned.step = None
         step = DenseStep(requests, q_length, keys, this)
-        custom = _elements(mask, requests, q_length, keys)[:, :, :keys].reshape(-1) if pattern == CUSTOM else None
+        custom = _elements(mask, requests, q_length, keys, query.device)[:, :, :keys].reshape(-1) if pattern == CUSTOM else None
         plan(planned.wrapper, kind._replace(page_size=slots), step, custom)
         planned.step = step
     key, value = _unit_stride(key), _unit_stride(value)

@@ -59,6 +59,10 @@ class BatchMask(Lazy):
             self._q_offset = int(self._q_offset)
         return self._q_offset
 
+    def to(self, *_: Any, **__: Any) -> "BatchMask":
+        """Itself: models over several devices move what they hand to a layer, and a mask is read on the host."""
+        return self
+
     def dense(self) -> torch.Tensor:
         """``[batch, 1, q_length, kv_length]`` bool, True = seen: what SDPA would be given."""
         if self._elements is None:
@@ -115,7 +119,7 @@ def batch_mask(
         elif local_size is not None and _same(mask_function, masking_utils.sliding_window_causal_mask_function(local_size)):
             pattern, window_left = CAUSAL, local_size - 1
 
-    def make() -> torch.Tensor:
+    def make() -> Any:
         return masking_utils.sdpa_mask(
             batch_size=batch_size, q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset,
             mask_function=mask_function, attention_mask=attention_mask, local_size=local_size, allow_is_causal_skip=False,
