@@ -50,7 +50,7 @@ class CUDATests(unittest.TestCase):
         return float((ours - theirs).abs().amax(-1)[same.bool()].max())
 
     def same_but_for_ties(self, found, other, inputs, margin):
-        (ours, our_ids), (theirs, their_ids) = self.steps(found, inputs), self.steps(other, inputs)
+        (_, our_ids), (theirs, their_ids) = self.steps(found, inputs), self.steps(other, inputs)
         for request in range(our_ids.shape[0]):
             differ = (our_ids[request] != their_ids[request]).nonzero()
             if len(differ):
