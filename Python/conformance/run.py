@@ -63,6 +63,9 @@ DECLARED_CASES = {
         "expects that q_len_per_req > 1 is refused without use_tensor_cores; it works (the other refusal of the case holds)",
     "test_layernorm_quant_invalid_inputs":
         "expects that float16 rows, and rows apart from each other, are refused; they are normalised",
+    "test_fp8_kv_plan_rejects_fp16_q": "expects that float16 queries over a float8 latent cache are refused; they are taken",
+    "test_fp8_kv_requires_scales": "expects that scales of a float8 latent cache must be given; none is 1",
+    "test_fp8_kv_run_rejects_dtype_mismatch": "expects the peer's words: the mismatch is refused, naming the other cache",
     "test_batch_prefill_paged_cta_tile_q_smem_probe_qk448_vo256": "reads a private attribute of the peer's (_plan_info)",
 } | dict.fromkeys((
     "test_batch_decode_workspace_size_plans_with_exact_buffers",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 from . import _abi
 from ._call import Call
 from ._planned import Options, scale_value
-from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, refuse, require_graph_buffers
+from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, insert_axis, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
 from .page import place
 
@@ -45,7 +46,8 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
         use_profiler: bool = False,
     ) -> None:
         """Plans a batch: ``qo_indptr``, ``kv_indptr [requests + 1]``, ``kv_indices [kv_indptr[-1]]`` and ``kv_len_arr [requests]``, all
-        int32, on the host or the device. Arrays on a GPU are copied to the host, which waits for the stream.
+        int32, on the host or the device. Arrays on a GPU are copied to the host, which waits for the stream. Of a longer ``kv_indptr``
+        the first entries are read, as by the peer.
 
         :param sm_scale: multiplies the scores: 1 / sqrt(128 + 64) for DeepSeek, the head's size before absorption.
         """
@@ -72,8 +74,8 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
             **bounds))
         self._core.plan(
             "fi_mla_plan", call.arrays.stream(call.like), call.tensor(qo_indptr, "qo_indptr"),
-            call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_indices, "kv_indices"), call.tensor(kv_len_arr, "kv_len_arr"),
-            page_size, 0, queries=rows)
+            call.tensor(kv_indptr[:batch + 1], "kv_indptr"), call.tensor(kv_indices, "kv_indices"),
+            call.tensor(kv_len_arr, "kv_len_arr"), page_size, 0, queries=rows)
         self._rope_dim = head_dim_kpe
 
     def run(
@@ -84,7 +86,7 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
     ) -> Any:
         """Runs the plan on one layer.
 
-        :param q_nope: ``[rows, num_heads, head_dim_ckv]``; ``q_pe [rows, num_heads, head_dim_kpe]``.
+        :param q_nope: ``[rows, num_heads, head_dim_ckv]``; ``q_pe [rows, num_heads, head_dim_kpe]``, not read where ``head_dim_kpe`` is 0.
         :param ckv_cache: ``[pages, page_size, head_dim_ckv]``; ``kpe_cache [pages, page_size, head_dim_kpe]``: two tensors, or slices
             of one.
         :param ckv_scale, kpe_scale: what stored numbers stand for is that many times as much.
@@ -102,6 +104,13 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
             out = call.arrays.empty_rows(q_nope, self._v_width, core.out_dtype)
         if return_lse and lse is None:
             lse = call.arrays.empty(q_nope.shape[:-1], "float32", q_nope)
+        if self._rope_dim == 0:
+            # Keys that are values: attention with one head of both, in the same memory.
+            shared = insert_axis(ckv_cache, 2)
+            core.run(call.arrays, q_nope, (shared, shared), out, lse, k_scale=ckv_scale, v_scale=ckv_scale)
+            if lse is not None and return_lse_base_on_e:
+                lse *= math.log(2)
+            return (out, lse) if return_lse else out
         with core.lock:
             args = self._args
             args.q_nope, args.q_pe = call.tensor(q_nope, "q_nope"), call.tensor(q_pe, "q_pe")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from . import _abi, _compile
-from ._arrays import CUDA
-from ._call import Call
+from . import _abi, _compile, _library
+from ._arrays import CUDA, library_of
+from ._call import Call, Slot
 from ._planned import layout_code, scale_value
 from ._rope import rope_options
 from ._wrapper import paged_cache
@@ -94,6 +94,37 @@ def append_paged_kv_cache_at(
     call, args = _append_call(append_key, append_value, paged_kv_cache, kv_layout, k_scale, v_scale)
     args.slot_table = call.tensor(slot_table, "slot_table")
     call.run("fi_append_paged_kv", ctypes.addressof(args))
+
+
+class SlotAppend:
+    """``append_paged_kv_cache_at`` for torch tensors, again and again: its structs are kept, which takes half of its host time. One
+    thread at a time."""
+
+    def __init__(self, torch_tensor: Any, kv_layout: str = "NHD", k_scale: float | None = None, v_scale: float | None = None) -> None:
+        self._arrays = library_of(torch_tensor, "append_key")
+        self._slots = [Slot() for _ in range(5)]
+        self._args = _abi.AppendArgs(struct_size=ctypes.sizeof(_abi.AppendArgs), kv_layout=layout_code(kv_layout))
+        for name, slot in zip(("k", "v", "slot_table", "k_cache", "v_cache"), self._slots):
+            setattr(self._args, name, slot.address)
+        self._args.k_scale = scale_value(self._arrays, k_scale, "k_scale")
+        self._args.v_scale = scale_value(self._arrays, v_scale, "v_scale")
+        self._address = ctypes.addressof(self._args)
+        self._library = _library.get()
+        view = self._arrays.view(torch_tensor)
+        self._device = self._library.device(view.device, view.index).handle
+
+    def run(self, append_key: Any, append_value: Any, slot_table: Any, k_cache: Any, v_cache: Any) -> None:
+        """As of ``append_paged_kv_cache_at``, with a cache of two tensors on the device of the first tensor."""
+        arrays = self._arrays
+        k, v, table, keys, values = self._slots
+        k.fill_torch(append_key, arrays, "append_key")
+        v.fill_torch(append_value, arrays, "append_value")
+        table.fill_torch(slot_table, arrays, "slot_table")
+        keys.fill_torch(k_cache, arrays, "paged_kv_cache[0]")
+        values.fill_torch(v_cache, arrays, "paged_kv_cache[1]")
+        status = self._library.fi_append_paged_kv(self._device, arrays.stream(append_key), self._address)
+        if status:
+            self._library.fail(status)
 
 
 def rope_append_paged_kv_cache(

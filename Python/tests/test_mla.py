@@ -67,6 +67,28 @@ class LatentAttentionTests(unittest.TestCase):
                 batch.q_nope, batch.q_pe, batch.ckv, batch.kpe, return_lse=True, return_lse_base_on_e=True)
             close(self, natural, expected_lse * math.log(2), factor=4)
 
+    def test_more_page_indptr_than_requests(self):
+        batch = LatentBatch([(1, 9), (2, 5)])
+        wrapper = fi.BatchMLAPagedAttentionWrapper(None)
+        expected = batch.expected()[0]
+        batch.kv_indptr = np.concatenate([batch.kv_indptr, [9, 9]]).astype(np.int32)
+        batch.plan(wrapper)
+        close(self, wrapper.run(batch.q_nope, batch.q_pe, batch.ckv, batch.kpe), expected, factor=4)
+
+    def test_without_a_rotated_part(self):
+        batch = LatentBatch([(1, 9), (2, 5)])
+        wrapper = fi.BatchMLAPagedAttentionWrapper(None)
+        wrapper.plan(
+            batch.qo_indptr, batch.kv_indptr, batch.indices, batch.kv_len, batch.heads, 512, 0, batch.page_size, True,
+            1 / math.sqrt(192), "float32", "float32")
+        out, lse = wrapper.run(
+            batch.q_nope, batch.q_pe[..., :0], batch.ckv, batch.kpe[..., :0], return_lse=True, return_lse_base_on_e=True, ckv_scale=0.5)
+        batch.q_pe = np.zeros_like(batch.q_pe)
+        batch.kpe = np.zeros_like(batch.kpe)
+        expected, expected_lse = batch.expected(ckv_scale=0.5)
+        close(self, out, expected, factor=4)
+        close(self, lse, expected_lse * math.log(2), factor=4)
+
     def test_scales_and_slices(self):
         batch = LatentBatch([(2, 21)])
         wrapper = fi.BatchMLAPagedAttentionWrapper(None)
