@@ -117,6 +117,9 @@ static const char portable_argmax[] = {
 static const char portable_attention[] = {
 #embed "portable/attention.cuh"
     , 0};
+static const char portable_attention_cluster[] = {
+#embed "portable/attention_cluster.cuh"
+    , 0};
 static const char portable_attention_finish[] = {
 #embed "portable/attention_finish.cuh"
     , 0};
@@ -319,6 +322,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/append_kv.cuh", portable_append_kv},
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
+    {"portable/attention_cluster.cuh", portable_attention_cluster},
     {"portable/attention_finish.cuh", portable_attention_finish},
     {"portable/attention_load.cuh", portable_attention_load},
     {"portable/attention_meeting.cuh", portable_attention_meeting},

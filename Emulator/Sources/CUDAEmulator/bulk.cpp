@@ -120,6 +120,15 @@ void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
     });
 }
 
+/// Reads nothing, but what it names must be there.
+void prefetch(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) {
+        const uint64_t at = address_of(warp, i, lane), bytes = warp.lanes<uint32_t>(i.b)[lane];
+        if (at % 16 || bytes % 16) throw Fault("misaligned prefetch");
+        if (bytes) check_device_memory(at, bytes, "prefetch");
+    });
+}
+
 }  // namespace
 
 bool decode_bulk(Decoder &decoder, Instruction &i) {
@@ -170,6 +179,12 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
             i.list.push_back(decoder.source(3, 2));
         }
         i.handler = copy_box;
+        return true;
+    }
+    if (op == "cp" && statement.has("bulk") && statement.has("prefetch") && statement.has("L2") && !statement.has("tensor")) {
+        decoder.address((size_t)0, i);
+        i.b = decoder.source(1, 4);
+        i.handler = prefetch;
         return true;
     }
     if (op == "cp" && statement.has("bulk") && (statement.has("commit_group") || statement.has("wait_group"))) {

@@ -37,7 +37,15 @@ struct Queue : ItemQueue {
 FI_DEVICE void read_item(const fi_attention_params &p, int index, Item &item) {
     if (threadIdx.x < sizeof(fi_attention_item) / 16)
         reinterpret_cast<uint4 *>(&item)[threadIdx.x] =
-            reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
+            __ldcg(reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index) + threadIdx.x);
+}
+
+/// Reads the part of an item that is one of the blocks' that run its list side by side; for all threads after the next barrier.
+FI_DEVICE void read_part(const fi_attention_params &p, int index, int part, Item &item) {
+    if (threadIdx.x >= warp_size) return;
+    read_item(p, index, item);
+    __syncwarp();
+    if (threadIdx.x == 0) item.take_part(part);
 }
 
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
@@ -64,22 +72,26 @@ struct Block {
         copy_commit();
     }
 
-    /// Asks for everything that is needed first, at once: where the first keys lie, the queries, and then the keys.
+    /// Finds where the first keys lie. All that it reads is the plan's.
+    __device__ __forceinline__ void find_first(const Item &item) const {
+        if constexpr (!FI_RAGGED) {
+            const KeyFinder finder{p, item};
+            const Stages those(item);
+            PlaceFinder first;
+            first.find(finder, those, 0);
+            first.note(finder, those, 0, places[0]);
+            __syncthreads();
+        }
+    }
+    /// Asks for everything else that is needed first, at once: the queries, and the keys.
     __device__ __forceinline__ void begin(const Item &item) const {
-        const KeyFinder finder{p, item};
-        const Stages those(item);
-        PlaceFinder first;
-        if constexpr (!FI_RAGGED) first.find(finder, those, 0);
         load_queries(p, item, base + Shared::queries);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
-        if constexpr (!FI_RAGGED) {
-            first.note(finder, those, 0, places[0]);
-            __syncthreads();
-        }
         if constexpr (!loads_first) {
+            const Stages those(item);
 #pragma unroll 1
             for (int stage = 0; stage < stages - 1; ++stage) load(item, those, stage, stage);
         }
@@ -175,7 +187,7 @@ struct Block {
             }
         }
         finish(p, item, state, shared, scale);
-        if (item.partial_row >= 0) merge_if_last(p, item, shared);
+        if (item.partial_row >= 0 && !meets_in_cluster(item)) merge_if_last(p, item, shared);
     }
 };
 
@@ -188,6 +200,7 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
             __syncthreads();
             if (items[now].tile < 0) break;
             State state;
+            block.find_first(items[now]);
             block.begin(items[now]);
             block.compute(items[now], state, &queue, &items[1 - now]);
             block.end(items[now], state);
@@ -196,23 +209,48 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
     queue.end();
 }
 
-FI_DEVICE void run_listed(const Block &block, Item &item, int index, int head) {
+/// A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
+///
+/// All that is read of the first item before its queries is the plan's: it is read, and its first keys are on their way to L2, before
+/// what was enqueued earlier is done.
+FI_DEVICE void run_list(const Block &block, Item &item) {
     const fi_attention_params &p = block.p;
-    // The item before may still be read from.
-    __syncthreads();
-    read_item(p, index, item);
-    __syncthreads();
-    if (item.tile != p.tile) return;
-    if (head != 0 || is_latent) {
+    // A cluster's blocks have neighbouring lists, and the same head of each.
+    const int size = cluster_size(), group = blockIdx.x / size;
+    const int list = group / p.list_heads * size + cluster_rank(), head = group % p.list_heads;
+    if (list >= p.lists) return;
+    const int *rest = pointer<const int>(p.item_indptr) + list;
+    const int rest_start = __ldcg(rest), rest_end = __ldcg(rest + 1);
+    bool is_first = true;
+    for (int index = list;;) {
+        read_part(p, index, head, item);
         __syncthreads();
-        if (threadIdx.x == 0) item.take_part(head);
+        const bool is_own = item.tile == p.tile && item.row_count > 0;
+        if (is_own) block.find_first(item);
+        if (is_first) {
+            if (is_own) prefetch_first(p, item, block.places[0]);
+            // Blocks with nothing to do make room at once.
+            if (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0) fi_await_predecessors();
+        }
+        if (is_own) {
+            State state;
+            block.begin(item);
+            block.compute(item, state, nullptr, nullptr);
+            block.end(item, state);
+        }
+#if __CUDA_ARCH__ >= 900
+        if (is_first && size > 1) {
+            wait_for_cluster();
+            if (is_own && meets_in_cluster(item)) merge_in_cluster(p, item, block.shared);
+            wait_for_cluster();
+        }
+#endif
+        index = is_first ? rest_start : index + 1;
+        is_first = false;
+        if (index >= rest_end) return;
+        // The item before may still be read from.
         __syncthreads();
-        if (item.row_count == 0) return;
     }
-    State state;
-    block.begin(item);
-    block.compute(item, state, nullptr, nullptr);
-    block.end(item, state);
 }
 
 extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attention(const __grid_constant__ fi_attention_params p) {
@@ -220,14 +258,11 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
     const Block block(p, shared);
-    fi_follow_predecessors();
+    fi_admit_successors();
     if constexpr (FI_QUEUE) {
+        fi_await_predecessors();
         run_queue(block, items);
     } else {
-        // A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
-        const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
-        run_listed(block, items[0], list, head);
-        const int *rest = pointer<const int>(p.item_indptr) + list;
-        for (int index = rest[0]; index < rest[1]; ++index) run_listed(block, items[0], index, head);
+        run_list(block, items[0]);
     }
 }

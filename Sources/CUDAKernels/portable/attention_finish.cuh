@@ -86,14 +86,16 @@ FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
     return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
 }
 
-/// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
-static __device__ __noinline__ float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
+/// Where a row's output starts, and what it is multiplied by.
+struct RowOutput { int64 target; float factor; };
+
+/// Ends a whole row: writes its LSE.
+static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
     const int query = item.query(p, row), head = item.query_head(p, row, query);
     const int64 token = item.first_query + query;
     end = with_sink(end, p, head);
     if (p.lse != 0 && blockIdx.y == 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
-    target = token * p.output_token + head * p.output_head + blockIdx.y * slice_vo;
-    return end.factor * value_factor(p, item);
+    return {token * p.output_token + head * p.output_head + blockIdx.y * slice_vo, end.factor * value_factor(p, item)};
 }
 
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
@@ -194,8 +196,9 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         if (lane == 0) {
-            const float factor = finish_row(p, item, row, end_row(maximum, sum), targets[row]);
-            ends[row] = make_float2(base, factor);
+            const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+            targets[row] = out.target;
+            ends[row] = make_float2(base, out.factor);
         }
     }
     sync_block();

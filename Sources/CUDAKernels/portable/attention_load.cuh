@@ -16,7 +16,7 @@ struct KeyFinder {
     __device__ __forceinline__ int row(int key) const { return key - in_block(key) * static_cast<int>(p.block_size); }
     /// The block id of a key; the item's first key's past the end, where no table entry may be read.
     __device__ __forceinline__ int block(int key) const {
-        return item.key_count > 0 ? item.blocks(p)[in_block(min(key, item.key_end() - 1))] : 0;
+        return item.key_count > 0 ? __ldcg(item.blocks(p) + in_block(min(key, item.key_end() - 1))) : 0;
     }
     /// The key's column in a block-sparse matrix.
     __device__ __forceinline__ int column(int key) const { return item.blocks(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
@@ -131,6 +131,29 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
         KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(at.keys_at + first, turn); });
         ValueCopies::copy_all(value_stage, there, [&](int turn) { return ValueCopies::source(at.values_at + first, turn); });
     }
+}
+
+/// Brings the keys and values of an item's first stages to L2, without waiting for them: whoever may still write some of them writes
+/// there too. `places` are those of the first stages.
+FI_DEVICE void prefetch_first(const fi_attention_params &p, const Item &item, const Places &places) {
+#if __CUDA_ARCH__ >= 900
+    constexpr int key_bytes = (is_latent ? dim_vo : dim_qk) * element_bytes, value_bytes = (is_latent ? FI_LATENT : slice_vo) * element_bytes;
+    if constexpr (FI_CHUNK == 16 && key_bytes % 16 == 0 && value_bytes % 16 == 0) {
+        const Stages those(item);
+        for (int at = threadIdx.x; at < min(those.count(), (stages - 1) * keys); at += threads) {
+            uint64 keys_at, values_at;
+            if constexpr (FI_RAGGED) {
+                const int64 row = item.only_block + those.key(at);
+                keys_at = item.keys_address(p) + row * p.keys.token * element_bytes;
+                values_at = item.values_address(p) + row * p.values.token * element_bytes;
+            } else {
+                keys_at = places.keys_at[at], values_at = places.values_at[at];
+            }
+            prefetch_to_cache<key_bytes>(pointer<const char>(keys_at));
+            prefetch_to_cache<value_bytes>(pointer<const char>(values_at));
+        }
+    }
+#endif
 }
 
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.

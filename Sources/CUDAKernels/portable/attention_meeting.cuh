@@ -1,12 +1,11 @@
 // How the states of warps that shared keys become one.
 #pragma once
-#include "portable/attention_finish.cuh"
+#include "portable/attention_cluster.cuh"
 
 /// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
 FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &state, char *shared, float scale) {
     float *outputs = reinterpret_cast<float *>(shared);
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
-    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const int lane = threadIdx.x % warp_size, warp_n = threadIdx.x / warp_size % warps_n;
     const int warp_row = threadIdx.x / warp_size / warps_n * warp_rows;
     // Every warp is past its last product, and every copy has arrived: the memory is free.
@@ -32,43 +31,41 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             }
         }
     __syncthreads();
+    // Each thread finds its row's end anew, which takes less time than to wait for those that would.
     const bool is_part = item.partial_row >= 0;
-#pragma unroll 1
-    for (int row = threadIdx.x; row < item.row_count; row += threads) {
-        float maximum = negative_infinity(), sum = 0;
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, ends[w * rows + row].x);
-        float weights[warps_n];
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) {
-            const float2 end = ends[w * rows + row];
-            weights[w] = end.x == negative_infinity() ? 0 : exp2_approximate(end.x - maximum);
-            sum += end.y * weights[w];
-        }
-        const RowEnd end = end_row(maximum, sum);
-        float factor = end.factor;
-        if (is_part) {
-            const int partial = item.partial_row + row;
-            if (blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
-            targets[row] = static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo;
-        } else {
-            factor = finish_row(p, item, row, end, targets[row]);
-        }
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
-    }
-    __syncthreads();
 #pragma unroll 1
     for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
-        float4 v = make_float4(0, 0, 0, 0);
+        float *own = outputs + row * Shared::meeting_stride + d;
+        float maximum = negative_infinity(), sum = 0;
+        float2 of_warp[warps_n];
+        float4 x[warps_n], v = make_float4(0, 0, 0, 0);
 #pragma unroll
         for (int w = 0; w < warps_n; ++w) {
-            const float weight = ends[w * rows + row].x;
-            const float4 x = *reinterpret_cast<const float4 *>(outputs + (w * rows + row) * Shared::meeting_stride + d);
-            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+            of_warp[w] = ends[w * rows + row];
+            x[w] = *reinterpret_cast<const float4 *>(own + w * rows * Shared::meeting_stride);
         }
-        if (is_part) store_partial(p, targets[row] + d, v, count_of_four(d));
-        else store_output(p, targets[row] + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, of_warp[w].x);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float weight = of_warp[w].x == negative_infinity() ? 0 : exp2_approximate(of_warp[w].x - maximum);
+            sum += of_warp[w].y * weight;
+            v.x += x[w].x * weight, v.y += x[w].y * weight, v.z += x[w].z * weight, v.w += x[w].w * weight;
+        }
+        const RowEnd end = end_row(maximum, sum);
+        const RowOutput out = is_part ? RowOutput{0, end.factor} : finish_row(p, item, row, end);
+        v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
+        if (!is_part) {
+            store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+        } else if (meets_in_cluster(item)) {
+            // In the place of what only this thread has read.
+            *reinterpret_cast<float4 *>(own) = v;
+            if (d == 0) part_ends(shared)[row] = end.lse;
+        } else {
+            const int partial = item.partial_row + row;
+            if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+            store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));
+        }
     }
 }
