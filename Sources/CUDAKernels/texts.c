@@ -135,6 +135,9 @@ static const char portable_attention_queue[] = {
 static const char portable_attention_rope[] = {
 #embed "portable/attention_rope.cuh"
     , 0};
+static const char portable_attention_rows[] = {
+#embed "portable/attention_rows.cuh"
+    , 0};
 static const char portable_attention_scores[] = {
 #embed "portable/attention_scores.cuh"
     , 0};
@@ -328,6 +331,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/attention_meeting.cuh", portable_attention_meeting},
     {"portable/attention_queue.cuh", portable_attention_queue},
     {"portable/attention_rope.cuh", portable_attention_rope},
+    {"portable/attention_rows.cuh", portable_attention_rows},
     {"portable/attention_scores.cuh", portable_attention_scores},
     {"portable/attention_shared.cuh", portable_attention_shared},
     {"portable/attention_softmax.cuh", portable_attention_softmax},

@@ -57,7 +57,7 @@ extension CUDADevice {
                     parameters, operation, tile: plan.tiles[tile], context: queue.context)
                 try queue.launch(function, grid: grid, boxed)
             } else {
-                try queue.launch(function, grid: grid, parameters)
+                try queue.launch(function, grid: grid, cluster: entry.cluster, parameters)
             }
         }
         if let lists = operation.plan.stateLists, isCapturing || operation.plan.partialRowCount > 0 {
@@ -66,6 +66,12 @@ extension CUDADevice {
                 try queue.launch(plan.mergeFunction(on: self), grid: (count, 1, 1), parameters)
             }
         }
+    }
+
+    /// Whether the blocks of lists can be launched in clusters.
+    private func canMeet(_ heads: AttentionHeads) -> Bool {
+        heads.latentRope == 0 && properties.computeCapability.major == 9 && properties.hasClusters
+            && queue.context.driver.functions.cuLaunchKernelEx != nil
     }
 
     private func planLayout(_ size: PlanSize) -> PlanLayout {
@@ -100,12 +106,20 @@ extension CUDADevice {
             try queue.fill(
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
-        let items = DeviceItems(plan)
+        // A captured launch keeps its clusters, whose size the next plans' items must know.
+        let cluster: Int
+        if let older, older.isCaptured {
+            cluster = older.cluster
+        } else {
+            cluster = canMeet(tuning.heads) ? PlanMeetings(plan).cluster : 1
+        }
+        let items = DeviceItems(plan, cluster: cluster)
         try stage(plan, items, layout, in: workspace)
         let constants = try attention.constants(
             for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
+            cluster: cluster,
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns,
                 sinks: constants.sinks),

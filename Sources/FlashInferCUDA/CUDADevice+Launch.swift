@@ -18,6 +18,13 @@ extension CUDADevice {
         return Int(blocks)
     }
 
+    /// Lets a kernel be launched in clusters of up to sixteen blocks rather than eight.
+    func allowLargeClusters(of kernel: CUDAFunction) throws(FlashInferError) {
+        try queue.context.call("cuFuncSetAttribute") {
+            $0.cuFuncSetAttribute(kernel.handle, Int32(FI_CU_FUNCTION_ALLOWS_LARGE_CLUSTERS), 1)
+        }
+    }
+
     /// Finds out whether kernels can be had at all, from a bundle or a compiler; compiles nothing.
     package func requireKernels() throws(FlashInferError) { try kernels.requireSource() }
 

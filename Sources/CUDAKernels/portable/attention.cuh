@@ -6,6 +6,7 @@
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_meeting.cuh"
 #include "portable/attention_queue.cuh"
+#include "portable/attention_rows.cuh"
 #include "primitives/launch.cuh"
 
 /// A queue whose next item is asked for while the item at hand is computed.
@@ -177,6 +178,98 @@ struct Block {
         __syncthreads();
     }
 
+    /// The same of whole rows that the copy engine brings: what is needed first was asked for by `begin_rows`.
+    __device__ __forceinline__ void compute_rows(const Item &item, State &state, RowSources &sources, ArrivedStages &arrived) const {
+        const KeyFinder finder{p, item};
+        const Stages those(item);
+        const int tiles = ceil_div(those.count(), keys);
+        const CommonlyVisible common(p, item, warp_row);
+        const float2 scale = score_scales(p, item);
+        Queries queries(base + Shared::queries, warp_row);
+        state.clear();
+        if (tiles == 0) return;
+        if (!brings_queries || !p.query_is_aligned) {
+            copy_wait<0>();
+            __syncthreads();
+        }
+        arrived.wait(0);
+        if constexpr (rope != Rope::none) {
+            turn_queries(p, item, base + Shared::queries);
+            __syncthreads();
+        }
+        queries.keep();
+        int stage = 0;
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            // All have left the stage before this one.
+            const int next_stage = stage == 0 ? stages - 1 : stage - 1, next_tile = tile + stages - 1;
+            if (next_tile < tiles) {
+                uint64 from[RowSources::turns];
+#pragma unroll
+                for (int turn = 0; turn < RowSources::turns; ++turn)
+                    from[turn] = RowSources::address(finder, RowSources::key(those, next_tile, turn), sources.block[turn], turn);
+                bring_stage(from, next_stage, 0, arrived);
+                sources.find(finder, those, next_tile + 1);
+            }
+            const int first_key = those.key(tile * keys);
+            uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
+            if constexpr (rope != Rope::none) {
+                turn_keys(p, item, finder, first_key, key_stage, base + Shared::turned_keys);
+                __syncthreads();
+                key_stage = base + Shared::turned_keys;
+            }
+            float s[row_tiles][key_tiles][4];
+            multiply_keys(s, p, queries, key_stage, warp_n * warp_keys);
+            finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
+            multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
+            stage = stage + 1 == stages ? 0 : stage + 1;
+            if (tile + 1 < tiles) {
+                __syncthreads();
+                arrived.wait(stage);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void bring_stage(const uint64 (&from)[RowSources::turns], int stage, int query_bytes,
+                                                const ArrivedStages &arrived) const {
+        const Barrier full = arrived.full(stage);
+        if (threadIdx.x == 0) full.arrive_expecting(RowSources::stage_bytes + query_bytes);
+#pragma unroll
+        for (int turn = 0; turn < RowSources::turns; ++turn)
+            RowSources::bring_row(base + Shared::key_stages + stage * keys * KeyRows::stride,
+                                  base + Shared::value_stages + stage * keys * ValueRows::stride, from[turn], full, turn);
+    }
+
+    /// Asks for the queries and the first stages.
+    __device__ __forceinline__ void begin_rows(const Item &item, const RowSources &sources, const ArrivedStages &arrived) const {
+        const Stages those(item);
+        if (those.count() == 0) return;
+        const bool brings = brings_queries && p.query_is_aligned;
+        constexpr int query_bytes = dim_qk * 2;
+#pragma unroll
+        for (int stage = 0; stage < stages - 1; ++stage) {
+            if (stage * keys >= those.count()) continue;
+            bring_stage(sources.first[stage], stage, brings && stage == 0 ? item.row_count * query_bytes : 0, arrived);
+            if (stage > 0) continue;
+            if (!brings) {
+                load_queries(p, item, base + Shared::queries);
+                copy_commit();
+            } else if (threadIdx.x < item.row_count) {
+                bring(base + Shared::queries + threadIdx.x * QueryRows::stride, query_row(p, item, threadIdx.x), query_bytes, arrived.full(0));
+            }
+        }
+    }
+
+    /// Everything of an item's memory that no copy writes; before the copies of its rows are asked for, with a barrier between.
+    __device__ __forceinline__ void clear_rest(const Item &item) const {
+        clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
+        clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
+        if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
+        if constexpr (brings_queries) clear_queries(base + Shared::queries, item.row_count);
+        // The item before has left sums where copies go.
+        fence_async_proxy();
+    }
+
     /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
     __device__ __forceinline__ void end(const Item &item, State &state) const {
         const float scale = score_scales(p, item).x;
@@ -186,8 +279,9 @@ struct Block {
                 return;
             }
         }
-        finish(p, item, state, shared, scale);
-        if (item.partial_row >= 0 && !meets_in_cluster(item)) merge_if_last(p, item, shared);
+        meet(item, state, shared, scale);
+        part(p, item, shared);
+        if (item.partial_row >= 0) merge_if_last(p, item, shared);
     }
 };
 
@@ -211,40 +305,60 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
 
 /// A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
 ///
-/// All that is read of the first item before its queries is the plan's: it is read, and its first keys are on their way to L2, before
-/// what was enqueued earlier is done.
-FI_DEVICE void run_list(const Block &block, Item &item) {
+/// All that is read of the first item before its queries is the plan's: it is read, and where the copy engine brings rows the first are
+/// on their way to L2, before what was enqueued earlier is done. A cluster's blocks, which have neighbouring lists and the same head of
+/// each, may merge their first items.
+FI_DEVICE void run_list(const Block &block, Item &item, ArrivedStages arrived) {
     const fi_attention_params &p = block.p;
-    // A cluster's blocks have neighbouring lists, and the same head of each.
     const int size = cluster_size(), group = blockIdx.x / size;
     const int list = group / p.list_heads * size + cluster_rank(), head = group % p.list_heads;
     if (list >= p.lists) return;
     const int *rest = pointer<const int>(p.item_indptr) + list;
     const int rest_start = __ldcg(rest), rest_end = __ldcg(rest + 1);
+    if constexpr (copies_rows) {
+        if (threadIdx.x == 0) arrived.init();
+    }
     bool is_first = true;
     for (int index = list;;) {
         read_part(p, index, head, item);
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
-        if (is_own) block.find_first(item);
-        if (is_first) {
-            if (is_own) prefetch_first(p, item, block.places[0]);
-            // Blocks with nothing to do make room at once.
-            if (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0) fi_await_predecessors();
-        }
+        RowSources sources;
         if (is_own) {
-            State state;
-            block.begin(item);
-            block.compute(item, state, nullptr, nullptr);
-            block.end(item, state);
+            if constexpr (copies_rows) {
+                sources.find_first(KeyFinder{p, item}, Stages(item), is_first);
+                block.clear_rest(item);
+                __syncthreads();
+            } else {
+                block.find_first(item);
+            }
         }
-#if __CUDA_ARCH__ >= 900
-        if (is_first && size > 1) {
-            wait_for_cluster();
-            if (is_own && meets_in_cluster(item)) merge_in_cluster(p, item, block.shared);
-            wait_for_cluster();
+        // Blocks with nothing to do make room at once.
+        if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
+        const bool is_clustered = is_first && size > 1, meets = is_clustered && is_own && meets_in_cluster(item);
+        State state;
+        if (is_own) {
+            if constexpr (copies_rows) {
+                block.begin_rows(item, sources, arrived);
+                block.compute_rows(item, state, sources, arrived);
+            } else {
+                block.begin(item);
+                block.compute(item, state, nullptr, nullptr);
+            }
         }
-#endif
+        // From now on the cluster's others may write here.
+        if (is_clustered) arrive_at_cluster();
+        if (is_own) meet(item, state, block.shared, score_scales(p, item).x);
+        if (is_clustered) await_cluster();
+        if (is_own) {
+            part(p, item, block.shared);
+            if (item.partial_row >= 0 && !meets) merge_if_last(p, item, block.shared);
+        }
+        if (is_clustered) {
+            arrive_at_cluster();
+            await_cluster();
+            if (meets) merge_share(p, item, block.shared);
+        }
         index = is_first ? rest_start : index + 1;
         is_first = false;
         if (index >= rest_end) return;
@@ -257,12 +371,13 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     extern __shared__ __align__(128) char shared[];
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
+    __shared__ uint64 barriers[copies_rows ? stages : 1];
     const Block block(p, shared);
     fi_admit_successors();
     if constexpr (FI_QUEUE) {
         fi_await_predecessors();
         run_queue(block, items);
     } else {
-        run_list(block, items[0]);
+        run_list(block, items[0], ArrivedStages{shared_address(barriers)});
     }
 }

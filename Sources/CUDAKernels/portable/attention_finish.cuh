@@ -98,6 +98,13 @@ static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p
     return {token * p.output_token + head * p.output_head + blockIdx.y * slice_vo, end.factor * value_factor(p, item)};
 }
 
+/// Four elements of a row that is complete, to the output.
+FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
+    const RowOutput out = finish_row(p, item, row, end);
+    v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
+    store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+}
+
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
 constexpr bool can_finish_alone =
     warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;

@@ -133,29 +133,6 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
     }
 }
 
-/// Brings the keys and values of an item's first stages to L2, without waiting for them: whoever may still write some of them writes
-/// there too. `places` are those of the first stages.
-FI_DEVICE void prefetch_first(const fi_attention_params &p, const Item &item, const Places &places) {
-#if __CUDA_ARCH__ >= 900
-    constexpr int key_bytes = (is_latent ? dim_vo : dim_qk) * element_bytes, value_bytes = (is_latent ? FI_LATENT : slice_vo) * element_bytes;
-    if constexpr (FI_CHUNK == 16 && key_bytes % 16 == 0 && value_bytes % 16 == 0) {
-        const Stages those(item);
-        for (int at = threadIdx.x; at < min(those.count(), (stages - 1) * keys); at += threads) {
-            uint64 keys_at, values_at;
-            if constexpr (FI_RAGGED) {
-                const int64 row = item.only_block + those.key(at);
-                keys_at = item.keys_address(p) + row * p.keys.token * element_bytes;
-                values_at = item.values_address(p) + row * p.values.token * element_bytes;
-            } else {
-                keys_at = places.keys_at[at], values_at = places.values_at[at];
-            }
-            prefetch_to_cache<key_bytes>(pointer<const char>(keys_at));
-            prefetch_to_cache<value_bytes>(pointer<const char>(values_at));
-        }
-    }
-#endif
-}
-
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.
 template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {
     constexpr int first = elements * element_bytes, end = Layout::chunks * 16;

@@ -2,8 +2,8 @@
 #pragma once
 #include "portable/attention_cluster.cuh"
 
-/// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
-FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &state, char *shared, float scale) {
+/// Ends an item: the states of warps that shared keys meet in shared memory.
+FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
     float *outputs = reinterpret_cast<float *>(shared);
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
     const int lane = threadIdx.x % warp_size, warp_n = threadIdx.x / warp_size % warps_n;
@@ -14,6 +14,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
+            if (warp_row + m * 16 + h * 8 >= item.row_count) continue;
             const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
             const float sum = quad_sum(state.sum[m][h]);
             if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
@@ -31,12 +32,18 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             }
         }
     __syncthreads();
-    // Each thread finds its row's end anew, which takes less time than to wait for those that would.
+}
+
+/// What met leaves row by row: for the output, the workspace, or the other blocks of the cluster.
+FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared) {
+    const float *outputs = reinterpret_cast<const float *>(shared);
+    const float2 *ends = reinterpret_cast<const float2 *>(shared + Shared::meeting_ends);
     const bool is_part = item.partial_row >= 0;
+    // Each thread finds its row's end anew, which takes less time than to wait for those that would.
 #pragma unroll 1
     for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
-        float *own = outputs + row * Shared::meeting_stride + d;
+        const float *own = outputs + row * Shared::meeting_stride + d;
         float maximum = negative_infinity(), sum = 0;
         float2 of_warp[warps_n];
         float4 x[warps_n], v = make_float4(0, 0, 0, 0);
@@ -54,18 +61,17 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             v.x += x[w].x * weight, v.y += x[w].y * weight, v.z += x[w].z * weight, v.w += x[w].w * weight;
         }
         const RowEnd end = end_row(maximum, sum);
-        const RowOutput out = is_part ? RowOutput{0, end.factor} : finish_row(p, item, row, end);
-        v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
         if (!is_part) {
-            store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
-        } else if (meets_in_cluster(item)) {
-            // In the place of what only this thread has read.
-            *reinterpret_cast<float4 *>(own) = v;
-            if (d == 0) part_ends(shared)[row] = end.lse;
-        } else {
-            const int partial = item.partial_row + row;
-            if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
-            store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));
+            leave(p, item, row, d, v, end);
+            continue;
         }
+        v.x *= end.factor, v.y *= end.factor, v.z *= end.factor, v.w *= end.factor;
+        if (meets_in_cluster(item)) {
+            ClusterShares(item).send(shared, id, v, end.lse);
+            continue;
+        }
+        const int partial = item.partial_row + row;
+        if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+        store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));
     }
 }

@@ -46,7 +46,12 @@ enum AttentionTuning {
         if heads.latentRope > 0 { return latent(heads, limits) }
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
         let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
-        let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
+        let decode = decode(heads)
+        // Rows that the copy engine can bring; where a run's tensors are not aligned, threads copy to the same tile.
+        let rows =
+            limits.isHopper && heads.dimQK * heads.elementBytes % 16 == 0 && heads.sliceVO * heads.elementBytes % 16 == 0
+            ? decode.filter { limits.fits($0, heads) }.map { $0.copyingRows } : []
+        let kinds = [(16, rows + decode), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }

@@ -6,13 +6,17 @@ internal import FlashInferCore
 /// First the first item of each list, so that a block's first read needs no table; then the lists' other items; then the queues.
 struct DeviceItems {
     private let plan: Plan
+    /// Which merges' parts meet in clusters; empty where none do.
+    private let meets: [Bool]
     /// `[lists + 1]`: where each list's items but the first are.
     let restIndptr: [Int32]
     /// `[tiles + 1]`: where each tile's queue is.
     let queueIndptr: [Int32]
 
-    init(_ plan: Plan) {
+    /// - Parameter cluster: blocks of the launch's clusters.
+    init(_ plan: Plan, cluster: Int = 1) {
         self.plan = plan
+        meets = cluster > 1 ? PlanMeetings(plan).meets(inClustersOf: cluster) : []
         let lists = plan.workerCount
         var next = Int32(lists)
         restIndptr = [Int32](unsafeUninitializedCapacity: lists + 1) { rest, count in
@@ -31,6 +35,12 @@ struct DeviceItems {
 
     /// The number of items, with one for each list that has none.
     var count: Int { Int(queueIndptr[queueIndptr.count - 1]) }
+
+    /// Fewer than none where they meet in a cluster.
+    @inline(__always)
+    private func parts(ofMerge merge: Int, _ count: Int32) -> Int32 {
+        !meets.isEmpty && meets[merge] ? -count : count
+    }
 
     /// Writes the items.
     ///
@@ -64,7 +74,8 @@ struct DeviceItems {
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
-                                        parts: lists != nil ? 0 : isPart ? merges[merge].partCount : 1,
+                                        parts: lists != nil
+                                            ? 0 : !isPart ? 1 : parts(ofMerge: merge, merges[merge].partCount),
                                         merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
                                         query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
