@@ -68,12 +68,6 @@ extension CUDADevice {
         }
     }
 
-    /// Whether the blocks of lists can be launched in clusters.
-    private func canMeet(_ heads: AttentionHeads) -> Bool {
-        heads.latentRope == 0 && properties.computeCapability.major == 9 && properties.hasClusters
-            && queue.context.driver.functions.cuLaunchKernelEx != nil
-    }
-
     private func planLayout(_ size: PlanSize) -> PlanLayout {
         PlanLayout(size, maximumWorkers: limits.processors * AttentionState.maximumWorkersPerProcessor)
     }
@@ -111,7 +105,7 @@ extension CUDADevice {
         if let older, older.isCaptured {
             cluster = older.cluster
         } else {
-            cluster = canMeet(tuning.heads) ? PlanMeetings(plan).cluster : 1
+            cluster = launchesClusters ? plan.meetingWorkers : 1
         }
         let items = DeviceItems(plan, cluster: cluster)
         try stage(plan, items, layout, in: workspace)

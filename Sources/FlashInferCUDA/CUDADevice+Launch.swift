@@ -18,6 +18,11 @@ extension CUDADevice {
         return Int(blocks)
     }
 
+    /// Whether a launch can say how many blocks a cluster has.
+    var launchesClusters: Bool {
+        properties.hasClusters && queue.context.driver.functions.cuLaunchKernelEx != nil
+    }
+
     /// Lets a kernel be launched in clusters of up to sixteen blocks rather than eight.
     func allowLargeClusters(of kernel: CUDAFunction) throws(FlashInferError) {
         try queue.context.call("cuFuncSetAttribute") {

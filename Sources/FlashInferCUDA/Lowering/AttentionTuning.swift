@@ -49,7 +49,8 @@ enum AttentionTuning {
         let decode = decode(heads)
         // Rows that the copy engine can bring; where a run's tensors are not aligned, threads copy to the same tile.
         let rows =
-            limits.isHopper && heads.dimQK * heads.elementBytes % 16 == 0 && heads.sliceVO * heads.elementBytes % 16 == 0
+            limits.isHopper
+                && (heads.dimQK * heads.elementBytes | heads.sliceVO * heads.elementBytes) % 16 == 0
             ? decode.filter { limits.fits($0, heads) }.map { $0.copyingRows } : []
         let kinds = [(16, rows + decode), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
@@ -228,7 +229,8 @@ enum AttentionTuning {
                             : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
-            concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
+            concurrentHeads: listHeads, meetingParts: tiles[0].tile.copiesRows ? 16 : 1, meetingGain: 80,
+            launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
             rereadShare: 0.5)
     }
 

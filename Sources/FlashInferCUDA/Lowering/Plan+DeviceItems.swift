@@ -6,8 +6,8 @@ internal import FlashInferCore
 /// First the first item of each list, so that a block's first read needs no table; then the lists' other items; then the queues.
 struct DeviceItems {
     private let plan: Plan
-    /// Which merges' parts meet in clusters; empty where none do.
-    private let meets: [Bool]
+    /// Whether the parts of merges of lists meet in the launch's clusters.
+    private let meetsInClusters: Bool
     /// `[lists + 1]`: where each list's items but the first are.
     let restIndptr: [Int32]
     /// `[tiles + 1]`: where each tile's queue is.
@@ -16,7 +16,7 @@ struct DeviceItems {
     /// - Parameter cluster: blocks of the launch's clusters.
     init(_ plan: Plan, cluster: Int = 1) {
         self.plan = plan
-        meets = cluster > 1 ? PlanMeetings(plan).meets(inClustersOf: cluster) : []
+        meetsInClusters = plan.meetingWorkers > 1 && cluster % plan.meetingWorkers == 0
         let lists = plan.workerCount
         var next = Int32(lists)
         restIndptr = [Int32](unsafeUninitializedCapacity: lists + 1) { rest, count in
@@ -36,12 +36,6 @@ struct DeviceItems {
     /// The number of items, with one for each list that has none.
     var count: Int { Int(queueIndptr[queueIndptr.count - 1]) }
 
-    /// Fewer than none where they meet in a cluster.
-    @inline(__always)
-    private func parts(ofMerge merge: Int, _ count: Int32) -> Int32 {
-        !meets.isEmpty && meets[merge] ? -count : count
-    }
-
     /// Writes the items.
     ///
     /// - Parameter memory: room for `count` of `fi_attention_item`, aligned for them.
@@ -58,6 +52,10 @@ struct DeviceItems {
                     geometry.blocks.indptr.withUnsafeBufferPointer { blockIndptr in
                         geometry.blocks.lengths.withUnsafeBufferPointer { lengths in
                             geometry.blocks.indices.withUnsafeBufferPointer { indices in
+                                func parts(_ item: WorkItem, _ merge: MergeItem) -> Int32 {
+                                    let isListed = plan.traits.tiles[Int(item.tile)].schedule == .lists
+                                    return meetsInClusters && isListed ? -merge.partCount : merge.partCount
+                                }
                                 func entry(_ item: WorkItem) -> fi_attention_item {
                                     let request = Int(item.request)
                                     let block = blockIndptr[request]
@@ -75,7 +73,7 @@ struct DeviceItems {
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
                                         parts: lists != nil
-                                            ? 0 : !isPart ? 1 : parts(ofMerge: merge, merges[merge].partCount),
+                                            ? 0 : !isPart ? 1 : parts(item, merges[merge]),
                                         merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
                                         query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
