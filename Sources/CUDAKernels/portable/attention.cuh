@@ -352,7 +352,7 @@ FI_DEVICE void run_list(const Block &block, Item &item, ArrivedStages arrived) {
         if (is_clustered) await_cluster();
         if (is_own) {
             part(p, item, block.shared);
-            if (item.partial_row >= 0 && !meets) merge_if_last(p, item, block.shared);
+            if (item.partial_row >= 0 && !meets) merge_part_if_last(p, item, block.shared);
         }
         if (is_clustered) {
             arrive_at_cluster();

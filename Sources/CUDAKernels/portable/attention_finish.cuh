@@ -161,27 +161,29 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
-/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
-/// the time to compile where it is not.
-static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+/// Whether this block's part of its tile was the last to arrive in the workspace, and all of the tile is to be merged now; for all threads.
+FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
     // Of several levels: merged by a launch of its own.
-    if (parts == 0) return;
-    const int merger = threadIdx.x - first_merger;
-    // Parts have the rows of all their heads.
-    const int first = item.merge_row, count = item.row_count, stride = item.part_stride();
+    if (parts == 0) return false;
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
     // What the block wrote before the barrier is visible, through the one thread's release, before its arrival is; and what
     // others wrote before theirs, through its acquisition, is to the block after the next barrier (PTX ISA, causality order).
     sync_block();
-    if (merger == 0) {
+    if (threadIdx.x == first_merger) {
         arrived = add_acquire_release(arrivals, 1);
         if (arrived == parts - 1) *arrivals = 0;
     }
     sync_block();
-    if (arrived != parts - 1) return;
+    return arrived == parts - 1;
+}
 
+/// Merges a tile's parts from the workspace.
+FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
+    const int merger = threadIdx.x - first_merger;
+    // Parts have the rows of all their heads.
+    const int parts = item.parts, first = item.merge_row, count = item.row_count, stride = item.part_stride();
     // Parts are added in the order of their keys, so the result does not depend on who came last.
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
@@ -262,4 +264,11 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         }
         write_four(v, row, d);
     }
+}
+
+/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
+/// the time to compile where it is not.
+static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if (!arrives_last(p, item)) return;
+    merge_parts(p, item, shared);
 }

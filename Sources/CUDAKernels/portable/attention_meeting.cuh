@@ -2,6 +2,9 @@
 #pragma once
 #include "portable/attention_cluster.cuh"
 
+/// Parts that are merged at once.
+constexpr int few_parts = 16;
+
 /// Ends an item: the states of warps that shared keys meet in shared memory.
 FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
     float *outputs = reinterpret_cast<float *>(shared);
@@ -74,4 +77,46 @@ FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared
         if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
         store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));
     }
+}
+
+/// Merges a tile's few parts from the workspace: a thread reads all parts of four elements, and of their row's end, at once.
+///
+/// Blocks that decode few keys spend most of their time on what follows from what: this takes one wait for memory, `merge_parts` three.
+FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
+    const int parts = item.parts, stride = item.part_stride();
+    const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
+    const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(item.merge_row) * dim_vo + blockIdx.y * slice_vo;
+#pragma unroll 1
+    for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
+        const int row = id / row_fours, d = id % row_fours * 4;
+        float of_part[few_parts];
+        float4 x[few_parts], v = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int part = 0; part < few_parts; ++part) {
+            of_part[part] = negative_infinity(), x[part] = v;
+            if (part < parts) {
+                const int at = part * stride + row;
+                of_part[part] = __ldcg(lses + at);
+                x[part] = __ldcg(reinterpret_cast<const float4 *>(outputs + static_cast<int64>(at) * dim_vo + d));
+            }
+        }
+        float maximum = negative_infinity(), sum = 0;
+#pragma unroll
+        for (int part = 0; part < few_parts; ++part) maximum = fmaxf(maximum, of_part[part]);
+        const float base = reference(maximum, 1);
+#pragma unroll
+        for (int part = 0; part < few_parts; ++part) {
+            const float weight = exp2_approximate(of_part[part] - base);
+            sum += weight;
+            v.x += x[part].x * weight, v.y += x[part].y * weight, v.z += x[part].z * weight, v.w += x[part].w * weight;
+        }
+        leave(p, item, row, d, v, end_row(maximum, sum));
+    }
+}
+
+/// The same as `merge_if_last` for a list's items.
+static __device__ __noinline__ void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if (!arrives_last(p, item)) return;
+    if (!is_latent && dim_vo % 4 == 0 && slice_vo % 4 == 0 && item.parts <= few_parts) merge_few(p, item);
+    else merge_parts(p, item, shared);
 }
