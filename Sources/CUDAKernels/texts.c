@@ -117,9 +117,6 @@ static const char portable_argmax[] = {
 static const char portable_attention[] = {
 #embed "portable/attention.cuh"
     , 0};
-static const char portable_attention_cluster[] = {
-#embed "portable/attention_cluster.cuh"
-    , 0};
 static const char portable_attention_finish[] = {
 #embed "portable/attention_finish.cuh"
     , 0};
@@ -134,9 +131,6 @@ static const char portable_attention_queue[] = {
     , 0};
 static const char portable_attention_rope[] = {
 #embed "portable/attention_rope.cuh"
-    , 0};
-static const char portable_attention_rows[] = {
-#embed "portable/attention_rows.cuh"
     , 0};
 static const char portable_attention_scores[] = {
 #embed "portable/attention_scores.cuh"
@@ -325,13 +319,11 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/append_kv.cuh", portable_append_kv},
     {"portable/argmax.cuh", portable_argmax},
     {"portable/attention.cuh", portable_attention},
-    {"portable/attention_cluster.cuh", portable_attention_cluster},
     {"portable/attention_finish.cuh", portable_attention_finish},
     {"portable/attention_load.cuh", portable_attention_load},
     {"portable/attention_meeting.cuh", portable_attention_meeting},
     {"portable/attention_queue.cuh", portable_attention_queue},
     {"portable/attention_rope.cuh", portable_attention_rope},
-    {"portable/attention_rows.cuh", portable_attention_rows},
     {"portable/attention_scores.cuh", portable_attention_scores},
     {"portable/attention_shared.cuh", portable_attention_shared},
     {"portable/attention_softmax.cuh", portable_attention_softmax},

@@ -57,7 +57,7 @@ extension CUDADevice {
                     parameters, operation, tile: plan.tiles[tile], context: queue.context)
                 try queue.launch(function, grid: grid, boxed)
             } else {
-                try queue.launch(function, grid: grid, cluster: entry.cluster, parameters)
+                try queue.launch(function, grid: grid, parameters)
             }
         }
         if let lists = operation.plan.stateLists, isCapturing || operation.plan.partialRowCount > 0 {
@@ -100,20 +100,12 @@ extension CUDADevice {
             try queue.fill(
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
-        // A captured launch keeps its clusters, whose size the next plans' items must know.
-        let cluster: Int
-        if let older, older.isCaptured {
-            cluster = older.cluster
-        } else {
-            cluster = launchesClusters ? plan.meetingWorkers : 1
-        }
-        let items = DeviceItems(plan, cluster: cluster)
+        let items = DeviceItems(plan)
         try stage(plan, items, layout, in: workspace)
         let constants = try attention.constants(
             for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
-            cluster: cluster,
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns,
                 sinks: constants.sinks),

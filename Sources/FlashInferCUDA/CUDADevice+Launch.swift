@@ -18,18 +18,6 @@ extension CUDADevice {
         return Int(blocks)
     }
 
-    /// Whether a launch can say how many blocks a cluster has.
-    var launchesClusters: Bool {
-        properties.hasClusters && queue.context.driver.functions.cuLaunchKernelEx != nil
-    }
-
-    /// Lets a kernel be launched in clusters of up to sixteen blocks rather than eight.
-    func allowLargeClusters(of kernel: CUDAFunction) throws(FlashInferError) {
-        try queue.context.call("cuFuncSetAttribute") {
-            $0.cuFuncSetAttribute(kernel.handle, Int32(FI_CU_FUNCTION_ALLOWS_LARGE_CLUSTERS), 1)
-        }
-    }
-
     /// Finds out whether kernels can be had at all, from a bundle or a compiler; compiles nothing.
     package func requireKernels() throws(FlashInferError) { try kernels.requireSource() }
 
@@ -63,10 +51,8 @@ extension CUDAQueue {
     private static var largestGrid: (x: Int, yz: Int) { (Int(Int32.max), 65535) }
 
     /// Enqueues a kernel; see ``CUDADevice/launch(_:grid:_:)``.
-    ///
-    /// - Parameter cluster: blocks along x that are a cluster, which divide the grid's; 1 where the kernel itself says, or has none.
     package func launch<P: BitwiseCopyable>(
-        _ kernel: CUDAFunction, grid: (Int, Int, Int), cluster: Int = 1, _ params: P
+        _ kernel: CUDAFunction, grid: (Int, Int, Int), _ params: P
     ) throws(FlashInferError) {
         let limit = Self.largestGrid
         guard grid.0 >= 0, grid.1 >= 0, grid.2 >= 0, grid.0 <= limit.x, grid.1 <= limit.yz, grid.2 <= limit.yz else {
@@ -85,31 +71,16 @@ extension CUDAQueue {
         try context.call("cuLaunchKernel") { driver in
             withUnsafeMutablePointer(to: &params) { params in
                 var pointer: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(params)
-                if kernel.startsEarly || cluster > 1, let launch = driver.cuLaunchKernelEx {
-                    // One of them or both.
-                    var attributes = (fi_cu_launch_attribute(), fi_cu_launch_attribute())
-                    var count: UInt32 = 0
-                    if kernel.startsEarly {
-                        attributes.0.id = Int32(FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION)
-                        attributes.0.value = 1
-                        count = 1
-                    }
-                    if cluster > 1 {
-                        var blocks = fi_cu_launch_attribute()
-                        blocks.id = Int32(FI_CU_LAUNCH_CLUSTER_DIMENSION)
-                        blocks.value = Int64(cluster) | 1 << 32
-                        blocks.rest.0 = 1
-                        if count == 0 { attributes.0 = blocks } else { attributes.1 = blocks }
-                        count += 1
-                    }
-                    return withUnsafeMutablePointer(to: &attributes) { attributes in
-                        attributes.withMemoryRebound(to: fi_cu_launch_attribute.self, capacity: 2) { attributes in
-                            var config = fi_cu_launch_config(
-                                grid_x: UInt32(grid.0), grid_y: UInt32(grid.1), grid_z: UInt32(grid.2),
-                                block_x: kernel.threads, block_y: 1, block_z: 1, shared_bytes: kernel.sharedByteCount,
-                                stream: stream, attributes: attributes, attribute_count: count)
-                            return launch(&config, kernel.handle, &pointer, nil)
-                        }
+                if kernel.startsEarly, let launch = driver.cuLaunchKernelEx {
+                    var attribute = fi_cu_launch_attribute()
+                    attribute.id = Int32(FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION)
+                    attribute.value = 1
+                    return withUnsafeMutablePointer(to: &attribute) { attribute in
+                        var config = fi_cu_launch_config(
+                            grid_x: UInt32(grid.0), grid_y: UInt32(grid.1), grid_z: UInt32(grid.2),
+                            block_x: kernel.threads, block_y: 1, block_z: 1, shared_bytes: kernel.sharedByteCount,
+                            stream: stream, attributes: attribute, attribute_count: 1)
+                        return launch(&config, kernel.handle, &pointer, nil)
                     }
                 }
                 return driver.cuLaunchKernel(

@@ -120,30 +120,6 @@ void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
     });
 }
 
-/// Bytes one after another, to shared memory. list: how many; `i.b` from where, `i.c` the barrier.
-void copy_bytes(Warp &warp, const Instruction &i, uint32_t mask) {
-    for_lanes(mask, [&](int lane) {
-        const uint64_t to = address_of(warp, i, lane), from = warp.lanes<uint64_t>(i.b)[lane];
-        const uint32_t bytes = warp.lanes<uint32_t>(i.list[0])[lane];
-        const uint64_t at = i.c.size == 4 ? warp.lanes<uint32_t>(i.c)[lane] : warp.lanes<uint64_t>(i.c)[lane];
-        if (to % 16 || from % 16 || bytes % 16) throw Fault("misaligned copy of bytes");
-        check_device_memory(from, bytes, "copy of bytes");
-        memcpy(shared_address(warp, to, bytes), (const void *)(uintptr_t)from, bytes);
-        CountingBarrier &barrier = barrier_at(warp, at);
-        barrier.bytes = barrier.bytes - (int64_t)bytes;
-        barrier.turn();
-    });
-}
-
-/// Reads nothing, but what it names must be there.
-void prefetch(Warp &warp, const Instruction &i, uint32_t mask) {
-    for_lanes(mask, [&](int lane) {
-        const uint64_t at = address_of(warp, i, lane), bytes = warp.lanes<uint32_t>(i.b)[lane];
-        if (at % 16 || bytes % 16) throw Fault("misaligned prefetch");
-        if (bytes) check_device_memory(at, bytes, "prefetch");
-    });
-}
-
 }  // namespace
 
 bool decode_bulk(Decoder &decoder, Instruction &i) {
@@ -194,24 +170,6 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
             i.list.push_back(decoder.source(3, 2));
         }
         i.handler = copy_box;
-        return true;
-    }
-    if (op == "cp" && statement.has("bulk") && !statement.has("tensor") && statement.has("mbarrier::complete_tx::bytes")) {
-        decoder.address((size_t)0, i);
-        Instruction source, barrier;
-        decoder.address(1, source);
-        decoder.address(3, barrier);
-        if (source.immediate || barrier.immediate) decoder.unknown("an offset of a copy of bytes");
-        i.b = source.a;
-        i.c = barrier.a;
-        i.list.push_back(decoder.source(2, 4));
-        i.handler = copy_bytes;
-        return true;
-    }
-    if (op == "cp" && statement.has("bulk") && statement.has("prefetch") && statement.has("L2") && !statement.has("tensor")) {
-        decoder.address((size_t)0, i);
-        i.b = decoder.source(1, 4);
-        i.handler = prefetch;
         return true;
     }
     if (op == "cp" && statement.has("bulk") && (statement.has("commit_group") || statement.has("wait_group"))) {

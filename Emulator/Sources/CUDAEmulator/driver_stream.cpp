@@ -18,8 +18,6 @@ struct Event {
 struct Function {
     Kernel *kernel;
     int dynamic_limit = 48 * 1024;
-    /// Whether clusters may have more than eight blocks.
-    bool allows_large_clusters = false;
 };
 
 struct LoadedModule {
@@ -183,7 +181,6 @@ EXPORT int cuFuncGetAttribute(int *value, int attribute, uintptr_t function) {
 
 EXPORT int cuFuncSetAttribute(uintptr_t function, int attribute, int value) {
     if (attribute == 8) ((Function *)function)->dynamic_limit = value;
-    if (attribute == 14) ((Function *)function)->allows_large_clusters = value != 0;
     return success;
 }
 
@@ -234,23 +231,18 @@ EXPORT int cuTensorMapEncodeTiled(
     return success;
 }
 
-namespace {
-
-/// Launches a kernel in clusters of `cluster` blocks; 0: of as many as the kernel says.
-int launch_kernel(
+EXPORT int cuLaunchKernel(
     uintptr_t function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-    unsigned block_z, unsigned shared_bytes, uintptr_t stream, void **parameters, unsigned cluster) {
+    unsigned block_z, unsigned shared_bytes, uintptr_t stream, void **parameters, void **) {
     const Function &own = *(Function *)function;
-    if (cluster && own.kernel->cluster > 1 && cluster != own.kernel->cluster) return invalid_value;
     Launch launch;
     launch.kernel = own.kernel;
-    launch.cluster = cluster ? cluster : own.kernel->cluster;
     launch.grid = {grid_x, grid_y, grid_z};
     launch.block = {block_x, block_y, block_z};
     launch.dynamic_shared_bytes = shared_bytes;
     if (launch.grid.count() == 0 || launch.block.count() == 0 || launch.block.count() > own.kernel->maximum_threads ||
         (int)shared_bytes > own.dynamic_limit || grid_y > 65535 || grid_z > 65535 || grid_x > 0x7fffffffu ||
-        grid_x % launch.cluster || launch.cluster > (own.allows_large_clusters ? 16 : 8) ||
+        grid_x % own.kernel->cluster ||
         own.kernel->static_shared_bytes + shared_bytes > 228u << 10) {
         return invalid_value;
     }
@@ -270,13 +262,12 @@ int launch_kernel(
     });
 }
 
+namespace {
+
 /// CUlaunchAttribute and CUlaunchConfig.
 struct LaunchAttribute {
     int id, padding;
-    union {
-        long long value[8];
-        unsigned dimensions[3];
-    };
+    long long value[8];
 };
 struct LaunchConfig {
     unsigned grid[3], block[3], shared_bytes;
@@ -288,26 +279,12 @@ static_assert(sizeof(LaunchAttribute) == 72 && sizeof(LaunchConfig) == 56);
 
 }  // namespace
 
-EXPORT int cuLaunchKernel(
-    uintptr_t function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-    unsigned block_z, unsigned shared_bytes, uintptr_t stream, void **parameters, void **) {
-    return launch_kernel(
-        function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, parameters, 0);
-}
-
-EXPORT int cuLaunchKernelEx(const LaunchConfig *config, uintptr_t function, void **parameters, void **) {
-    constexpr int cluster_dimension = 4, programmatic_stream_serialization = 6;
-    unsigned cluster = 0;
+EXPORT int cuLaunchKernelEx(const LaunchConfig *config, uintptr_t function, void **parameters, void **extra) {
+    constexpr int programmatic_stream_serialization = 6;
     for (unsigned n = 0; n < config->attribute_count; n++) {
-        const LaunchAttribute &attribute = config->attributes[n];
-        if (attribute.id == cluster_dimension) {
-            cluster = attribute.dimensions[0];
-            if (cluster == 0 || attribute.dimensions[1] != 1 || attribute.dimensions[2] != 1) return invalid_value;
-        } else if (attribute.id != programmatic_stream_serialization) {
-            return invalid_value;
-        }
+        if (config->attributes[n].id != programmatic_stream_serialization) return invalid_value;
     }
-    return launch_kernel(
+    return cuLaunchKernel(
         function, config->grid[0], config->grid[1], config->grid[2], config->block[0], config->block[1], config->block[2],
-        config->shared_bytes, config->stream, parameters, cluster);
+        config->shared_bytes, config->stream, parameters, extra);
 }

@@ -51,7 +51,7 @@ uint64_t special(const std::string &name, const Block &block, unsigned warp, uns
     if (name == "%total_smem_size") return block.shared_bytes - reserved_shared_bytes;
     if (name == "%smid") return block.index.x;
     if (name == "%nsmid") return grid.x;
-    const uint32_t cluster = block.launch->cluster;
+    const uint32_t cluster = block.launch->kernel->cluster;
     if (name == "%cluster_ctarank" || name == "%cluster_ctaid.x") return block.index.x % cluster;
     if (name == "%cluster_nctarank" || name == "%cluster_nctaid.x") return cluster;
     if (name == "%clusterid.x") return block.index.x / cluster;
@@ -330,8 +330,8 @@ bool advance(Warp &warp) {
 /// Makes the blocks of cluster number `number`.
 std::unique_ptr<Cluster> make_cluster(const Launch &launch, uint64_t number) {
     auto cluster = std::make_unique<Cluster>();
-    for (uint64_t rank = 0; rank < launch.cluster; rank++) {
-        const uint64_t block = number * launch.cluster + rank;
+    for (uint64_t rank = 0; rank < launch.kernel->cluster; rank++) {
+        const uint64_t block = number * launch.kernel->cluster + rank;
         cluster->blocks.push_back(std::make_unique<Block>());
         cluster->blocks.back()->cluster = cluster.get();
         const Dimensions index{
@@ -345,8 +345,8 @@ std::unique_ptr<Cluster> make_cluster(const Launch &launch, uint64_t number) {
 }  // namespace
 
 void run(const Launch &launch, unsigned processors) {
-    const uint64_t clusters = launch.grid.count() / launch.cluster;
-    const uint64_t resident = std::max(1u, launch.kernel->blocks_a_processor * processors / launch.cluster);
+    const uint64_t clusters = launch.grid.count() / launch.kernel->cluster;
+    const uint64_t resident = std::max(1u, launch.kernel->blocks_a_processor * processors / launch.kernel->cluster);
     std::vector<std::unique_ptr<Cluster>> running((size_t)std::min(clusters, resident));
     uint64_t next = 0, ended = 0;
     const auto start = std::chrono::steady_clock::now();

@@ -22,8 +22,6 @@ struct Dimensions {
 struct Launch {
     const Kernel *kernel = nullptr;
     Dimensions grid, block;
-    /// Blocks of a cluster: the kernel's, or the launch's.
-    uint32_t cluster = 1;
     uint32_t dynamic_shared_bytes = 0;
     std::vector<uint8_t> parameters;
 };

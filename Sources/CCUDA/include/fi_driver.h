@@ -26,8 +26,7 @@ typedef struct {
     unsigned char reserved[54];
 } fi_cu_pool_properties;
 
-/// CUlaunchAttribute, where its value is a number, or a cluster's blocks along x in the lower and along y in the upper half, and along z
-/// in the lower half of the next.
+/// CUlaunchAttribute, where its value is a number.
 typedef struct {
     int id, padding;
     long long value, rest[7];
@@ -42,7 +41,7 @@ typedef struct {
 } fi_cu_launch_config;
 
 /// CUlaunchAttributeID
-enum { FI_CU_LAUNCH_CLUSTER_DIMENSION = 4, FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+enum { FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
 
 enum {
     FI_CU_SUCCESS = 0,
@@ -102,7 +101,6 @@ enum {
     FI_CU_FUNCTION_LOCAL_BYTES = 3,
     FI_CU_FUNCTION_REGISTERS = 4,
     FI_CU_FUNCTION_MAXIMUM_DYNAMIC_SHARED_BYTES = 8,
-    FI_CU_FUNCTION_ALLOWS_LARGE_CLUSTERS = 14,
 };
 
 // name, exported symbol, whether required, parameters; all return a status.

@@ -16,7 +16,7 @@ typedef struct {
     /// Packed query rows, and keys.
     int row, row_count, key, key_count;
     /// The item's first row of the workspace, or -1; its merge's parts, and their first row of the workspace. 0 parts: the states of several
-    /// levels, which are merged later. Fewer: as many parts, which are the first items of as many blocks of a cluster.
+    /// levels, which are merged later.
     int partial_row, parts, merge_row;
     /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
     int first_query, query_count, key_total, first_block;
@@ -88,10 +88,8 @@ typedef struct {
     unsigned int block_size, block_size_multiplier, block_size_shift;
     /// Query heads of a key/value head, and the same for dividing by it.
     unsigned int group, group_multiplier, group_shift;
-    /// Which of the plan's tiles this launch runs.
+    /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile;
-    /// How many lists there are; what a grid of clusters has beyond them does nothing.
-    int lists;
     /// How many blocks run a list side by side, each a head of its items, or some rows of latent attention's.
     unsigned int list_heads;
     int query_heads, kv_heads;

@@ -6,7 +6,6 @@
 // whose keys were cut go to the workspace; the last to arrive merges them.
 #include "portable/attention_meeting.cuh"
 #include "portable/attention_queue.cuh"
-#include "portable/attention_rows.cuh"
 #include "primitives/launch.cuh"
 
 /// A queue whose next item is asked for while the item at hand is computed.
@@ -47,6 +46,14 @@ FI_DEVICE void read_part(const fi_attention_params &p, int index, int part, Item
     read_item(p, index, item);
     __syncwarp();
     if (threadIdx.x == 0) item.take_part(part);
+}
+
+/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is needed first at its end would
+/// be waited for there.
+FI_DEVICE void touch_parameter(const fi_attention_params &p) {
+    const uint32 *words = reinterpret_cast<const uint32 *>(&p);
+#pragma unroll
+    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) asm volatile("" ::"r"(words[at / 4]));
 }
 
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
@@ -144,8 +151,8 @@ struct Block {
                 if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
             }
             // Where the keys of the next stages lie: asked for now, noted after the products.
-            const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
             const int next_places = (tile + place_stages) * keys;
+            const bool finds_places = !FI_RAGGED && tile % place_stages == 0 && (FI_QUEUE || next_places < those.count());
             if (finds_places) ahead.find(finder, those, next_places);
 
             const int first_key = those.key(tile * keys);
@@ -176,98 +183,6 @@ struct Block {
         }
         copy_wait<0>();
         __syncthreads();
-    }
-
-    /// The same of whole rows that the copy engine brings: what is needed first was asked for by `begin_rows`.
-    __device__ __forceinline__ void compute_rows(const Item &item, State &state, RowSources &sources, ArrivedStages &arrived) const {
-        const KeyFinder finder{p, item};
-        const Stages those(item);
-        const int tiles = ceil_div(those.count(), keys);
-        const CommonlyVisible common(p, item, warp_row);
-        const float2 scale = score_scales(p, item);
-        Queries queries(base + Shared::queries, warp_row);
-        state.clear();
-        if (tiles == 0) return;
-        if (!brings_queries || !p.query_is_aligned) {
-            copy_wait<0>();
-            __syncthreads();
-        }
-        arrived.wait(0);
-        if constexpr (rope != Rope::none) {
-            turn_queries(p, item, base + Shared::queries);
-            __syncthreads();
-        }
-        queries.keep();
-        int stage = 0;
-#pragma unroll 1
-        for (int tile = 0; tile < tiles; ++tile) {
-            // All have left the stage before this one.
-            const int next_stage = stage == 0 ? stages - 1 : stage - 1, next_tile = tile + stages - 1;
-            if (next_tile < tiles) {
-                uint64 from[RowSources::turns];
-#pragma unroll
-                for (int turn = 0; turn < RowSources::turns; ++turn)
-                    from[turn] = RowSources::address(finder, RowSources::key(those, next_tile, turn), sources.block[turn], turn);
-                bring_stage(from, next_stage, 0, arrived);
-                sources.find(finder, those, next_tile + 1);
-            }
-            const int first_key = those.key(tile * keys);
-            uint32 key_stage = base + Shared::key_stages + stage * keys * KeyRows::stride;
-            if constexpr (rope != Rope::none) {
-                turn_keys(p, item, finder, first_key, key_stage, base + Shared::turned_keys);
-                __syncthreads();
-                key_stage = base + Shared::turned_keys;
-            }
-            float s[row_tiles][key_tiles][4];
-            multiply_keys(s, p, queries, key_stage, warp_n * warp_keys);
-            finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
-            multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
-            stage = stage + 1 == stages ? 0 : stage + 1;
-            if (tile + 1 < tiles) {
-                __syncthreads();
-                arrived.wait(stage);
-            }
-        }
-    }
-
-    __device__ __forceinline__ void bring_stage(const uint64 (&from)[RowSources::turns], int stage, int query_bytes,
-                                                const ArrivedStages &arrived) const {
-        const Barrier full = arrived.full(stage);
-        if (threadIdx.x == 0) full.arrive_expecting(RowSources::stage_bytes + query_bytes);
-#pragma unroll
-        for (int turn = 0; turn < RowSources::turns; ++turn)
-            RowSources::bring_row(base + Shared::key_stages + stage * keys * KeyRows::stride,
-                                  base + Shared::value_stages + stage * keys * ValueRows::stride, from[turn], full, turn);
-    }
-
-    /// Asks for the queries and the first stages.
-    __device__ __forceinline__ void begin_rows(const Item &item, const RowSources &sources, const ArrivedStages &arrived) const {
-        const Stages those(item);
-        if (those.count() == 0) return;
-        const bool brings = brings_queries && p.query_is_aligned;
-        constexpr int query_bytes = dim_qk * 2;
-#pragma unroll
-        for (int stage = 0; stage < stages - 1; ++stage) {
-            if (stage * keys >= those.count()) continue;
-            bring_stage(sources.first[stage], stage, brings && stage == 0 ? item.row_count * query_bytes : 0, arrived);
-            if (stage > 0) continue;
-            if (!brings) {
-                load_queries(p, item, base + Shared::queries);
-                copy_commit();
-            } else if (threadIdx.x < item.row_count) {
-                bring(base + Shared::queries + threadIdx.x * QueryRows::stride, query_row(p, item, threadIdx.x), query_bytes, arrived.full(0));
-            }
-        }
-    }
-
-    /// Everything of an item's memory that no copy writes; before the copies of its rows are asked for, with a barrier between.
-    __device__ __forceinline__ void clear_rest(const Item &item) const {
-        clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
-        clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
-        if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
-        if constexpr (brings_queries) clear_queries(base + Shared::queries, item.row_count);
-        // The item before has left sums where copies go.
-        fence_async_proxy();
     }
 
     /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
@@ -305,59 +220,28 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
 
 /// A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
 ///
-/// All that is read of the first item before its queries is the plan's: it is read, and where the copy engine brings rows the first are
-/// on their way to L2, before what was enqueued earlier is done. A cluster's blocks, which have neighbouring lists and the same head of
-/// each, may merge their first items.
-FI_DEVICE void run_list(const Block &block, Item &item, ArrivedStages arrived) {
+/// All that is read of the first item before its queries is the plan's: it is read before what was enqueued earlier is done.
+FI_DEVICE void run_list(const Block &block, Item &item) {
     const fi_attention_params &p = block.p;
-    const int size = cluster_size(), group = blockIdx.x / size;
-    const int list = group / p.list_heads * size + cluster_rank(), head = group % p.list_heads;
-    if (list >= p.lists) return;
+    const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
     const int *rest = pointer<const int>(p.item_indptr) + list;
     const int rest_start = __ldcg(rest), rest_end = __ldcg(rest + 1);
-    if constexpr (copies_rows) {
-        if (threadIdx.x == 0) arrived.init();
-    }
+    touch_parameter(p);
     bool is_first = true;
     for (int index = list;;) {
         read_part(p, index, head, item);
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
-        RowSources sources;
-        if (is_own) {
-            if constexpr (copies_rows) {
-                sources.find_first(KeyFinder{p, item}, Stages(item), is_first);
-                block.clear_rest(item);
-                __syncthreads();
-            } else {
-                block.find_first(item);
-            }
-        }
+        if (is_own) block.find_first(item);
         // Blocks with nothing to do make room at once.
         if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
-        const bool is_clustered = is_first && size > 1, meets = is_clustered && is_own && meets_in_cluster(item);
-        State state;
         if (is_own) {
-            if constexpr (copies_rows) {
-                block.begin_rows(item, sources, arrived);
-                block.compute_rows(item, state, sources, arrived);
-            } else {
-                block.begin(item);
-                block.compute(item, state, nullptr, nullptr);
-            }
-        }
-        // From now on the cluster's others may write here.
-        if (is_clustered) arrive_at_cluster();
-        if (is_own) meet(item, state, block.shared, score_scales(p, item).x);
-        if (is_clustered) await_cluster();
-        if (is_own) {
+            State state;
+            block.begin(item);
+            block.compute(item, state, nullptr, nullptr);
+            meet(item, state, block.shared, score_scales(p, item).x);
             part(p, item, block.shared);
-            if (item.partial_row >= 0 && !meets) merge_part_if_last(p, item, block.shared);
-        }
-        if (is_clustered) {
-            arrive_at_cluster();
-            await_cluster();
-            if (meets) merge_share(p, item, block.shared);
+            if (item.partial_row >= 0) merge_part_if_last(p, item, block.shared);
         }
         index = is_first ? rest_start : index + 1;
         is_first = false;
@@ -371,13 +255,12 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     extern __shared__ __align__(128) char shared[];
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
-    __shared__ uint64 barriers[copies_rows ? stages : 1];
     const Block block(p, shared);
     fi_admit_successors();
     if constexpr (FI_QUEUE) {
         fi_await_predecessors();
         run_queue(block, items);
     } else {
-        run_list(block, items[0], ArrivedStages{shared_address(barriers)});
+        run_list(block, items[0]);
     }
 }

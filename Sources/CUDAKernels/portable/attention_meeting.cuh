@@ -1,6 +1,6 @@
 // How the states of warps that shared keys become one.
 #pragma once
-#include "portable/attention_cluster.cuh"
+#include "portable/attention_finish.cuh"
 
 /// Parts that are merged at once.
 constexpr int few_parts = 16;
@@ -37,7 +37,7 @@ FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
     __syncthreads();
 }
 
-/// What met leaves row by row: for the output, the workspace, or the other blocks of the cluster.
+/// What met leaves row by row: for the output or the workspace.
 FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared) {
     const float *outputs = reinterpret_cast<const float *>(shared);
     const float2 *ends = reinterpret_cast<const float2 *>(shared + Shared::meeting_ends);
@@ -69,10 +69,6 @@ FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared
             continue;
         }
         v.x *= end.factor, v.y *= end.factor, v.z *= end.factor, v.w *= end.factor;
-        if (meets_in_cluster(item)) {
-            ClusterShares(item).send(shared, id, v, end.lse);
-            continue;
-        }
         const int partial = item.partial_row + row;
         if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
         store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));

@@ -48,7 +48,7 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
                              int first_key) {
     const int lane = threadIdx.x % warp_size;
     // Turned keys have rows of their own; others lie as they were loaded.
-    using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2, !copies_rows || rope != Rope::none>;
+    using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
     const uint32 start = stage + (has_narrow_keys ? Layout::offset(first_key + lane, 0)
                                                   : Layout::offset(first_key + lane / 16 * 8 + lane % 8, lane / 8 % 2));
     // The rest of latent keys comes first, so that its products can be scaled before the others are added.

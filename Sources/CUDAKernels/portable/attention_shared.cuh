@@ -14,17 +14,14 @@ struct Shared {
     static constexpr int turned_keys = value_stages + stages * keys * ValueRows::stride;
     /// [2] of Places.
     static constexpr int places = turned_keys + (rope == Rope::none ? 0 : keys * TurnedRows::stride);
-    static constexpr int places_end = places + (FI_RAGGED || copies_rows ? 0 : 2 * place_stages * keys * 16);
+    static constexpr int places_end = places + (FI_RAGGED ? 0 : 2 * place_stages * keys * 16);
     /// At the end of an item the warps' states meet where all of that was: outputs [warps_n][rows][padded_vo + 4], then maxima
     /// and sums [warps_n][rows][2], then where the rows go [rows].
     static constexpr int meeting_stride = padded_vo + 4;
     static constexpr int meeting_ends = warps_n * rows * meeting_stride * 4;
     static constexpr int meeting_targets = meeting_ends + warps_n * rows * 8;
     static constexpr int meeting_end = meeting_targets + rows * 8;
-    /// And beyond that, what blocks of a cluster send: for each of this block's share of the rows' fours, their part of it and of the end.
-    static constexpr int sent = meeting_end;
-    static constexpr int sent_end = sent + (rows == 16 && !is_latent ? (rows * (padded_vo / 4) + 16) * 20 : 0);
-    static constexpr int size = places_end > sent_end ? places_end : sent_end;
+    static constexpr int size = places_end > meeting_end ? places_end : meeting_end;
 };
 static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shared memory as the kernel uses");
 

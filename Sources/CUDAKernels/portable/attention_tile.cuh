@@ -19,7 +19,6 @@
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
 // FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
-// FI_ROW_COPIES      the copy engine brings each row of keys and values: Hopper's lists; else threads copy chunks of them
 // FI_LATENT          elements at the end of a key that are no part of its value, which is the key's others: latent attention; else 0
 #pragma once
 #include "fi_attention_params.h"
@@ -51,12 +50,6 @@ constexpr int warp_rows = rows / warps_m, warp_keys = keys / warps_n;
 constexpr bool is_latent = FI_LATENT != 0;
 static_assert(!is_latent || (dim_qk == dim_vo + FI_LATENT && dim_vo % 16 == 0 && FI_LATENT % 16 == 0), "parts are whole products");
 
-#ifdef FI_ROW_COPIES
-constexpr bool copies_rows = FI_ROW_COPIES;
-#else
-constexpr bool copies_rows = false;
-#endif
-
 /// Those of a block's threads that merge, and their first.
 #ifdef FI_HOPPER_LATENT
 constexpr int first_merger = 128, mergers = 256;
@@ -86,9 +79,9 @@ static_assert(!is_narrow || keys % (32 * warps_n) == 0, "8-bit elements are load
 static_assert(stages >= 2, "one stage is computed on while the next arrives");
 
 /// Rows of shared memory whose 16-byte chunks are placed so that eight rows' worth of one column lie in different banks.
-template <int elements, int bytes, bool may_swizzle = true> struct Rows {
+template <int elements, int bytes> struct Rows {
     static constexpr int chunks = elements * bytes / 16;
-    static constexpr bool is_swizzled = may_swizzle && chunks % 8 == 0;
+    static constexpr bool is_swizzled = chunks % 8 == 0;
     /// An odd number of chunks to a row does what the swizzle does.
     static constexpr int stride = (is_swizzled ? chunks : chunks | 1) * 16;
 
@@ -100,11 +93,10 @@ template <int elements, int bytes, bool may_swizzle = true> struct Rows {
         return address + chunk_step * 16 + row_step * stride;
     }
 };
-// What is copied as a whole row lies as it came.
-using QueryRows = Rows<padded_qk, 2, !copies_rows>;
-using KeyRows = Rows<padded_qk, element_bytes, !copies_rows>;
+using QueryRows = Rows<padded_qk, 2>;
+using KeyRows = Rows<padded_qk, element_bytes>;
 using TurnedRows = Rows<padded_qk, 2>;
-template <bool latent> struct ValueRowsOf { using Type = Rows<padded_vo, element_bytes, !copies_rows>; };
+template <bool latent> struct ValueRowsOf { using Type = Rows<padded_vo, element_bytes>; };
 template <> struct ValueRowsOf<true> { using Type = KeyRows; };
 /// Values lie in rows of their own, or at the start of their keys'.
 using ValueRows = ValueRowsOf<is_latent>::Type;

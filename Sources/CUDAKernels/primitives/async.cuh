@@ -22,13 +22,6 @@ FI_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory
 /// Waits until at most the `pending` newest groups of this thread are under way.
 template <int pending> FI_DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
 
-#if __CUDA_ARCH__ >= 900
-/// Asks for `bytes`, a multiple of 16 as the address is, to be in L2; waits for nothing.
-template <int bytes> FI_DEVICE void prefetch_to_cache(const void *from) {
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "n"(bytes) : "memory");
-}
-#endif
-
 FI_DEVICE void store_shared(uint32 to, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }

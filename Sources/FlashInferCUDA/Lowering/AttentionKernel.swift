@@ -89,7 +89,6 @@ package struct AttentionKernel: Hashable {
                 .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
                 .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
-                .init("FI_ROW_COPIES", tile.copiesRows),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)), .init("FI_LATENT", heads.latentRope),
             ]
                 + (isHopperLatent
@@ -148,7 +147,6 @@ package struct AttentionKernel: Hashable {
         label +=
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
-        if tile.copiesRows { label += " rows" }
         if heads.isRagged { label += " ragged" }
         if tile.isHopper, heads.isGathered { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }

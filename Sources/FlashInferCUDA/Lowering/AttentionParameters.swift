@@ -35,7 +35,6 @@ extension fi_attention_params {
         group = UInt32(shape.group)
         group_multiplier = groupDivision.multiplier
         group_shift = groupDivision.shift
-        lists = Int32(plan.workerCount)
         list_heads = UInt32(plan.traits.concurrentHeads)
         query_heads = Int32(shape.queryHeads)
         kv_heads = Int32(shape.kvHeads)

@@ -22,17 +22,8 @@ struct AttentionTile: Hashable {
     var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
-    /// Whether the copy engine brings each row of keys and values: Hopper's lists.
-    var copiesRows = false
     /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
     var cluster = 0
-
-    /// This with rows that the copy engine brings.
-    var copyingRows: AttentionTile {
-        var tile = self
-        tile.copiesRows = true
-        return tile
-    }
 
     var threads: Int { cluster > 0 ? 384 : warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
 
@@ -60,22 +51,17 @@ struct AttentionTile: Hashable {
             return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
                 * 16
         }
-        // What is copied as a whole row lies as it came.
-        let swizzles = !copiesRows
-        let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2, swizzles: swizzles)
+        let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =
             keys
-            * (heads.rowStride(heads.paddedQK, bytes: heads.elementBytes, swizzles: swizzles)
-                + (heads.latentRope > 0
-                    ? 0 : heads.rowStride(heads.paddedVO, bytes: heads.elementBytes, swizzles: swizzles)))
+            * (heads.rowStride(heads.paddedQK, bytes: heads.elementBytes)
+                + (heads.latentRope > 0 ? 0 : heads.rowStride(heads.paddedVO, bytes: heads.elementBytes)))
         let turned = heads.hasRoPE ? keys * heads.rowStride(heads.paddedQK, bytes: 2) : 0
         // Addresses of the keys and values of two times four stages.
-        let places = heads.isRagged || copiesRows ? 0 : 2 * 4 * keys * 16
+        let places = heads.isRagged ? 0 : 2 * 4 * keys * 16
         let staged = queries + stages * stage + turned + places
         let meeting = warpsN * rows * ((heads.paddedVO + 4) * 4 + 8) + rows * 8
-        // Lists' blocks may merge in clusters: what they send each other.
-        let sent = rows == 16 && heads.latentRope == 0 ? (rows * heads.paddedVO / 4 + 16) * 20 : 0
-        return max(staged, meeting + sent)
+        return max(staged, meeting)
     }
 }
 
@@ -130,9 +116,9 @@ struct AttentionHeads: Hashable {
     var boxedVO: Int { (sliceVO + 63) & ~63 }
 
     /// Bytes between rows of shared memory, as `Rows::stride` has them.
-    func rowStride(_ elements: Int, bytes: Int, swizzles: Bool = true) -> Int {
+    func rowStride(_ elements: Int, bytes: Int) -> Int {
         let chunks = elements * bytes / 16
-        return (swizzles && chunks % 8 == 0 ? chunks : chunks | 1) * 16
+        return (chunks % 8 == 0 ? chunks : chunks | 1) * 16
     }
 }
 

@@ -46,13 +46,7 @@ enum AttentionTuning {
         if heads.latentRope > 0 { return latent(heads, limits) }
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads) : []
         let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
-        let decode = decode(heads)
-        // Rows that the copy engine can bring; where a run's tensors are not aligned, threads copy to the same tile.
-        let rows =
-            limits.isHopper
-                && (heads.dimQK * heads.elementBytes | heads.sliceVO * heads.elementBytes) % 16 == 0
-            ? decode.filter { limits.fits($0, heads) }.map { $0.copyingRows } : []
-        let kinds = [(16, rows + decode), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
+        let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }
@@ -229,8 +223,7 @@ enum AttentionTuning {
                             : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
-            concurrentHeads: listHeads, meetingParts: tiles[0].tile.copiesRows ? 16 : 1, meetingGain: 80,
-            launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
+            concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
             rereadShare: 0.5)
     }
 

@@ -6,17 +6,13 @@ internal import FlashInferCore
 /// First the first item of each list, so that a block's first read needs no table; then the lists' other items; then the queues.
 struct DeviceItems {
     private let plan: Plan
-    /// Whether the parts of merges of lists meet in the launch's clusters.
-    private let meetsInClusters: Bool
     /// `[lists + 1]`: where each list's items but the first are.
     let restIndptr: [Int32]
     /// `[tiles + 1]`: where each tile's queue is.
     let queueIndptr: [Int32]
 
-    /// - Parameter cluster: blocks of the launch's clusters.
-    init(_ plan: Plan, cluster: Int = 1) {
+    init(_ plan: Plan) {
         self.plan = plan
-        meetsInClusters = plan.meetingWorkers > 1 && cluster % plan.meetingWorkers == 0
         let lists = plan.workerCount
         var next = Int32(lists)
         restIndptr = [Int32](unsafeUninitializedCapacity: lists + 1) { rest, count in
@@ -52,10 +48,6 @@ struct DeviceItems {
                     geometry.blocks.indptr.withUnsafeBufferPointer { blockIndptr in
                         geometry.blocks.lengths.withUnsafeBufferPointer { lengths in
                             geometry.blocks.indices.withUnsafeBufferPointer { indices in
-                                func parts(_ item: WorkItem, _ merge: MergeItem) -> Int32 {
-                                    let isListed = plan.traits.tiles[Int(item.tile)].schedule == .lists
-                                    return meetsInClusters && isListed ? -merge.partCount : merge.partCount
-                                }
                                 func entry(_ item: WorkItem) -> fi_attention_item {
                                     let request = Int(item.request)
                                     let block = blockIndptr[request]
@@ -72,8 +64,7 @@ struct DeviceItems {
                                         request: item.request, tile: item.tile, head: item.headStart,
                                         row: item.rowStart, row_count: item.rowCount, key: item.keyStart,
                                         key_count: item.keyCount, partial_row: item.partialRow,
-                                        parts: lists != nil
-                                            ? 0 : !isPart ? 1 : parts(item, merges[merge]),
+                                        parts: lists != nil ? 0 : isPart ? merges[merge].partCount : 1,
                                         merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
                                         query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,

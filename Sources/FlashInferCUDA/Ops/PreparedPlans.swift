@@ -9,8 +9,6 @@ final class PreparedPlan: Sendable {
     let capacity: PlanSize
     let heads: AttentionHeads
     let tiles: [AttentionTile]
-    /// Blocks of a cluster of launches of lists, 1 for none.
-    let cluster: Int
     /// In the place of Hopper's tile where the copy engine cannot bring a run's tensors.
     let portable: AttentionTile?
     /// Addresses, sizes and settings; no tensors.
@@ -38,24 +36,21 @@ final class PreparedPlan: Sendable {
     struct Launch: Sendable {
         var tile: Int
         var blocks: Int
-        var cluster = 1
     }
 
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile], portable: AttentionTile?,
-        cluster: Int, parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64, processors: Int
+        parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64, processors: Int
     ) {
         self.plan = plan
         self.capacity = capacity
         self.heads = heads
         self.tiles = tiles
         self.portable = portable
-        self.cluster = cluster
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
-        launches = Self.launches(
-            plan, tiles, mask: plan.size.tileMask, cluster: cluster, isCapturing: false, processors: processors)
+        launches = Self.launches(plan, tiles, mask: plan.size.tileMask, isCapturing: false, processors: processors)
     }
 
     /// Whether a captured graph reads this workspace.
@@ -74,29 +69,24 @@ final class PreparedPlan: Sendable {
 
     /// The launches of a captured run: of every tile that may have items when the graph is given another plan.
     func capturedLaunches(processors: Int) -> [Launch] {
-        Self.launches(
-            plan, tiles, mask: capacity.tileMask, cluster: cluster, isCapturing: true, processors: processors)
+        Self.launches(plan, tiles, mask: capacity.tileMask, isCapturing: true, processors: processors)
     }
 
     /// The tile that a choice launches.
     private func shape(of choice: Choice) -> AttentionTile {
-        var tile = tiles[choice.tile]
-        // The copy engine takes 16 bytes at a time.
-        if choice.chunk != 16 { tile.copiesRows = false }
+        let tile = tiles[choice.tile]
         return tile.isHopper && !choice.isHopper ? portable ?? tile : tile
     }
 
     /// The launches of the tiles of a mask, with a block for each head of each list, or as many as a queue keeps busy at a time.
     private static func launches(
-        _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, cluster: Int, isCapturing: Bool, processors: Int
+        _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, isCapturing: Bool, processors: Int
     ) -> [Launch] {
         tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
             if plan.traits.tiles[tile].schedule == .lists {
-                // Blocks without work would be in the way of the next kernel's; another plan may have work for them.
+                // Blocks without work would be in the way of the next kernel's; in a graph another plan may have work for them.
                 let lists = isCapturing ? plan.workerCount : plan.listsInUse
-                return Launch(
-                    tile: tile, blocks: (lists + cluster - 1) / cluster * cluster * plan.traits.concurrentHeads,
-                    cluster: cluster)
+                return Launch(tile: tile, blocks: lists * plan.traits.concurrentHeads)
             }
             let resident = processors * tiles[tile].blocksPerProcessor
             return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
@@ -111,7 +101,6 @@ final class PreparedPlan: Sendable {
             plan.problem, tile: shape(of: choice), isQueued: plan.traits.tiles[choice.tile].schedule == .queue,
             chunk: choice.chunk, isScaled: choice.isScaled)
         let function = try device.kernel(kernel.spec)
-        if cluster > 8 { try device.allowLargeClusters(of: function) }
         functions.withLock { functions in
             // Another thread may have been faster with the same one.
             if !functions.contains(where: { $0.choice == choice }) { functions.append((choice, function)) }

@@ -81,13 +81,6 @@ public struct KernelTraits: Sendable, Hashable {
     /// read the same keys' heads at the same time, which lie side by side in memory.
     public var concurrentHeads: Int
 
-    /// The most parts of a tile that merge without a way through memory where neighbouring workers have one each, as the first of their
-    /// lists: a power of two; 1 where none do.
-    public var meetingParts: Int
-
-    /// What that saves each of those workers, in units of cost.
-    public var meetingGain: Float
-
     /// Keys of one head, with their values, that the processors' common cache can be counted on to hold: queued items that run
     /// at the same time share about so many where they can.
     public var cachedKeys: Int
@@ -106,8 +99,7 @@ public struct KernelTraits: Sendable, Hashable {
     /// which keeps a copy of what its processors read.
     public init(
         tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
-        meetingParts: Int = 1, meetingGain: Float = 0, cachedKeys: Int = 32_768,
-        launchTime: Float = 0, stateTime: Float = 0, rereadShare: Float = 1
+        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0, rereadShare: Float = 1
     ) {
         precondition(
             (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
@@ -122,11 +114,6 @@ public struct KernelTraits: Sendable, Hashable {
         self.minimumSplit = minimumSplit
         self.workersPerProcessor = workersPerProcessor
         self.concurrentHeads = concurrentHeads
-        precondition(
-            meetingParts > 0 && meetingParts & (meetingParts - 1) == 0 && meetingGain >= 0,
-            "as many parts meet as a power of two says")
-        self.meetingParts = meetingParts
-        self.meetingGain = meetingGain
         self.cachedKeys = cachedKeys
         self.launchTime = launchTime
         self.stateTime = stateTime

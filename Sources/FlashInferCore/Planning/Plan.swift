@@ -28,10 +28,6 @@ public struct Plan: Sendable, Equatable {
     /// The number of rows of partial state.
     public let partialRowCount: Int
 
-    /// Workers of a group that merges the parts of a tile without a way through memory, each part being the first of its worker's list; 1
-    /// where the plan has no such groups.
-    public let meetingWorkers: Int
-
     /// Which blocks of the items' keys need not be computed, by what causality and window leave over of the mask; `nil` for nothing.
     package let analysis: BlockAnalysis?
 

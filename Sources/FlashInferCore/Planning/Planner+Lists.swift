@@ -1,19 +1,13 @@
 extension Planner {
     /// Puts the listed items, in order, on the workers: each worker gets neighbours.
-    ///
-    /// - Returns: the plan's ``Plan/meetingWorkers``.
     static func emitLists<Sink: WorkSink>(
         _ survey: Survey, _ traits: KernelTraits, _ workers: Int, _ mode: Mode, into sink: inout Sink
-    ) -> Int {
-        var meetingWorkers = 1
+    ) {
         if !survey.lists.isEmpty {
             switch mode {
             case .balanced:
                 let cutter = LevelCutter(survey, traits, workers)
-                if let meeting = MeetingCutter(survey, traits, workers) {
-                    meetingWorkers = meeting.group
-                    emit(survey, meeting, into: &sink)
-                } else if let placement = cutter.placement(survey, workers) {
+                if let placement = cutter.placement(survey, workers) {
                     emit(survey, placement, into: &sink) { cutter.cuts($0, heads: $1) }
                 } else {
                     emitStreamK(survey, traits, workers, into: &sink)
@@ -27,28 +21,6 @@ extension Planner {
             }
         }
         sink.advance(to: workers)
-        return meetingWorkers
-    }
-
-    private static func emit<Sink: WorkSink>(_ survey: Survey, _ meeting: MeetingCutter, into sink: inout Sink) {
-        var first = 0
-        var runs = ListedRuns(survey)
-        while let run = runs.next() {
-            let cuts = meeting.cuts(run.tile)
-            for index in 0..<run.count {
-                var worker = first
-                if cuts.count == 1 {
-                    sink.advance(to: worker)
-                    sink.add(run.tile.item(heads: run.heads(index)))
-                } else {
-                    sink.add(run.tile, heads: run.heads(index), cuts) {
-                        defer { worker += 1 }
-                        return worker
-                    }
-                }
-                first += meeting.group
-            }
-        }
     }
 
     @inline(__always)

@@ -49,12 +49,11 @@ public enum Planner {
         queueIndptr.reserveCapacity(traits.tiles.count + 1)
         var merges: [MergeItem] = []
         var partialRows = 0
-        var meetingWorkers = 1
         var items = [WorkItem](unsafeUninitializedCapacity: bound.itemCount) { items, itemCount in
             merges = [MergeItem](unsafeUninitializedCapacity: bound.mergeCount) { merges, mergeCount in
                 itemIndptr.withUnsafeMutableBufferPointer { itemIndptr in
                     var writer = WorkWriter(items: items, merges: merges, itemIndptr: itemIndptr)
-                    meetingWorkers = emitLists(survey, traits, workers, mode, into: &writer)
+                    emitLists(survey, traits, workers, mode, into: &writer)
                     queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
                     emitQueues(survey, traits, processors, mode, into: &writer) { _, writer in
                         queueIndptr.append(Int32(truncatingIfNeeded: writer.count))
@@ -68,12 +67,10 @@ public enum Planner {
         if problem.geometry.levelCount > 1 {
             stateLists = StateLists(&items, problem, partialRowCount: &partialRows)
             merges = []
-            meetingWorkers = 1
         }
         let plan = Plan(
             problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
-            merges: merges, stateLists: stateLists, partialRowCount: partialRows,
-            meetingWorkers: meetingWorkers, analysis: analysis)
+            merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis)
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan
@@ -90,7 +87,7 @@ public enum Planner {
         let problem = problem.withoutHiddenBlocks
         let survey = try Survey(problem, traits, problem.restAnalysis)
         var count = WorkCount()
-        _ = emitLists(survey, traits, workers, mode, into: &count)
+        emitLists(survey, traits, workers, mode, into: &count)
         emitQueues(survey, traits, processors, mode, into: &count) { _, _ in }
         return try checked(
             PlanSize(
