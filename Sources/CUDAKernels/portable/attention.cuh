@@ -48,12 +48,16 @@ FI_DEVICE void read_part(const fi_attention_params &p, int index, int part, Item
     if (threadIdx.x == 0) item.take_part(part);
 }
 
-/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is needed first at its end would
-/// be waited for there.
+/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is first needed at the kernel's
+/// end would be waited for there. By a warp that has nothing else to do.
 FI_DEVICE void touch_parameter(const fi_attention_params &p) {
+    __shared__ uint32 anything;
+    if (threadIdx.x != threads - 1) return;
     const uint32 *words = reinterpret_cast<const uint32 *>(&p);
+    uint32 all = 0;
 #pragma unroll
-    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) asm volatile("" ::"r"(words[at / 4]));
+    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) all |= words[at / 4];
+    store_shared(shared_address(&anything), all);
 }
 
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
@@ -232,7 +236,10 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         read_part(p, index, head, item);
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
-        if (is_own) block.find_first(item);
+        if (is_own) {
+            block.find_first(item);
+            if (is_first) prefetch_first(p, item, block.places[0]);
+        }
         // Blocks with nothing to do make room at once.
         if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
         if (is_own) {

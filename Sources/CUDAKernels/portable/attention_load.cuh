@@ -133,6 +133,24 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
     }
 }
 
+/// Has the keys and values of an item's first stage brought to L2, without waiting for them: whoever may still write some of them writes
+/// there too. `places` are those of the first stages.
+FI_DEVICE void prefetch_first(const fi_attention_params &p, const Item &item, const Places &places) {
+#if __CUDA_ARCH__ >= 900
+    constexpr int sector = 128, key_sectors = ceil_div((is_latent ? dim_vo : dim_qk) * element_bytes, sector),
+                  value_sectors = ceil_div((is_latent ? FI_LATENT : slice_vo) * element_bytes, sector), sectors = key_sectors + value_sectors;
+    if constexpr (!FI_RAGGED) {
+        const int count = min(item.key_count, keys) * sectors;
+#pragma unroll 4
+        for (int id = threadIdx.x; id < count; id += threads) {
+            const int at = id / sectors, place = id % sectors;
+            const uint64 from = place < key_sectors ? places.keys_at[at] + place * sector : places.values_at[at] + (place - key_sectors) * sector;
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+        }
+    }
+#endif
+}
+
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.
 template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {
     constexpr int first = elements * element_bytes, end = Layout::chunks * 16;
