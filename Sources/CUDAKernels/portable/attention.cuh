@@ -96,8 +96,8 @@ struct Block {
         }
     }
     /// Asks for everything else that is needed first, at once: the queries, and the keys.
-    __device__ __forceinline__ void begin(const Item &item) const {
-        load_queries(p, item, base + Shared::queries);
+    __device__ __forceinline__ void begin(const Item &item, uint64 own_query) const {
+        load_queries(p, item, base + Shared::queries, own_query);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
@@ -214,7 +214,7 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
             if (items[now].tile < 0) break;
             State state;
             block.find_first(items[now]);
-            block.begin(items[now]);
+            block.begin(items[now], own_query(block.p, items[now]));
             block.compute(items[now], state, &queue, &items[1 - now]);
             block.end(items[now], state);
         }
@@ -236,15 +236,17 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         read_part(p, index, head, item);
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
+        uint64 query = 0;
         if (is_own) {
             block.find_first(item);
+            query = own_query(p, item);
             if (is_first) prefetch_first(p, item, block.places[0]);
         }
         // Blocks with nothing to do make room at once.
         if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
         if (is_own) {
             State state;
-            block.begin(item);
+            block.begin(item, query);
             block.compute(item, state, nullptr, nullptr);
             meet(item, state, block.shared, score_scales(p, item).x);
             part(p, item, block.shared);

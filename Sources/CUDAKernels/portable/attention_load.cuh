@@ -208,15 +208,23 @@ FI_DEVICE uint4 load_narrow_query(const uint8 *row, int first, bool is_aligned) 
 /// A value that each lane computed for one of a warp's rows, for any lane: addresses of rows take tens of instructions.
 FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, own, row); }
 
-/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
-FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
-    if (!has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0 && p.query_is_aligned) {
-        // Each warp copies rows of its own.
-        constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
+/// Whether queries can be copied as they are, if they are aligned. Each warp copies rows of its own.
+constexpr bool copies_queries = !has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0;
+constexpr int own_query_rows = rows / warps;
+
+/// Where that one of the warp's rows of queries starts that this lane knows of.
+FI_DEVICE uint64 own_query(const fi_attention_params &p, const Item &item) {
+    if (!copies_queries || item.row_count == 0) return 0;
+    const int own = threadIdx.x / warp_size * own_query_rows + threadIdx.x % warp_size % own_query_rows;
+    // Rows past the tile's get zeros, from an address that is there.
+    return reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
+}
+
+/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies. `address`: `own_query`.
+FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to, uint64 address) {
+    if (copies_queries && p.query_is_aligned) {
+        constexpr int own_rows = own_query_rows, chunks = padded_qk / 8;
         const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
-        // Rows past the tile's get zeros, from an address that is there.
-        const int own = first + lane % own_rows;
-        const uint64 address = reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
 #pragma unroll 4
         for (int turn = 0; turn < ceil_div(own_rows * chunks, warp_size); ++turn) {
             const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
