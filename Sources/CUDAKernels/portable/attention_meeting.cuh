@@ -2,8 +2,8 @@
 #pragma once
 #include "portable/attention_finish.cuh"
 
-/// Parts that are merged at once.
-constexpr int few_parts = 16;
+/// Parts that are read at once, and those that are so few that each thread reads all ends of its row.
+constexpr int parts_at_once = 16, few_parts = 64;
 
 /// Ends an item: the states of warps that shared keys meet in shared memory.
 FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
@@ -75,9 +75,10 @@ FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared
     }
 }
 
-/// Merges a tile's few parts from the workspace: a thread reads all parts of four elements, and of their row's end, at once.
+/// Merges a tile's few parts from the workspace: a thread reads many parts of four elements, and of their row's end, at once.
 ///
-/// Blocks that decode few keys spend most of their time on what follows from what: this takes one wait for memory, `merge_parts` three.
+/// Blocks that decode few keys spend most of their time on what follows from what: this takes one wait for memory, or a few, and
+/// `merge_parts` three and more.
 FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
     const int parts = item.parts, stride = item.part_stride();
     const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
@@ -85,26 +86,34 @@ FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
 #pragma unroll 1
     for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
-        float of_part[few_parts];
-        float4 x[few_parts], v = make_float4(0, 0, 0, 0);
-#pragma unroll
-        for (int part = 0; part < few_parts; ++part) {
-            of_part[part] = negative_infinity(), x[part] = v;
-            if (part < parts) {
-                const int at = part * stride + row;
-                of_part[part] = __ldcg(lses + at);
-                x[part] = __ldcg(reinterpret_cast<const float4 *>(outputs + static_cast<int64>(at) * dim_vo + d));
-            }
-        }
         float maximum = negative_infinity(), sum = 0;
+        float4 v = make_float4(0, 0, 0, 0);
+        // Parts are added in the order of their keys, so the result does not depend on who came last.
+#pragma unroll 1
+        for (int first = 0; first < parts; first += parts_at_once) {
+            float of_part[parts_at_once];
+            float4 x[parts_at_once];
 #pragma unroll
-        for (int part = 0; part < few_parts; ++part) maximum = fmaxf(maximum, of_part[part]);
-        const float base = reference(maximum, 1);
+            for (int i = 0; i < parts_at_once; ++i) {
+                of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
+                if (first + i < parts) {
+                    const int at = (first + i) * stride + row;
+                    of_part[i] = __ldcg(lses + at);
+                    x[i] = __ldcg(reinterpret_cast<const float4 *>(outputs + static_cast<int64>(at) * dim_vo + d));
+                }
+            }
+            float next = maximum;
 #pragma unroll
-        for (int part = 0; part < few_parts; ++part) {
-            const float weight = exp2_approximate(of_part[part] - base);
-            sum += weight;
-            v.x += x[part].x * weight, v.y += x[part].y * weight, v.z += x[part].z * weight, v.w += x[part].w * weight;
+            for (int i = 0; i < parts_at_once; ++i) next = fmaxf(next, of_part[i]);
+            const float base = reference(next, 1), factor = exp2_approximate(maximum - base);
+            maximum = next;
+            sum *= factor, v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
+#pragma unroll
+            for (int i = 0; i < parts_at_once; ++i) {
+                const float weight = exp2_approximate(of_part[i] - base);
+                sum += weight;
+                v.x += x[i].x * weight, v.y += x[i].y * weight, v.z += x[i].z * weight, v.w += x[i].w * weight;
+            }
         }
         leave(p, item, row, d, v, end_row(maximum, sum));
     }
