@@ -37,7 +37,27 @@ struct Queue : ItemQueue {
 FI_DEVICE void read_item(const fi_attention_params &p, int index, Item &item) {
     if (threadIdx.x < sizeof(fi_attention_item) / 16)
         reinterpret_cast<uint4 *>(&item)[threadIdx.x] =
-            reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[threadIdx.x];
+            __ldcg(reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index) + threadIdx.x);
+}
+
+/// Reads the part of an item that is one of the blocks' that run its list side by side; for all threads after the next barrier.
+FI_DEVICE void read_part(const fi_attention_params &p, int index, int part, Item &item) {
+    if (threadIdx.x >= warp_size) return;
+    read_item(p, index, item);
+    __syncwarp();
+    if (threadIdx.x == 0) item.take_part(part);
+}
+
+/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is first needed at the kernel's
+/// end would be waited for there. By a warp that has nothing else to do.
+FI_DEVICE void touch_parameter(const fi_attention_params &p) {
+    __shared__ uint32 anything;
+    if (threadIdx.x != threads - 1) return;
+    const uint32 *words = reinterpret_cast<const uint32 *>(&p);
+    uint32 all = 0;
+#pragma unroll
+    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) all |= words[at / 4];
+    store_shared(shared_address(&anything), all);
 }
 
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
@@ -64,22 +84,26 @@ struct Block {
         copy_commit();
     }
 
-    /// Asks for everything that is needed first, at once: where the first keys lie, the queries, and then the keys.
-    __device__ __forceinline__ void begin(const Item &item) const {
-        const KeyFinder finder{p, item};
-        const Stages those(item);
-        PlaceFinder first;
-        if constexpr (!FI_RAGGED) first.find(finder, those, 0);
-        load_queries(p, item, base + Shared::queries);
+    /// Finds where the first keys lie. All that it reads is the plan's.
+    __device__ __forceinline__ void find_first(const Item &item) const {
+        if constexpr (!FI_RAGGED) {
+            const KeyFinder finder{p, item};
+            const Stages those(item);
+            PlaceFinder first;
+            first.find(finder, those, 0);
+            first.note(finder, those, 0, places[0]);
+            __syncthreads();
+        }
+    }
+    /// Asks for everything else that is needed first, at once: the queries, and the keys.
+    __device__ __forceinline__ void begin(const Item &item, uint64 own_query) const {
+        load_queries(p, item, base + Shared::queries, own_query);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
-        if constexpr (!FI_RAGGED) {
-            first.note(finder, those, 0, places[0]);
-            __syncthreads();
-        }
         if constexpr (!loads_first) {
+            const Stages those(item);
 #pragma unroll 1
             for (int stage = 0; stage < stages - 1; ++stage) load(item, those, stage, stage);
         }
@@ -131,8 +155,8 @@ struct Block {
                 if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
             }
             // Where the keys of the next stages lie: asked for now, noted after the products.
-            const bool finds_places = !FI_RAGGED && tile % place_stages == 0;
             const int next_places = (tile + place_stages) * keys;
+            const bool finds_places = !FI_RAGGED && tile % place_stages == 0 && (FI_QUEUE || next_places < those.count());
             if (finds_places) ahead.find(finder, those, next_places);
 
             const int first_key = those.key(tile * keys);
@@ -174,7 +198,8 @@ struct Block {
                 return;
             }
         }
-        finish(p, item, state, shared, scale);
+        meet(item, state, shared, scale);
+        part(p, item, shared);
         if (item.partial_row >= 0) merge_if_last(p, item, shared);
     }
 };
@@ -188,7 +213,8 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
             __syncthreads();
             if (items[now].tile < 0) break;
             State state;
-            block.begin(items[now]);
+            block.find_first(items[now]);
+            block.begin(items[now], own_query(block.p, items[now]));
             block.compute(items[now], state, &queue, &items[1 - now]);
             block.end(items[now], state);
         }
@@ -196,23 +222,42 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
     queue.end();
 }
 
-FI_DEVICE void run_listed(const Block &block, Item &item, int index, int head) {
+/// A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
+///
+/// All that is read of the first item before its queries is the plan's: it is read before what was enqueued earlier is done.
+FI_DEVICE void run_list(const Block &block, Item &item) {
     const fi_attention_params &p = block.p;
-    // The item before may still be read from.
-    __syncthreads();
-    read_item(p, index, item);
-    __syncthreads();
-    if (item.tile != p.tile) return;
-    if (head != 0 || is_latent) {
+    const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
+    const int *rest = pointer<const int>(p.item_indptr) + list;
+    const int rest_start = __ldcg(rest), rest_end = __ldcg(rest + 1);
+    touch_parameter(p);
+    bool is_first = true;
+    for (int index = list;;) {
+        read_part(p, index, head, item);
         __syncthreads();
-        if (threadIdx.x == 0) item.take_part(head);
+        const bool is_own = item.tile == p.tile && item.row_count > 0;
+        uint64 query = 0;
+        if (is_own) {
+            block.find_first(item);
+            query = own_query(p, item);
+            if (is_first) prefetch_first(p, item, block.places[0]);
+        }
+        // Blocks with nothing to do make room at once.
+        if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
+        if (is_own) {
+            State state;
+            block.begin(item, query);
+            block.compute(item, state, nullptr, nullptr);
+            meet(item, state, block.shared, score_scales(p, item).x);
+            part(p, item, block.shared);
+            if (item.partial_row >= 0) merge_part_if_last(p, item, block.shared);
+        }
+        index = is_first ? rest_start : index + 1;
+        is_first = false;
+        if (index >= rest_end) return;
+        // The item before may still be read from.
         __syncthreads();
-        if (item.row_count == 0) return;
     }
-    State state;
-    block.begin(item);
-    block.compute(item, state, nullptr, nullptr);
-    block.end(item, state);
 }
 
 extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attention(const __grid_constant__ fi_attention_params p) {
@@ -220,14 +265,11 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
     const Block block(p, shared);
-    fi_follow_predecessors();
+    fi_admit_successors();
     if constexpr (FI_QUEUE) {
+        fi_await_predecessors();
         run_queue(block, items);
     } else {
-        // A list's first item is where its number says, so that it is asked for at once; the rest are where the table says.
-        const int list = blockIdx.x / p.list_heads, head = blockIdx.x % p.list_heads;
-        run_listed(block, items[0], list, head);
-        const int *rest = pointer<const int>(p.item_indptr) + list;
-        for (int index = rest[0]; index < rest[1]; ++index) run_listed(block, items[0], index, head);
+        run_list(block, items[0]);
     }
 }

@@ -86,14 +86,23 @@ FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
     return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
 }
 
-/// Ends a whole row: its LSE, and where its output starts; returns what the output is multiplied by.
-static __device__ __noinline__ float finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end, int64 &target) {
+/// Where a row's output starts, and what it is multiplied by.
+struct RowOutput { int64 target; float factor; };
+
+/// Ends a whole row: writes its LSE.
+static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
     const int query = item.query(p, row), head = item.query_head(p, row, query);
     const int64 token = item.first_query + query;
     end = with_sink(end, p, head);
     if (p.lse != 0 && blockIdx.y == 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
-    target = token * p.output_token + head * p.output_head + blockIdx.y * slice_vo;
-    return end.factor * value_factor(p, item);
+    return {token * p.output_token + head * p.output_head + blockIdx.y * slice_vo, end.factor * value_factor(p, item)};
+}
+
+/// Four elements of a row that is complete, to the output.
+FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
+    const RowOutput out = finish_row(p, item, row, end);
+    v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
+    store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
 }
 
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
@@ -152,27 +161,29 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
-/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
-/// the time to compile where it is not.
-static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+/// Whether this block's part of its tile was the last to arrive in the workspace, and all of the tile is to be merged now; for all threads.
+FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     __shared__ uint32 arrived;
     const uint32 parts = item.parts;
     // Of several levels: merged by a launch of its own.
-    if (parts == 0) return;
-    const int merger = threadIdx.x - first_merger;
-    // Parts have the rows of all their heads.
-    const int first = item.merge_row, count = item.row_count, stride = item.part_stride();
+    if (parts == 0) return false;
     uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row * gridDim.y + blockIdx.y;
     // What the block wrote before the barrier is visible, through the one thread's release, before its arrival is; and what
     // others wrote before theirs, through its acquisition, is to the block after the next barrier (PTX ISA, causality order).
     sync_block();
-    if (merger == 0) {
+    if (threadIdx.x == first_merger) {
         arrived = add_acquire_release(arrivals, 1);
         if (arrived == parts - 1) *arrivals = 0;
     }
     sync_block();
-    if (arrived != parts - 1) return;
+    return arrived == parts - 1;
+}
 
+/// Merges a tile's parts from the workspace.
+FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
+    const int merger = threadIdx.x - first_merger;
+    // Parts have the rows of all their heads.
+    const int parts = item.parts, first = item.merge_row, count = item.row_count, stride = item.part_stride();
     // Parts are added in the order of their keys, so the result does not depend on who came last.
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
@@ -194,8 +205,9 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         if (lane == 0) {
-            const float factor = finish_row(p, item, row, end_row(maximum, sum), targets[row]);
-            ends[row] = make_float2(base, factor);
+            const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+            targets[row] = out.target;
+            ends[row] = make_float2(base, out.factor);
         }
     }
     sync_block();
@@ -252,4 +264,11 @@ static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, 
         }
         write_four(v, row, d);
     }
+}
+
+/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
+/// the time to compile where it is not.
+static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if (!arrives_last(p, item)) return;
+    merge_parts(p, item, shared);
 }

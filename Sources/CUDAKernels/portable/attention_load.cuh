@@ -16,7 +16,7 @@ struct KeyFinder {
     __device__ __forceinline__ int row(int key) const { return key - in_block(key) * static_cast<int>(p.block_size); }
     /// The block id of a key; the item's first key's past the end, where no table entry may be read.
     __device__ __forceinline__ int block(int key) const {
-        return item.key_count > 0 ? item.blocks(p)[in_block(min(key, item.key_end() - 1))] : 0;
+        return item.key_count > 0 ? __ldcg(item.blocks(p) + in_block(min(key, item.key_end() - 1))) : 0;
     }
     /// The key's column in a block-sparse matrix.
     __device__ __forceinline__ int column(int key) const { return item.blocks(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
@@ -133,6 +133,24 @@ FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const 
     }
 }
 
+/// Has the keys and values of an item's first stage brought to L2, without waiting for them: whoever may still write some of them writes
+/// there too. `places` are those of the first stages.
+FI_DEVICE void prefetch_first(const fi_attention_params &p, const Item &item, const Places &places) {
+#if __CUDA_ARCH__ >= 900
+    constexpr int sector = 128, key_sectors = ceil_div((is_latent ? dim_vo : dim_qk) * element_bytes, sector),
+                  value_sectors = ceil_div((is_latent ? FI_LATENT : slice_vo) * element_bytes, sector), sectors = key_sectors + value_sectors;
+    if constexpr (!FI_RAGGED) {
+        const int count = min(item.key_count, keys) * sectors;
+#pragma unroll 4
+        for (int id = threadIdx.x; id < count; id += threads) {
+            const int at = id / sectors, place = id % sectors;
+            const uint64 from = place < key_sectors ? places.keys_at[at] + place * sector : places.values_at[at] + (place - key_sectors) * sector;
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+        }
+    }
+#endif
+}
+
 /// Zeros in the padding of heads that are not whole products: written once, never overwritten.
 template <class Layout, int elements> FI_DEVICE void clear_padding(uint32 base, int row_count) {
     constexpr int first = elements * element_bytes, end = Layout::chunks * 16;
@@ -190,15 +208,23 @@ FI_DEVICE uint4 load_narrow_query(const uint8 *row, int first, bool is_aligned) 
 /// A value that each lane computed for one of a warp's rows, for any lane: addresses of rows take tens of instructions.
 FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, own, row); }
 
-/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies.
-FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to) {
-    if (!has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0 && p.query_is_aligned) {
-        // Each warp copies rows of its own.
-        constexpr int own_rows = rows / warps, chunks = padded_qk / 8;
+/// Whether queries can be copied as they are, if they are aligned. Each warp copies rows of its own.
+constexpr bool copies_queries = !has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0;
+constexpr int own_query_rows = rows / warps;
+
+/// Where that one of the warp's rows of queries starts that this lane knows of.
+FI_DEVICE uint64 own_query(const fi_attention_params &p, const Item &item) {
+    if (!copies_queries || item.row_count == 0) return 0;
+    const int own = threadIdx.x / warp_size * own_query_rows + threadIdx.x % warp_size % own_query_rows;
+    // Rows past the tile's get zeros, from an address that is there.
+    return reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
+}
+
+/// The tile's queries, beside the program where they can be copied as they are: part of the next group of copies. `address`: `own_query`.
+FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint32 to, uint64 address) {
+    if (copies_queries && p.query_is_aligned) {
+        constexpr int own_rows = own_query_rows, chunks = padded_qk / 8;
         const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * own_rows;
-        // Rows past the tile's get zeros, from an address that is there.
-        const int own = first + lane % own_rows;
-        const uint64 address = reinterpret_cast<uint64>(query_row(p, item, own < item.row_count ? own : 0));
 #pragma unroll 4
         for (int turn = 0; turn < ceil_div(own_rows * chunks, warp_size); ++turn) {
             const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;

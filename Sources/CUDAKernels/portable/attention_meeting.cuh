@@ -2,11 +2,13 @@
 #pragma once
 #include "portable/attention_finish.cuh"
 
-/// Ends an item: the states of warps that shared keys meet in shared memory, and leave it row by row.
-FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &state, char *shared, float scale) {
+/// Parts that are read at once, and those that are so few that each thread reads all ends of its row.
+constexpr int parts_at_once = 16, few_parts = 64;
+
+/// Ends an item: the states of warps that shared keys meet in shared memory.
+FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
     float *outputs = reinterpret_cast<float *>(shared);
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
-    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const int lane = threadIdx.x % warp_size, warp_n = threadIdx.x / warp_size % warps_n;
     const int warp_row = threadIdx.x / warp_size / warps_n * warp_rows;
     // Every warp is past its last product, and every copy has arrived: the memory is free.
@@ -15,6 +17,7 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
+            if (warp_row + m * 16 + h * 8 >= item.row_count) continue;
             const int row = warp_n * rows + warp_row + m * 16 + h * 8 + lane / 4;
             const float sum = quad_sum(state.sum[m][h]);
             if (lane % 4 == 0) ends[row] = make_float2(state.maximum[m][h] * scale, sum);
@@ -32,43 +35,93 @@ FI_DEVICE void finish(const fi_attention_params &p, const Item &item, State &sta
             }
         }
     __syncthreads();
+}
+
+/// What met leaves row by row: for the output or the workspace.
+FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared) {
+    const float *outputs = reinterpret_cast<const float *>(shared);
+    const float2 *ends = reinterpret_cast<const float2 *>(shared + Shared::meeting_ends);
     const bool is_part = item.partial_row >= 0;
-#pragma unroll 1
-    for (int row = threadIdx.x; row < item.row_count; row += threads) {
-        float maximum = negative_infinity(), sum = 0;
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, ends[w * rows + row].x);
-        float weights[warps_n];
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) {
-            const float2 end = ends[w * rows + row];
-            weights[w] = end.x == negative_infinity() ? 0 : exp2_approximate(end.x - maximum);
-            sum += end.y * weights[w];
-        }
-        const RowEnd end = end_row(maximum, sum);
-        float factor = end.factor;
-        if (is_part) {
-            const int partial = item.partial_row + row;
-            if (blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
-            targets[row] = static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo;
-        } else {
-            factor = finish_row(p, item, row, end, targets[row]);
-        }
-#pragma unroll
-        for (int w = 0; w < warps_n; ++w) ends[w * rows + row].x = weights[w] * factor;
-    }
-    __syncthreads();
+    // Each thread finds its row's end anew, which takes less time than to wait for those that would.
 #pragma unroll 1
     for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
         const int row = id / row_fours, d = id % row_fours * 4;
-        float4 v = make_float4(0, 0, 0, 0);
+        const float *own = outputs + row * Shared::meeting_stride + d;
+        float maximum = negative_infinity(), sum = 0;
+        float2 of_warp[warps_n];
+        float4 x[warps_n], v = make_float4(0, 0, 0, 0);
 #pragma unroll
         for (int w = 0; w < warps_n; ++w) {
-            const float weight = ends[w * rows + row].x;
-            const float4 x = *reinterpret_cast<const float4 *>(outputs + (w * rows + row) * Shared::meeting_stride + d);
-            v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+            of_warp[w] = ends[w * rows + row];
+            x[w] = *reinterpret_cast<const float4 *>(own + w * rows * Shared::meeting_stride);
         }
-        if (is_part) store_partial(p, targets[row] + d, v, count_of_four(d));
-        else store_output(p, targets[row] + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) maximum = fmaxf(maximum, of_warp[w].x);
+#pragma unroll
+        for (int w = 0; w < warps_n; ++w) {
+            const float weight = of_warp[w].x == negative_infinity() ? 0 : exp2_approximate(of_warp[w].x - maximum);
+            sum += of_warp[w].y * weight;
+            v.x += x[w].x * weight, v.y += x[w].y * weight, v.z += x[w].z * weight, v.w += x[w].w * weight;
+        }
+        const RowEnd end = end_row(maximum, sum);
+        if (!is_part) {
+            leave(p, item, row, d, v, end);
+            continue;
+        }
+        v.x *= end.factor, v.y *= end.factor, v.z *= end.factor, v.w *= end.factor;
+        const int partial = item.partial_row + row;
+        if (d == 0 && blockIdx.y == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+        store_partial(p, static_cast<int64>(partial) * dim_vo + blockIdx.y * slice_vo + d, v, count_of_four(d));
     }
+}
+
+/// Merges a tile's few parts from the workspace: a thread reads many parts of four elements, and of their row's end, at once.
+///
+/// Blocks that decode few keys spend most of their time on what follows from what: this takes one wait for memory, or a few, and
+/// `merge_parts` three and more.
+FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
+    const int parts = item.parts, stride = item.part_stride();
+    const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
+    const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(item.merge_row) * dim_vo + blockIdx.y * slice_vo;
+#pragma unroll 1
+    for (int id = threadIdx.x; id < item.row_count * row_fours; id += threads) {
+        const int row = id / row_fours, d = id % row_fours * 4;
+        float maximum = negative_infinity(), sum = 0;
+        float4 v = make_float4(0, 0, 0, 0);
+        // Parts are added in the order of their keys, so the result does not depend on who came last.
+#pragma unroll 1
+        for (int first = 0; first < parts; first += parts_at_once) {
+            float of_part[parts_at_once];
+            float4 x[parts_at_once];
+#pragma unroll
+            for (int i = 0; i < parts_at_once; ++i) {
+                of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
+                if (first + i < parts) {
+                    const int at = (first + i) * stride + row;
+                    of_part[i] = __ldcg(lses + at);
+                    x[i] = __ldcg(reinterpret_cast<const float4 *>(outputs + static_cast<int64>(at) * dim_vo + d));
+                }
+            }
+            float next = maximum;
+#pragma unroll
+            for (int i = 0; i < parts_at_once; ++i) next = fmaxf(next, of_part[i]);
+            const float base = reference(next, 1), factor = exp2_approximate(maximum - base);
+            maximum = next;
+            sum *= factor, v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
+#pragma unroll
+            for (int i = 0; i < parts_at_once; ++i) {
+                const float weight = exp2_approximate(of_part[i] - base);
+                sum += weight;
+                v.x += x[i].x * weight, v.y += x[i].y * weight, v.z += x[i].z * weight, v.w += x[i].w * weight;
+            }
+        }
+        leave(p, item, row, d, v, end_row(maximum, sum));
+    }
+}
+
+/// The same as `merge_if_last` for a list's items.
+static __device__ __noinline__ void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if (!arrives_last(p, item)) return;
+    if (!is_latent && dim_vo % 4 == 0 && slice_vo % 4 == 0 && item.parts <= few_parts) merge_few(p, item);
+    else merge_parts(p, item, shared);
 }

@@ -1,14 +1,26 @@
 // Kernels of a stream that overlap (programmatic dependent launch, compute capability 9.0 and up).
 #pragma once
 
-/// The first thing that a kernel does: lets the next kernel's blocks start where there is room, and waits until all that was enqueued
-/// before this one is done and can be read. What it hides is the time from one kernel's end to the next one's start.
-///
-/// A kernel with this call in its file is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as
-/// only this call keeps it from reading what is not written yet. Every block calls it, so that a kernel's end means that all before it have ended.
-static __device__ __forceinline__ void fi_follow_predecessors() {
+/// Lets the next kernel's blocks start where there is room.
+static __device__ __forceinline__ void fi_admit_successors() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Waits until all that was enqueued before this kernel is done and can be read.
+///
+/// What comes before it may read only what no kernel writes (plans, which are copied from the host: no kernel starts before a copy
+/// has ended) and past L1, and may bring anything to L2, where writes that come later are seen. At least one block calls it, so that
+/// a kernel's end means that all before it have ended.
+static __device__ __forceinline__ void fi_await_predecessors() {
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
+
+/// The first thing that most kernels do: both at once. What it hides is the time from one kernel's end to the next one's start.
+///
+/// A kernel that waits so is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as only this
+/// call keeps it from reading what is not written yet.
+static __device__ __forceinline__ void fi_follow_predecessors() { fi_admit_successors(), fi_await_predecessors(); }

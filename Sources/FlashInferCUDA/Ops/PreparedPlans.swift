@@ -84,7 +84,9 @@ final class PreparedPlan: Sendable {
     ) -> [Launch] {
         tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
             if plan.traits.tiles[tile].schedule == .lists {
-                return Launch(tile: tile, blocks: plan.workerCount * plan.traits.concurrentHeads)
+                // Blocks without work would be in the way of the next kernel's; in a graph another plan may have work for them.
+                let lists = isCapturing ? plan.workerCount : plan.listsInUse
+                return Launch(tile: tile, blocks: lists * plan.traits.concurrentHeads)
             }
             let resident = processors * tiles[tile].blocksPerProcessor
             return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
@@ -140,6 +142,15 @@ final class PreparedPlan: Sendable {
         // Columns count from the matrix's end.
         return a.blocks.keyPositions == .sequential
             || (a.queryCount == b.queryCount && a.blocks.blockLimit == b.blocks.blockLimit)
+    }
+}
+
+extension Plan {
+    /// The lists up to the last that has items.
+    fileprivate var listsInUse: Int {
+        var lists = workerCount
+        while lists > 0, itemIndptr[lists - 1] == itemIndptr[lists] { lists -= 1 }
+        return lists
     }
 }
 
