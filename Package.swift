@@ -35,7 +35,8 @@ let package = Package(
 
         // The operations on a CPU: tiles over micro-kernels, on a persistent thread pool.
         .target(
-            name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU", "CRanks"], swiftSettings: settings),
+            name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU", "CRanks"], swiftSettings: settings
+        ),
 
         // The CUDA driver's, compiler's and library's functions as tables, filled by dlopen.
         .target(name: "CCUDA"),

@@ -270,5 +270,5 @@ OTHER_FUNCTIONS: dict[str, tuple] = {
     "fi_device_destroy": (None, [_H]),
     "fi_device_name": (c_char_p, [_H]),
     "fi_attention_destroy": (None, [_H]),
-    "fi_communicator_destroy": (None, [_H]), "fi_communicator_destroy": (None, [_H]),
+    "fi_communicator_destroy": (None, [_H]),
 }

@@ -26,7 +26,9 @@ struct RanksCommand: ParsableCommand {
     var timeout = 60.0
 
     func validate() throws {
-        guard ["cpu", "cuda"].contains(device) else { throw ValidationError("--device is cuda or cpu, not '\(device)'") }
+        guard ["cpu", "cuda"].contains(device) else {
+            throw ValidationError("--device is cuda or cpu, not '\(device)'")
+        }
         guard Communicators.Transport(rawValue: transport) != nil else {
             throw ValidationError("--transport is automatic or host, not '\(transport)'")
         }
@@ -71,7 +73,8 @@ struct RanksCommand: ParsableCommand {
             state = state &* 1_664_525 &+ 1_013_904_223
             return Float16(Float(state >> 8) / Float(1 << 23) - 1)
         }
-        let cache = try DeviceBuffer(on: device, (0..<cacheShape.elementCount!).map { _ in number() }, shape: cacheShape)
+        let cache = try DeviceBuffer(
+            on: device, (0..<cacheShape.elementCount!).map { _ in number() }, shape: cacheShape)
         let shape: Shape = [1, Self.queryHeads, Self.headDim]
         let queries = try DeviceBuffer(on: device, (0..<shape.elementCount!).map { _ in number() }, shape: shape)
         let alone = try DeviceBuffer(on: device, dtype: .float32, shape: shape)

@@ -24,7 +24,8 @@ public struct StagedCommunicator: Communicator {
             let own = UnsafeMutableRawBufferPointer(
                 rebasing: all[rank * source.byteCount..<(rank + 1) * source.byteCount])
             try memory.download(source, to: own)
-            try host.allGather(MemoryRegion(UnsafeRawBufferPointer(own)), into: MemoryRegion(UnsafeRawBufferPointer(all)))
+            try host.allGather(
+                MemoryRegion(UnsafeRawBufferPointer(own)), into: MemoryRegion(UnsafeRawBufferPointer(all)))
             try memory.upload(UnsafeRawBufferPointer(all), to: destination)
         }
     }
@@ -37,7 +38,8 @@ public struct StagedCommunicator: Communicator {
             let incoming = UnsafeMutableRawBufferPointer(rebasing: all[source.byteCount...])
             try memory.download(source, to: outgoing)
             try host.passOn(
-                MemoryRegion(UnsafeRawBufferPointer(outgoing)), receiving: MemoryRegion(UnsafeRawBufferPointer(incoming)))
+                MemoryRegion(UnsafeRawBufferPointer(outgoing)),
+                receiving: MemoryRegion(UnsafeRawBufferPointer(incoming)))
             try memory.upload(UnsafeRawBufferPointer(incoming), to: destination)
         }
     }

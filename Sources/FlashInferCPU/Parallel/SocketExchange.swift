@@ -67,7 +67,8 @@ enum SocketExchange {
     private static func failure(_ rank: Int, _ call: String, _ status: Int) -> FlashInferError {
         .rankFailure(
             rank: rank, call: call,
-            message: "its connection is lost (\(String(cString: fi_socket_error(Int32(status))))): it has ended or failed")
+            message:
+                "its connection is lost (\(String(cString: fi_socket_error(Int32(status))))): it has ended or failed")
     }
 
     /// Sends bytes to one rank.

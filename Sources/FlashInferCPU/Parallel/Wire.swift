@@ -4,7 +4,9 @@ struct Wire {
 
     init(_ words: [UInt64]) {
         bytes.reserveCapacity(8 * words.count)
-        for word in words { for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: word >> (8 * UInt64(shift)))) } }
+        for word in words {
+            for shift in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: word >> (8 * UInt64(shift)))) }
+        }
     }
 
     /// Word `index` of some bytes.

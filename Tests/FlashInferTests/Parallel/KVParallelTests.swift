@@ -61,7 +61,8 @@ import Testing
         }
     }
 
-    @Test(arguments: StateExchange.Form.allCases, [KVSplit.chunks(pages: 5), .interleaved(pages: 1), .zigzag(pages: 3)])
+    @Test(
+        arguments: StateExchange.Form.allCases, [KVSplit.chunks(pages: 5), .interleaved(pages: 1), .zigzag(pages: 3)])
     func fourRanksAreOne(_ form: StateExchange.Form, _ split: KVSplit) throws {
         // Decode, chunks of a prompt, a whole prompt, a request without queries, one without keys, one shorter than a page.
         try Self.check(

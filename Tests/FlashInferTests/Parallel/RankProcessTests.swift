@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 
 /// Real processes, started as torchrun starts them: `flashinfer ranks`, which compares what they compute together and alone.
-@Suite(.timeLimit(.minutes(2)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
+@Suite(
+    .timeLimit(.minutes(2)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
 struct RankProcessTests {
     @Test func fourProcessesAreOne() throws {
         let port = try RankProcess.freePort()

@@ -56,7 +56,8 @@ import Testing
             var (whole, sums) = (expected.output.map { Float($0) }, expected.logSumExp.map { Float($0) })
             let (outputs, lses) = (try output.read(as: Float.self), try lse.read(as: Float.self))
             for (index, row) in rows.enumerated() {
-                whole.replaceSubrange(row * width..<(row + 1) * width, with: outputs[index * width..<(index + 1) * width])
+                whole.replaceSubrange(
+                    row * width..<(row + 1) * width, with: outputs[index * width..<(index + 1) * width])
                 sums.replaceSubrange(
                     row * shape.queryHeads..<(row + 1) * shape.queryHeads,
                     with: lses[index * shape.queryHeads..<(index + 1) * shape.queryHeads])
@@ -68,7 +69,9 @@ import Testing
         }
     }
 
-    @Test(arguments: [AttentionVariant.causal, .full], [KVSplit.chunks(pages: 13), .zigzag(pages: 7), .interleaved(pages: 2)])
+    @Test(
+        arguments: [AttentionVariant.causal, .full],
+        [KVSplit.chunks(pages: 13), .zigzag(pages: 7), .interleaved(pages: 2)])
     func aPromptOverFourRanks(_ variant: AttentionVariant, _ split: KVSplit) throws {
         try check(
             KVParallelFixture(

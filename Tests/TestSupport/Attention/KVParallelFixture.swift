@@ -154,9 +154,12 @@ package struct KVParallelFixture: Sendable, CustomStringConvertible {
         for index in output.indices {
             // Exponentials of scores near `largestScore`, a sum over keys, and the merges of at most 5 states.
             let score = expected.largestScore[index / headDim]
-            let bound = ((score * 4 + 64) * 0x1p-24 + weightError) * (expected.magnitude[index] + abs(expected.output[index]))
+            let bound =
+                ((score * 4 + 64) * 0x1p-24 + weightError) * (expected.magnitude[index] + abs(expected.output[index]))
             let error = abs(Double(output[index]) - expected.output[index])
-            if !(error <= bound) { complaints.append("output[\(index)] \(output[index]) not \(expected.output[index])") }
+            if !(error <= bound) {
+                complaints.append("output[\(index)] \(output[index]) not \(expected.output[index])")
+            }
         }
         for index in lse.indices {
             let (found, wanted) = (Double(lse[index]), expected.logSumExp[index])

@@ -94,7 +94,8 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
             problem(rank: ranks.rank, of: worldSize, pages), across: ranks, on: gpu, form: form, stateType: stateType)
         let local = try PlannedAttention(problem(rank: ranks.rank, of: worldSize, pages, stateType), on: gpu)
         let exchange = try StateExchange(
-            ranks, on: gpu, rows: batch, heads: Self.queryHeads, headDim: Self.headDim, stateType: stateType, form: form)
+            ranks, on: gpu, rows: batch, heads: Self.queryHeads, headDim: Self.headDim, stateType: stateType, form: form
+        )
         let (values, sums) = try (exchange.values(batch), exchange.logSumExp(batch))
         let slot = sums.region.byteCount
 
