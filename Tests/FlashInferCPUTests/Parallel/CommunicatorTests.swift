@@ -174,37 +174,32 @@ import Testing
         #expect(ContinuousClock.now - start < .seconds(10))
     }
 
+    /// What is said where a rank cannot meet others.
+    private func complaint(_ rank: Int, port: Int, address: String = "127.0.0.1", timeout: Duration) -> String {
+        do {
+            let environment = try RankEnvironment(
+                rank: rank, worldSize: 2, masterAddress: address, masterPort: port)
+            return "met \(try SocketCommunicator(environment, timeout: timeout).worldSize)"
+        } catch {
+            return "\(error)"
+        }
+    }
+
     @Test func placesThatAreOfNoUse() throws {
         // Somebody else has the port.
         var port: UInt16 = 0
         let taken = fi_socket_listen("127.0.0.1", 0, &port)
         defer { fi_socket_close(taken) }
-        do {
-            _ = try SocketCommunicator(
-                RankEnvironment(rank: 0, worldSize: 2, masterPort: Int(port)), timeout: .seconds(1))
-            Issue.record("listened at a port that is taken")
-        } catch FlashInferError.invalidArgument(let name, let found, _) {
-            #expect(name == "MASTER_PORT" && found == "\(port)")
-        }
-        do {
-            _ = try SocketCommunicator(
-                RankEnvironment(rank: 1, worldSize: 2, masterAddress: "no.such.host.invalid", masterPort: 29500),
-                timeout: .seconds(1))
-            Issue.record("found a host that is none")
-        } catch FlashInferError.invalidArgument(let name, _, _) {
-            #expect(name == "MASTER_ADDR")
-        }
-        // Nobody listens, nobody comes.
+        #expect(complaint(0, port: Int(port), timeout: .seconds(1)).hasPrefix("MASTER_PORT is \(port), but must be"))
+        let nowhere = complaint(1, port: 29500, address: "no.such.host.invalid", timeout: .seconds(1))
+        #expect(nowhere.hasPrefix("MASTER_ADDR is 'no.such.host.invalid', but must be"))
+        // Nobody comes, nobody listens.
         let free = try Self.freePort()
-        for rank in [0, 1] {
-            do {
-                _ = try SocketCommunicator(
-                    RankEnvironment(rank: rank, worldSize: 2, masterPort: free), timeout: .milliseconds(200))
-                Issue.record("met nobody")
-            } catch FlashInferError.rankFailure(let other, _, _) {
-                #expect(other == 1 - rank)
-            }
-        }
+        #expect(
+            complaint(0, port: free, timeout: .milliseconds(200))
+                == "rank 1: rendezvous at 127.0.0.1:\(free) failed: it did not come within 0.2 s; 1 of 2 ranks are here"
+        )
+        #expect(complaint(1, port: free, timeout: .milliseconds(200)).hasPrefix("rank 0: connecting to 127.0.0.1:"))
     }
 
     @Test func processesThatDisagreeDoNotMeet() throws {
