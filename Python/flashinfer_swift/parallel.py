@@ -194,8 +194,8 @@ class BatchKVParallelWithPagedKVCacheWrapper(BatchWrapper):
         native = (_abi.KVShare * len(given))(*(share.native() for share in given))
         self._core.plan(
             "fi_attention_plan_kv_share", call.arrays.stream(call.like), ctypes.addressof(native), len(given),
-            call.index(qo_indptr, "qo_indptr"), call.index(kv_lens, "kv_lens"), call.index(kv_indptr, "kv_indptr"),
-            call.index(kv_indices, "kv_indices"), 0, queries=rows)
+            0 if qo_indptr is None else call.index(qo_indptr, "qo_indptr"), call.index(kv_lens, "kv_lens"),
+            call.index(kv_indptr, "kv_indptr"), call.index(kv_indices, "kv_indices"), 0, queries=rows)
 
     def run(self, q: Any, paged_kv_cache: Any, out: Any = None, return_lse: bool = False) -> Any:
         """A collective: ``q [rows, num_qo_heads, head_dim]`` over the keys of all ranks; ``out`` is of q's type where not given."""
