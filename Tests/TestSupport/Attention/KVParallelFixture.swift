@@ -95,6 +95,8 @@ package struct KVParallelFixture: Sendable, CustomStringConvertible {
         /// `[pages, 2, pageSize, kvHeads, headDim]`
         package var cache: [Float]
         package var pageCount: Int
+        /// Ids of the rank's pages, request after request, and a wild one that no request has.
+        package var pages: [Int32]
     }
 
     /// A rank's part; with `worldSize` 1, everything.
@@ -121,11 +123,12 @@ package struct KVParallelFixture: Sendable, CustomStringConvertible {
                 }
             }
         }
+        let pages = Array(pool[..<Int(indptr[indptr.count - 1])]) + [1 << 30]
         let geometry = try BatchGeometry.paged(
             shares: shares, queryIndptr: queryIndptr, kvLengths: lengths.map { Int32($0.1) }, pageIndptr: indptr,
-            pageIndices: Array(pool[..<Int(indptr[indptr.count - 1])]) + [1 << 30], pageCount: pageCount,
+            pageIndices: pages, pageCount: pageCount,
             isCausal: variant.form.mask == .causal)
-        return Part(geometry: geometry, cache: cache, pageCount: pageCount)
+        return Part(geometry: geometry, cache: cache, pageCount: pageCount, pages: pages)
     }
 
     /// Attention over all keys, by plain loops in float64.
