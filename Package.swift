@@ -91,7 +91,8 @@ let package = Package(
 
         // Oracles, poisoned inputs and comparers shared by the tests.
         .target(
-            name: "TestSupport", dependencies: ["FlashInferCore"], path: "Tests/TestSupport", swiftSettings: settings),
+            name: "TestSupport", dependencies: ["FlashInferCore", "CRanks"], path: "Tests/TestSupport",
+            swiftSettings: settings),
         .testTarget(
             name: "FlashInferCoreTests", dependencies: ["FlashInferCore", "TestSupport"], swiftSettings: settings),
         .testTarget(

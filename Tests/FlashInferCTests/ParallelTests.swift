@@ -27,7 +27,7 @@ import Testing
         let fixture = KVParallelFixture(
             lengths: [(1, 40), (7, 7), (0, 3), (5, 61)], split: .interleaved(pages: 2), worldSize: 3)
         let expected = try fixture.expected()
-        let port = 31_000 + Int.random(in: 0..<900)
+        let port = freePort()
         let found = try onThreads(Array(0..<3)) { rank -> [String] in
             let device = try CDevice.cpu()
             let (status, handle) = Self.join(device, rank: rank, of: 3, port: port)
@@ -102,26 +102,26 @@ import Testing
 
     @Test func ranksThatDoNotComeOrDisagree() throws {
         let device = try CDevice.cpu()
-        let port = 32_000 + Int.random(in: 0..<900)
+        let (port, second) = (freePort(), freePort())
         expect(
             Self.join(device, rank: 0, of: 2, port: port, timeout: 100).status, FI_RANK_FAILURE,
             "rank 1: rendezvous at 127.0.0.1:\(port)")
         expect(Self.join(device, rank: 2, of: 2, port: port).status, FI_INVALID_ARGUMENT, "RANK is '2'")
         let found = try onThreads([(0, 2), (1, 3)]) { rank, worldSize in
-            Self.join(try CDevice.cpu(), rank: rank, of: worldSize, port: port + 1, timeout: 5_000).status
+            Self.join(try CDevice.cpu(), rank: rank, of: worldSize, port: second, timeout: 5_000).status
         }
         #expect(found == [fi_status(FI_RANK_MISMATCH), fi_status(FI_RANK_MISMATCH)])
         // One rank alone needs nobody, and merging is a copy.
         let (status, handle) = Self.join(device, rank: 0, of: 1, port: 0)
         try ok(status)
         defer { fi_communicator_destroy(handle) }
-        let v = try OpsTensor(.float32, [2, 1, 4], values: (0..<8).map { Double($0) })
+        let v = try OpsTensor(.float32, [2, 1, 8], values: (0..<16).map { Double($0) })
         let lse = try OpsTensor(.float32, [2, 1], values: [1, 2])
-        let out = try OpsTensor(.float32, [2, 1, 4])
+        let out = try OpsTensor(.float32, [2, 1, 8])
         try ok(fi_merge_states_across_ranks(handle, v.c, lse.c, out.c, nil))
         #expect(out.values == v.values)
         expect(
-            fi_merge_states_across_ranks(handle, v.c, v.c, out.c, nil), FI_INVALID_ARGUMENT, "lse is float32 [2, 1, 4]")
+            fi_merge_states_across_ranks(handle, v.c, v.c, out.c, nil), FI_INVALID_ARGUMENT, "lse is float32 [2, 1, 8]")
         expect(fi_merge_states_across_ranks(nil, v.c, lse.c, out.c, nil), FI_INVALID_ARGUMENT, "communicator is NULL")
     }
 }

@@ -1,3 +1,4 @@
+internal import CRanks
 import Foundation
 import Synchronization
 
@@ -35,4 +36,12 @@ private final class Results<Value: Sendable>: Sendable {
     func set(_ index: Int, _ result: Swift.Result<Value, any Error>) { results.withLock { $0[index] = result } }
 
     var all: [Swift.Result<Value, any Error>] { results.withLock { $0.map { $0! } } }
+}
+
+/// A port of this machine that was free a moment ago, another one at each call.
+package func freePort() -> Int {
+    var port: UInt16 = 0
+    let socket = fi_socket_listen("127.0.0.1", 0, &port)
+    if socket >= 0 { fi_socket_close(socket) }
+    return Int(port)
 }

@@ -11,22 +11,13 @@ import Testing
         case threads, sockets
     }
 
-    /// A port that was free a moment ago.
-    private static func freePort() throws -> Int {
-        var port: UInt16 = 0
-        let socket = fi_socket_listen("127.0.0.1", 0, &port)
-        try #require(socket >= 0)
-        fi_socket_close(socket)
-        return Int(port)
-    }
-
     private static func ranks(
         _ kind: Kind, _ count: Int, timeout: Duration = .seconds(20)
     ) throws -> [any Communicator] {
         switch kind {
         case .threads: return ThreadCommunicator.ranks(count, timeout: timeout)
         case .sockets:
-            let port = try freePort()
+            let port = freePort()
             return try onThreads(Array(0..<count)) { rank in
                 try SocketCommunicator(
                     RankEnvironment(rank: rank, worldSize: count, masterPort: port), timeout: timeout)
@@ -194,7 +185,7 @@ import Testing
         let nowhere = complaint(1, port: 29500, address: "no.such.host.invalid", timeout: .seconds(1))
         #expect(nowhere.hasPrefix("MASTER_ADDR is 'no.such.host.invalid', but must be"))
         // Nobody comes, nobody listens.
-        let free = try Self.freePort()
+        let free = freePort()
         #expect(
             complaint(0, port: free, timeout: .milliseconds(200))
                 == "rank 1: rendezvous at 127.0.0.1:\(free) failed: it did not come within 0.2 s; 1 of 2 ranks are here"
@@ -203,7 +194,7 @@ import Testing
     }
 
     @Test func processesThatDisagreeDoNotMeet() throws {
-        let port = try Self.freePort()
+        let port = freePort()
         // Rank 1 believes in another world.
         let sizes = outcomes([(0, 2), (1, 3)]) { rank, worldSize in
             _ = try SocketCommunicator(
@@ -217,7 +208,7 @@ import Testing
             #expect(name == "WORLD_SIZE" && rank == 1)
         }
         // Two processes are rank 1, and none is rank 2.
-        let second = try Self.freePort()
+        let second = freePort()
         let twice = outcomes([0, 1, 1]) { rank in
             _ = try SocketCommunicator(
                 RankEnvironment(rank: rank, worldSize: 3, masterPort: second), timeout: .seconds(5))
@@ -232,7 +223,7 @@ import Testing
     }
 
     @Test func strangersAtTheDoorAreIgnored() throws {
-        let port = try Self.freePort()
+        let port = freePort()
         let ranks = try onThreads([0, 1, -1]) { rank -> (any Communicator)? in
             if rank >= 0 {
                 if rank == 1 { Thread.sleep(forTimeInterval: 0.3) }

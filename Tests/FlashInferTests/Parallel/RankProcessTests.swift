@@ -8,7 +8,7 @@ import Testing
     .timeLimit(.minutes(2)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
 struct RankProcessTests {
     @Test func fourProcessesAreOne() throws {
-        let port = try RankProcess.freePort()
+        let port = freePort()
         let found = try onThreads(Array(0..<4)) { try RankProcess.run(rank: $0, of: 4, port: port, timeout: 60) }
         for (rank, result) in found.enumerated() { #expect(result.status == 0, "rank \(rank): \(result.error)") }
         #expect(found[0].output.contains("4 ranks give what one gives"))
@@ -16,7 +16,7 @@ struct RankProcessTests {
     }
 
     @Test func aProcessThatDoesNotComeIsNamed() throws {
-        let port = try RankProcess.freePort()
+        let port = freePort()
         let found = try onThreads([0, 1]) { try RankProcess.run(rank: $0, of: 3, port: port, timeout: 1) }
         for result in found {
             #expect(result.status != 0)
@@ -44,9 +44,6 @@ private enum RankProcess {
         var output: String
         var error: String
     }
-
-    /// A port above those that systems hand out, by this process's number: tests of two processes take different ones.
-    static func freePort() throws -> Int { 20_000 + Int(getpid()) % 5_000 * 2 + Int.random(in: 0...1) }
 
     static func run(rank: Int, of worldSize: Int, port: Int?, timeout: Int) throws -> Result {
         let process = Process()
