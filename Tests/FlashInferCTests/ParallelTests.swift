@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Ranks through the C ABI: threads of this process, each with a device of its own, that meet over TCP.
-@Suite(.timeLimit(.minutes(2))) struct ParallelTests {
+@Suite(.timeLimit(.minutes(10))) struct ParallelTests {
     private static func share(_ split: Int, rank: Int, of worldSize: Int, pageSize: Int, pages: Int = 1) -> fi_kv_share
     {
         fi_kv_share(

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Ranks as threads and over sockets: the same collectives, the same errors, and never a wait without an end.
-@Suite(.timeLimit(.minutes(2))) struct CommunicatorTests {
+@Suite(.timeLimit(.minutes(10))) struct CommunicatorTests {
     enum Kind: CaseIterable, Sendable {
         case threads, sockets
     }

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Attention over the keys of several ranks equals one rank's.
-@Suite(.timeLimit(.minutes(5))) struct KVParallelTests {
+@Suite(.timeLimit(.minutes(10))) struct KVParallelTests {
     struct Outcome: Sendable {
         var output: [Float]
         var lse: [Float]

@@ -5,7 +5,7 @@ import Testing
 
 /// Real processes, started as torchrun starts them: `flashinfer ranks`, which compares what they compute together and alone.
 @Suite(
-    .timeLimit(.minutes(2)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
+    .timeLimit(.minutes(10)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
 struct RankProcessTests {
     @Test func fourProcessesAreOne() throws {
         let port = freePort()

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Keys that go round a ring give what one rank gives.
-@Suite(.timeLimit(.minutes(5))) struct RingAttentionTests {
+@Suite(.timeLimit(.minutes(10))) struct RingAttentionTests {
     private func check(_ fixture: KVParallelFixture) throws {
         let expected = try fixture.expected()
         let found = try onThreads(ThreadCommunicator.ranks(fixture.worldSize)) { ranks -> [String] in
