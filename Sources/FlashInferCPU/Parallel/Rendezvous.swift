@@ -110,7 +110,9 @@ struct Rendezvous {
         }
         defer { fi_socket_close(listener) }
         try SocketExchange.send(hello(port), to: 0, sockets[0], call: call, deadline)
-        let answer = try SocketExchange.receive(Self.answerByteCount, from: 0, sockets[0], call: call, deadline)
+        // Rank 0 knows who is missing, and says so at its own deadline.
+        let answer = try SocketExchange.receive(
+            Self.answerByteCount, from: 0, sockets[0], call: call, Deadline(after: .seconds(deadline.seconds + 2)))
         try check(answer)
         let table = try SocketExchange.receive(
             Self.entryByteCount * (worldSize - 1), from: 0, sockets[0], call: call, deadline)

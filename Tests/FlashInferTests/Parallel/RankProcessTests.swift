@@ -5,7 +5,8 @@ import Testing
 
 /// Real processes, started as torchrun starts them: `flashinfer ranks`, which compares what they compute together and alone.
 @Suite(
-    .timeLimit(.minutes(10)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests"))
+    .timeLimit(.minutes(10)), .enabled(if: RankProcess.command != nil, "the flashinfer command is not beside the tests")
+)
 struct RankProcessTests {
     @Test func fourProcessesAreOne() throws {
         let port = freePort()
@@ -17,7 +18,7 @@ struct RankProcessTests {
 
     @Test func aProcessThatDoesNotComeIsNamed() throws {
         let port = freePort()
-        let found = try onThreads([0, 1]) { try RankProcess.run(rank: $0, of: 3, port: port, timeout: 1) }
+        let found = try onThreads([0, 1]) { try RankProcess.run(rank: $0, of: 3, port: port, timeout: 8) }
         for result in found {
             #expect(result.status != 0)
             #expect(result.error.hasPrefix("error: rank 2: rendezvous at 127.0.0.1:\(port) failed"), "\(result.error)")
