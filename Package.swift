@@ -30,8 +30,13 @@ let package = Package(
         // SIMD micro-kernels in C, one table per instruction set, chosen once from CPUID.
         .target(name: "CFlashInferCPU"),
 
+        // Sockets between ranks.
+        .target(name: "CRanks"),
+
         // The operations on a CPU: tiles over micro-kernels, on a persistent thread pool.
-        .target(name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU"], swiftSettings: settings),
+        .target(
+            name: "FlashInferCPU", dependencies: ["FlashInferCore", "CFlashInferCPU", "CRanks"], swiftSettings: settings
+        ),
 
         // The CUDA driver's, compiler's and library's functions as tables, filled by dlopen.
         .target(name: "CCUDA"),
@@ -86,11 +91,12 @@ let package = Package(
 
         // Oracles, poisoned inputs and comparers shared by the tests.
         .target(
-            name: "TestSupport", dependencies: ["FlashInferCore"], path: "Tests/TestSupport", swiftSettings: settings),
+            name: "TestSupport", dependencies: ["FlashInferCore", "CRanks"], path: "Tests/TestSupport",
+            swiftSettings: settings),
         .testTarget(
             name: "FlashInferCoreTests", dependencies: ["FlashInferCore", "TestSupport"], swiftSettings: settings),
         .testTarget(
-            name: "FlashInferCPUTests", dependencies: ["FlashInferCPU", "CFlashInferCPU", "TestSupport"],
+            name: "FlashInferCPUTests", dependencies: ["FlashInferCPU", "CFlashInferCPU", "CRanks", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "FlashInferCUDATests",

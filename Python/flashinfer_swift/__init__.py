@@ -28,6 +28,7 @@ from .errors import FlashInferError as FlashInferError
 from .errors import InvalidArgumentError as InvalidArgumentError
 from .errors import LibraryNotFoundError as LibraryNotFoundError
 from .errors import OutOfMemoryError as OutOfMemoryError
+from .errors import RankError as RankError
 from .errors import UnsupportedError as UnsupportedError
 from .logits import adjust_logits as adjust_logits
 from .logits import log_probs as log_probs
@@ -92,9 +93,11 @@ from .sparse import BlockSparseAttentionWrapper as BlockSparseAttentionWrapper
 from .sparse import VariableBlockSparseAttentionWrapper as VariableBlockSparseAttentionWrapper
 from .topk import TopKTieBreak as TopKTieBreak
 from .topk import top_k as top_k
+from . import comm as comm
 from . import info as info
 from . import logits_processor as logits_processor
 from . import packed_sampling as packed_sampling
+from . import parallel as parallel
 from .version import __version__ as __version__
 
 torch_ops.register_if_torch_is_imported()

@@ -9,8 +9,8 @@ from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint8, c_uint
 (
     OK, INVALID_ARGUMENT, INVALID_REQUEST, INDPTR_NOT_MONOTONE, PAGE_OUT_OF_RANGE, LAST_PAGE_LENGTH_OUT_OF_RANGE,
     HEADS_NOT_DIVISIBLE, LENGTH_MISMATCH, OVERFLOW, UNSUPPORTED, PLAN_MISMATCH, CAPACITY_EXCEEDED, OUT_OF_MEMORY,
-    DEVICE_FAILURE, ABI_MISMATCH,
-) = range(15)
+    DEVICE_FAILURE, ABI_MISMATCH, RANK_MISMATCH, RANK_FAILURE,
+) = range(17)
 
 DEVICE_CPU, DEVICE_CUDA = 1, 2
 NHD, HND = 0, 1
@@ -21,6 +21,8 @@ SPLIT_BALANCED, SPLIT_FIXED, SPLIT_NONE = range(3)
 SILU, GELU, GELU_TANH = range(3)
 TOP_K_FIRST, JOINT = range(2)
 LOGITS, PROBABILITIES = range(2)
+SHARE_CHUNKS, SHARE_INTERLEAVED, SHARE_ZIGZAG = range(3)
+TRANSPORT_AUTOMATIC, TRANSPORT_HOST = range(2)
 ROW_OK = 0
 
 #: What a draw's seed moves by from one row to the next where all rows share their parameters.
@@ -153,6 +155,20 @@ class LogitChanges(ctypes.Structure):
     ]
 
 
+class KVShare(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64), ("split", c_int32), ("rank", c_int32), ("world_size", c_int32), ("reserved", c_int32),
+        ("page_size", c_int64), ("run_pages", c_int64),
+    ]
+
+
+class CommunicatorOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64), ("rank", c_int32), ("world_size", c_int32), ("address", c_char_p), ("port", c_int32),
+        ("transport", c_int32), ("timeout_ms", c_int64),
+    ]
+
+
 class RequestDraw(ctypes.Structure):
     _fields_ = [("seed", c_uint64), ("step", c_uint64)]
 
@@ -164,6 +180,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_mla_run_args": MLARunArgs,
     "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
     "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw, "fi_logit_changes": LogitChanges,
+    "fi_kv_share": KVShare, "fi_communicator_options": CommunicatorOptions,
 }
 
 # Tensors, handles and streams are plain addresses.
@@ -182,6 +199,16 @@ FUNCTIONS: dict[str, list] = {
     "fi_attention_plan_paged": [_H, _S, _T, _T, _T, _T, _I64, _I64],
     "fi_attention_plan_cascade": [_H, _S, c_void_p, c_uint64, _I64, _I64],
     "fi_attention_plan_shared_prefixes": [_H, _S, _T, _T, _T, _T, _I64, _I64, _I64],
+    "fi_kv_share_key_count": [c_void_p, _I64, POINTER(c_int64)],
+    "fi_kv_share_owner": [c_void_p, _I64, POINTER(c_int32), POINTER(c_int64)],
+    "fi_kv_share_page": [c_void_p, _I64, POINTER(c_int64)],
+    "fi_attention_plan_kv_share": [_H, _S, c_void_p, c_uint64, _T, _T, _T, _T, _I64],
+    "fi_head_share": [_I64, _I64, _I32, _I32, POINTER(c_int64), POINTER(c_int64)],
+    "fi_communicator_create": [_H, _S, c_void_p, POINTER(c_void_p)],
+    "fi_communicator_get_rank": [_H, POINTER(c_int32), POINTER(c_int32)],
+    "fi_communicator_barrier": [_H],
+    "fi_communicator_all_gather": [_H, _T, _T],
+    "fi_merge_states_across_ranks": [_H, _T, _T, _T, _T],
     "fi_attention_plan_block_tables": [_H, _S, _T, _T, _T, _I64, _I64],
     "fi_attention_plan_ragged": [_H, _S, _T, _T],
     "fi_attention_plan_single": [_H, _S, _I64, _I64],
@@ -243,4 +270,5 @@ OTHER_FUNCTIONS: dict[str, tuple] = {
     "fi_device_destroy": (None, [_H]),
     "fi_device_name": (c_char_p, [_H]),
     "fi_attention_destroy": (None, [_H]),
+    "fi_communicator_destroy": (None, [_H]),
 }

@@ -11,7 +11,7 @@ from typing import Any, Callable, NoReturn
 
 from . import _abi
 from .errors import (
-    DeviceError, FlashInferError, InvalidArgumentError, LibraryNotFoundError, OutOfMemoryError, UnsupportedError)
+    DeviceError, FlashInferError, InvalidArgumentError, LibraryNotFoundError, OutOfMemoryError, RankError, UnsupportedError)
 from .version import ABI_VERSION
 
 FILE_NAME = "libflashinfer_swift.so"
@@ -20,7 +20,7 @@ VARIABLE = "FLASHINFER_SWIFT_LIBRARY"
 
 _KINDS: dict[int, type[FlashInferError]] = {
     _abi.UNSUPPORTED: UnsupportedError, _abi.OUT_OF_MEMORY: OutOfMemoryError, _abi.DEVICE_FAILURE: DeviceError,
-    _abi.ABI_MISMATCH: LibraryNotFoundError,
+    _abi.ABI_MISMATCH: LibraryNotFoundError, _abi.RANK_MISMATCH: RankError, _abi.RANK_FAILURE: RankError,
 }
 
 

@@ -23,6 +23,10 @@ class OutOfMemoryError(DeviceError, MemoryError):
     """The device has no room for an allocation."""
 
 
+class RankError(DeviceError):
+    """A rank of several is gone, was not there in time, or was given something else than the others; the text names it."""
+
+
 class LibraryNotFoundError(FlashInferError, ImportError):
     """The shared library is missing, or of another version than this package."""
 

@@ -64,6 +64,7 @@ class HeaderTests(unittest.TestCase):
             "OK", "INVALID_ARGUMENT", "UNSUPPORTED", "PLAN_MISMATCH", "OUT_OF_MEMORY", "DEVICE_FAILURE", "ABI_MISMATCH", "NHD",
             "HND", "ROPE_LINEAR", "ROPE_LLAMA3", "MASK_CAUSAL", "MASK_CUSTOM", "MASK_CUSTOM_PACKED", "POSITION_ROPE",
             "POSITION_ALIBI", "SPLIT_FIXED", "SPLIT_NONE", "TOP_K_FIRST", "JOINT", "LOGITS", "PROBABILITIES",
+            "RANK_MISMATCH", "RANK_FAILURE", "SHARE_CHUNKS", "SHARE_INTERLEAVED", "SHARE_ZIGZAG", "TRANSPORT_AUTOMATIC", "TRANSPORT_HOST",
         ):
             found = re.search(rf"\bFI_{name} = (\d+)", self.text)
             self.assertIsNotNone(found, name)

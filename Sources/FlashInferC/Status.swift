@@ -60,6 +60,8 @@ extension FlashInferError {
             case .planMismatch: FI_PLAN_MISMATCH
             case .capacityExceeded: FI_CAPACITY_EXCEEDED
             case .outOfMemory: FI_OUT_OF_MEMORY
+            case .rankMismatch: FI_RANK_MISMATCH
+            case .rankFailure: FI_RANK_FAILURE
             case .deviceFailure: FI_DEVICE_FAILURE
             }
         return fi_status(status)
@@ -89,6 +91,8 @@ public func fi_status_name(_ status: fi_status) -> UnsafePointer<CChar>? {
         case FI_CAPACITY_EXCEEDED: "FI_CAPACITY_EXCEEDED"
         case FI_OUT_OF_MEMORY: "FI_OUT_OF_MEMORY"
         case FI_DEVICE_FAILURE: "FI_DEVICE_FAILURE"
+        case FI_RANK_MISMATCH: "FI_RANK_MISMATCH"
+        case FI_RANK_FAILURE: "FI_RANK_FAILURE"
         case FI_ABI_MISMATCH: "FI_ABI_MISMATCH"
         default: "unknown"
         }

@@ -10,7 +10,7 @@ struct FlashInferCommand: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             DemoCommand.self, GenerateCommand.self, ChatCommand.self, InspectCommand.self, TokenizeCommand.self,
-            CompileCommand.self, DoctorCommand.self,
+            CompileCommand.self, DoctorCommand.self, RanksCommand.self,
         ])
 
     /// Runs the command line; errors are one line on standard error.

@@ -39,6 +39,12 @@ public enum FlashInferError: Error, Hashable, Sendable {
     /// The device has no room for an allocation of `byteCount` bytes.
     case outOfMemory(byteCount: Int, device: String)
 
+    /// Ranks that work together were given different things: `rank` is the first that differs.
+    case rankMismatch(_ argument: String, rank: Int, found: String, expected: String)
+
+    /// A rank is gone, or was not there in time: `rank` is the one that was waited for.
+    case rankFailure(rank: Int, call: String, message: String)
+
     /// A call into the device's driver or the operating system failed.
     case deviceFailure(call: String, message: String)
 }
@@ -71,6 +77,10 @@ extension FlashInferError: CustomStringConvertible {
             "\(what) needs \(required), but the plan's capacity is \(capacity); raise the capacity or send fewer requests"
         case .outOfMemory(let byteCount, let device):
             "\(device) has no room for \(byteCount) bytes"
+        case .rankMismatch(let argument, let rank, let found, let expected):
+            "rank \(rank): \(argument) is \(found), but must be \(expected)"
+        case .rankFailure(let rank, let call, let message):
+            "rank \(rank): \(call) failed: \(message)"
         case .deviceFailure(let call, let message):
             "\(call) failed: \(message)"
         }

@@ -10,7 +10,7 @@ struct Benchmarks: AsyncParsableCommand {
             AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
             CUDAHostBenchmark.self, CUDARowsBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
             SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self, CUDACascadeBenchmark.self,
-            CUDABlockSparseBenchmark.self, CUDAMLABenchmark.self,
+            CUDABlockSparseBenchmark.self, CUDAMLABenchmark.self, CUDAKVParallelBenchmark.self,
         ])
 }
 

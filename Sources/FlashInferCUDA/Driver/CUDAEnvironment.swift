@@ -10,6 +10,8 @@
 package struct CUDAEnvironment: Sendable {
     /// `FLASHINFER_NVRTC`: the NVRTC library's file.
     package var nvrtc: String?
+    /// `FLASHINFER_NCCL`: the NCCL library's file.
+    package var nccl: String?
     /// `FLASHINFER_BUNDLE`: a bundle of cubins.
     package var bundle: String?
     /// `FLASHINFER_CACHE`: the folder of compiled kernels.
@@ -33,6 +35,7 @@ package struct CUDAEnvironment: Sendable {
         }
         var environment = CUDAEnvironment()
         environment.nvrtc = value("FLASHINFER_NVRTC")
+        environment.nccl = value("FLASHINFER_NCCL")
         environment.bundle = value("FLASHINFER_BUNDLE")
         environment.cache = value("FLASHINFER_CACHE")
         environment.home = value("HOME")

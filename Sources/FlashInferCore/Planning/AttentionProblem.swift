@@ -92,7 +92,7 @@ public struct AttentionProblem: Sendable, Equatable {
 
     /// What of the variant asks for positions; `nil` for nothing. Keys of shared levels have no one position: rows of sequences of
     /// different lengths see them.
-    var reasonAgainstLevels: String? {
+    package var reasonAgainstLevels: String? {
         let form = variant.form
         if form.windowLeft != nil { return "a window" }
         if form.isALiBi { return "ALiBi" }

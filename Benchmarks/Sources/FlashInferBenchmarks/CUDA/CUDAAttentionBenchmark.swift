@@ -24,6 +24,8 @@ struct CUDAAttentionBenchmark: ParsableCommand {
         /// Of the read ceiling; decode only.
         var fractionOfCeiling: Double?
         var launches: Int
+        /// Kernels of one run: one for each kind of tile that the plan has, and one where levels are merged.
+        var kernels: Int
         var spread: Double
         var items: Int
         var merges: Int
@@ -89,18 +91,19 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             key: test.key, kind: test.kind, microseconds: result.seconds * 1e6,
             teraflops: test.operationCount / result.seconds / 1e12, gigabytesPerSecond: rate,
             fractionOfCeiling: test.kind == "decode" && ceilings.read > 0 ? rate / ceilings.read : nil,
-            launches: result.launches, spread: result.spread, items: attention.plan.items.count,
+            launches: result.launches, kernels: Set(attention.plan.items.map(\.tile)).count, spread: result.spread,
+            items: attention.plan.items.count,
             merges: attention.plan.merges.count)
     }
 
     private func printTable(_ report: CaseReport<Row>) {
-        var table = Table(headings: ["case", "us", "rate", "of read", "spread", "items", "merges"])
+        var table = Table(headings: ["case", "us", "rate", "of read", "spread", "kernels", "items", "merges"])
         for row in report.rows {
             table.rows.append([
                 row.key, row.microseconds.fixed(1),
                 row.kind == "decode" ? row.gigabytesPerSecond.fixed(0) + " GB/s" : row.teraflops.fixed(0) + " TF",
-                row.fractionOfCeiling.map { (100 * $0).fixed(0) + "%" } ?? "", row.spread.fixed(3), "\(row.items)",
-                "\(row.merges)",
+                row.fractionOfCeiling.map { (100 * $0).fixed(0) + "%" } ?? "", row.spread.fixed(3), "\(row.kernels)",
+                "\(row.items)", "\(row.merges)",
             ])
         }
         table.print()

@@ -4,7 +4,7 @@ import FlashInfer
 struct CUDACase: Codable {
     /// What the two sides join by, and people read.
     var key: String
-    /// "prefill" counts arithmetic, "decode" the cache's bytes.
+    /// "prefill" and "mixed" count arithmetic, "decode" the cache's bytes.
     var kind: String
     var causal: Bool
     var queryType: String
@@ -51,6 +51,17 @@ struct CUDACase: Codable {
             pageSize: pageSize, measuresHost: [64, 256].contains(batch) && kvType == "bfloat16")
     }
 
+    /// Chunks of prompts and decodes in one batch, all over as many keys.
+    static func mixed(chunks: Int, of rows: Int, decodes: Int, over length: Int) -> CUDACase {
+        CUDACase(
+            key: "mixed page 16 causal D 128 heads 32/8 \(chunks) x \(rows) + \(decodes) x 1 over \(length)",
+            kind: "mixed",
+            causal: true, queryType: "bfloat16", kvType: "bfloat16", queryHeads: 32, kvHeads: 8, headDim: 128,
+            pageSize: 16,
+            queryLengths: .init(repeating: rows, count: chunks) + .init(repeating: 1, count: decodes),
+            kvLengths: .init(repeating: length, count: chunks + decodes), measuresHost: false)
+    }
+
     /// Those of the peer's baselines.
     static var all: [CUDACase] {
         var cases: [CUDACase] = []
@@ -85,6 +96,10 @@ struct CUDACase: Codable {
             }
         }
         cases.append(prefill(8192, 1, dim: 128, heads: (32, 8), causal: true, pageSize: 16, type: "float8-e4m3"))
+        // Together, and each part by itself: what one launch for both could save.
+        cases.append(mixed(chunks: 8, of: 512, decodes: 56, over: 4096))
+        cases.append(mixed(chunks: 8, of: 512, decodes: 0, over: 4096))
+        cases.append(decode(56, 4096))
         return cases
     }
 

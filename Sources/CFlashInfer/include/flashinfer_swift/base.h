@@ -57,7 +57,11 @@ enum {
     /* The driver or the operating system failed, or there is none. */
     FI_DEVICE_FAILURE = 13,
     /* A struct's struct_size is 0 or larger than this library knows. */
-    FI_ABI_MISMATCH = 14
+    FI_ABI_MISMATCH = 14,
+    /* Ranks that work together were given different things; the message names the first that differs. */
+    FI_RANK_MISMATCH = 15,
+    /* A rank is gone, or was not there in time. */
+    FI_RANK_FAILURE = 16
 };
 
 /* What was wrong in this thread's last call that failed; "" before the first. Valid until the next call of this thread that

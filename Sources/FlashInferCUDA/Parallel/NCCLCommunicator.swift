@@ -1,0 +1,199 @@
+internal import CCUDA
+public import FlashInferCore
+internal import Synchronization
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+/// Ranks that are GPUs, joined by NCCL: collectives on device memory, enqueued on the device's stream, also while a graph is captured.
+///
+/// NCCL itself neither checks that ranks agree nor ends a wait for one that is gone. The ranks' host side does both: it meets before, may
+/// be asked to agree (``Communicator/requireAgreement(_:)``), and ``synchronize(timeout:)`` waits no longer than it is told.
+/// Graphs that have captured collectives must go before the communicator.
+public final class NCCLCommunicator: Communicator {
+    /// This rank.
+    public var rank: Int { host.rank }
+    /// The number of ranks.
+    public var worldSize: Int { host.worldSize }
+    /// The GPU.
+    public var device: DeviceID { gpu.id }
+    /// NCCL's version, such as 22703 for 2.27.3.
+    public var version: Int { library.version }
+
+    private let gpu: CUDADevice
+    private let library: NCCL
+    private let host: any Communicator
+    private let handle: fi_nccl_communicator
+    private let isLost = Atomic(false)
+    private let timeout: Duration
+
+    /// Joins the GPUs of some ranks.
+    ///
+    /// - Parameters:
+    ///   - device: this rank's GPU, another one for each rank.
+    ///   - host: the same ranks' host side, by which NCCL's own id travels.
+    ///   - timeout: how long to wait for the others.
+    /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` where NCCL is missing or fails,
+    ///   ``FlashInferError/rankFailure(rank:call:message:)`` where a rank does not come.
+    public convenience init(
+        on device: CUDADevice, ranks host: any Communicator, timeout: Duration = .seconds(60)
+    ) throws(FlashInferError) {
+        // A rank without NCCL would leave the others waiting, so all of them learn of it.
+        var found: NCCL?
+        var trouble: FlashInferError?
+        do throws(FlashInferError) { found = try NCCL.load() } catch { trouble = error }
+        let versions = try host.gatherMessages(Array("\(found?.version ?? 0)".utf8))
+        if let trouble { throw trouble }
+        if let without = versions.firstIndex(of: Array("0".utf8)) {
+            throw .rankFailure(rank: without, call: "loading NCCL", message: "it has none; see that rank's error")
+        }
+        try self.init(on: device, ranks: host, library: found!, timeout: timeout)
+    }
+
+    package init(
+        on device: CUDADevice, ranks host: any Communicator, library: NCCL, timeout: Duration
+    ) throws(FlashInferError) {
+        var id = fi_nccl_unique_id()
+        if host.rank == 0 { try library.check(library.functions.ncclGetUniqueId(&id), "ncclGetUniqueId") }
+        let own = host.rank == 0 ? withUnsafeBytes(of: id) { Array($0) } : []
+        let first = try host.gatherMessages(own)[0]
+        guard first.count == Int(FI_NCCL_UNIQUE_ID_BYTES) else {
+            throw .rankMismatch(
+                "bytes of NCCL's id", rank: 0, found: "\(first.count)", expected: "\(FI_NCCL_UNIQUE_ID_BYTES)")
+        }
+        withUnsafeMutableBytes(of: &id) { $0.copyBytes(from: first) }
+        let (shared, rank, worldSize) = (id, Int32(host.rank), Int32(host.worldSize))
+        let context = device.queue.context
+        let made = GuardedCall.run(timeout: timeout) { () -> (fi_cu_status, fi_nccl_status, fi_nccl_communicator) in
+            var (status, handle): (fi_nccl_status, fi_nccl_communicator) = (0, 0)
+            let outer = context.status { _ in
+                status = library.functions.ncclCommInitRank(&handle, worldSize, shared, rank)
+                return 0
+            }
+            return (outer, status, handle)
+        }
+        guard let made else {
+            throw .rankFailure(
+                rank: (host.rank + 1) % host.worldSize, call: "ncclCommInitRank",
+                message: "a rank did not come within \(timeout)")
+        }
+        if made.0 != 0 { throw context.failure(made.0, "ncclCommInitRank") }
+        try library.check(made.1, "ncclCommInitRank")
+        (gpu, self.library, self.host, handle, self.timeout) = (device, library, host, made.2, timeout)
+        try connect()
+    }
+
+    /// Runs each collective once, which opens the connections: no step waits for them later, and no capture meets them.
+    private func connect() throws(FlashInferError) {
+        guard worldSize > 1 else { return }
+        let small = try DeviceBuffer(on: gpu, dtype: .uint8, shape: [256 * (worldSize + 2)])
+        func part(_ index: Int, _ count: Int = 1) -> MemoryRegion {
+            MemoryRegion(address: small.region.address + UInt(256 * index), byteCount: 256 * count, device: device)
+        }
+        try gpu.fill(small.region, with: 0)
+        try allGather(part(worldSize), into: part(0, worldSize))
+        try passOn(part(worldSize), receiving: part(worldSize + 1))
+        try synchronize(timeout: timeout)
+    }
+
+    deinit {
+        let (library, handle, context) = (library, handle, gpu.queue.context)
+        let isLost = isLost.load(ordering: .relaxed)
+        // Ends its threads and waits for nobody, or not for long.
+        _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
+            context.release { _ in
+                _ = isLost ? library.functions.ncclCommAbort(handle) : library.functions.ncclCommDestroy(handle)
+                return 0
+            }
+            return true
+        }
+    }
+
+    /// Enqueues the gathering of every rank's part.
+    public func allGather(_ source: MemoryRegion, into destination: MemoryRegion) throws(FlashInferError) {
+        try checkAllGather(source, destination)
+        guard source.byteCount > 0 else { return }
+        try enqueue("ncclAllGather") { library, stream in
+            library.ncclAllGather(
+                source.address, destination.address, source.byteCount, Int32(FI_NCCL_BYTES), handle, stream)
+        }
+    }
+
+    /// Enqueues a step round the ring.
+    public func passOn(_ source: MemoryRegion, receiving destination: MemoryRegion) throws(FlashInferError) {
+        try checkPassOn(source, destination)
+        guard worldSize > 1 else {
+            throw .unsupported("a ring of one rank", device: "\(device)", nearest: "two ranks or more")
+        }
+        let (next, previous) = (Int32(nextRank), Int32(previousRank))
+        try enqueue("ncclSend and ncclRecv") { library, stream in
+            let type = Int32(FI_NCCL_BYTES)
+            var status = library.ncclGroupStart()
+            if status == 0, source.byteCount > 0 {
+                status = library.ncclSend(source.address, source.byteCount, type, next, handle, stream)
+            }
+            if status == 0, destination.byteCount > 0 {
+                status = library.ncclRecv(destination.address, destination.byteCount, type, previous, handle, stream)
+            }
+            let end = library.ncclGroupEnd()
+            return status != 0 ? status : end
+        }
+    }
+
+    /// Gathers a message of every rank, by the host side.
+    public func gatherMessages(_ message: [UInt8]) throws(FlashInferError) -> [[UInt8]] {
+        try host.gatherMessages(message)
+    }
+
+    /// Waits for all work enqueued before, but no longer than `timeout`, and no longer than NCCL knows of no failure.
+    ///
+    /// - Throws: ``FlashInferError/rankFailure(rank:call:message:)`` where a collective does not end: some rank is gone, or makes other
+    ///   calls. The communicator is of no use then.
+    public func synchronize(timeout: Duration = .seconds(60)) throws(FlashInferError) {
+        try requireUsable()
+        let event = try CUDAEvent(in: gpu.queue.context)
+        try gpu.queue.gate.inside { () throws(FlashInferError) in try event.record(in: gpu.queue.stream.handle) }
+        let clock = ContinuousClock()
+        let end = clock.now + timeout
+        while try !event.hasPassed() {
+            var status: fi_nccl_status = 0
+            let call = library.functions.ncclCommGetAsyncError(handle, &status)
+            if call != 0 || (status != 0 && status != Int32(FI_NCCL_IN_PROGRESS)) {
+                isLost.store(true, ordering: .relaxed)
+                throw library.error(call != 0 ? call : status, "a collective", handle)
+            }
+            if clock.now > end {
+                isLost.store(true, ordering: .relaxed)
+                throw .rankFailure(
+                    rank: nextRank, call: "a collective",
+                    message: "it has not ended within \(timeout): a rank is gone, is late, or makes other calls")
+            }
+            usleep(20)
+        }
+    }
+
+    private func requireUsable() throws(FlashInferError) {
+        guard isLost.load(ordering: .relaxed) else { return }
+        throw .rankFailure(rank: nextRank, call: "a collective", message: "an earlier one has failed")
+    }
+
+    private func enqueue(
+        _ call: StaticString, _ body: (borrowing fi_nccl_table, UInt) -> fi_nccl_status
+    ) throws(FlashInferError) {
+        try requireUsable()
+        let (queue, functions) = (gpu.queue, library.functions)
+        try queue.gate.inside { () throws(FlashInferError) in
+            var status: fi_nccl_status = 0
+            try queue.context.call(call) { _ in
+                status = body(functions, queue.stream.handle)
+                return 0
+            }
+            try library.check(status, call, handle)
+        }
+    }
+}
