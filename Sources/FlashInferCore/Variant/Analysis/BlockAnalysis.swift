@@ -25,15 +25,18 @@ package struct SiteBlock: Hashable, Sendable {
 /// Interval arithmetic over blocks of a batch: which of them a mask leaves empty, and which it shows in full.
 ///
 /// Conservative for every mask: a block is called empty or full only if it is. Exact for conditions on sums of the site's
-/// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order.
+/// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order: those are solved for
+/// the key (``KeySolver``), others found by halving.
 package final class BlockAnalysis: Sendable {
-    private let graph: ExprGraph
+    let graph: ExprGraph
     private let geometry: BatchGeometry
     private let group: Int
     /// Of each comparison of whole numbers: right minus left, where that is a sum.
     private let differences: [Affine?]
     /// Of each parameter: what is known of its elements.
-    private let tables: [RangeTable?]
+    let tables: [RangeTable?]
+    /// The mask's conditions solved for the key, where they can be.
+    let solver: KeySolver?
     private let columnOffset: Int?
     private let columns: Int
 
@@ -58,10 +61,13 @@ package final class BlockAnalysis: Sendable {
             }
         }
         tables = mask.parameters.map { parameter in
-            values[parameter.name].map { RangeTable($0, rows: parameter.extent.rows(geometry, shape)) }
+            values[parameter.name]?.ranges(rows: parameter.extent.rows(geometry, shape))
         }
         columns = geometry.blocks.blockLimit * geometry.blocks.blockSize
         columnOffset = geometry.blocks.keyPositions == .columns ? columns - geometry.queryCount : nil
+        let longest = geometry.blocks.lengths.reduce(Int32(0), Swift.max)
+        let limit = [Int(longest), geometry.queryCount, geometry.requestCount, shape.queryHeads].reduce(1, Swift.max)
+        solver = columnOffset == nil ? KeySolver(mask, forms, limit: limit) : nil
     }
 
     /// What a block shows.
@@ -75,6 +81,14 @@ package final class BlockAnalysis: Sendable {
 
     /// The least range that has every key of `keys` which the analysis does not call hidden from the block's queries; empty where all are.
     package func visible(_ block: SiteBlock) -> Range<Int> {
+        if let solved = solve(block) {
+            let hull = solved.seen.hull
+            if hull.isEmpty { return block.keys.lowerBound..<block.keys.lowerBound }
+            // From and to multiples of a leaf, where kernels' blocks begin too.
+            let first = Swift.max(hull.lowerBound / Self.leaf * Self.leaf, block.keys.lowerBound)
+            let end = (hull.upperBound + Self.leaf - 1) / Self.leaf * Self.leaf
+            return first..<Swift.min(end, block.keys.upperBound)
+        }
         guard let first = edge(block, fromEnd: false), let last = edge(block, fromEnd: true) else {
             return block.keys.lowerBound..<block.keys.lowerBound
         }
@@ -100,7 +114,7 @@ package final class BlockAnalysis: Sendable {
     }
 
     /// The site's numbers over a block.
-    private struct Ranges {
+    struct Ranges {
         let request: Int
         var values: (SIMD8<Double>, SIMD8<Double>) = (.zero, .zero)
         /// Query position minus query index.
@@ -157,7 +171,7 @@ package final class BlockAnalysis: Sendable {
         return values[graph.root]
     }
 
-    private func value(
+    func value(
         _ node: ExprGraph.Node, _ place: Int, _ a: Interval, _ b: Interval, _ c: Interval, _ site: Ranges
     ) -> Interval {
         switch node.operation {
