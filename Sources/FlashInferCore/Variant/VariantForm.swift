@@ -11,6 +11,8 @@ package struct VariantForm: Sendable, Hashable {
     package private(set) var windowLeft: Int?
     /// What else a key must be to be seen; `nil` for nothing.
     package private(set) var restOfMask: ExprGraph?
+    /// What is known of that.
+    private(set) var restTerms: MaskTerms?
     /// The cap.
     package private(set) var softCap: Float?
     /// Whether ALiBi's bias is added.
@@ -65,6 +67,7 @@ package struct VariantForm: Sendable, Hashable {
         let (mask, logits) = (hooks.mask, hooks.scaledLogits)
         maskBesidesWindow = mask
         recognise(mask)
+        restTerms = restOfMask.map { MaskTerms($0) }
         recognise(logits)
         weights = hooks.weights.expression?.graph
         output = hooks.output.expression?.graph

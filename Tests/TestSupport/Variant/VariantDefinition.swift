@@ -54,7 +54,7 @@ extension VariantDefinition {
         let ancestors = Parameter<Int32>("ancestors", .perPosition), lambda = Parameter<Float>("lambda", .perHead)
         let forget = Parameter<Float>("forget", .perPosition)
         let documents = ["ids": ParameterValue(Self.ids)]
-        func causal(_ score: Double, _ at: Pair) -> Double? { at.key <= at.position ? score : nil }
+        @Sendable func causal(_ score: Double, _ at: Pair) -> Double? { at.key <= at.position ? score : nil }
         return [
             VariantDefinition(name: "full", variant: .full) { score, _ in score },
             VariantDefinition(name: "causal", variant: .causal, logit: causal),
@@ -188,8 +188,11 @@ extension VariantDefinition {
             output: output.view, sinks: variant.hasSinks ? sinkTensor?.view : nil,
             parameters: tensors.mapValues(\.view), plan: plan, workspace: workspace.view.region)
         try operation.validate()
-        try device.execute(.attention(operation))
-        try output.download()
+        // The operation has the tensors' addresses, not the tensors.
+        try withExtendedLifetime((queries, keyTensor, valueTensor, sinkTensor, tensors, workspace)) {
+            try device.execute(.attention(operation))
+            try output.download()
+        }
         let found = output.host.elements
         let (q, k, v) = (queries.host.elements, keyTensor.host.elements, valueTensor.host.elements)
         var worst = 0.0

@@ -28,46 +28,42 @@ package struct SiteBlock: Hashable, Sendable {
 /// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order: those are solved for
 /// the key (``KeySolver``), others found by halving.
 package final class BlockAnalysis: Sendable {
-    let graph: ExprGraph
+    private let terms: MaskTerms
     private let geometry: BatchGeometry
     private let group: Int
-    /// Of each comparison of whole numbers: right minus left, where that is a sum.
-    private let differences: [Affine?]
     /// Of each parameter: what is known of its elements.
     let tables: [RangeTable?]
     /// The mask's conditions solved for the key, where they can be.
     let solver: KeySolver?
+
+    var graph: ExprGraph { terms.graph }
     private let columnOffset: Int?
     private let columns: Int
 
     /// An analysis of `mask` over a batch.
     ///
     /// - Parameter values: the parameters that are known when planning.
-    package init(
+    package convenience init(
         _ mask: ExprGraph, geometry: BatchGeometry, shape: AttentionShape, values: [String: ParameterValue] = [:]
     ) {
-        graph = mask
+        self.init(MaskTerms(mask), geometry: geometry, shape: shape, values: values)
+    }
+
+    /// An analysis of a mask whose terms are known.
+    init(
+        _ terms: MaskTerms, geometry: BatchGeometry, shape: AttentionShape, values: [String: ParameterValue]
+    ) {
+        self.terms = terms
         self.geometry = geometry
         group = shape.group
-        let forms = Affine.forms(of: mask)
-        differences = mask.nodes.map { node in
-            switch node.operation {
-            case .less, .lessEqual, .equal:
-                guard mask.nodes[Int(node.a)].type == .int, let left = forms[Int(node.a)],
-                    let right = forms[Int(node.b)]
-                else { return nil }
-                return right.adding(left, times: -1)
-            default: return nil
-            }
-        }
-        tables = mask.parameters.map { parameter in
+        tables = terms.graph.parameters.map { parameter in
             values[parameter.name]?.ranges(rows: parameter.extent.rows(geometry, shape))
         }
         columns = geometry.blocks.blockLimit * geometry.blocks.blockSize
         columnOffset = geometry.blocks.keyPositions == .columns ? columns - geometry.queryCount : nil
         let longest = geometry.blocks.lengths.reduce(Int32(0), Swift.max)
         let limit = [Int(longest), geometry.queryCount, geometry.requestCount, shape.queryHeads].reduce(1, Swift.max)
-        solver = columnOffset == nil ? KeySolver(mask, forms, limit: limit) : nil
+        solver = columnOffset == nil && limit < KeySolver.limit ? terms.solver : nil
     }
 
     /// What a block shows.
@@ -194,7 +190,7 @@ package final class BlockAnalysis: Sendable {
             }
             return table.range(rows: row, columns: a)
         case .less, .lessEqual, .equal:
-            if let difference = differences[place], !a.mayWrap, !b.mayWrap {
+            if let difference = terms.differences[place], !a.mayWrap, !b.mayWrap {
                 return .comparison(node.operation, difference: site.bounds(difference))
             }
             return .comparison(node.operation, a, b)

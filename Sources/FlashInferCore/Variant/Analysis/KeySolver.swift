@@ -31,14 +31,14 @@ struct KeySolver: Sendable {
     let terms: [Int]
     /// Sets that wait at a time, at most.
     static let depth = 8
+    /// The steps hold where all of the site's numbers are below this: then no sum has wrapped.
+    static let limit = 1 << 26
 
     /// The steps of a mask; `nil` where a condition cannot be solved.
     ///
-    /// - Parameters:
-    ///   - forms: the terms that are sums.
-    ///   - limit: the site's numbers are below it; what might wrap is not solved.
-    init?(_ graph: ExprGraph, _ forms: [Affine?], limit: Int) {
-        var compiler = Compiler(graph, forms, limit)
+    /// - Parameter forms: the terms that are sums.
+    init?(_ graph: ExprGraph, _ forms: [Affine?]) {
+        var compiler = Compiler(graph, forms)
         guard compiler.condition(graph.root), compiler.deepest <= Self.depth else { return nil }
         steps = compiler.steps
         var needed = Set(compiler.needed)
@@ -51,7 +51,6 @@ struct KeySolver: Sendable {
     private struct Compiler {
         let graph: ExprGraph
         let forms: [Affine?]
-        let limit: Int
         /// Terms that depend on the key.
         let hasKey: [Bool]
         var steps: [Step] = []
@@ -59,8 +58,8 @@ struct KeySolver: Sendable {
         var deepest = 0
         private var waiting = 0
 
-        init(_ graph: ExprGraph, _ forms: [Affine?], _ limit: Int) {
-            (self.graph, self.forms, self.limit) = (graph, forms, limit)
+        init(_ graph: ExprGraph, _ forms: [Affine?]) {
+            (self.graph, self.forms) = (graph, forms)
             var hasKey: [Bool] = []
             for node in graph.nodes {
                 let isKey = node.operation == .site && node.field == .keyPosition
@@ -146,7 +145,7 @@ struct KeySolver: Sendable {
 
         /// Whether neither a sum nor what it is made of can wrap.
         private func isSmall(_ sum: Affine) -> Bool {
-            limit < 1 << 26 && (0..<8).reduce(0) { $0 + abs(sum.coefficients[$1]) } <= 16 && abs(sum.constant) < 1 << 29
+            (0..<8).reduce(0) { $0 + abs(sum.coefficients[$1]) } <= 16 && abs(sum.constant) < 1 << 29
         }
     }
 }
