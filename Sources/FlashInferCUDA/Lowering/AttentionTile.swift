@@ -79,7 +79,7 @@ struct AttentionHeads: Hashable {
     var isRagged: Bool
     /// Whether queries, keys and values are all e4m3, so that Hopper's products are of 8 bits.
     var isFloat8 = false
-    /// Whether scores are only scaled, and hidden by position, before the softmax: what else becomes of them takes registers.
+    /// Whether scores are only scaled, and hidden by simple conditions, before the softmax: what else becomes of them takes registers.
     var hasPlainScores = true
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
@@ -156,6 +156,7 @@ extension AttentionHeads {
         hasPlainScores =
             form.logits == nil && form.weights == nil && form.values == nil && form.maskTensor == nil
             && !problem.readsColumns && form.softCap == nil && !form.isALiBi
+            && !(form.restOfMask.map { $0.contains(.divide) || $0.contains(.remainder) } ?? false)
         // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
         let isOrdinary = form.isFused && !form.mask.isCustom
         // Values meet the weights in shared memory as the copy engine brings them: factors go into the weights, nothing else can.

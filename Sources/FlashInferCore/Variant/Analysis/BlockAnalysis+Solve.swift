@@ -42,12 +42,45 @@ struct SolvedKeys: BitwiseCopyable {
 }
 
 extension BlockAnalysis {
+    /// The site's numbers over a block as whole numbers, each found where it is asked for.
+    struct Numbers {
+        private let block: SiteBlock
+        private let analysis: BlockAnalysis
+        private let queryLength: Int
+        private let keyLength: Int
+
+        @inline(__always)
+        init(_ block: SiteBlock, _ analysis: BlockAnalysis) {
+            (self.block, self.analysis) = (block, analysis)
+            (queryLength, keyLength) = analysis.lengths(block.request)
+        }
+
+        /// What a query's position is more than its index.
+        var offset: Int { keyLength - queryLength }
+
+        /// The first and the last value.
+        @inline(__always)
+        func ends(_ field: SiteField) -> (Int, Int) {
+            switch field {
+            case .request: (block.request, block.request)
+            case .head: (block.heads.lowerBound, block.heads.upperBound - 1)
+            case .kvHead: (block.heads.lowerBound / analysis.group, (block.heads.upperBound - 1) / analysis.group)
+            case .queryIndex: (block.queries.lowerBound, block.queries.upperBound - 1)
+            case .queryPosition: (block.queries.lowerBound + offset, block.queries.upperBound - 1 + offset)
+            case .keyPosition: (block.keys.lowerBound, block.keys.upperBound - 1)
+            case .queryLength: (queryLength, queryLength)
+            case .keyLength: (keyLength, keyLength)
+            }
+        }
+    }
+
     /// The keys of a block that some of its queries may see, and those that some may not; `nil` where the mask's conditions were not
     /// solved, or a tensor's elements are not in order.
     func solve(_ block: SiteBlock) -> SolvedKeys? {
         guard let solver, !block.keys.isEmpty, !block.queries.isEmpty, !block.heads.isEmpty else { return nil }
+        let numbers = Numbers(block, self)
+        if solver.terms.isEmpty { return solve(block, solver, numbers) { _ in Interval(0) } }
         let site = Ranges(block, self)
-        if solver.terms.isEmpty { return solve(block, solver, site) { _ in Interval(0) } }
         return withUnsafeTemporaryAllocation(of: Interval.self, capacity: graph.nodes.count) { values in
             for place in solver.terms {
                 let node = graph.nodes[place]
@@ -55,12 +88,12 @@ extension BlockAnalysis {
                 let b = node.b >= 0 ? values[Int(node.b)] : Interval(0)
                 values[place] = value(node, place, a, b, node.c >= 0 ? values[Int(node.c)] : a, site)
             }
-            return solve(block, solver, site) { values[$0] }
+            return solve(block, solver, numbers) { values[$0] }
         }
     }
 
     private func solve(
-        _ block: SiteBlock, _ solver: KeySolver, _ site: Ranges, _ term: (Int) -> Interval
+        _ block: SiteBlock, _ solver: KeySolver, _ numbers: Numbers, _ term: (Int) -> Interval
     ) -> SolvedKeys? {
         let keys = block.keys
         return withUnsafeTemporaryAllocation(of: SolvedKeys.self, capacity: KeySolver.depth) { stack in
@@ -73,9 +106,8 @@ extension BlockAnalysis {
                     stack[top] = SolvedKeys(seen: isSeen ? all : none, hidden: isSeen ? none : all)
                 case .sum(let coefficient, let rest, let isEqual):
                     top += 1
-                    let bounds = site.bounds(rest)
-                    let whole = (low: Int(bounds.low), high: Int(bounds.high))
-                    stack[top] = isEqual ? .zero(coefficient, whole, keys) : .atLeastZero(coefficient, whole, keys)
+                    let bounds = rest.bounds(numbers)
+                    stack[top] = isEqual ? .zero(coefficient, bounds, keys) : .atLeastZero(coefficient, bounds, keys)
                 case .terms(let coefficient, let left, let right, let isStrict, let isEqual):
                     top += 1
                     guard let a = bounds(left, term), let b = bounds(right, term) else {

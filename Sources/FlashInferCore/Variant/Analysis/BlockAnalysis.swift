@@ -30,7 +30,7 @@ package struct SiteBlock: Hashable, Sendable {
 package final class BlockAnalysis: Sendable {
     private let terms: MaskTerms
     private let geometry: BatchGeometry
-    private let group: Int
+    let group: Int
     /// Of each parameter: what is known of its elements.
     let tables: [RangeTable?]
     /// The mask's conditions solved for the key, where they can be.
@@ -64,6 +64,12 @@ package final class BlockAnalysis: Sendable {
         let longest = geometry.blocks.lengths.reduce(Int32(0), Swift.max)
         let limit = [Int(longest), geometry.queryCount, geometry.requestCount, shape.queryHeads].reduce(1, Swift.max)
         solver = columnOffset == nil && limit < KeySolver.limit ? terms.solver : nil
+    }
+
+    /// The query rows and the keys of a request.
+    @inline(__always)
+    func lengths(_ request: Int) -> (queries: Int, keys: Int) {
+        (geometry.queryLength(request), geometry.kvLength(request))
     }
 
     /// What a block shows.
@@ -112,7 +118,7 @@ package final class BlockAnalysis: Sendable {
     /// The site's numbers over a block.
     struct Ranges {
         let request: Int
-        var values: (SIMD8<Double>, SIMD8<Double>) = (.zero, .zero)
+        let values: (SIMD8<Double>, SIMD8<Double>)
         /// Query position minus query index.
         let offset: Int
 
@@ -125,19 +131,18 @@ package final class BlockAnalysis: Sendable {
             self.offset = offset
             // Whatever order a block-sparse matrix's keys come in, they are columns of it.
             let keys = columns == nil ? block.keys : 0..<Swift.max(analysis.columns, 1)
-            set(.request, request, request)
-            set(.head, block.heads.lowerBound, block.heads.upperBound - 1)
-            set(.kvHead, block.heads.lowerBound / analysis.group, (block.heads.upperBound - 1) / analysis.group)
-            set(.queryIndex, block.queries.lowerBound, block.queries.upperBound - 1)
-            set(.queryPosition, block.queries.lowerBound + offset, block.queries.upperBound - 1 + offset)
-            set(.keyPosition, keys.lowerBound, keys.upperBound - 1)
-            set(.queryLength, queryLength, queryLength)
-            set(.keyLength, keyLength, keyLength)
-        }
-
-        private mutating func set(_ field: SiteField, _ low: Int, _ high: Int) {
-            values.0[Int(field.rawValue)] = Double(low)
-            values.1[Int(field.rawValue)] = Double(high)
+            let (heads, group, queries) = (block.heads, analysis.group, block.queries)
+            // In the order of the fields.
+            values = (
+                SIMD8(
+                    Double(request), Double(heads.lowerBound), Double(heads.lowerBound / group),
+                    Double(queries.lowerBound), Double(queries.lowerBound + offset), Double(keys.lowerBound),
+                    Double(queryLength), Double(keyLength)),
+                SIMD8(
+                    Double(request), Double(heads.upperBound - 1), Double((heads.upperBound - 1) / group),
+                    Double(queries.upperBound - 1), Double(queries.upperBound - 1 + offset),
+                    Double(keys.upperBound - 1), Double(queryLength), Double(keyLength))
+            )
         }
 
         subscript(_ payload: UInt32) -> Interval { Interval(values.0[Int(payload)], values.1[Int(payload)]) }

@@ -11,7 +11,7 @@ struct KeySet: BitwiseCopyable {
 
     /// The keys of a range; none where it ends before it starts.
     init(_ start: Int, _ end: Int) {
-        if start < end { append(Int32(start), Int32(end)) }
+        if start < end { (starts[0], ends[0], count) = (Int32(start), Int32(end), 1) }
     }
 
     /// One of the ranges.
@@ -47,7 +47,17 @@ struct KeySet: BitwiseCopyable {
     }
 
     /// The keys of both.
+    @inline(__always)
     func intersection(_ other: KeySet) -> KeySet {
+        if count == 0 || other.count == 0 { return KeySet() }
+        if count == 1, other.count == 1 {
+            return KeySet(
+                Int(Swift.max(starts[0], other.starts[0])), Int(Swift.min(ends[0], other.ends[0])))
+        }
+        return walkedIntersection(other)
+    }
+
+    private func walkedIntersection(_ other: KeySet) -> KeySet {
         var (result, a, b) = (KeySet(), 0, 0)
         while a < count, b < other.count {
             let (start, end) = (Swift.max(starts[a], other.starts[b]), Swift.min(ends[a], other.ends[b]))
@@ -58,7 +68,18 @@ struct KeySet: BitwiseCopyable {
     }
 
     /// The keys of either.
+    @inline(__always)
     func union(_ other: KeySet) -> KeySet {
+        if count == 0 { return other }
+        if other.count == 0 { return self }
+        if count == 1, other.count == 1, starts[0] <= other.ends[0], other.starts[0] <= ends[0] {
+            return KeySet(
+                Int(Swift.min(starts[0], other.starts[0])), Int(Swift.max(ends[0], other.ends[0])))
+        }
+        return walkedUnion(other)
+    }
+
+    private func walkedUnion(_ other: KeySet) -> KeySet {
         var (result, a, b) = (KeySet(), 0, 0)
         while a < count || b < other.count {
             if b == other.count || (a < count && starts[a] <= other.starts[b]) {

@@ -10,7 +10,7 @@ struct KeySolver: Sendable {
         /// Some keys for which nothing is known.
         case constant(Bool)
         /// Whether `key · coefficient + rest >= 0`, or is 0.
-        case sum(coefficient: Int, rest: Affine, isEqual: Bool)
+        case sum(coefficient: Int, rest: KeylessSum, isEqual: Bool)
         /// The same, where the rest is the difference of two terms' values.
         case terms(coefficient: Int, left: Part, right: Part, isStrict: Bool, isEqual: Bool)
         /// Whether the element at the key is a term's value.
@@ -101,8 +101,7 @@ struct KeySolver: Sendable {
             if let left = forms[a], let right = forms[b], isSmall(left), isSmall(right),
                 let difference = right.adding(left, times: -1)
             {
-                var rest = difference
-                rest.coefficients[Int(SiteField.keyPosition.rawValue)] = 0
+                guard var rest = KeylessSum(difference) else { return false }
                 if isStrict { rest.constant -= 1 }
                 return push(.sum(coefficient: difference[.keyPosition], rest: rest, isEqual: isEqual))
             }
@@ -147,5 +146,48 @@ struct KeySolver: Sendable {
         private func isSmall(_ sum: Affine) -> Bool {
             (0..<8).reduce(0) { $0 + abs(sum.coefficients[$1]) } <= 16 && abs(sum.constant) < 1 << 29
         }
+    }
+}
+
+/// A sum of at most three multiples of the site's numbers, without the key's, and a constant.
+struct KeylessSum: Sendable {
+    var constant: Int
+    /// The multiple of what a query's position is more than its index.
+    private let offset: Int
+    private var fields = (SiteField.request, SiteField.request, SiteField.request)
+    private var factors = (0, 0, 0)
+
+    /// All of a sum but the key's position; `nil` where it has more numbers than that. The query's two numbers are one.
+    init?(_ sum: Affine) {
+        constant = sum.constant
+        offset = sum[.queryPosition]
+        var count = 0
+        for field in SiteField.allCases where field != .keyPosition && field != .queryPosition {
+            let factor = sum[field] + (field == .queryIndex ? offset : 0)
+            if factor == 0 { continue }
+            switch count {
+            case 0: (fields.0, factors.0) = (field, factor)
+            case 1: (fields.1, factors.1) = (field, factor)
+            case 2: (fields.2, factors.2) = (field, factor)
+            default: return nil
+            }
+            count += 1
+        }
+    }
+
+    /// The least and the greatest value over a block.
+    @inline(__always)
+    func bounds(_ site: BlockAnalysis.Numbers) -> (low: Int, high: Int) {
+        var (low, high) = (constant + offset * site.offset, constant + offset * site.offset)
+        func add(_ field: SiteField, _ factor: Int) {
+            if factor == 0 { return }
+            let (first, last) = site.ends(field)
+            low += factor * (factor > 0 ? first : last)
+            high += factor * (factor > 0 ? last : first)
+        }
+        add(fields.0, factors.0)
+        add(fields.1, factors.1)
+        add(fields.2, factors.2)
+        return (low, high)
     }
 }
