@@ -25,7 +25,7 @@ package struct VariantDefinition: Sendable {
     /// Whether queries and keys are rotated by the position, base 10,000, halves in pairs.
     package var isRotated = false
 
-    package static let queryLength = 31, keyLength = 150, queryHeads = 4, kvHeads = 2, headDim = 32
+    package static let queryLength = 24, keyLength = 150, queryHeads = 4, kvHeads = 2, headDim = 32
 }
 
 extension VariantDefinition {
