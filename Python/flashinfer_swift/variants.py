@@ -257,27 +257,34 @@ class Variant:
     :param logits: a term of ``score`` and the site: what becomes of scores.
     :param weights: a term of ``score``, here the logit: weights that are not the softmax's, and not divided by their sum.
     :param query, key: factors of queries and of keys, from their own numbers of the site.
+    :param value: a term of ``score``, here the element: what becomes of the values' elements, from what the site knows of a key.
     :param output: a term of ``score``, here the element: what becomes of the output's elements.
-    :param sink: None, a logit that joins the softmax's sum, or "perHead": then runs take ``sinks``.
+    :param sink: None, a logit that joins the softmax's sum, a term that gives each row its own, or "perHead": then runs take ``sinks``.
+    :param normalizer: a term of ``score``, here the logarithm of a whole row's sum: the logarithm of what it is divided by instead.
     :param scale: multiplies the scores; None for 1 / sqrt(head_dim).
     """
 
     def __init__(
         self, name: str = "variant", mask: Term | None = None, logits: Term | None = None, scale: float | None = None, *,
-        weights: Term | None = None, query: Term | None = None, key: Term | None = None, output: Term | None = None,
-        sink: float | str | None = None,
+        weights: Term | None = None, query: Term | None = None, key: Term | None = None, value: Term | None = None,
+        output: Term | None = None, sink: float | str | Term | None = None, normalizer: Term | None = None,
     ) -> None:
         parameters: dict[str, list] = {}
         members: dict[str, Any] = {"name": name}
         hooks = (
-            ("mask", mask), ("query", query), ("key", key), ("logits", logits), ("weights", weights), ("output", output))
+            ("mask", mask), ("query", query), ("key", key), ("value", value), ("logits", logits), ("weights", weights),
+            ("normalizer", normalizer), ("output", output))
         for member, term in hooks:
             if term is not None:
                 members[member] = term.form
                 _merge(parameters, term.parameters)
-        if sink is not None:
+        if isinstance(sink, Term):
+            term = _floating(sink)
+            members["sink"] = term.form
+            _merge(parameters, term.parameters)
+        elif sink is not None:
             if isinstance(sink, str) and sink != "perHead":
-                raise ValueError(f"sink is {sink!r}, but must be a number, 'perHead' or None")
+                raise ValueError(f"sink is {sink!r}, but must be a number, a term, 'perHead' or None")
             members["sink"] = sink if isinstance(sink, str) else float(sink)
         if scale is not None:
             members["scale"] = float(scale)
@@ -287,7 +294,7 @@ class Variant:
         self.json = json.dumps(members, separators=(",", ":"), allow_nan=False)
         #: Names of the tensors that it reads, in the order in which runs take them by position.
         self.parameters: tuple[str, ...] = tuple(name for name in parameters if name != "alibiSlopes")
-        self.has_sinks = sink == "perHead"
+        self.has_sinks = isinstance(sink, str)
         self.reads_mask = any(f'"{name}"' in self.json for name in ("maskBytes", "maskBits"))
 
     def options(self, call: str, options: Any) -> Any:
@@ -332,14 +339,16 @@ def trace(
     score_mod: Callable[..., _Number] | None = None, mask_mod: Callable[..., _Number] | None = None, *,
     name: str = "variant", scale: float | None = None, weight_mod: Callable[..., _Number] | None = None,
     output_mod: Callable[..., _Number] | None = None, query_scale: Callable[..., _Number] | None = None,
-    key_scale: Callable[..., _Number] | None = None, sink: float | str | None = None,
+    key_scale: Callable[..., _Number] | None = None, value_mod: Callable[..., _Number] | None = None,
+    sink: float | str | Callable[..., _Number] | None = None, lse_mod: Callable[..., _Number] | None = None,
 ) -> Variant:
     """The variant of FlexAttention-style functions: `score_mod(score, b, h, q_idx, kv_idx)`, `mask_mod(b, h, q_idx, kv_idx)`.
 
     `b` is the request, `h` the query head, `q_idx` the query's position among the keys (aligned to their end, so that it is the row's
     number where there are as many queries as keys), `kv_idx` the key's. Besides: `weight_mod(logit, b, h, q_idx, kv_idx)` in the place
     of the softmax, `output_mod(value, b, h, q_idx)` for the output's elements, `query_scale(b, h, q_idx)`, and `key_scale(b, kv_h,
-    kv_idx)` of the key/value head.
+    kv_idx)` of the key/value head; `value_mod(value, b, kv_h, kv_idx)` for the values' elements, `sink(b, h, q_idx)` for a logit that joins
+    each row's sum, and `lse_mod(lse, b, h, q_idx)`, natural scale, for what a whole row is divided by.
     """
     batch, head, query, key, kv_head = (
         _site(n) for n in ("request", "head", "queryPosition", "keyPosition", "kvHead"))
@@ -352,4 +361,7 @@ def trace(
         name, None if mask_mod is None else _truth(mask_mod(batch, head, query, key)),
         floating(score_mod, score, batch, head, query, key), scale,
         weights=floating(weight_mod, score, batch, head, query, key), output=floating(output_mod, score, batch, head, query),
-        query=floating(query_scale, batch, head, query), key=floating(key_scale, batch, kv_head, key), sink=sink)
+        query=floating(query_scale, batch, head, query), key=floating(key_scale, batch, kv_head, key),
+        value=floating(value_mod, score, batch, kv_head, key),
+        sink=floating(sink, batch, head, query) if callable(sink) else sink,
+        normalizer=floating(lse_mod, score, batch, head, query))

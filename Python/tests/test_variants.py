@@ -178,6 +178,30 @@ class RunTests(unittest.TestCase):
             "output": ["mul", "score", 2.0]})
         with self.assertRaises(ValueError):
             fv.trace(sink="perToken")
+        gate = fv.Parameter("gate", "float", "perPosition")
+        variant = fv.trace(
+            value_mod=lambda v, b, h, k: v * gate[k], sink=lambda b, h, q: 0.5 * h,
+            lse_mod=lambda lse, b, h, q: fv.maximum(lse, 0))
+        self.assertEqual(json.loads(variant.json), {
+            "name": "variant", "value": ["mul", "score", ["load", "gate", "keyPosition"]],
+            "sink": ["mul", 0.5, ["float", "head"]], "normalizer": ["max", "score", 0.0],
+            "parameters": {"gate": ["float", "perPosition"]}})
+        self.assertFalse(variant.has_sinks)
+
+    def test_values_and_state(self):
+        """Gated values, a sink for each row and a floor under its sum, against their definition."""
+        q, k, v = random((9, 4, 64)), random((21, 2, 64), seed=1), random((21, 2, 64), seed=2)
+        gate = fv.Parameter("gate", "float", "table", 21)
+        variant = fv.trace(
+            mask_mod=lambda b, h, q, k: k <= q, value_mod=lambda v, b, h, k: v * gate[k],
+            sink=lambda b, h, q: 0.25 * h - 1, lse_mod=lambda lse, b, h, q: fv.maximum(lse, 3))
+        gates = random((21,), seed=4)
+        out = fi.single_prefill_with_kv_cache_with_jit_module(variant, q, k, v, gates)
+        seen = np.arange(21)[None] <= np.arange(9)[:, None] + 12
+        for head in range(4):
+            weights = np.where(seen, np.exp(q[:, head] @ k[:, head // 2].T / 8), 0)
+            total = np.maximum(weights.sum(1) + np.exp(0.25 * head - 1), np.exp(3))
+            close(self, out[:, head], weights @ (v[:, head // 2] * gates[:, None]) / total[:, None], factor=3)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ struct Benchmarks: AsyncParsableCommand {
         abstract: "Measures swift-flashinfer, with the machine's ceilings and its peers in the same run.",
         discussion: "Each command prints a table and writes the same figures as JSON (--json FILE).",
         subcommands: [
-            AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, CUDAAttentionBenchmark.self,
+            AttentionBenchmark.self, EngineBenchmark.self, PlannerBenchmark.self, MaskPlanBenchmark.self,
+            CUDAAttentionBenchmark.self,
             CUDAHostBenchmark.self, CUDARowsBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
             SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self, CUDACascadeBenchmark.self,
             CUDABlockSparseBenchmark.self, CUDAMLABenchmark.self, CUDAKVParallelBenchmark.self,

@@ -15,7 +15,7 @@ FI_DEVICE void finish_from_registers(const fi_attention_params &p, const Item &i
         const int row = warp_row + h * 8 + lane / 4;
         const bool is_there = row < item.row_count;
         const int query = item.query(p, is_there ? row : 0), head = item.query_head(p, is_there ? row : 0, query);
-        const RowEnd end = with_sink(end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h])), p, head);
+        const RowEnd end = whole_row(end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h])), p, item, query, head);
         const int64 token = item.first_query + query;
         if (is_there && lane % 4 == 0 && p.lse != 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
         const float factor = end.factor * value_factor(p, item);

@@ -101,6 +101,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             key_ring.next();
             finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
             weigh_scores(state, s, scale.x);
+            multiply_by_value_factors(s, ValueKeys{p, item, finder, span.key(0)}, 0, key_tiles);
             pack_all(weights, s[0]);
             // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
@@ -122,6 +123,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 key_ring.next();
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
                 const Rise rise = weigh_scores(state, s, scale.x);
+                multiply_by_value_factors(s, ValueKeys{p, item, finder, span.key(tile * keys)}, 0, key_tiles);
                 wgmma_wait<0>();
                 free_stage(barriers.values_empty[value_ring.stage]);
                 value_ring.next();

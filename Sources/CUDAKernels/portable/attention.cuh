@@ -171,7 +171,8 @@ struct Block {
             // After the products: addresses are computed while the tensor cores end.
             if constexpr (!loads_first) load(item, those, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
-            multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys);
+            multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys,
+                            ValueKeys{p, item, finder, first_key + warp_n * warp_keys});
 
             if (finds_places) ahead.note(finder, those, next_places, places[(tile / place_stages + 1) % 2]);
             stage = stage + 1 == stages ? 0 : stage + 1;

@@ -17,14 +17,25 @@ FI_DEVICE RowEnd end_row(float maximum, float sum) {
     return {maximum + log2_approximate(sum), __fdividef(1, sum)};
 }
 
-/// Adds a sink to the sum of a whole row: a score with no value.
-FI_DEVICE RowEnd with_sink(RowEnd row, const fi_attention_params &p, int head) {
-    if (p.sinks == 0) return row;
-    const float sink = pointer<const float>(p.sinks)[head] * log2_e;
+/// Adds a sink (base 2) to the sum of a whole row: a score with no value.
+FI_DEVICE RowEnd with_sink(RowEnd row, float sink) {
     const float top = fmaxf(row.lse, sink);
     if (top == negative_infinity()) return row;
     const float lse = top + log2_approximate(exp2_approximate(row.lse - top) + exp2_approximate(sink - top));
     return {lse, row.factor * exp2_approximate(row.lse - lse)};
+}
+
+/// A whole row with its sink, divided by what the variant has in the place of the sum.
+FI_DEVICE RowEnd whole_row(RowEnd row, const fi_attention_params &p, const Item &item, int query, int head) {
+    if constexpr (computes_sink) row = with_sink(row, variant_sink(p, VariantRow(p, item, query, head)) * log2_e);
+    else if (p.sinks != 0) row = with_sink(row, pointer<const float>(p.sinks)[head] * log2_e);
+    if constexpr (changes_sum) {
+        if (row.lse == negative_infinity()) return row;
+        const float lse = variant_sum(p, VariantRow(p, item, query, head), row.lse * (1 / log2_e)) * log2_e;
+        row.factor *= exp2_approximate(row.lse - lse);
+        row.lse = lse;
+    }
+    return row;
 }
 
 /// Four elements of a finished row of the tile, as the variant has them.
@@ -81,9 +92,11 @@ constexpr int row_fours = ceil_div(slice_vo, 4);
 /// How many of the four elements from `d` of this block's slice on there are.
 FI_DEVICE int count_of_four(int d) { return min(slice_vo - d, 4); }
 
-/// What a quantised cache's values are multiplied by.
+/// What outputs are multiplied by for a quantised cache.
 FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
-    return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
+    // Elements that a variant changes had theirs before.
+    if constexpr (value_hook == ValueHook::element) return 1;
+    return value_scale(p, item);
 }
 
 /// Where a row's output starts, and what it is multiplied by.
@@ -93,7 +106,7 @@ struct RowOutput { int64 target; float factor; };
 static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
     const int query = item.query(p, row), head = item.query_head(p, row, query);
     const int64 token = item.first_query + query;
-    end = with_sink(end, p, head);
+    end = whole_row(end, p, item, query, head);
     if (p.lse != 0 && blockIdx.y == 0) pointer<float>(p.lse)[token * p.lse_token + head * p.lse_head] = end.lse;
     return {token * p.output_token + head * p.output_head + blockIdx.y * slice_vo, end.factor * value_factor(p, item)};
 }
@@ -125,7 +138,7 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
             RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
             if (row >= item.row_count) continue;
             const int query = item.query(p, row), head = item.query_head(p, row, query);
-            end = with_sink(end, p, head);
+            end = whole_row(end, p, item, query, head);
             if (lane % 4 == 0 && p.lse != 0 && blockIdx.y == 0)
                 pointer<float>(p.lse)[(item.first_query + query) * p.lse_token + head * p.lse_head] = end.lse;
             const float factor = end.factor * value_factor(p, item);

@@ -267,6 +267,9 @@ struct ScoreRow {
     }
 };
 
+/// Key tiles whose reads are under way at a time: fewer beside queries in registers.
+constexpr int tiles_read_at_once = holds_queries ? 2 : 4;
+
 /// The same with a variant's expressions: first what becomes of scores, then what is hidden. Both rows of a thread at once, as what is
 /// read for a key is there for both. Some reads are under way at a time, not all of them, which would take all registers.
 FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
@@ -304,7 +307,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
         if constexpr (logits != Logits::plain) {
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
-                if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
+                if (reads_keys && n > 0 && n % tiles_read_at_once == 0) __syncwarp();
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     const int key = key_of(n, i), position = position_of(key);
@@ -315,7 +318,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
         }
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
-            if (reads_keys && n > 0 && n % 4 == 0) __syncwarp();
+            if (reads_keys && n > 0 && n % tiles_read_at_once == 0) __syncwarp();
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int key = key_of(n, i), position = position_of(key);

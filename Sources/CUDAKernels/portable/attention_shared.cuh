@@ -5,6 +5,9 @@
 constexpr int place_stages = 4;
 static_assert(stages < place_stages, "places are found before they are needed");
 
+/// Queries that take the place of other numbers in registers are Hopper's.
+constexpr bool holds_queries = false;
+
 /// Byte offsets into shared memory.
 struct Shared {
     // Stages start at multiples of 128 bytes, as `Rows::advance` needs.

@@ -116,6 +116,65 @@ FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const Re
     }
 }
 
+/// What a quantised cache's values are multiplied by.
+FI_DEVICE float value_scale(const fi_attention_params &p, const Item &item) {
+    return p.value_scales == 0 ? p.value_scale : p.value_scale * pointer<const float>(p.value_scales)[item.head];
+}
+
+/// Keys whose values a variant changes, from `first_key` of the request on.
+struct ValueKeys {
+    const fi_attention_params &p;
+    const Item &item;
+    const KeyFinder &finder;
+    int first_key;
+
+    __device__ __forceinline__ bool has(int key) const {
+        return static_cast<uint32>(first_key + key - item.key) < static_cast<uint32>(item.key_count);
+    }
+    __device__ __forceinline__ int position(int key) const {
+        if constexpr (FI_COLUMNS) return has(key) ? finder.column(first_key + key) : 0;
+        return first_key + key;
+    }
+};
+
+/// Weights of key tiles first ..< end times the factors that a variant has for their keys' values. The sum has been taken.
+FI_DEVICE void multiply_by_value_factors(float (&s)[row_tiles][key_tiles][4], const ValueKeys &those, int first, int end) {
+    if constexpr (value_hook == ValueHook::factor) {
+#pragma unroll
+        for (int n = first; n < end; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int position = those.position(n * 8 + threadIdx.x % 4 * 2 + i);
+                const float factor = variant_value(those.p, VariantKey(those.p, those.item, position), 1, position);
+#pragma unroll
+                for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+                    for (int h = 0; h < 2; ++h) {
+                        // What is hidden stays so, whatever its factor.
+                        float &weight = s[m][n][2 * h + i];
+                        weight = weight == 0 ? 0 : weight * factor;
+                    }
+            }
+    }
+}
+
+/// What a variant makes of values as products take them: of elements of two keys, the first from `key` on, low and high.
+FI_DEVICE uint32 change_values(uint32 pair, const ValueKeys &those, int key, float scale) {
+    if constexpr (value_hook == ValueHook::element) {
+        float changed[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int position = those.position(key + i);
+            const float value = unpack<half_type>(static_cast<uint16>(pair >> 16 * i)) * scale;
+            changed[i] = variant_value(those.p, VariantKey(those.p, those.item, position), value, position);
+            // Memory past the last key holds zeros, which must not become anything else.
+            if (!those.has(key + i)) changed[i] = 0;
+        }
+        return pack<half_type>(changed[0], changed[1]);
+    }
+    return pair;
+}
+
 /// The weights of 16 keys as a left operand.
 FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int step) {
     a[0] = pack<half_type>(s[2 * step][0], s[2 * step][1]);
@@ -126,7 +185,8 @@ FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int 
 
 /// output += weights · values, of the warp's part of the stage. The weights of one unit of keys are computed between the products
 /// of the one before, so that exponentials and tensor cores work at the same time.
-FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key) {
+FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key,
+                               const ValueKeys &those) {
     const int lane = threadIdx.x % warp_size;
     // A slice of latent values starts at a multiple of the swizzle.
     const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16))
@@ -135,12 +195,16 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
     const References references = raise_references(state, s, scale);
     weigh(state, s, references, scale, 0, 0, weights);
+    const float element_scale = value_hook == ValueHook::element ? value_scale(those.p, those.item) : 1;
     // Fragments are loaded one pair of tiles ahead of the products that need them.
     uint32 b[2][4];
     load_matrices_transposed(b[0], start);
 #pragma unroll
     for (int unit = 0; unit < units; ++unit) {
         uint32 a[unit_tiles / 2][row_tiles][4];
+        multiply_by_value_factors(s, those, unit * unit_tiles, (unit + 1) * unit_tiles);
+        // The first of a thread's keys in each key tile of the unit.
+        const int own_key = unit * unit_tiles * 8 + lane % 4 * 2;
 #pragma unroll
         for (int step = 0; step < unit_tiles / 2; ++step)
 #pragma unroll
@@ -155,7 +219,11 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                 // even bytes is elements 0, 2, … of the 16, and that of the odd ones 1, 3, …
                 uint32 even[4], odd[4];
 #pragma unroll
-                for (int i = 0; i < 4; ++i) widen<half_type, narrow>(b[now][i], even[i], odd[i]);
+                for (int i = 0; i < 4; ++i) {
+                    widen<half_type, narrow>(b[now][i], even[i], odd[i]);
+                    even[i] = change_values(even[i], those, own_key + 8 * i, element_scale);
+                    odd[i] = change_values(odd[i], those, own_key + 8 * i, element_scale);
+                }
 #pragma unroll
                 for (int step = 0; step < 2; ++step)
 #pragma unroll
@@ -164,6 +232,8 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                         mma<half_type>(state.output[m][2 * pair + 1], a[step][m], odd[2 * step], odd[2 * step + 1]);
                     }
             } else {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) b[now][i] = change_values(b[now][i], those, own_key + i % 2 * 8, element_scale);
 #pragma unroll
                 for (int m = 0; m < row_tiles; ++m) {
                     mma<half_type>(state.output[m][2 * pair], a[0][m], b[now][0], b[now][1]);

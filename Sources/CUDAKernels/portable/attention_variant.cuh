@@ -2,6 +2,9 @@
 #pragma once
 #include "portable/attention_load.cuh"
 
+/// What becomes of values: nothing, a factor of each key's own, or something else of each element.
+enum class ValueHook { none, factor, element };
+
 #ifdef FI_VARIANT
 
 /// Where a row's scores are; the key and its position come with each.
@@ -11,6 +14,14 @@ struct VariantSite {
     __device__ __forceinline__ VariantSite(const fi_attention_params &p, const Item &item, int query, int head)
         : request(item.request), head(head), kv_head(item.head), query_index(query), query_position(item.position(p, query)),
           query_length(item.query_count), key_length(item.key_total) {}
+};
+
+/// Where a key's values are; the position comes with each.
+struct VariantKeySite {
+    int request, kv_head, query_length, key_length;
+
+    __device__ __forceinline__ VariantKeySite(const Item &item)
+        : request(item.request), kv_head(item.head), query_length(item.query_count), key_length(item.key_total) {}
 };
 
 /// The queries, heads and keys of a warp's part of a stage, for what is known of all of them.
@@ -62,17 +73,25 @@ FI_DEVICE bool variant_mask(const fi_attention_params &p, const VariantSite &at,
     return is_packed ? (mask[element / 8] >> (element % 8) & 1) != 0 : mask[element] != 0;
 }
 
-// Its rows, which are sites with what depends on them alone, its functions, whether weights are the softmax's (normalises), whether outputs are
-// changed at the end (changes_output), and whether elements of tensors are read for each key (reads_keys).
+// Its rows and keys, which are sites with what depends on them alone, its functions, whether weights are the softmax's (normalises), whether
+// outputs are changed at the end (changes_output), whether rows have a sink of their own (computes_sink) and what they are divided by changes
+// (changes_sum), what becomes of values (value_hook), and whether elements of tensors are read for each key (reads_keys).
 #include FI_VARIANT
 
 #else
 
-constexpr bool normalises = true, changes_output = false;
+constexpr bool normalises = true, changes_output = false, computes_sink = false, changes_sum = false;
+constexpr ValueHook value_hook = ValueHook::none;
 
 struct VariantRow {
     __device__ __forceinline__ VariantRow(const fi_attention_params &, const Item &, int, int) {}
 };
+struct VariantKey {
+    __device__ __forceinline__ VariantKey(const fi_attention_params &, const Item &, int) {}
+};
+FI_DEVICE float variant_sink(const fi_attention_params &, const VariantRow &) { return 0; }
+FI_DEVICE float variant_sum(const fi_attention_params &, const VariantRow &, float sum) { return sum; }
+FI_DEVICE float variant_value(const fi_attention_params &, const VariantKey &, float value, int) { return value; }
 FI_DEVICE float variant_output(const fi_attention_params &, const VariantRow &, float output) { return output; }
 
 #endif

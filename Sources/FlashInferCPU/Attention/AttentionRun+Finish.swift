@@ -5,12 +5,16 @@ extension AttentionRun {
     /// Writes a tile's result: the output where it has all keys, else a partial state.
     func finish(_ tile: AttentionTile, _ scratch: AttentionScratch) {
         if tile.partialRow >= 0 { return savePartial(tile, scratch) }
+        computeSinks(tile, scratch)
         tile.forEachRow(group: group) { row, query, head in
-            let token = tile.queryStart + query
-            let state = RowState(max: scratch.rowMax[row], sum: scratch.rowSum[row], sink: sink(head))
+            let state = RowState(max: scratch.rowMax[row], sum: scratch.rowSum[row], sink: sink(head, row, scratch))
             scratch.rowScale[row] = state.scale * valueScale(head)
-            scratch.rowOffsets[row] = Int64(output.offset(token, head))
-            storeLSE(state.logSumExp, token, head)
+            scratch.rowOffsets[row] = Int64(output.offset(tile.queryStart + query, head))
+            scratch.rowLSE[row] = state.logSumExp
+        }
+        normalize(tile, scratch)
+        tile.forEachRow(group: group) { row, query, head in
+            storeLSE(scratch.rowLSE[row], tile.queryStart + query, head)
         }
         changeOutput(tile, scratch)
         kernels.store(
@@ -51,9 +55,10 @@ extension AttentionRun {
             let (head, packed) = (Int(item.headStart) + index / rowCount, rowStart + index % rowCount)
             let (token, queryHead) = (queryStart + packed / group, head * group + packed % group)
             let first = Int(item.partialRow) + index
-            mergeRow(token, queryHead, count: Int(item.partCount), scratch, { first + $0 * partRows }) {
-                changeOutput(AttentionTile(item, head: head, row: packed, self), scratch)
-            }
+            mergeRow(
+                token, queryHead, AttentionTile(item, head: head, row: packed, self), count: Int(item.partCount),
+                scratch
+            ) { first + $0 * partRows }
         }
     }
 
@@ -67,21 +72,22 @@ extension AttentionRun {
             let (segment, head) = index.quotientAndRemainder(dividingBy: shape.kvHeads)
             let firstRow = Int(lists.segmentIndptr[segment])
             for row in firstRow..<Int(lists.segmentIndptr[segment + 1]) {
-                // Variants with an output of their own have one level.
-                mergeRow(
-                    row / group, head * group + row % group, count: states.count, scratch,
-                    { Int(states[states.startIndex + $0]) + row - firstRow }, changeOutput: {})
+                // Variants with hooks have one level.
+                mergeRow(row / group, head * group + row % group, nil, count: states.count, scratch) {
+                    Int(states[states.startIndex + $0]) + row - firstRow
+                }
             }
         }
     }
 
-    /// Merges the states of one row, which lie at the workspace's rows `place(0)`, `place(1)`, …
+    /// Merges the states of one row, which lie at the workspace's rows `place(0)`, `place(1)`, … `tile` is the row, for hooks.
     private func mergeRow(
-        _ token: Int, _ queryHead: Int, count: Int, _ scratch: AttentionScratch, _ place: (Int) -> Int,
-        changeOutput: () -> Void
+        _ token: Int, _ queryHead: Int, _ tile: AttentionTile?, count: Int, _ scratch: AttentionScratch,
+        _ place: (Int) -> Int
     ) {
         guard let partialOutput, let partialLSE else { return }
-        let merged = StateMerge(count: count, sink: sink(queryHead)) { partialLSE[place($0)] }
+        if let tile { computeSinks(tile, scratch) }
+        let merged = StateMerge(count: count, sink: sink(queryHead, 0, scratch)) { partialLSE[place($0)] }
         scratch.output.update(repeating: 0, count: size.outputStride)
         for part in 0..<count {
             let row = place(part)
@@ -92,17 +98,25 @@ extension AttentionRun {
         // Weights of their own add up as they are.
         scratch.rowScale[0] = isSoftmax ? merged.scale : 1
         scratch.rowOffsets[0] = Int64(output.offset(token, queryHead))
-        storeLSE(merged.logSumExp, token, queryHead)
-        changeOutput()
+        scratch.rowLSE[0] = merged.logSumExp
+        if let tile { normalize(tile, scratch) }
+        storeLSE(scratch.rowLSE[0], token, queryHead)
+        if let tile { changeOutput(tile, scratch) }
         kernels.store(
             output.base, scratch.rowOffsets, outputType, scratch.output, Int64(size.outputStride), scratch.rowScale, 1,
             Int32(shape.headDimVO))
     }
 
-    /// A head's sink as a base-2 logit.
-    private func sink(_ head: Int) -> Float? { sinks.map { $0[head * sinkStride] * 1.442_695_04 } ?? commonSink }
+    /// The sink of a row of a tile as a base-2 logit.
+    private func sink(_ head: Int, _ row: Int, _ scratch: AttentionScratch) -> Float? {
+        if programs.sink != nil { return scratch.rowSink[row] }
+        return sinks.map { $0[head * sinkStride] * 1.442_695_04 } ?? commonSink
+    }
 
-    private func valueScale(_ head: Int) -> Float { valueScale * (valueScales?[head / group] ?? 1) }
+    private func valueScale(_ head: Int) -> Float {
+        // Values that a variant changes had theirs before.
+        programs.values == nil ? valueScale * (valueScales?[head / group] ?? 1) : 1
+    }
 
     private func storeLSE(_ value: Float, _ token: Int, _ head: Int) {
         guard let logSumExp, let base = logSumExp.base else { return }

@@ -20,13 +20,7 @@ extension AttentionRun {
                 scratch.scores, stride, scratch.queries, Int64(size.queryStride), scratch.keyPanels, Int32(rows), count,
                 Int32(shape.headDimQK), ranges)
             softmax(tile, keys, ranges, kind, stride: stride, scratch)
-            blocks.locate(
-                tile.request, from: keys.lowerBound, count: keys.count, in: values, into: scratch.valueOffsets)
-            format.pack_values(
-                scratch.valuePanels,
-                fi_attn_rows(
-                    base: values.base + head * values.head, offsets: scratch.valueOffsets, count: count, type: cacheType
-                ), Int32(shape.headDimVO))
+            packValues(tile, head, keys, scratch)
             format.values(
                 scratch.output, Int64(size.outputStride), weights(scratch), stride, scratch.valuePanels, Int32(rows),
                 count, Int32(shape.headDimVO), ranges)
@@ -112,6 +106,29 @@ extension AttentionRun {
             rows.type = format.element
         }
         format.pack_keys(scratch.keyPanels, rows, width)
+    }
+
+    /// Values of one head into panels, changed where the variant says so.
+    private func packValues(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
+        blocks.locate(
+            tile.request, from: range.lowerBound, count: range.count, in: values, into: scratch.valueOffsets)
+        let source = fi_attn_rows(
+            base: values.base + head * values.head, offsets: scratch.valueOffsets, count: Int32(range.count),
+            type: cacheType)
+        let (stride, width) = (Int64(size.outputStride), Int32(shape.headDimVO))
+        if programs.values == nil { return format.pack_values(scratch.valuePanels, source, width) }
+        kernels.f32.gather(scratch.valueRows, stride, source, width)
+        changeValues(tile, head, range, scratch)
+        for key in 0..<range.count { scratch.bufferOffsets[key] = Int64(key * size.outputStride * 4) }
+        var rows = fi_attn_rows(
+            base: scratch.valueRows, offsets: scratch.bufferOffsets, count: Int32(range.count), type: FI_ATTN_F32)
+        if format.element != FI_ATTN_F32 {
+            format.gather(scratch.narrowValues, stride, rows, width)
+            for key in 0..<range.count { scratch.bufferOffsets[key] /= 2 }
+            rows.base = UnsafeRawPointer(scratch.narrowValues)
+            rows.type = format.element
+        }
+        format.pack_values(scratch.valuePanels, rows, width)
     }
 
     private func rotate(

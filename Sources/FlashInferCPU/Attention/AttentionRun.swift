@@ -31,7 +31,7 @@ struct AttentionRun {
 
     /// What no kernel was written for.
     let programs: VariantPrograms
-    /// By the parameters of the scores' program, then of the output's.
+    /// By the parameters of the programs, one after the other.
     let tables: UnsafeBufferPointer<fi_expr_table>
     /// Which blocks the program hides or shows whole.
     let analysis: BlockAnalysis?
@@ -184,7 +184,7 @@ struct AttentionRun {
     private func execute(_ item: WorkItem, _ scratch: AttentionScratch) {
         let tile = AttentionTile(item, self)
         // By the request's rows, not the tile's: how a row is computed must not depend on how its request was cut.
-        if tile.queryLength * group <= CPUAttention.streamRows, rope == nil, latent == nil {
+        if tile.queryLength * group <= CPUAttention.streamRows, rope == nil, latent == nil, programs.values == nil {
             stream(tile, scratch)
         } else {
             for head in tile.heads { pack(tile.only(head), scratch) }

@@ -44,6 +44,14 @@ final class AttentionScratch {
     private(set) var rowMax: UnsafeMutablePointer<Float>
     private(set) var rowSum: UnsafeMutablePointer<Float>
     private(set) var rowScale: UnsafeMutablePointer<Float>
+    /// Rows' sinks where they are computed, and their log-sum-exp: base 2.
+    private(set) var rowSink: UnsafeMutablePointer<Float>
+    private(set) var rowLSE: UnsafeMutablePointer<Float>
+    /// `[tileKeys][outputStride]` float32, and in the work format: values that a variant changes.
+    private(set) var valueRows: UnsafeMutablePointer<Float>
+    private(set) var narrowValues: UnsafeMutableRawPointer
+    /// `[tileKeys][tileKeys]`: some of their elements.
+    private(set) var elements: UnsafeMutablePointer<Float>
     private(set) var slopes: UnsafeMutablePointer<Float>
     private(set) var distance: UnsafeMutablePointer<Int32>
     private(set) var first: UnsafeMutablePointer<Int32>
@@ -64,7 +72,10 @@ final class AttentionScratch {
 
     /// The registers of the variant's program; `nil` for none.
     private(set) var variant: VariantScratch?
-    /// Those of its output's program.
+    /// Those of the programs of values, sinks, sums and outputs.
+    private(set) var values: VariantScratch?
+    private(set) var sinks: VariantScratch?
+    private(set) var sums: VariantScratch?
     private(set) var outputs: VariantScratch?
 
     private var memory: UnsafeMutableRawPointer
@@ -77,6 +88,7 @@ final class AttentionScratch {
         let floats = memory.assumingMemoryBound(to: Float.self)
         (rotated, scores, output, rowMax, rowSum) = (floats, floats, floats, floats, floats)
         (rowScale, slopes) = (floats, floats)
+        (rowSink, rowLSE, valueRows, elements, narrowValues) = (floats, floats, floats, floats, bytes)
         let words = memory.assumingMemoryBound(to: Int32.self)
         (distance, first, last, positions) = (words, words, words, words)
         let longs = memory.assumingMemoryBound(to: Int64.self)
@@ -110,16 +122,19 @@ final class AttentionScratch {
     ///
     /// - Precondition: there is room for `wanted`'s tiles.
     func reserve(_ programs: VariantPrograms, _ wanted: AttentionScratchSize) {
-        variant = reserved(programs.scores, wanted, variant)
-        outputs = reserved(programs.output, wanted, outputs)
+        variant = reserved(programs.scores, wanted.rows, scores, variant)
+        values = reserved(programs.values, CPUAttention.tileKeys, elements, values)
+        sinks = reserved(programs.sink, wanted.rows, scores, sinks)
+        sums = reserved(programs.normalizer, wanted.rows, scores, sums)
+        outputs = reserved(programs.output, wanted.rows, scores, outputs)
     }
 
     private func reserved(
-        _ program: VariantProgram?, _ wanted: AttentionScratchSize, _ known: VariantScratch?
+        _ program: VariantProgram?, _ rows: Int, _ scores: UnsafeMutablePointer<Float>, _ known: VariantScratch?
     ) -> VariantScratch? {
         guard let program else { return known }
-        if let known, known.fits(program, rows: wanted.rows, scores: scores) { return known }
-        return VariantScratch(program, rows: wanted.rows, scores: scores)
+        if let known, known.fits(program, rows: rows, scores: scores) { return known }
+        return VariantScratch(program, rows: rows, scores: scores)
     }
 
     private func carve(_ size: AttentionScratchSize, _ layout: inout Layout) {
@@ -136,6 +151,11 @@ final class AttentionScratch {
         rowMax = layout.take(rows)
         rowSum = layout.take(rows)
         rowScale = layout.take(rows)
+        rowSink = layout.take(rows)
+        rowLSE = layout.take(rows)
+        valueRows = layout.take(keys * size.outputStride)
+        narrowValues = layout.bytes(keys * size.outputStride * 4)
+        elements = layout.take(keys * keys)
         slopes = layout.take(rows)
         distance = layout.take(rows)
         first = layout.take(rows)

@@ -97,21 +97,19 @@ private struct AttentionMemory: ~Copyable {
     /// Compiles what no kernel was written for, unless the last run's is the same.
     private mutating func prepareProgram(_ problem: AttentionProblem) {
         let hasRanges = problem.geometry.blocks.keyPositions == .sequential
-        let form = problem.variant.form
-        guard !form.isFused else {
+        guard !problem.variant.form.isFused else {
             (programs, programKey) = (VariantPrograms(), nil)
             return
         }
         if let programKey, programKey.variant == problem.variant, programKey.hasRanges == hasRanges { return }
         programKey = (problem.variant, hasRanges)
-        programs.scores = form.hasFusedScores ? nil : VariantProgram(problem.variant, hasRanges: hasRanges)
-        programs.output = form.output.map { VariantProgram(output: $0) }
+        programs = VariantPrograms(problem.variant, hasRanges: hasRanges)
     }
 
     /// Where each of the programs' parameters lies.
     private mutating func locateTables(_ operation: AttentionOperation) {
         tables.removeAll(keepingCapacity: true)
-        for parameter in (programs.scores?.parameters ?? []) + (programs.output?.parameters ?? []) {
+        for parameter in programs.parameters {
             let view = parameter == .alibiSlopes ? operation.alibiSlopes : operation.parameters[parameter.name]
             var table = fi_expr_table(base: view?.pointer, rows: 1, columns: 1)
             if let view {

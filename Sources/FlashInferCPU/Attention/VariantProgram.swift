@@ -62,13 +62,13 @@ final class VariantProgram: Sendable {
             canSkipMask: hasRanges && (form.mask == .none || form.mask == .causal))
     }
 
-    /// The program of an output's elements, which are then its scores.
-    convenience init(output: ExprGraph) {
-        self.init(output, shown: output.root, masked: output.root, canSkipMask: true)
+    /// The program of rows' elements, which are then its scores: of outputs, or one number a row; of values, where rows are keys.
+    convenience init(rows graph: ExprGraph, areKeys: Bool = false) {
+        self.init(graph, shown: graph.root, masked: graph.root, canSkipMask: true, rowsAreKeys: areKeys)
     }
 
-    private init(_ graph: ExprGraph, shown: Int, masked: Int, canSkipMask: Bool) {
-        var assembler = VariantAssembler(graph)
+    private init(_ graph: ExprGraph, shown: Int, masked: Int, canSkipMask: Bool, rowsAreKeys: Bool = false) {
+        var assembler = VariantAssembler(graph, rowsAreKeys: rowsAreKeys)
         self.shown = assembler.pairs(shown)
         self.masked = assembler.pairs(masked)
         preparation = assembler.preparation
@@ -88,8 +88,43 @@ final class VariantProgram: Sendable {
 struct VariantPrograms: Sendable {
     /// What becomes of scores.
     var scores: VariantProgram?
+    /// What becomes of the values' elements.
+    var values: VariantProgram?
+    /// The sink of each row.
+    var sink: VariantProgram?
+    /// What becomes of the logarithm of each row's sum.
+    var normalizer: VariantProgram?
     /// What becomes of the output's elements.
     var output: VariantProgram?
+
+    init() {}
+
+    init(_ variant: AttentionVariant, hasRanges: Bool) {
+        let form = variant.form
+        if !form.hasFusedScores { scores = VariantProgram(variant, hasRanges: hasRanges) }
+        values = form.values.map { VariantProgram(rows: $0, areKeys: true) }
+        sink = form.sink.map { VariantProgram(rows: $0) }
+        normalizer = form.normalizer.map { VariantProgram(rows: $0) }
+        output = form.output.map { VariantProgram(rows: $0) }
+    }
+
+    /// The programs' parameters, one program after the other.
+    var parameters: [ParameterDeclaration] {
+        [scores, values, sink, normalizer, output].flatMap { $0?.parameters ?? [] }
+    }
+
+    /// Where the parameters of a program start among all of them.
+    func firstParameter(of program: VariantProgram) -> Int {
+        var first = 0
+        if program === scores { return first }
+        first += scores?.parameters.count ?? 0
+        if program === values { return first }
+        first += values?.parameters.count ?? 0
+        if program === sink { return first }
+        first += sink?.parameters.count ?? 0
+        if program === normalizer { return first }
+        return first + (normalizer?.parameters.count ?? 0)
+    }
 }
 
 /// Turns terms into registers and instructions.
@@ -106,9 +141,9 @@ private struct VariantAssembler {
     private(set) var sites: [(register: Int, field: SiteField)] = []
     private(set) var preparation: [[fi_expr_instruction]] = [[], [], []]
 
-    init(_ graph: ExprGraph) {
+    init(_ graph: ExprGraph, rowsAreKeys: Bool) {
         self.graph = graph
-        ranks = Self.ranks(graph)
+        ranks = Self.ranks(graph, rowsAreKeys: rowsAreKeys)
         registers = [.init(rank: .pair, place: -1), .init(rank: .row, place: 0)]
         counts[VariantProgram.Rank.row.rawValue] = 1
         for (place, node) in graph.nodes.enumerated() where ranks[place] != .pair { prepare(place, node) }
@@ -125,12 +160,12 @@ private struct VariantAssembler {
         reciprocals[place] = register
     }
 
-    private static func ranks(_ graph: ExprGraph) -> [VariantProgram.Rank] {
+    private static func ranks(_ graph: ExprGraph, rowsAreKeys: Bool) -> [VariantProgram.Rank] {
         var ranks: [VariantProgram.Rank] = []
         for node in graph.nodes {
             switch node.operation {
             case .score: ranks.append(.pair)
-            case .site: ranks.append(rank(node.field ?? .request))
+            case .site: ranks.append(rank(node.field ?? .request, rowsAreKeys: rowsAreKeys))
             case .load where node.operands.isEmpty: ranks.append(.pair)
             default: ranks.append(node.operands.reduce(.item) { $0.joined(ranks[$1]) })
             }
@@ -138,11 +173,13 @@ private struct VariantAssembler {
         return ranks
     }
 
-    private static func rank(_ field: SiteField) -> VariantProgram.Rank {
+    private static func rank(_ field: SiteField, rowsAreKeys: Bool) -> VariantProgram.Rank {
         switch field {
         case .request, .queryLength, .keyLength: .item
-        case .head, .kvHead, .queryIndex, .queryPosition: .row
-        case .keyPosition: .key
+        // Keys are of one head at a time.
+        case .kvHead: rowsAreKeys ? .item : .row
+        case .head, .queryIndex, .queryPosition: .row
+        case .keyPosition: rowsAreKeys ? .row : .key
         }
     }
 

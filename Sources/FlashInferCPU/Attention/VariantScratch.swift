@@ -98,6 +98,12 @@ final class VariantScratch {
         }
     }
 
+    /// Computes the elements of `rows` rows, where no mask is asked for.
+    func evaluate(rows: Int, columns: Int, _ maskStarts: UnsafePointer<Int64>, _ kernels: fi_attention_kernels) {
+        evaluate(
+            rows: rows, keys: columns, isMasked: false, mask: nil, maskStarts: maskStarts, maskIsPacked: false, kernels)
+    }
+
     private func run(
         _ code: [fi_expr_instruction], _ rank: VariantProgram.Rank, _ body: (inout fi_expr_program) -> Void
     ) {

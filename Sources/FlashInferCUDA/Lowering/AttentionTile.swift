@@ -79,7 +79,7 @@ struct AttentionHeads: Hashable {
     var isRagged: Bool
     /// Whether queries, keys and values are all e4m3, so that Hopper's products are of 8 bits.
     var isFloat8 = false
-    /// Whether scores are only scaled before the softmax: what else becomes of them takes registers.
+    /// Whether scores are only scaled, and hidden by simple conditions, before the softmax: what else becomes of them takes registers.
     var hasPlainScores = true
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
@@ -152,14 +152,17 @@ extension AttentionHeads {
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
+        let form = problem.variant.form
         hasPlainScores =
-            problem.variant.form.isFused && !problem.readsColumns && problem.variant.logitsSoftCap == nil
-            && !problem.variant.form.isALiBi
-            && !problem.variant.form.mask.isCustom
+            form.logits == nil && form.weights == nil && form.values == nil && form.maskTensor == nil
+            && !problem.readsColumns && form.softCap == nil && !form.isALiBi
+            && !(form.restOfMask.map { $0.contains(.divide) || $0.contains(.remainder) } ?? false)
         // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
-        let isOrdinary = problem.variant.form.isFused && !problem.variant.form.mask.isCustom
+        let isOrdinary = form.isFused && !form.mask.isCustom
+        // Values meet the weights in shared memory as the copy engine brings them: factors go into the weights, nothing else can.
+        let hasOrdinaryValues = form.values == nil || form.valueFactor != nil
         allowsHopper =
-            !hasRoPE && problem.outputType.byteCount == 2
+            !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
             && !(isNarrow && isGathered)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }

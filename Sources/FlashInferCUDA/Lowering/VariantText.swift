@@ -23,6 +23,7 @@ package struct VariantText: Hashable, Sendable {
         let score = Logits.plain.expression.graph
         let mask = form.restOfMask ?? .constant(true)
         let row = "const fi_attention_params &p, const VariantRow &at"
+        let zero = ExprGraph.constant(Float(0))
         let hooks = [
             VariantHook(
                 "logit", "float variant_logit(\(row), float score, int key, int position)",
@@ -33,12 +34,24 @@ package struct VariantText: Hashable, Sendable {
             VariantHook(
                 "shows", "bool variant_shows(\(row), int key, int position)", mask, variant.mask.place, form.parameters),
             VariantHook(
+                "sink", "float variant_sink(\(row))", form.sink ?? zero, variant.sink.place, form.parameters),
+            VariantHook(
+                "sum", "float variant_sum(\(row), float score)", form.normalizer ?? score, variant.normalizer.place,
+                form.parameters),
+            VariantHook(
                 "output", "float variant_output(\(row), float score)", form.output ?? score, variant.output.place,
                 form.parameters),
         ]
+        let value = VariantHook(
+            "value",
+            "float variant_value(const fi_attention_params &p, const VariantKey &at, float score, int position)",
+            form.valueFactor ?? form.values ?? score, variant.value.place, form.parameters, isOfKeys: true)
+        let valueHook = form.valueFactor != nil ? "factor" : form.values != nil ? "element" : "none"
         var text = """
             #pragma once
             constexpr bool normalises = \(form.weights == nil), changes_output = \(form.output != nil);
+            constexpr bool computes_sink = \(form.sink != nil), changes_sum = \(form.normalizer != nil);
+            constexpr ValueHook value_hook = ValueHook::\(valueHook);
             constexpr bool reads_keys = \(hooks.contains { $0.readsKeys });
             struct VariantRow : VariantSite {
 
@@ -51,8 +64,16 @@ package struct VariantText: Hashable, Sendable {
 
             """
         for line in hooks.flatMap(\.rowLines) { text += line + "\n" }
+        text += "    }\n};\nstruct VariantKey : VariantKeySite {\n"
+        for member in value.members { text += "    \(member);\n" }
+        text += """
+                __device__ __forceinline__ VariantKey(const fi_attention_params &p, const Item &item, int position) : VariantKeySite(item) {
+                    const VariantKey &at = *this;
+
+            """
+        for line in value.rowLines { text += line + "\n" }
         text += "    }\n};\n"
-        for hook in hooks { text += hook.function }
+        for hook in hooks + [value] { text += hook.function }
         text += """
             FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
                 const VariantBlock at(p, item, warp_row, first_key);
@@ -64,9 +85,9 @@ package struct VariantText: Hashable, Sendable {
     }
 }
 
-/// One hook as C++: its terms a row, and the function of its terms a score.
+/// One hook as C++: its terms a row, or a key for values, and the function of its terms a score.
 private struct VariantHook {
-    /// Declarations of the terms that depend on the row alone, and the lines that compute them.
+    /// Declarations of the terms that depend on the row (or the key) alone, and the lines that compute them.
     private(set) var members: [String] = []
     private(set) var rowLines: [String] = []
     private(set) var function: String
@@ -75,7 +96,7 @@ private struct VariantHook {
 
     init(
         _ prefix: String, _ head: String, _ graph: ExprGraph, _ place: SourcePlace,
-        _ parameters: [ParameterDeclaration]
+        _ parameters: [ParameterDeclaration], isOfKeys: Bool = false
     ) {
         // The same line again and again: all of a hook's terms were written at one place.
         let line = "#line \(place.line) \"\(place.file.filter { $0 != "\"" && $0 != "\\" })\""
@@ -84,7 +105,7 @@ private struct VariantHook {
         var areRows: [Bool] = []
         for (index, node) in graph.nodes.enumerated() {
             let isRow =
-                node.operation != .score && !node.field(is: .keyPosition)
+                node.operation != .score && (isOfKeys || !node.field(is: .keyPosition))
                 && !(node.operation == .load && node.operands.isEmpty) && node.operands.allSatisfy { areRows[$0] }
             areRows.append(isRow)
             if let name = Self.name(node) {

@@ -1,7 +1,7 @@
 extension AttentionProblem {
     /// The analysis of what causality and window leave over of the mask; `nil` for nothing.
     package var restAnalysis: BlockAnalysis? {
-        guard let rest = variant.form.restOfMask else { return nil }
+        guard let rest = variant.form.restTerms else { return nil }
         return BlockAnalysis(rest, geometry: geometry, shape: shape, values: parameters)
     }
 

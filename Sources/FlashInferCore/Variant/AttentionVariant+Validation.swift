@@ -15,9 +15,19 @@ extension AttentionVariant {
         try validate(logits.expression.graph, "logits", logits.place)
         try validate(scaledLogits, "logits", logits.place)
         if let graph = weights.expression?.graph { try validate(graph, "weights", weights.place) }
-        if let graph = output.expression?.graph {
-            try validate(graph, "output", output.place)
-            try validate(graph, "output", output.place, without: [.keyPosition])
+        try validateRowHook(output.expression, "output", output.place)
+        try validateRowHook(normalizer.expression, "normalizer", normalizer.place)
+        if let graph = value.expression?.graph {
+            try validate(graph, "value", value.place)
+            try validate(graph, "value", value.place, without: [.head, .queryIndex, .queryPosition])
+        }
+        if case .rule(let rule) = sink {
+            try validateRowHook(rule.expression, "sink", rule.place)
+            if rule.expression.graph.contains(.score) {
+                throw .invalidArgument(
+                    describe("sink", rule.place), found: "a use of the score",
+                    expected: "positions, heads and parameters")
+            }
         }
         if form.isContradictory {
             throw .invalidArgument(
@@ -28,15 +38,26 @@ extension AttentionVariant {
             throw .invalidArgument(
                 describe("mask", mask.place), found: "a use of the score", expected: "positions, heads and parameters")
         }
-        if weights.expression != nil, sink != .none {
+        if weights.expression != nil, sink != .none || normalizer != .plain {
+            let other = sink != .none ? "sink" : "normalizer"
             throw .invalidArgument(
-                describe("weights", weights.place), found: "a sink", expected: "no sink, as only the softmax has a sum")
+                describe("weights", weights.place), found: "a \(other)",
+                expected: "no \(other), as only the softmax has a sum")
         }
         if case .logit(let logit) = sink, logit.isNaN || logit == .infinity {
             throw .invalidArgument("variant '\(name)': sink", found: "\(logit)", expected: "a number below infinity")
         }
         try validateNames()
         isKnownSound = true
+    }
+
+    /// A hook that is asked of a whole row.
+    private func validateRowHook(
+        _ expression: Expr<Float>?, _ hook: String, _ place: SourcePlace
+    ) throws(FlashInferError) {
+        guard let graph = expression?.graph else { return }
+        try validate(graph, hook, place)
+        try validate(graph, hook, place, without: [.keyPosition])
     }
 
     /// A factor of queries or keys.
@@ -85,7 +106,8 @@ extension AttentionVariant {
     private func validateNames() throws(FlashInferError) {
         var known: [String: ParameterDeclaration] = [:]
         let graphs = [
-            mask.expression.graph, scaledLogits, weights.expression?.graph, output.expression?.graph,
+            mask.expression.graph, scaledLogits, weights.expression?.graph, output.expression?.graph, form.values,
+            form.sink, form.normalizer,
         ].compactMap { $0 }
         for parameter in graphs.flatMap(\.parameters) {
             let title = "variant '\(name)': parameter '\(parameter.name)'"

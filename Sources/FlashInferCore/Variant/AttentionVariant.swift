@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// What is computed between a query and a key, as a plain value: scaling, mask, logits, weights, sink, output and rotation, each ordinary
-/// Swift over ``Expr``.
+/// What is computed between a query and a key, as a plain value: scaling, mask, logits, weights, values, sink, normalizer, output and
+/// rotation, each ordinary Swift over ``Expr``.
 ///
 /// ```swift
 /// let gemma = AttentionVariant("gemma-2", mask: .causal && .window(left: 4095), logits: .softCap(50))
@@ -31,32 +31,36 @@ public struct AttentionVariant: Sendable {
     ///     `kvLength − queryLength + i`.
     ///   - query: multiplies queries, besides the scale.
     ///   - key: multiplies keys.
+    ///   - value: what becomes of values' elements.
     ///   - logits: what becomes of scores.
     ///   - weights: the softmax, or weights of their own.
-    ///   - sink: a logit that joins the softmax's sum.
+    ///   - sink: a logit that joins the softmax's sum: what the running maximum and sum start from.
+    ///   - normalizer: what the weighted sum is divided by, from the running maximum and sum in the end.
     ///   - output: what becomes of the output's elements.
     public init(
         _ name: String, mask: Mask = .none, scale: Float? = nil, rope: RoPEParameters? = nil,
-        query: Scaling = .none, key: Scaling = .none, logits: Logits = .plain, weights: Weights = .softmax,
-        sink: Sink = .none, output: Output = .plain
+        query: Scaling = .none, key: Scaling = .none, value: Values = .plain, logits: Logits = .plain,
+        weights: Weights = .softmax, sink: Sink = .none, normalizer: Normalizer = .plain, output: Output = .plain
     ) {
         self.name = name
         content = VariantContent(
             VariantHooks(
-                mask: mask, query: query, key: key, logits: logits, weights: weights, sink: sink, output: output,
-                scale: scale, rope: rope))
+                mask: mask, query: query, key: key, value: value, logits: logits, weights: weights, sink: sink,
+                normalizer: normalizer, output: output, scale: scale, rope: rope))
     }
 
     /// A variant whose logits are given by their rule.
     public init(
         _ name: String, mask: Mask = .none, scale: Float? = nil, rope: RoPEParameters? = nil,
-        query: Scaling = .none, key: Scaling = .none, weights: Weights = .softmax, sink: Sink = .none,
-        output: Output = .plain, fileID: String = #fileID, line: Int = #line,
+        query: Scaling = .none, key: Scaling = .none, value: Values = .plain, weights: Weights = .softmax,
+        sink: Sink = .none, normalizer: Normalizer = .plain, output: Output = .plain, fileID: String = #fileID,
+        line: Int = #line,
         logits: (_ score: Expr<Float>, _ at: Site) -> Expr<Float>
     ) {
         self.init(
-            name, mask: mask, scale: scale, rope: rope, query: query, key: key,
-            logits: Logits(fileID: fileID, line: line, logits), weights: weights, sink: sink, output: output)
+            name, mask: mask, scale: scale, rope: rope, query: query, key: key, value: value,
+            logits: Logits(fileID: fileID, line: line, logits), weights: weights, sink: sink, normalizer: normalizer,
+            output: output)
     }
 
     /// Which keys a query sees.
@@ -77,6 +81,12 @@ public struct AttentionVariant: Sendable {
         set { replace(\.key, by: newValue) }
     }
 
+    /// What becomes of values' elements.
+    public var value: Values {
+        get { content.hooks.value }
+        set { replace(\.value, by: newValue) }
+    }
+
     /// What becomes of scores.
     public var logits: Logits {
         get { content.hooks.logits }
@@ -93,6 +103,12 @@ public struct AttentionVariant: Sendable {
     public var sink: Sink {
         get { content.hooks.sink }
         set { replace(\.sink, by: newValue) }
+    }
+
+    /// What the weighted sum is divided by.
+    public var normalizer: Normalizer {
+        get { content.hooks.normalizer }
+        set { replace(\.normalizer, by: newValue) }
     }
 
     /// What becomes of the output's elements.
@@ -143,13 +159,15 @@ extension AttentionVariant: Hashable {
 }
 
 /// All that a variant computes.
-private struct VariantHooks: Hashable, Sendable {
+struct VariantHooks: Hashable, Sendable {
     var mask: Mask
     var query: Scaling
     var key: Scaling
+    var value: Values
     var logits: Logits
     var weights: Weights
     var sink: Sink
+    var normalizer: Normalizer
     var output: Output
     var scale: Float?
     var rope: RoPEParameters?
@@ -171,8 +189,7 @@ private final class VariantContent: Sendable {
 
     init(_ hooks: VariantHooks) {
         self.hooks = hooks
-        form = VariantForm(
-            mask: hooks.mask, logits: hooks.scaledLogits, weights: hooks.weights, output: hooks.output)
+        form = VariantForm(hooks)
         hash = hooks.hashValue
     }
 

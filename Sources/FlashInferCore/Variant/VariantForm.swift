@@ -11,6 +11,8 @@ package struct VariantForm: Sendable, Hashable {
     package private(set) var windowLeft: Int?
     /// What else a key must be to be seen; `nil` for nothing.
     package private(set) var restOfMask: ExprGraph?
+    /// What is known of that.
+    private(set) var restTerms: MaskTerms?
     /// The cap.
     package private(set) var softCap: Float?
     /// Whether ALiBi's bias is added.
@@ -21,6 +23,14 @@ package struct VariantForm: Sendable, Hashable {
     package private(set) var weights: ExprGraph?
     /// What becomes of the output's elements; `nil` for nothing.
     package private(set) var output: ExprGraph?
+    /// What becomes of the values' elements; `nil` for nothing.
+    package private(set) var values: ExprGraph?
+    /// What each value is multiplied by, where that is all that becomes of it.
+    package private(set) var valueFactor: ExprGraph?
+    /// The sink's logit, where it is computed for each row.
+    package private(set) var sink: ExprGraph?
+    /// What becomes of the logarithm of a row's sum; `nil` for nothing.
+    package private(set) var normalizer: ExprGraph?
     /// Whether the conditions can never hold together.
     package private(set) var isContradictory = false
     /// How the run's own mask is stored, where any hook reads it.
@@ -46,18 +56,27 @@ package struct VariantForm: Sendable, Hashable {
     }
 
     /// Whether the hand-written kernels do all of it.
-    package var isFused: Bool { hasFusedScores && output == nil }
+    package var isFused: Bool {
+        hasFusedScores && output == nil && values == nil && sink == nil && normalizer == nil
+    }
 
-    /// Whether they do all of it but for the output's elements.
+    /// Whether they do all of it up to the weights.
     package var hasFusedScores: Bool { restOfMask == nil && logits == nil && weights == nil }
 
-    init(mask: Mask, logits: Logits, weights: Weights, output: Output) {
+    init(_ hooks: VariantHooks) {
+        let (mask, logits) = (hooks.mask, hooks.scaledLogits)
         maskBesidesWindow = mask
         recognise(mask)
+        restTerms = restOfMask.map { MaskTerms($0) }
         recognise(logits)
-        self.weights = weights.expression?.graph
-        self.output = output.expression?.graph
-        for graph in [mask.expression.graph, logits.expression.graph, self.weights, self.output].compactMap({ $0 }) {
+        weights = hooks.weights.expression?.graph
+        output = hooks.output.expression?.graph
+        values = hooks.value.expression?.graph
+        valueFactor = values?.factorOfScore
+        normalizer = hooks.normalizer.expression?.graph
+        if case .rule(let rule) = hooks.sink { sink = rule.expression.graph }
+        let graphs = [mask.expression.graph, logits.expression.graph, weights, output, values, sink, normalizer]
+        for graph in graphs.compactMap({ $0 }) {
             for parameter in graph.parameters {
                 switch parameter.extent {
                 case .maskBytes, .maskBits: maskTensor = maskTensor ?? parameter

@@ -40,13 +40,3 @@ extension Weights: Hashable {
     /// Feeds what they compute.
     public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }
-
-/// A logit that joins the softmax's sum and has no value, so that a head may attend to nothing.
-public enum Sink: Sendable, Hashable {
-    /// None.
-    case none
-    /// The run's `sinks`, one for each head (GPT-OSS).
-    case perHead
-    /// One number for all heads; 0 is "softmax plus one".
-    case logit(Float)
-}

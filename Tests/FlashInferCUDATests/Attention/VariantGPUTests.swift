@@ -24,6 +24,17 @@ import Testing
                 sample: VariantSample.builtIns[index]))
     }
 
+    /// Against definitions that were written without an expression.
+    @Test(arguments: VariantDefinition.all.indices) func definitions(_ index: Int) throws {
+        let definition = VariantDefinition.all[index]
+        for (mode, dtype, limit) in [
+            (Planner.Mode.balanced, DType.float16, 0.01), (.batchInvariant(splitSize: 128), .bfloat16, 0.04),
+        ] {
+            let error = try definition.error(on: GPU.device, dtype: dtype, mode: mode)
+            #expect(error < limit, "\(definition.name), \(dtype)")
+        }
+    }
+
     /// Keys that no row sees are not read: their pages may be anywhere.
     @Test(arguments: [1, 20, 128]) func holesAreNotRead(_ rows: Int) throws {
         let device = try GPU.device

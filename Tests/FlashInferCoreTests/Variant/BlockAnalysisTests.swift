@@ -132,10 +132,40 @@ import Testing
             shape: try AttentionShape(queryHeads: 1, kvHeads: 1, headDimQK: 64))
         let runs = analysis.runs(
             SiteBlock(request: 0, heads: 0..<1, queries: 6144..<6272, keys: 0..<6272))
-        // Exactly 4 ..< 5121 and 5248 ..< 6272; found to within 64 keys.
-        #expect(runs.empty.lowerBound - 4 < 64 && 5121 - runs.empty.upperBound < 64, "\(runs.empty)")
-        #expect(runs.full.lowerBound - 5248 < 64 && runs.full.upperBound == 6272, "\(runs.full)")
-        #expect(runs.empty.lowerBound >= 4 && runs.empty.upperBound <= 5121 && runs.full.lowerBound >= 5248)
+        #expect(runs.empty == 4..<5121 && runs.full == 5248..<6272)
+    }
+
+    /// Masks that are solved for the key have their longest runs to the key.
+    @Test func solvedRunsAreExact() throws {
+        let documents = Parameter<Int32>("documents", .perPosition), lengths = Parameter<Int32>("lengths", .perRequest)
+        for mask: Mask in [
+            .window(left: 19) || .prefix(4), .documents(documents), .causal && .documents(documents),
+            .items(prompt: lengths, item: documents), .causal || .prefix(lengths), !.causal, .window(left: 3, right: 9),
+        ] {
+            let bench = try Bench(mask) { geometry, _ in
+                [
+                    "documents": VariantSample.packedDocuments(
+                        geometry, try! AttentionShape(queryHeads: 1, kvHeads: 1, headDimQK: 8))["documents"]!,
+                    "lengths": ParameterValue((0..<geometry.requestCount).map { Int32(9 * $0 + 5) }),
+                ]
+            }
+            var random = RandomExpression(seed: 5)
+            for _ in 0..<40 {
+                var block = bench.randomBlock(&random.random)
+                block.keys = 0..<bench.geometry.kvLength(block.request)
+                let runs = bench.analysis.runs(block)
+                var (empty, full) = (0, 0)
+                var (longestEmpty, longestFull) = (0, 0)
+                for key in block.keys {
+                    var one = block
+                    one.keys = key..<key + 1
+                    let kind = bench.kind(one)
+                    (empty, full) = (kind == .empty ? empty + 1 : 0, kind == .full ? full + 1 : 0)
+                    (longestEmpty, longestFull) = (max(longestEmpty, empty), max(longestFull, full))
+                }
+                #expect(runs.empty.count == longestEmpty && runs.full.count == longestFull, "\(mask) \(block)")
+            }
+        }
     }
 
     /// A document costs what it sees.

@@ -43,6 +43,23 @@ import Testing
         #expect(message(AttentionVariant("n", sink: .logit(.nan))).contains("sink"))
     }
 
+    @Test func hooksOfValuesAndState() {
+        func text(_ value: Values = .plain, _ sink: Sink = .none, _ normalizer: Normalizer = .plain) -> String {
+            message(AttentionVariant("v", value: value, sink: sink, normalizer: normalizer))
+        }
+        #expect(text(Values { value, at in value * at.head.float }).contains("value"))
+        #expect(text(Values { value, at in value * at.head.float }).contains("a use of head"))
+        #expect(text(Values { value, at in value * at.queryPosition.float }).contains("a use of queryPosition"))
+        let line = #line + 1
+        #expect(text(.plain, .computed { at in at.keyPosition.float }).contains("VariantErrorTests.swift:\(line)"))
+        #expect(text(.plain, .computed { at in at.keyPosition.float }).contains("a use of keyPosition"))
+        #expect(text(.plain, .none, Normalizer { sum, at in sum + at.keyPosition.float }).contains("normalizer"))
+        #expect(text(.plain, .initial { at in (Expr(0), Expr(2)) }) == "no error")
+        let own = AttentionVariant("w", weights: .sigmoid, normalizer: Normalizer { sum, _ in sum * 2 })
+        #expect(message(own).contains("only the softmax has a sum"))
+        #expect(Sink.computed { _ in 0.5 } == .logit(0.5))
+    }
+
     @Test func parameters() {
         let ids = Parameter<Int32>("ids", .perPosition)
         let variant = AttentionVariant("docs", mask: .documents(ids))

@@ -129,12 +129,13 @@ package struct AttentionOracle {
         }
         var sink = sinks.isEmpty ? -Double.infinity : Double(sinks[head])
         if case .logit(let logit) = variant.sink { sink = Double(logit) }
-        let top = scores.reduce(sink, max)
         let index = token * shape.queryHeads + head
         var site = OracleSite()
         (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
         (site.queryIndex, site.queryPosition) = (i, position)
         (site.queryLength, site.keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
+        if let own = hooks?.sink(site) { sink = own }
+        let top = scores.reduce(sink, max)
         if top == -.infinity {
             if let empty = hooks?.output(site, 0) {
                 for d in 0..<shape.headDimVO { result.output[index * shape.headDimVO + d] = empty }
@@ -150,7 +151,12 @@ package struct AttentionOracle {
         } else {
             weights = scores.map { ElementaryFunctions.exp($0 - top) }
             sum = weights.reduce(ElementaryFunctions.exp(sink - top), +)
-            result.logSumExp[index] = (top + ElementaryFunctions.log(sum)) * 1.442695040888963407
+            var logSum = top + ElementaryFunctions.log(sum)
+            if let next = hooks?.normalizer(site, logSum) {
+                sum *= ElementaryFunctions.exp(next - logSum)
+                logSum = next
+            }
+            result.logSumExp[index] = logSum * 1.442695040888963407
         }
         result.largestScore[index] = largest
         let width = shape.headDimVO
@@ -158,9 +164,12 @@ package struct AttentionOracle {
         var (total, magnitude, energy, spread) = (zeros, zeros, zeros, zeros)
         for j in weights.indices where scores[j] > -.infinity {
             let (weight, start) = (weights[j] / sum, j * width)
+            site.keyPosition = memory.positions[j]
             for d in 0..<width {
-                let v = memory.values[start + d]
-                spread[d] += abs(v) / sum
+                let raw = memory.values[start + d]
+                let v = hooks?.value(site, raw) ?? raw
+                // A factor may be multiplied into the weight.
+                spread[d] += max(abs(v), abs(raw)) / sum
                 // A weight of 0 hides a value, whatever it is.
                 if weight > 0 {
                     total[d] += weight * v

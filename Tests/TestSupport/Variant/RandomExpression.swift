@@ -117,7 +117,52 @@ package struct RandomExpression {
             Int.random(in: 0..<5, using: &copy.random) == 0
             ? Weights { score, at in sigmoid(copy.float(at, score, depth: 1)) } : .softmax
         self = copy
-        return AttentionVariant(
+        var variant = AttentionVariant(
             name, mask: Bool.random(using: &random) ? mask : mask || .causal, logits: logits, weights: weights)
+        addHooks(&variant)
+        return variant
+    }
+
+    /// Hooks of values and of the running state, some of the time.
+    private mutating func addHooks(_ variant: inout AttentionVariant) {
+        var copy = self
+        switch Int.random(in: 0..<4, using: &copy.random) {
+        // A factor of the row, between 2^−4 and 2^2.
+        case 0: variant.value = Values { value, at in value * exp2(clamp(copy.keyNumber(at), -4, 2)) }
+        case 1: variant.value = Values { value, at in 2 * tanh(value * copy.keyNumber(at)) - 0.5 * value }
+        default: break
+        }
+        if variant.weights == .softmax {
+            switch Int.random(in: 0..<3, using: &copy.random) {
+            case 0: variant.sink = .computed { at in copy.rowNumber(at) }
+            case 1: variant.sink = .initial { at in (copy.rowNumber(at), 0.1 + abs(copy.rowNumber(at))) }
+            default: break
+            }
+            switch Int.random(in: 0..<3, using: &copy.random) {
+            case 0: variant.normalizer = Normalizer { sum, at in max(sum, copy.rowNumber(at)) }
+            case 1: variant.normalizer = Normalizer { sum, at in 0.5 * sum + copy.rowNumber(at) }
+            default: break
+            }
+        }
+        self = copy
+    }
+
+    /// A number of a key's row of values.
+    private mutating func keyNumber(_ at: Site) -> Expr<Float> {
+        let numbers: [Expr<Float>] = [
+            sin(at.keyPosition.float * 0.1), gains[at.kvHead] + 0.5, shift.value,
+            documents[at.keyPosition].float * 0.2 - 1, cos((at.keyLength - at.keyPosition).float * 0.05),
+            select(at.keyPosition % 3 == 0, Expr<Float>(0.5), gains[at.kvHead]),
+        ]
+        return numbers.randomElement(using: &random)! + 0.5 * numbers.randomElement(using: &random)!
+    }
+
+    /// A number of a query's row.
+    private mutating func rowNumber(_ at: Site) -> Expr<Float> {
+        let numbers: [Expr<Float>] = [
+            gains[at.head], log((max(at.queryPosition, 0) + 2).float), shift.value * 2, sin(at.queryIndex.float),
+            bias[at.head, at.queryIndex % 9], Expr(Float.random(in: -2...2, using: &random)),
+        ]
+        return numbers.randomElement(using: &random)! + numbers.randomElement(using: &random)!
     }
 }

@@ -94,7 +94,7 @@ extension VariantSample {
                     "sigmoid, normed", mask: .window(left: 40), weights: Weights { logit, _ in sigmoid(logit - 2) },
                     output: Output { value, at in value / sqrt((at.keyLength + 1).float) })),
             manyParameters,
-        ]
+        ] + hooks
     }()
 
     /// A polynomial of the distance, whose sixteen coefficients are a tensor each.

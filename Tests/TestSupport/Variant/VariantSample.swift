@@ -21,6 +21,9 @@ package struct VariantOracle {
     private let weights: ExprOracle?
     private let query: ExprOracle?
     private let key: ExprOracle?
+    private let value: ExprOracle?
+    private let sink: ExprOracle?
+    private let normalizer: ExprOracle?
     private let output: ExprOracle?
 
     init(_ problem: AttentionProblem, _ values: [String: ParameterValue], _ oracle: AttentionOracle) {
@@ -39,6 +42,9 @@ package struct VariantOracle {
         weights = problem.variant.weights.expression.map { bound($0.graph) }
         query = problem.variant.query.expression.map { bound($0.graph) }
         key = problem.variant.key.expression.map { bound($0.graph) }
+        value = problem.variant.value.expression.map { bound($0.graph) }
+        if case .rule(let rule) = problem.variant.sink { sink = bound(rule.expression.graph) } else { sink = nil }
+        normalizer = problem.variant.normalizer.expression.map { bound($0.graph) }
         output = problem.variant.output.expression.map { bound($0.graph) }
     }
 
@@ -47,6 +53,15 @@ package struct VariantOracle {
     func logit(_ site: OracleSite, _ score: Double) -> Double {
         logits(site, score: score * (query?(site).double ?? 1) * (key?(site).double ?? 1)).double
     }
+
+    /// An element of a value; `nil` where there is no hook.
+    func value(_ site: OracleSite, _ element: Double) -> Double? { value?(site, score: element).double }
+
+    /// A row's sink; `nil` where there is no rule.
+    func sink(_ site: OracleSite) -> Double? { sink?(site).double }
+
+    /// What a row's logarithm of the sum becomes; `nil` where there is no hook.
+    func normalizer(_ site: OracleSite, _ logSum: Double) -> Double? { normalizer?(site, score: logSum).double }
 
     /// An element of the output; `nil` where there is no hook.
     func output(_ site: OracleSite, _ value: Double) -> Double? { output?(site, score: value).double }

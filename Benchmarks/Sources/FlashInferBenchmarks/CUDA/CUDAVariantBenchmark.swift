@@ -79,7 +79,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
         let (triangle, band) = (n * (n + 1) / 2, width * (width + 1) / 2 + (n - width) * width)
         // A condition that always holds, which the analysis sees and the forms do not.
         let always = Mask { at in at.keyLength * at.keyLength >= 0 }
-        let ids = Parameter<Int32>("ids", .perPosition)
+        let ids = Parameter<Int32>("ids", .perPosition), gate = Parameter<Float>("gate", .perPosition)
         let documents = ["ids": ParameterValue((0..<Int32(length)).map { $0 / Int32(Self.documentLength) })]
         let (count, own) = (length / Self.documentLength, Double(Self.documentLength))
         return [
@@ -113,7 +113,32 @@ struct CUDAVariantBenchmark: ParsableCommand {
                 key: "sigmoid",
                 variant: AttentionVariant(
                     "sigmoid", mask: .causal, weights: Weights { logit, _ in sigmoid(logit - 9) }), pairs: triangle),
+            Case(
+                key: "t5", variant: Self.t5,
+                parameters: ["bias": ParameterValue((0..<heads * 32).map { Float($0 % 7) / 7 })], pairs: triangle),
+            Case(
+                key: "gated values",
+                variant: AttentionVariant(
+                    "gated values", mask: .causal,
+                    value: Values { value, at in value * sigmoid(gate[at.keyPosition]) }),
+                parameters: ["gate": ParameterValue((0..<length).map { Float($0 % 11) / 4 - 1 })],
+                kernel: (.causal, 1), pairs: triangle),
+            Case(
+                key: "sink and floor",
+                variant: AttentionVariant(
+                    "sink and floor", mask: .causal, sink: .computed { at in -0.1 * at.head.float },
+                    normalizer: Normalizer { sum, _ in max(sum, 2) }), kernel: (.causal, 1), pairs: triangle),
         ]
+    }
+
+    /// T5's buckets of distances (arXiv 1910.10683).
+    private static var t5: AttentionVariant {
+        let bias = Parameter<Float>("bias", .perHeadTable(count: 32))
+        return AttentionVariant("t5", mask: .causal) { score, at in
+            let distance = at.queryPosition - at.keyPosition
+            let far = 16 + (log(max(distance, 1).float / 16) * (16 / log(Expr<Float>(8)))).int
+            return score + bias[at.head, select(distance < 16, distance, min(far, 31))]
+        }
     }
 
     func run() throws {

@@ -12,9 +12,15 @@ extension BlockAnalysis {
     /// Keys that a run has at least, and blocks that are asked for: a plan has thousands of items, so each gets a bounded time.
     private static let leaf = 64, budget = 96
 
-    /// The runs of a block, by halving what is partial, all of one size before any of the next.
+    /// The runs of a block: solved for, or by halving what is partial, all of one size before any of the next.
     package func runs(_ block: SiteBlock) -> Runs {
         if block.keys.isEmpty { return Runs() }
+        if let solved = solve(block) {
+            var runs = Runs()
+            runs.empty = solved.seen.longestGap(in: block.keys)
+            runs.full = solved.hidden.longestGap(in: block.keys)
+            return runs
+        }
         var parts = [(keys: block.keys, kind: kind(block))]
         var asked = 1
         while true {

@@ -25,43 +25,51 @@ package struct SiteBlock: Hashable, Sendable {
 /// Interval arithmetic over blocks of a batch: which of them a mask leaves empty, and which it shows in full.
 ///
 /// Conservative for every mask: a block is called empty or full only if it is. Exact for conditions on sums of the site's
-/// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order.
+/// numbers, such as causal, window and prefix, for their conjunctions, and for documents that are numbered in order: those are solved for
+/// the key (``KeySolver``), others found by halving.
 package final class BlockAnalysis: Sendable {
-    private let graph: ExprGraph
+    private let terms: MaskTerms
     private let geometry: BatchGeometry
-    private let group: Int
-    /// Of each comparison of whole numbers: right minus left, where that is a sum.
-    private let differences: [Affine?]
+    let group: Int
     /// Of each parameter: what is known of its elements.
-    private let tables: [RangeTable?]
+    let tables: [RangeTable?]
+    /// The mask's conditions solved for the key, where they can be.
+    let solver: KeySolver?
+
+    var graph: ExprGraph { terms.graph }
     private let columnOffset: Int?
     private let columns: Int
 
     /// An analysis of `mask` over a batch.
     ///
     /// - Parameter values: the parameters that are known when planning.
-    package init(
+    package convenience init(
         _ mask: ExprGraph, geometry: BatchGeometry, shape: AttentionShape, values: [String: ParameterValue] = [:]
     ) {
-        graph = mask
+        self.init(MaskTerms(mask), geometry: geometry, shape: shape, values: values)
+    }
+
+    /// An analysis of a mask whose terms are known.
+    init(
+        _ terms: MaskTerms, geometry: BatchGeometry, shape: AttentionShape, values: [String: ParameterValue]
+    ) {
+        self.terms = terms
         self.geometry = geometry
         group = shape.group
-        let forms = Affine.forms(of: mask)
-        differences = mask.nodes.map { node in
-            switch node.operation {
-            case .less, .lessEqual, .equal:
-                guard mask.nodes[Int(node.a)].type == .int, let left = forms[Int(node.a)],
-                    let right = forms[Int(node.b)]
-                else { return nil }
-                return right.adding(left, times: -1)
-            default: return nil
-            }
-        }
-        tables = mask.parameters.map { parameter in
-            values[parameter.name].map { RangeTable($0, rows: parameter.extent.rows(geometry, shape)) }
+        tables = terms.graph.parameters.map { parameter in
+            values[parameter.name]?.ranges(rows: parameter.extent.rows(geometry, shape))
         }
         columns = geometry.blocks.blockLimit * geometry.blocks.blockSize
         columnOffset = geometry.blocks.keyPositions == .columns ? columns - geometry.queryCount : nil
+        let longest = geometry.blocks.lengths.reduce(Int32(0), Swift.max)
+        let limit = [Int(longest), geometry.queryCount, geometry.requestCount, shape.queryHeads].reduce(1, Swift.max)
+        solver = columnOffset == nil && limit < KeySolver.limit ? terms.solver : nil
+    }
+
+    /// The query rows and the keys of a request.
+    @inline(__always)
+    func lengths(_ request: Int) -> (queries: Int, keys: Int) {
+        (geometry.queryLength(request), geometry.kvLength(request))
     }
 
     /// What a block shows.
@@ -75,6 +83,14 @@ package final class BlockAnalysis: Sendable {
 
     /// The least range that has every key of `keys` which the analysis does not call hidden from the block's queries; empty where all are.
     package func visible(_ block: SiteBlock) -> Range<Int> {
+        if let solved = solve(block) {
+            let hull = solved.seen.hull
+            if hull.isEmpty { return block.keys.lowerBound..<block.keys.lowerBound }
+            // From and to multiples of a leaf, where kernels' blocks begin too.
+            let first = Swift.max(hull.lowerBound / Self.leaf * Self.leaf, block.keys.lowerBound)
+            let end = (hull.upperBound + Self.leaf - 1) / Self.leaf * Self.leaf
+            return first..<Swift.min(end, block.keys.upperBound)
+        }
         guard let first = edge(block, fromEnd: false), let last = edge(block, fromEnd: true) else {
             return block.keys.lowerBound..<block.keys.lowerBound
         }
@@ -100,9 +116,9 @@ package final class BlockAnalysis: Sendable {
     }
 
     /// The site's numbers over a block.
-    private struct Ranges {
+    struct Ranges {
         let request: Int
-        var values: (SIMD8<Double>, SIMD8<Double>) = (.zero, .zero)
+        let values: (SIMD8<Double>, SIMD8<Double>)
         /// Query position minus query index.
         let offset: Int
 
@@ -115,19 +131,18 @@ package final class BlockAnalysis: Sendable {
             self.offset = offset
             // Whatever order a block-sparse matrix's keys come in, they are columns of it.
             let keys = columns == nil ? block.keys : 0..<Swift.max(analysis.columns, 1)
-            set(.request, request, request)
-            set(.head, block.heads.lowerBound, block.heads.upperBound - 1)
-            set(.kvHead, block.heads.lowerBound / analysis.group, (block.heads.upperBound - 1) / analysis.group)
-            set(.queryIndex, block.queries.lowerBound, block.queries.upperBound - 1)
-            set(.queryPosition, block.queries.lowerBound + offset, block.queries.upperBound - 1 + offset)
-            set(.keyPosition, keys.lowerBound, keys.upperBound - 1)
-            set(.queryLength, queryLength, queryLength)
-            set(.keyLength, keyLength, keyLength)
-        }
-
-        private mutating func set(_ field: SiteField, _ low: Int, _ high: Int) {
-            values.0[Int(field.rawValue)] = Double(low)
-            values.1[Int(field.rawValue)] = Double(high)
+            let (heads, group, queries) = (block.heads, analysis.group, block.queries)
+            // In the order of the fields.
+            values = (
+                SIMD8(
+                    Double(request), Double(heads.lowerBound), Double(heads.lowerBound / group),
+                    Double(queries.lowerBound), Double(queries.lowerBound + offset), Double(keys.lowerBound),
+                    Double(queryLength), Double(keyLength)),
+                SIMD8(
+                    Double(request), Double(heads.upperBound - 1), Double((heads.upperBound - 1) / group),
+                    Double(queries.upperBound - 1), Double(queries.upperBound - 1 + offset),
+                    Double(keys.upperBound - 1), Double(queryLength), Double(keyLength))
+            )
         }
 
         subscript(_ payload: UInt32) -> Interval { Interval(values.0[Int(payload)], values.1[Int(payload)]) }
@@ -157,7 +172,7 @@ package final class BlockAnalysis: Sendable {
         return values[graph.root]
     }
 
-    private func value(
+    func value(
         _ node: ExprGraph.Node, _ place: Int, _ a: Interval, _ b: Interval, _ c: Interval, _ site: Ranges
     ) -> Interval {
         switch node.operation {
@@ -180,7 +195,7 @@ package final class BlockAnalysis: Sendable {
             }
             return table.range(rows: row, columns: a)
         case .less, .lessEqual, .equal:
-            if let difference = differences[place], !a.mayWrap, !b.mayWrap {
+            if let difference = terms.differences[place], !a.mayWrap, !b.mayWrap {
                 return .comparison(node.operation, difference: site.bounds(difference))
             }
             return .comparison(node.operation, a, b)

@@ -1,25 +1,46 @@
+internal import Synchronization
+
 /// A parameter's elements as they are known when planning, so that the planner can skip what they hide: the numbers of documents,
 /// the lengths of prefixes. They must be those of the tensor that the run is given.
-public struct ParameterValue: Sendable, Hashable {
+///
+/// What the planner wants to know of the elements is found out once for a value, at its first use: plans that are made from the same
+/// one again do not pay for it.
+public struct ParameterValue: Sendable {
     private enum Elements: Sendable, Hashable {
         case floats([Float])
         case ints([Int32])
     }
 
-    private let elements: Elements
+    /// What copies of a value share.
+    private final class Storage: Sendable {
+        let elements: Elements
+        let ranges = AtomicLazyReference<RangeTable>()
+
+        init(_ elements: Elements) { self.elements = elements }
+    }
+
+    private let storage: Storage
+
+    private var elements: Elements { storage.elements }
 
     /// Elements of a float32 parameter, row-major.
-    public init(_ elements: [Float]) { self.elements = .floats(elements) }
+    public init(_ elements: [Float]) { storage = Storage(.floats(elements)) }
 
     /// Elements of an int32 parameter, row-major.
-    public init(_ elements: [Int32]) { self.elements = .ints(elements) }
+    public init(_ elements: [Int32]) { storage = Storage(.ints(elements)) }
 
     /// Elements of an int32 parameter of extent ``ParameterExtent/perPosition``, request by request; shorter rows are padded with their
     /// last element.
-    public init(positions rows: [[Int32]]) {
+    public init(positions rows: [[Int32]]) { self.init(Self.padded(rows, with: 0)) }
+
+    /// The same of a float32 parameter.
+    public init(floatPositions rows: [[Float]]) { self.init(Self.padded(rows, with: 0)) }
+
+    private static func padded<Element>(_ rows: [[Element]], with none: Element) -> [Element] {
         let width = rows.reduce(1) { Swift.max($0, $1.count) }
-        elements = .ints(
-            rows.flatMap { row in row + [Int32](repeating: row.last ?? 0, count: width - row.count) })
+        return rows.flatMap { row in
+            row + [Element](repeating: row.last ?? none, count: width - row.count)
+        }
     }
 
     /// The number of elements.
@@ -35,6 +56,13 @@ public struct ParameterValue: Sendable, Hashable {
 
     package var isFloat: Bool {
         if case .floats = elements { true } else { false }
+    }
+
+    /// The least and largest elements of any range of rows' elements.
+    func ranges(rows: Int) -> RangeTable {
+        guard let known = storage.ranges.load() else { return storage.ranges.storeIfNil(RangeTable(self, rows: rows)) }
+        // A value that is used with another number of rows than at first is an exception.
+        return known.rows == max(rows, 1) ? known : RangeTable(self, rows: rows)
     }
 
     var doubles: [Double] {
@@ -55,6 +83,16 @@ public struct ParameterValue: Sendable, Hashable {
             return try result.get()
         }
     }
+}
+
+extension ParameterValue: Hashable {
+    /// By the elements.
+    public static func == (left: ParameterValue, right: ParameterValue) -> Bool {
+        left.storage === right.storage || left.elements == right.elements
+    }
+
+    /// Feeds the elements.
+    public func hash(into hasher: inout Hasher) { hasher.combine(elements) }
 }
 
 extension ParameterValue: ExpressibleByArrayLiteral {

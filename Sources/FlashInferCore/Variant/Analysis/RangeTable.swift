@@ -1,10 +1,12 @@
 /// A tensor's least and largest elements over any range of a row: in steps of 32 and 1,024 elements, and one by one at the ends.
-struct RangeTable: Sendable {
-    private let rows: Int
+final class RangeTable: Sendable {
+    let rows: Int
     private let columns: Int
     private let levels: [Level]
     private let hasNaN: Bool
     private let isFloat: Bool
+    /// Of each row: whether no element is less than the one before.
+    private let isAscending: [Bool]
 
     private struct Level: Sendable {
         /// Elements of the level below that one of this level stands for.
@@ -22,6 +24,9 @@ struct RangeTable: Sendable {
         self.columns = columns
         isFloat = value.isFloat
         hasNaN = elements.contains { $0.isNaN }
+        isAscending = (0..<self.rows).map { row in
+            (row * columns..<(row + 1) * columns).dropFirst().allSatisfy { elements[$0 - 1] <= elements[$0] }
+        }
         var levels = [Level(lows: elements, highs: elements, columns: columns)]
         while let last = levels.last, last.columns > Level.step {
             let count = (last.columns + Level.step - 1) / Level.step
@@ -45,11 +50,40 @@ struct RangeTable: Sendable {
         if self.columns == 0 || hasNaN { return .unknown(isFloat ? .float : .int) }
         func clamped(_ index: Double, _ count: Int) -> Int { Int(Swift.min(Swift.max(index, 0), Double(count - 1))) }
         let wanted = clamped(columns.low, self.columns)...clamped(columns.high, self.columns)
+        if rows.isPoint {
+            let row = clamped(rows.low, self.rows)
+            if isAscending[row] {
+                let elements = levels[0].lows
+                return Interval(
+                    elements[row * self.columns + wanted.lowerBound], elements[row * self.columns + wanted.upperBound])
+            }
+        }
         var (low, high) = (Double.infinity, -Double.infinity)
         for row in clamped(rows.low, self.rows)...clamped(rows.high, self.rows) {
             scan(row, wanted, level: levels.count - 1, &low, &high)
         }
         return Interval(low, high)
+    }
+
+    /// Of the positions `keys` of an ascending row: those whose elements may be one of `wanted`'s, and those whose are, whichever it is;
+    /// `nil` where the row is not ascending.
+    func positions(of wanted: Interval, row: Int, in keys: Range<Int>) -> (some: Range<Int>, all: Range<Int>)? {
+        let row = Swift.min(row, rows - 1)
+        guard columns > 0, isAscending[row], keys.upperBound <= columns else { return nil }
+        let start = row * columns
+        let elements = levels[0].lows
+        /// The first key whose element is not before the wanted ones; or, past them, not one of them.
+        func boundary(_ isBefore: (Double) -> Bool) -> Int {
+            var (low, high) = (keys.lowerBound, keys.upperBound)
+            while low < high {
+                let middle = (low + high) / 2
+                if isBefore(elements[start + middle]) { low = middle + 1 } else { high = middle }
+            }
+            return low
+        }
+        let first = boundary { $0 < wanted.low }
+        let some = first..<Swift.max(boundary { $0 <= wanted.high }, first)
+        return (some, wanted.isPoint ? some : keys.lowerBound..<keys.lowerBound)
     }
 
     /// The whole blocks of a level, then what is left at both ends at the level below.

@@ -8,21 +8,25 @@
 /// A term is a number (`1` is whole, `1.0` floating point), `true`, `false`, the name of a number of the site, `"score"`, or a list of
 /// an operation (see ``ExprOperation``'s names) and its operands. `["let", [terms…], term]` lets `["ref", n]` stand for the n-th of
 /// the terms, each of which may refer to those before. `"inf"` and `"-inf"` are floating point. Members: `name`, `mask`, `query` and `key`
-/// (factors), `logits`, `weights` (`null` or absent: softmax), `sink` (a number, or `"perHead"`), `output` (of which `"score"` is the
-/// element), `scale`, `parameters`: each `[type, extent]` or `[type, extent, count]`.
+/// (factors), `value` (of which `"score"` is the element), `logits`, `weights` (`null` or absent: softmax), `sink` (a number, `"perHead"`,
+/// or a term), `normalizer` (of which `"score"` is the logarithm of the row's sum), `output` (of which `"score"` is the element), `scale`,
+/// `parameters`: each `[type, extent]` or `[type, extent, count]`.
 extension AttentionVariant {
     /// The JSON form, the same for equal variants. Rotation is not part of it.
     public var json: String {
         var members = ["\"name\":\(JSONText.quoted(name))", "\"mask\":\(mask.expression.graph.json)"]
         if let query = query.expression { members.append("\"query\":\(query.graph.json)") }
         if let key = key.expression { members.append("\"key\":\(key.graph.json)") }
+        if let value = value.expression { members.append("\"value\":\(value.graph.json)") }
         members.append("\"logits\":\(logits.expression.graph.json)")
         if let weights = weights.expression { members.append("\"weights\":\(weights.graph.json)") }
+        if let normalizer = normalizer.expression { members.append("\"normalizer\":\(normalizer.graph.json)") }
         if let output = output.expression { members.append("\"output\":\(output.graph.json)") }
         switch sink {
         case .none: break
         case .perHead: members.append("\"sink\":\"perHead\"")
         case .logit(let logit): members.append("\"sink\":\(JSONText.number(logit))")
+        case .rule(let rule): members.append("\"sink\":\(rule.expression.graph.json)")
         }
         if let scale { members.append("\"scale\":\(JSONText.number(scale))") }
         let parameters = form.parameters.map { parameter in
@@ -45,7 +49,10 @@ extension AttentionVariant {
         guard case .object(let members) = value else {
             throw .invalidArgument("variant", found: value.kind, expected: "a JSON object")
         }
-        let known = ["name", "mask", "query", "key", "logits", "weights", "sink", "output", "scale", "parameters"]
+        let known = [
+            "name", "mask", "query", "key", "value", "logits", "weights", "sink", "normalizer", "output", "scale",
+            "parameters",
+        ]
         for key in members.map(\.key) where !known.contains(key) {
             throw .invalidArgument(
                 "variant: \(key)", found: "given", expected: "one of \(known.joined(separator: ", "))")
@@ -71,6 +78,8 @@ extension AttentionVariant {
         let mask = try hook("mask", .bool).map { Mask(Expr(graph: $0), at: place) } ?? .none
         let query = try hook("query", .float).map { Scaling(Expr(graph: $0), at: place) } ?? .none
         let key = try hook("key", .float).map { Scaling(Expr(graph: $0), at: place) } ?? .none
+        let values = try hook("value", .float).map { Values(Expr(graph: $0), at: place) } ?? .plain
+        let normalizer = try hook("normalizer", .float).map { Normalizer(Expr(graph: $0), at: place) } ?? .plain
         let output = try hook("output", .float).map { Output(Expr(graph: $0), at: place) } ?? .plain
         let logits = try hook("logits", .float).map { Logits(Expr(graph: $0), at: place) } ?? .plain
         let weights = try hook("weights", .float).map { Weights(Expr(graph: $0), at: place) } ?? .softmax
@@ -79,9 +88,10 @@ extension AttentionVariant {
             switch given {
             case .string("perHead"): sink = .perHead
             case .number(let number, _): sink = .logit(Float(number))
+            case .array: if let term = try hook("sink", .float) { sink = Sink(Expr(graph: term), at: place) }
             default:
                 throw .invalidArgument(
-                    "variant '\(name)': sink", found: given.kind, expected: "a number or \"perHead\"")
+                    "variant '\(name)': sink", found: given.kind, expected: "a number, \"perHead\" or a term")
             }
         }
         var scale: Float?
@@ -92,8 +102,8 @@ extension AttentionVariant {
             scale = Float(number)
         }
         self.init(
-            name, mask: mask, scale: scale, query: query, key: key, logits: logits, weights: weights, sink: sink,
-            output: output)
+            name, mask: mask, scale: scale, query: query, key: key, value: values, logits: logits, weights: weights,
+            sink: sink, normalizer: normalizer, output: output)
         try validate()
     }
 }
