@@ -88,6 +88,9 @@ FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
         const int row = id / row_fours, d = id % row_fours * 4;
         float maximum = negative_infinity(), sum = 0;
         float4 v = make_float4(0, 0, 0, 0);
+        // Addresses step from part to part: computed anew they were half of the instructions.
+        const float *lse_at = lses + row, *from = outputs + row * dim_vo + d;
+        const int64 step = static_cast<int64>(stride) * dim_vo;
         // Parts are added in the order of their keys, so the result does not depend on who came last.
 #pragma unroll 1
         for (int first = 0; first < parts; first += parts_at_once) {
@@ -97,10 +100,10 @@ FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
             for (int i = 0; i < parts_at_once; ++i) {
                 of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
                 if (first + i < parts) {
-                    const int at = (first + i) * stride + row;
-                    of_part[i] = __ldcg(lses + at);
-                    x[i] = __ldcg(reinterpret_cast<const float4 *>(outputs + static_cast<int64>(at) * dim_vo + d));
+                    of_part[i] = __ldcg(lse_at);
+                    x[i] = __ldcg(reinterpret_cast<const float4 *>(from));
                 }
+                lse_at += stride, from += step;
             }
             float next = maximum;
 #pragma unroll
