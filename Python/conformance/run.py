@@ -65,7 +65,6 @@ DECLARED_CASES = {
         "expects that float16 rows, and rows apart from each other, are refused; they are normalised",
     "test_fp8_kv_plan_rejects_fp16_q": "expects that float16 queries over a float8 latent cache are refused; they are taken",
     "test_fp8_kv_requires_scales": "expects that scales of a float8 latent cache must be given; none is 1",
-    "test_fp8_kv_run_rejects_dtype_mismatch": "expects the peer's words: the mismatch is refused, naming the other cache",
     "test_batch_prefill_paged_cta_tile_q_smem_probe_qk448_vo256": "reads a private attribute of the peer's (_plan_info)",
 } | dict.fromkeys((
     "test_batch_decode_workspace_size_plans_with_exact_buffers",

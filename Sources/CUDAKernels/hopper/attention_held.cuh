@@ -7,9 +7,16 @@
 #include "hopper/attention_products.cuh"
 #include "hopper/attention_weigh.cuh"
 
-/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group. A loop of one step,
-/// through which the queries go round: written out it would be a seventh of what the whole kernel takes to compile.
-FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], uint32 (&queries)[held_steps][4], uint32 stage) {
+/// Steps of scores that are needed once more which are written out. A loop of one step, which chooses its queries, saves a seventh of what
+/// the whole kernel takes to compile; beside a variant's expressions it would cost registers that are not there.
+#ifdef FI_VARIANT
+constexpr int steps_written = held_steps;
+#else
+constexpr int steps_written = 1;
+#endif
+
+/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group.
+FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint32 stage) {
     // Else the compiler computes these addresses for every stage, in registers that all others need.
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
@@ -18,25 +25,23 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], uint32 (&queries)[
     for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = 0;
-#pragma unroll 1
+#pragma unroll steps_written
     for (int step = 0; step < held_steps; ++step) {
         const uint32 column = row + step / 4 * (keys * 128) + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
-        uint32 own[4];
+        uint32 a[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) own[i] = queries[0][i];
+        for (int i = 0; i < 4; ++i) {
+            a[i] = queries[0][i];
+#pragma unroll
+            for (int other = 1; other < held_steps; ++other) a[i] = step == other ? queries[other][i] : a[i];
+        }
 #pragma unroll
         for (int pair = 0; pair < key_tiles / 2; ++pair) {
             uint32 b[4];
             load_matrices(b, column + pair * 16 * 128);
-            mma<half_type>(s[2 * pair], own, b[0], b[1]);
-            mma<half_type>(s[2 * pair + 1], own, b[2], b[3]);
+            mma<half_type>(s[2 * pair], a, b[0], b[1]);
+            mma<half_type>(s[2 * pair + 1], a, b[2], b[3]);
         }
-#pragma unroll
-        for (int other = 1; other < held_steps; ++other)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) queries[other - 1][i] = queries[other][i];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) queries[held_steps - 1][i] = own[i];
     }
 }
 
