@@ -70,6 +70,10 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
             rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated_rise;
         }
     if (__any_sync(0xffffffff, rises)) {
+        const auto multiply = [&](int m, int h, float factor) {
+#pragma unroll
+            for (int n = 0; n < value_tiles; ++n) state.output[m][n][2 * h] *= factor, state.output[m][n][2 * h + 1] *= factor;
+        };
         float factors[row_tiles][2];
         bool has_seen = false;
 #pragma unroll
@@ -81,16 +85,15 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
                 factors[m][h] = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
                 state.maximum[m][h] = next;
                 state.sum[m][h] *= factors[m][h];
+                if constexpr (FI_QUEUE) multiply(m, h, factors[m][h]);
             }
-        // Outputs of rows that have seen nothing are zeros: an item's first stage, which may be its only one, does without.
-        if (__any_sync(0xffffffff, has_seen)) {
+        // Outputs of rows that have seen nothing are zeros: the first stage of a list's item, which may be its only one, does without. Queued
+        // items have many stages, and no registers for factors that wait.
+        if (!FI_QUEUE && __any_sync(0xffffffff, has_seen)) {
 #pragma unroll
             for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
-                for (int h = 0; h < 2; ++h)
-#pragma unroll
-                    for (int n = 0; n < value_tiles; ++n)
-                        state.output[m][n][2 * h] *= factors[m][h], state.output[m][n][2 * h + 1] *= factors[m][h];
+                for (int h = 0; h < 2; ++h) multiply(m, h, factors[m][h]);
         }
     }
     References references;

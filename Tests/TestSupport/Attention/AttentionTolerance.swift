@@ -70,10 +70,13 @@ package struct AttentionTolerance: Sendable {
             let limit = 2 * (scoreError(problem, expected.largestScore[index]) + 0x1p-22 * abs(value))
             let lse = found.logSumExp[index]
             let error = value == -.infinity ? (lse == value ? 0 : .infinity) : abs(lse - value)
-            note(expected.output.count + index, error, limit, "lse[\(place(index, problem))] is \(lse), expected \(value) ± \(limit)")
+            note(
+                expected.output.count + index, error, limit,
+                "lse[\(place(index, problem))] is \(lse), expected \(value) ± \(limit)")
         }
         guard count > 0 else { return nil }
-        return "\(worst) (\(excess) times what is allowed; \(count) are out, of elements \(first)...\(last), rows of \(width))"
+        return "\(worst) (\(excess) times what is allowed; \(count) are out, of elements \(first)...\(last), "
+            + "rows of \(width))"
     }
 
     /// A row in words, so that a report says which request, query and head failed.
