@@ -48,11 +48,17 @@ extension AttentionHandle {
             let id = stream.id
             let lse = try TensorView(optional: args.lse, "lse", on: id)
             let isNatural = try flag("lse_natural", args.lse_natural)
+            let latent = try TensorView(args.ckv, "ckv", on: id)
+            let rope = try TensorView(args.kpe, "kpe", on: id)
+            // Each against the plan: compared with each other, the right one may be named.
+            for (name, view) in [("ckv", latent), ("kpe", rope)] where view.dtype != plan.problem.kvType {
+                throw .invalidArgument(name, found: "\(view.dtype)", expected: "\(plan.problem.kvType), as planned")
+            }
             let operation = try MLAOperation(
                 nopeQueries: TensorView(args.q_nope, "q_nope", on: id),
                 ropeQueries: TensorView(args.q_pe, "q_pe", on: id),
                 cache: .paged(
-                    latent: TensorView(args.ckv, "ckv", on: id), rope: TensorView(args.kpe, "kpe", on: id),
+                    latent: latent, rope: rope,
                     latentScale: args.ckv_scale == 0 ? 1 : args.ckv_scale,
                     ropeScale: args.kpe_scale == 0 ? 1 : args.kpe_scale),
                 output: TensorView(args.out, "out", on: id), logSumExp: lse, plan: plan, workspace: region,
