@@ -41,18 +41,10 @@ public func fi_attention_plan_paged(
     _ kv_indptr: UnsafePointer<fi_tensor>?, _ kv_indices: UnsafePointer<fi_tensor>?,
     _ last_page_len: UnsafePointer<fi_tensor>?, _ page_size: Int64, _ page_count: Int64
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
-        let indptr = try host.int32(kv_indptr, "kv_indptr")
-        let indices = try host.int32(kv_indices, "kv_indices").used(by: indptr)
-        try attention.plan(
-            .paged(
-                queryIndptr: host.int32(optional: qo_indptr, "qo_indptr"), pageIndptr: indptr, pageIndices: indices,
-                lastPageLengths: host.int32(last_page_len, "last_page_len"),
-                pageSize: int(page_size, "page_size"), pageCount: pages(page_count, indices)),
-            on: stream)
+    performPlan(attention, stream) { attention, stream, host in
+        let geometry = try host.paged(
+            qo_indptr, kv_indptr, kv_indices, lastPageLengths: last_page_len, page_size, page_count)
+        try attention.plan(geometry, on: stream)
     }
 }
 
@@ -63,10 +55,7 @@ public func fi_attention_plan_block_tables(
     _ block_tables: UnsafePointer<fi_tensor>?, _ seq_lens: UnsafePointer<fi_tensor>?, _ page_size: Int64,
     _ page_count: Int64
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
+    performPlan(attention, stream) { attention, stream, host in
         let size = try int(page_size, "page_size")
         let table = try PageTable(host.matrix(block_tables, "block_tables"), host.int32(seq_lens, "seq_lens"), size)
         try attention.plan(
@@ -84,10 +73,7 @@ public func fi_attention_plan_ragged(
     _ attention: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ qo_indptr: UnsafePointer<fi_tensor>?,
     _ kv_indptr: UnsafePointer<fi_tensor>?
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
+    performPlan(attention, stream) { attention, stream, host in
         try attention.plan(
             .ragged(
                 queryIndptr: host.int32(qo_indptr, "qo_indptr"), kvIndptr: host.int32(kv_indptr, "kv_indptr")),
@@ -115,10 +101,7 @@ public func fi_attention_plan_block_sparse(
     _ row_block: Int64, _ column_block: Int64, _ indptr: UnsafePointer<fi_tensor>?,
     _ indices: UnsafePointer<fi_tensor>?
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
+    performPlan(attention, stream) { attention, stream, host in
         let columnBlock = try int(column_block, "column_block")
         try attention.plan(
             .blockSparse(

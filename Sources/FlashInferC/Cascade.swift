@@ -46,18 +46,10 @@ public func fi_attention_plan_shared_prefixes(
     _ kv_indptr: UnsafePointer<fi_tensor>?, _ kv_indices: UnsafePointer<fi_tensor>?,
     _ last_page_len: UnsafePointer<fi_tensor>?, _ page_size: Int64, _ page_count: Int64, _ max_levels: Int64
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
-        let indptr = try host.int32(kv_indptr, "kv_indptr")
-        let indices = try host.int32(kv_indices, "kv_indices").used(by: indptr)
+    performPlan(attention, stream) { attention, stream, host in
+        let geometry = try host.paged(
+            qo_indptr, kv_indptr, kv_indices, lastPageLengths: last_page_len, page_size, page_count)
         let levels = try int(max_levels, "max_levels")
-        try attention.planSharing(
-            .paged(
-                queryIndptr: host.int32(optional: qo_indptr, "qo_indptr"), pageIndptr: indptr, pageIndices: indices,
-                lastPageLengths: host.int32(last_page_len, "last_page_len"),
-                pageSize: int(page_size, "page_size"), pageCount: pages(page_count, indices)),
-            maximumLevels: levels == 0 ? 4 : levels, on: stream)
+        try attention.planSharing(geometry, maximumLevels: levels == 0 ? 4 : levels, on: stream)
     }
 }

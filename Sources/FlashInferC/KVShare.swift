@@ -69,10 +69,7 @@ public func fi_attention_plan_kv_share(
     _ share_count: UInt64, _ qo_indptr: UnsafePointer<fi_tensor>?, _ kv_lens: UnsafePointer<fi_tensor>?,
     _ kv_indptr: UnsafePointer<fi_tensor>?, _ kv_indices: UnsafePointer<fi_tensor>?, _ page_count: Int64
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
+    performPlan(attention, stream) { attention, stream, host in
         let lengths = try host.int32(kv_lens, "kv_lens")
         guard let shares, share_count == 1 || share_count == UInt64(lengths.count) else {
             throw FlashInferError.invalidArgument(

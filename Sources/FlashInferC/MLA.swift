@@ -11,10 +11,7 @@ public func fi_mla_plan(
     _ kv_indptr: UnsafePointer<fi_tensor>?, _ kv_indices: UnsafePointer<fi_tensor>?,
     _ kv_len: UnsafePointer<fi_tensor>?, _ page_size: Int64, _ page_count: Int64
 ) -> fi_status {
-    perform {
-        let attention = try object(attention, "attention", as: AttentionHandle.self)
-        let stream = try attention.device.on(stream)
-        let host = HostArrays(device: stream.device)
+    performPlan(attention, stream) { attention, stream, host in
         let indptr = try host.int32(kv_indptr, "kv_indptr")
         let indices = try host.int32(kv_indices, "kv_indices").used(by: indptr)
         try attention.plan(
