@@ -102,6 +102,9 @@ static const char hopper_wgmma[] = {
 static const char hopper_wgmma_e4m3[] = {
 #embed "hopper/wgmma_e4m3.cuh"
     , 0};
+static const char hopper_widen_chunk[] = {
+#embed "hopper/widen_chunk.cuh"
+    , 0};
 static const char portable_add[] = {
 #embed "portable/add.cuh"
     , 0};
@@ -314,6 +317,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},
     {"hopper/wgmma_e4m3.cuh", hopper_wgmma_e4m3},
+    {"hopper/widen_chunk.cuh", hopper_widen_chunk},
     {"portable/add.cuh", portable_add},
     {"portable/adjust_logits.cuh", portable_adjust_logits},
     {"portable/append_kv.cuh", portable_append_kv},

@@ -1,6 +1,7 @@
 // 8-bit keys and values on their way to the tensor cores' 16 bits: from rows as they are in the cache to rows as wgmma reads them.
 #pragma once
 #include "hopper/attention_bring.cuh"
+#include "hopper/widen_chunk.cuh"
 
 /// One of the threads that widen. They follow the order in which the copy engine's warp asks: keys, then keys and values by turns.
 struct Widener {
@@ -17,25 +18,8 @@ struct Widener {
             const int row = id / chunks, chunk = id % chunks;
             uint4 bytes = make_uint4(0, 0, 0, 0);
             if (padded == dim || chunk * 16 < dim) bytes = load_shared128(from + row * dim + chunk * 16);
-            uint4 halves[2];
-            widen_four(bytes.x, halves[0].x, halves[0].y);
-            widen_four(bytes.y, halves[0].z, halves[0].w);
-            widen_four(bytes.z, halves[1].x, halves[1].y);
-            widen_four(bytes.w, halves[1].z, halves[1].w);
-            const uint32 place = to + (chunk / 4 * keys + row) * 128;
-            // Lanes at one place of neighbouring tiles store their halves in different orders, to different banks.
-            const int flip = chunk / 4 % 2;
-#pragma unroll
-            for (int i = 0; i < 2; ++i) store_shared(place + ((chunk % 4 * 2 + (i ^ flip) ^ row % 8) << 4), flip ? halves[1 - i] : halves[i]);
+            widen_chunk(bytes, to, row, chunk);
         }
-    }
-
-    /// Bytes 0 to 3 as two pairs.
-    static __device__ __forceinline__ void widen_four(uint32 bytes, uint32 &low, uint32 &high) {
-        uint32 even, odd;
-        widen<half_type, narrow>(bytes, even, odd);
-        low = __byte_perm(even, odd, 0x5410);
-        high = __byte_perm(even, odd, 0x7632);
     }
 
     template <int dim, int padded>

@@ -3,6 +3,7 @@
 #pragma once
 #include "hopper/latent_bring.cuh"
 #include "hopper/wgmma.cuh"
+#include "hopper/widen_chunk.cuh"
 #include "primitives/quad.cuh"
 
 /// Columns of a warpgroup, and its tiles of 64 of them.
@@ -24,27 +25,6 @@ struct Widener {
     RawRing raw_ring;
     StageRing ring;
 
-    /// Bytes 0 to 3 as two pairs.
-    static __device__ __forceinline__ void widen_four(uint32 bytes, uint32 &low, uint32 &high) {
-        uint32 even, odd;
-        widen<half_type, narrow>(bytes, even, odd);
-        low = __byte_perm(even, odd, 0x5410);
-        high = __byte_perm(even, odd, 0x7632);
-    }
-    /// Sixteen elements of row `row`, `chunk` of the row's.
-    static __device__ __forceinline__ void widen_chunk(uint32 from, uint32 to, int row, int chunk) {
-        const uint4 bytes = load_shared128(from);
-        uint4 halves[2];
-        widen_four(bytes.x, halves[0].x, halves[0].y);
-        widen_four(bytes.y, halves[0].z, halves[0].w);
-        widen_four(bytes.z, halves[1].x, halves[1].y);
-        widen_four(bytes.w, halves[1].z, halves[1].w);
-        const uint32 place = to + (chunk / 4 * keys + row) * 128;
-        // Lanes at one place of neighbouring tiles store their halves in different orders, to different banks.
-        const int flip = chunk / 4 % 2;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) store_shared(place + ((chunk % 4 * 2 + (i ^ flip) ^ row % 8) << 4), flip ? halves[1 - i] : halves[i]);
-    }
     /// The next stage.
     __device__ __forceinline__ void widen_stage(const Block &block) {
         Barriers &barriers = block.barriers;
@@ -56,8 +36,8 @@ struct Widener {
         for (int column = 0; column < dim_vo / 256; ++column)
 #pragma unroll 1
             for (int row = thread / 16; row < keys; row += output_threads / 16)
-                widen_chunk(from + (column * keys + row) * 256 + chunk * 16, to, row, column * 16 + chunk);
-        if (thread < keys * 4) widen_chunk(from + keys * dim_vo + thread * 16, to, thread / 4, dim_vo / 16 + thread % 4);
+                widen_chunk(load_shared128(from + (column * keys + row) * 256 + chunk * 16), to, row, column * 16 + chunk);
+        if (thread < keys * 4) widen_chunk(load_shared128(from + keys * dim_vo + thread * 16), to, thread / 4, dim_vo / 16 + thread % 4);
         fence_async_proxy();
         __syncwarp();
         if (thread % warp_size == 0) barrier(barriers.full[ring.at]).arrive();
