@@ -41,6 +41,7 @@ extension CUDADevice {
         let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
         for entry in launches {
             let tile = entry.tile
+            parameters.place = entry.place.rawValue
             let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters)
             let choice = PreparedPlan.Choice(tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper)
             let function = try plan.function(choice, on: self)

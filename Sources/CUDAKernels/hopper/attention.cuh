@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         }
         publish_barriers();
     }
-    fi_follow_predecessors();
+    fi_follow_predecessors(block.p.place);
     __syncthreads();
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
@@ -88,4 +88,5 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         if constexpr (holds_queries) compute_with_held_queries(block, shared);
         else compute_by_turns(block, shared);
     }
+    fi_end(block.p.place);
 }

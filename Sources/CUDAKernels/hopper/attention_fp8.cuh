@@ -209,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         }
         publish_barriers();
     }
-    fi_follow_predecessors();
+    fi_follow_predecessors(block.p.place);
     __syncthreads();
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
@@ -220,4 +220,5 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         grow_registers<(504 - bringer_registers) / 2 / 8 * 8>();
         compute_items(block, shared);
     }
+    fi_end(block.p.place);
 }

@@ -90,6 +90,8 @@ typedef struct {
     unsigned int group, group_multiplier, group_shift;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile;
+    /// Its place among the launches of the run: see primitives/launch.cuh.
+    int place;
     /// How many blocks run a list side by side, each a head of its items, or some rows of latent attention's.
     unsigned int list_heads;
     int query_heads, kv_heads;

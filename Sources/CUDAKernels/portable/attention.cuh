@@ -244,7 +244,10 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
             if (is_first) prefetch_first(p, item, block.places[0]);
         }
         // Blocks with nothing to do make room at once.
-        if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) fi_await_predecessors();
+        if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) {
+            fi_await_predecessors();
+            if (p.place == place_first) fi_admit_successors();
+        }
         if (is_own) {
             State state;
             block.begin(item, query);
@@ -266,11 +269,12 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
     const Block block(p, shared);
-    fi_admit_successors();
     if constexpr (FI_QUEUE) {
-        fi_await_predecessors();
+        fi_follow_predecessors(p.place);
         run_queue(block, items);
+        fi_end(p.place);
     } else {
+        if (p.place != place_first) fi_admit_successors();
         run_list(block, items[0]);
     }
 }

@@ -24,3 +24,25 @@ static __device__ __forceinline__ void fi_await_predecessors() {
 /// A kernel that waits so is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as only this
 /// call keeps it from reading what is not written yet.
 static __device__ __forceinline__ void fi_follow_predecessors() { fi_admit_successors(), fi_await_predecessors(); }
+
+/// A launch's place among those of one run, which do not read what the others write and may run side by side.
+enum LaunchPlace {
+    /// It follows all before it and is followed by what comes next.
+    place_alone = 0,
+    /// The first of several: it lets the next one start once all before it is done, so that the next one need not wait.
+    place_first = 1,
+    /// One that runs beside those before it, and waits for them at its end: then its own end means that they have ended.
+    place_beside = 2,
+};
+
+/// The same for a launch at a place.
+static __device__ __forceinline__ void fi_follow_predecessors(int place) {
+    if (place == place_alone) fi_admit_successors();
+    if (place != place_beside) fi_await_predecessors();
+    if (place != place_alone) fi_admit_successors();
+}
+
+/// The last thing that such a launch does.
+static __device__ __forceinline__ void fi_end(int place) {
+    if (place == place_beside) fi_await_predecessors();
+}

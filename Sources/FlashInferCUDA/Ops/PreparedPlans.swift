@@ -36,6 +36,16 @@ final class PreparedPlan: Sendable {
     struct Launch: Sendable {
         var tile: Int
         var blocks: Int
+        var place = Place.alone
+    }
+
+    /// A launch's place among those of a run; the numbers are those of `primitives/launch.cuh`.
+    enum Place: Int32 {
+        case alone = 0
+        /// The others need not wait for what was enqueued before it.
+        case first = 1
+        /// It runs beside those before it.
+        case beside = 2
     }
 
     init(
@@ -82,7 +92,7 @@ final class PreparedPlan: Sendable {
     private static func launches(
         _ plan: Plan, _ tiles: [AttentionTile], mask: UInt32, isCapturing: Bool, processors: Int
     ) -> [Launch] {
-        tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
+        var launches = tiles.indices.filter { mask >> UInt32($0) & 1 == 1 }.map { tile in
             if plan.traits.tiles[tile].schedule == .lists {
                 // Blocks without work would be in the way of the next kernel's; in a graph another plan may have work for them.
                 let lists = isCapturing ? plan.workerCount : plan.listsInUse
@@ -91,6 +101,11 @@ final class PreparedPlan: Sendable {
             let resident = processors * tiles[tile].blocksPerProcessor
             return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
         }
+        // Latent attention's kernels know no places.
+        if launches.count > 1, !plan.problem.shape.isLatent {
+            for index in launches.indices { launches[index].place = index == 0 ? .first : .beside }
+        }
+        return launches
     }
 
     /// The loaded kernel of a tile.
