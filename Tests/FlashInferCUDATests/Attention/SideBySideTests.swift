@@ -1,0 +1,67 @@
+import CUDAKernels
+import FlashInfer
+import FlashInferCUDA
+import FlashInferCore
+import TestSupport
+import Testing
+
+/// The launches of a run whose requests need several kernels, on a driver that only writes them down.
+@Suite struct SideBySideTests {
+    private enum Place {
+        static let (alone, first, beside) = (Int32(0), Int32(1), Int32(2))
+    }
+
+    /// A chunk's kernel waits for the decodes' at its end, and so need not wait at its start: the decodes' waits for both.
+    @Test func chunksRunBesideDecodes() throws {
+        #expect(try places(queryLengths: [1, 100, 1]) == [Place.first, Place.beside])
+    }
+
+    @Test func threeKernelsAreAChain() throws {
+        #expect(try places(queryLengths: [1, 20, 100]) == [Place.first, Place.beside, Place.beside])
+    }
+
+    @Test(arguments: [[1, 1], [20], [100, 90]]) func oneKernelFollowsAllBefore(_ lengths: [Int]) throws {
+        #expect(try places(queryLengths: lengths) == [Place.alone])
+    }
+
+    /// The place of each launch, in order.
+    private func places(queryLengths: [Int]) throws -> [Int32] {
+        let folder = try TemporaryFolder()
+        let source = try QuietDriver.source(in: folder)
+        return try FakeDriver.with { fake in
+            fake.change {
+                $0.isEager = true
+                $0.freeMemory = 1 << 34
+            }
+            var table = FakeDriver.table()
+            // The fake does not know the kernels' parameters.
+            table.cuFuncGetParamInfo = nil
+            let device = try CUDADevice(driver: CUDADriver(functions: table, path: "fake"), source: source)
+            let requests = queryLengths.count
+            let queryIndptr = queryLengths.reduce(into: [Int32(0)]) { $0.append($0[$0.count - 1] + Int32($1)) }
+            let (pages, rows) = (8, Int(queryIndptr[requests]))
+            let geometry = try BatchGeometry.paged(
+                queryIndptr: queryIndptr, pageIndptr: (0...Int32(requests)).map { $0 * Int32(pages) },
+                pageIndices: (0..<Int32(pages * requests)).map { $0 },
+                lastPageLengths: [Int32](repeating: 16, count: requests), pageSize: 16, pageCount: pages * requests)
+            let attention = try PlannedAttention(
+                AttentionProblem(
+                    geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128),
+                    variant: .causal, queryType: .bfloat16, kvType: .bfloat16), on: device)
+            let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages * requests, 2, 16, 2, 128])
+            let queries = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
+            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
+            try attention.run(queries.view, .paged(combined: cache.view), into: output.view)
+            return fake.read { state in
+                state.launches.map { launch in
+                    launch.parameter.withUnsafeBytes { bytes in
+                        // Hopper's kernels have the same beside their maps.
+                        launch.threads == 384
+                            ? bytes.loadUnaligned(as: fi_hopper_attention_params.self).attention.place
+                            : bytes.loadUnaligned(as: fi_attention_params.self).place
+                    }
+                }
+            }
+        }
+    }
+}
