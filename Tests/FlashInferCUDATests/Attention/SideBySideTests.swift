@@ -1,3 +1,4 @@
+import CCUDA
 import CUDAKernels
 import FlashInfer
 import FlashInferCUDA
