@@ -124,12 +124,14 @@ package final class BlockSparseFixture {
 }
 
 extension BlockSparseFixture.Case {
-    /// Masks by columns, by elements, and by both; ALiBi only where a device has it.
+    /// Masks by columns, by elements, and by both, and biases by columns.
     private static let variants: [AttentionVariant] = [
         .full, .causal, AttentionVariant(mask: .custom), AttentionVariant(mask: .causal, windowLeft: 30),
         AttentionVariant(windowLeft: 9),
         AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters(theta: 100))),
         AttentionVariant(mask: .causal, logitsSoftCap: 1.5), AttentionVariant(mask: .custom, windowLeft: 40),
+        AttentionVariant(mask: .causal, positionEncoding: .alibi),
+        AttentionVariant(mask: .custom, positionEncoding: .alibi),
     ]
 
     /// Every block size from 1 × 1 to 128 × 128, with every variant in turn.
