@@ -93,6 +93,8 @@ from .sparse import BlockSparseAttentionWrapper as BlockSparseAttentionWrapper
 from .sparse import VariableBlockSparseAttentionWrapper as VariableBlockSparseAttentionWrapper
 from .topk import TopKTieBreak as TopKTieBreak
 from .topk import top_k as top_k
+from .topk import top_k_page_table_transform as top_k_page_table_transform
+from .topk import top_k_ragged_transform as top_k_ragged_transform
 from . import comm as comm
 from . import info as info
 from . import logits_processor as logits_processor

@@ -87,7 +87,7 @@ class RunArgs(ctypes.Structure):
         ("lse", c_void_p), ("mask", c_void_p), ("alibi_slopes", c_void_p), ("sinks", c_void_p), ("k_scales", c_void_p),
         ("v_scales", c_void_p), ("q_scale", c_float), ("k_scale", c_float), ("v_scale", c_float), ("o_scale", c_float),
         ("sm_scale", c_float), ("lse_natural", c_int32), ("parameters", c_void_p), ("parameter_count", c_uint64),
-        ("q_scales", c_void_p),
+        ("q_scales", c_void_p), ("page_indices", c_void_p),
     ]
 
 
@@ -197,6 +197,7 @@ FUNCTIONS: dict[str, list] = {
     "fi_attention_create": [_H, c_void_p, POINTER(c_void_p)],
     "fi_attention_configure": [_H, c_void_p],
     "fi_attention_plan_paged": [_H, _S, _T, _T, _T, _T, _I64, _I64],
+    "fi_attention_plan_selected_pages": [_H, _S, _T, _T, _I64, _I64, _I64],
     "fi_attention_plan_cascade": [_H, _S, c_void_p, c_uint64, _I64, _I64],
     "fi_attention_plan_shared_prefixes": [_H, _S, _T, _T, _T, _T, _I64, _I64, _I64],
     "fi_kv_share_key_count": [c_void_p, _I64, POINTER(c_int64)],
@@ -251,6 +252,7 @@ FUNCTIONS: dict[str, list] = {
     "fi_sample_packed": [_H, _S, _T, _I32, _T, _I32, _T, _T],
     "fi_filter_packed": [_H, _S, _T, _I32, _T, _I32, _T, _T],
     "fi_top_k": [_H, _S, _T, _I32, _T, _T],
+    "fi_select_pages": [_H, _S, _T, _T, _T, _T, _T, _I32, _I32, _T],
     "fi_top_log_probabilities": [_H, _S, _T, _F, _T, _T, _T],
     "fi_adjust_logits": [_H, _S, _T, c_void_p, _I64, _T, _T, _T, _T],
     "fi_verify_drafts": [_H, _S, _T, _T, _T, _T, _T, c_void_p, _I64, _T, _T, _T, _T, _T],

@@ -111,7 +111,7 @@ class PlannedAttention:
         self.queries = 0
         self._args = _abi.RunArgs(struct_size=ctypes.sizeof(_abi.RunArgs))
         self._args_address = ctypes.addressof(self._args)
-        names = ("q", "k", "v", "kv", "out", "lse", "mask", "sinks", "q_scales", "k_scales", "v_scales")
+        names = ("q", "k", "v", "kv", "out", "lse", "mask", "sinks", "q_scales", "k_scales", "v_scales", "page_indices")
         self._slots = {name: Slot() for name in names}
         self._q, self._k, self._v, self._kv = (self._slots[name] for name in ("q", "k", "v", "kv"))
         self._out, self._lse = self._slots["out"], self._slots["lse"]
@@ -193,10 +193,10 @@ class PlannedAttention:
     def run(
         self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
-        stream: int | None = None, parameters: dict[str, Any] | None = None,
+        stream: int | None = None, parameters: dict[str, Any] | None = None, page_indices: Any = None,
     ) -> None:
         """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None; `stream` is the current one of q's device;
-        `parameters` are the tensors that the plan's variant reads, by name."""
+        `parameters` are the tensors that the plan's variant reads, by name; `page_indices` int32 page ids in place of the plan's."""
         if not self.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
         scales = (q_scale, k_scale, v_scale, o_scale, sm_scale)
@@ -227,6 +227,11 @@ class PlannedAttention:
                 args.sinks = self._slots["sinks"].fill(sinks_view, "sinks")
             elif args.sinks:
                 args.sinks = 0
+            if page_indices is not None:
+                pages_view = arrays.view(page_indices)
+                args.page_indices = self._slots["page_indices"].fill(pages_view, "page_indices")
+            elif args.page_indices:
+                args.page_indices = 0
             # Scales that are numbers change rarely, and tensors of scales must be read anew each time; they have no truth of ==.
             known = self._scales
             held_scales = None

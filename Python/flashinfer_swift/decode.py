@@ -204,13 +204,16 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
         window_left: int | None = None, sinks: Any = None, q_len_per_req: int | None = None,
         skip_softmax_threshold_scale_factor: float | None = None, kv_cache_sf: Any = None,
-        parameters: dict[str, Any] | None = None,
+        parameters: dict[str, Any] | None = None, page_indices: Any = None,
     ) -> Any:
         """Runs the plan on one layer.
 
         :param q: ``[requests · q_len_per_req, num_qo_heads, head_dim]``.
         :param paged_kv_cache: ``[pages, 2, page_size, num_kv_heads, head_dim]`` (HND: heads first), or a pair without the 2.
         :param k_scale, v_scale: numbers, or float32 tensors ``[num_kv_heads]``.
+        :param page_indices: int32 page ids on the device in place of the plan's ``indices``, as many or more: read when this runs, and
+            each time that a graph of it is replayed. For pages that ``top_k_page_table_transform`` chose (``recent=1``), plan as many
+            for each request, with the last page's length of the sequence.
         :param enable_pdl: accepted; does nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
@@ -236,7 +239,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
-        return self._run(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, parameters=parameters)
+        return self._run(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, parameters=parameters, page_indices=page_indices)
 
     def _refuse_extras(self, args: Any, sinks: Any, kv_cache_sf: Any, skip: Any) -> None:
         if args:

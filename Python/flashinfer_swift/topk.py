@@ -8,7 +8,7 @@ from typing import Any
 from . import _compile, composed
 from ._arrays import TorchLibrary, library_of
 from ._call import Call
-from .errors import InvalidArgumentError, unsupported
+from .errors import InvalidArgumentError
 from .sampling import readable
 
 
@@ -61,12 +61,48 @@ def can_implement_filtered_topk() -> bool:
     return False
 
 
-def top_k_page_table_transform(*args: Any, **kwargs: Any) -> Any:
-    raise unsupported("top_k_page_table_transform", "there is no kernel for it", "top_k, and indexing the page table")
+def top_k_page_table_transform(
+    input: Any, src_page_table: Any, lengths: Any, k: int, row_to_batch: Any = None, deterministic: bool = False,
+    tie_break: int = TopKTieBreak.NONE, dsa_graph_safe: bool = False, *, recent: int = 0,
+) -> Any:
+    """The pages of the ``k`` greatest scores of each row, int32 ``[rows, k]``: ``src_page_table[row_to_batch[row], place]``.
+
+    Pages come in the order of their places, -1 past ``lengths``. (The peer's order is not specified.)
+
+    :param input: scores ``[rows, width]``, floating; of row ``r`` the first ``lengths[r]`` (int32 ``[rows]``).
+    :param src_page_table: int32 ``[batch, width]``.
+    :param row_to_batch: int32 ``[rows]``; None where row ``r`` is request ``r``.
+    :param deterministic: accepted; results are always deterministic.
+    :param tie_break: of equal scores the lowest places (SMALL, and NONE), or the highest (LARGE).
+    :param recent: the last places of each row that are chosen whatever their scores; 1 for attention over pages.
+    """
+    return _select_pages(input, lengths, k, tie_break, recent, table=src_page_table, requests=row_to_batch)
 
 
-def top_k_ragged_transform(*args: Any, **kwargs: Any) -> Any:
-    raise unsupported("top_k_ragged_transform", "there is no kernel for it", "top_k, and adding the offsets")
+def top_k_ragged_transform(
+    input: Any, offsets: Any, lengths: Any, k: int, deterministic: bool = False, tie_break: int = TopKTieBreak.NONE,
+    dsa_graph_safe: bool = False, *, recent: int = 0,
+) -> Any:
+    """The places of the ``k`` greatest scores of each row and its offset, int32 ``[rows, k]``, ascending; -1 past ``lengths``."""
+    return _select_pages(input, lengths, k, tie_break, recent, offsets=offsets)
+
+
+def _select_pages(
+    scores: Any, lengths: Any, k: int, tie_break: int, recent: int, table: Any = None, offsets: Any = None, requests: Any = None,
+) -> Any:
+    arrays = library_of(scores, "input")
+    if scores.ndim != 2:
+        raise InvalidArgumentError(f"input is of shape {tuple(scores.shape)}, but must be [rows, width]")
+    if k < 1:
+        raise InvalidArgumentError(f"k is {k}, but must be 1 or more")
+    call = Call(scores, "input")
+    pages = call.empty((scores.shape[0], k), "int32")
+    given = [(table, "src_page_table"), (offsets, "offsets"), (requests, "row_to_batch")]
+    call.run(
+        "fi_select_pages", call.tensor(readable(arrays, scores), "input"), call.tensor(lengths, "lengths"),
+        *(call.tensor(tensor, name) for tensor, name in given), recent,
+        int(tie_break == TopKTieBreak.LARGE), call.output(pages, "pages"))
+    return pages
 
 
 __all__ = ["TopKTieBreak", "can_implement_filtered_topk", "top_k", "top_k_page_table_transform", "top_k_ragged_transform", "topk"]

@@ -109,7 +109,7 @@ class OperationErrorTests(unittest.TestCase):
 
     def test_what_is_missing_says_what_works(self):
         for call in (
-            lambda: fi.BatchDecodeMlaWithPagedKVCacheWrapper(None), fi.topk.top_k_ragged_transform,
+            lambda: fi.BatchDecodeMlaWithPagedKVCacheWrapper(None),
         ):
             with self.assertRaisesRegex(NotImplementedError, "what works instead"):
                 call()

@@ -411,6 +411,39 @@ class BitTests(unittest.TestCase):
             np.testing.assert_array_equal(-np.sort(-values, -1), -np.sort(-x.astype(np.float16), -1)[:, :6])
         self.assertEqual(fi.top_k(x, 40)[1].tolist(), [list(range(40))] * 5)
 
+    def test_selected_pages(self):
+        scores = random((4, 40))
+        scores[1, 5] = scores[1, 9] = scores[1, 11] = 9
+        table = np.arange(80, dtype=np.int32).reshape(2, 40)[:, ::-1].copy()
+        lengths, rows = np.array([40, 12, 3, 0], np.int32), np.array([1, 0, 1, 0], np.int32)
+        offsets = np.array([0, 100, 200, 300], np.int32)
+        for tie in (1, 2):
+            pages = fi.top_k_page_table_transform(scores, table, lengths, 2, rows, tie_break=tie)
+            ragged = fi.top_k_ragged_transform(scores, offsets, lengths, 2, tie_break=tie)
+            for row, length in enumerate(lengths):
+                order = sorted(range(length), key=lambda i: (-scores[row, i], i if tie == 1 else -i))
+                places = sorted(order[:2])
+                rest = [-1] * (2 - len(places))
+                self.assertEqual(pages[row].tolist(), table[rows[row], places].tolist() + rest)
+                self.assertEqual(ragged[row].tolist(), [place + offsets[row] for place in places] + rest)
+        self.assertEqual(fi.top_k_ragged_transform(scores, offsets, lengths, 2, recent=2)[1].tolist(), [110, 111])
+        with self.assertRaisesRegex(ValueError, "lengths"):
+            fi.top_k_ragged_transform(scores, offsets, lengths + 1, 2)
+
+    def test_decode_over_selected_pages(self):
+        q, cache = random((2, 4, 16)), random((9, 2, 4, 2, 16))
+        indptr, last = np.array([0, 2, 4], np.int32), np.array([3, 4], np.int32)
+        wrapper = fi.BatchDecodeWithPagedKVCacheWrapper()
+        pages = np.array([[5, 2], [8, 0]], np.int32)
+        wrapper.plan(indptr, pages.reshape(-1), last, 4, 2, 16, 4, q_data_type="float32")
+        expected = wrapper.run(q, cache)
+        # Planned over ids that are not read.
+        wrapper.plan(indptr, np.array([8, 8, 8, 8], np.int32), last, 4, 2, 16, 4, q_data_type="float32")
+        np.testing.assert_array_equal(wrapper.run(q, cache, page_indices=pages), expected)
+        self.assertFalse(np.array_equal(wrapper.run(q, cache), expected))
+        with self.assertRaisesRegex(ValueError, "9"):
+            wrapper.run(q, cache, page_indices=pages + 1)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -207,6 +207,9 @@ static const char portable_rope_turn[] = {
 static const char portable_sample[] = {
 #embed "portable/sample.cuh"
     , 0};
+static const char portable_select_pages[] = {
+#embed "portable/select_pages.cuh"
+    , 0};
 static const char portable_softmax[] = {
 #embed "portable/softmax.cuh"
     , 0};
@@ -352,6 +355,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/rope_parts.cuh", portable_rope_parts},
     {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
+    {"portable/select_pages.cuh", portable_select_pages},
     {"portable/softmax.cuh", portable_softmax},
     {"portable/top_k.cuh", portable_top_k},
     {"portable/verify_drafts.cuh", portable_verify_drafts},

@@ -93,13 +93,14 @@ public struct PlannedAttention: ~Copyable, Sendable {
 
     /// Runs the plan on one layer's tensors; see ``AttentionOperation`` for shapes.
     ///
-    /// - Parameter parameters: the variant's parameters, by name; those that the problem was given with their elements may be left out.
+    /// - Parameters:
+    ///   - parameters: the variant's parameters, by name; those that the problem was given with their elements may be left out.
+    ///   - pageIndices: page ids in place of the plan's, as ``SelectPagesOperation`` chooses them.
     /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
     public func run(
         _ queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, _ cache: KVCacheView,
         into output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil, alibiSlopes: TensorView? = nil,
-        sinks: TensorView? = nil,
-        parameters: [String: TensorView] = [:]
+        sinks: TensorView? = nil, parameters: [String: TensorView] = [:], pageIndices: TensorView? = nil
     ) throws(FlashInferError) {
         var parameters = parameters
         for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
@@ -108,8 +109,7 @@ public struct PlannedAttention: ~Copyable, Sendable {
                 AttentionOperation(
                     queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
                     output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
-                    parameters: parameters, plan: plan,
-                    workspace: workspace.region,
+                    parameters: parameters, pageIndices: pageIndices, plan: plan, workspace: workspace.region,
                     capacity: allocated)))
     }
 

@@ -67,6 +67,22 @@ public func fi_attention_plan_block_tables(
     }
 }
 
+/// Plans over pages that are chosen on the device.
+@c @implementation
+public func fi_attention_plan_selected_pages(
+    _ attention: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ qo_indptr: UnsafePointer<fi_tensor>?,
+    _ kv_len: UnsafePointer<fi_tensor>?, _ k: Int64, _ page_size: Int64, _ page_count: Int64
+) -> fi_status {
+    performPlan(attention, stream) { attention, stream, host in
+        try attention.plan(
+            .selectedPages(
+                queryIndptr: host.int32(optional: qo_indptr, "qo_indptr"), kvLengths: host.int32(kv_len, "kv_len"),
+                pagesPerRequest: int(k, "k"), pageSize: int(page_size, "page_size"),
+                pageCount: int(page_count, "page_count")),
+            on: stream)
+    }
+}
+
 /// Plans over ragged keys and values.
 @c @implementation
 public func fi_attention_plan_ragged(

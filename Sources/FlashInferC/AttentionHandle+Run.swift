@@ -20,7 +20,9 @@ extension AttentionHandle {
                 logSumExp: lse, mask: TensorView(optional: args.mask, "mask", on: id, .bits),
                 alibiSlopes: TensorView(optional: args.alibi_slopes, "alibi_slopes", on: id),
                 sinks: TensorView(optional: args.sinks, "sinks", on: id),
-                parameters: Self.parameters(args, on: id), plan: plan, workspace: region, capacity: allocated)
+                parameters: Self.parameters(args, on: id),
+                pageIndices: TensorView(optional: args.page_indices, "page_indices", on: id, .index)?.flattened,
+                plan: plan, workspace: region, capacity: allocated)
             try operation.validate()
             try stream.device.execute(.attention(operation))
             state.use(stream)
@@ -103,6 +105,14 @@ func perHead(_ view: TensorView, _ name: String, _ heads: Int) throws(FlashInfer
 }
 
 extension TensorView {
+    /// A contiguous table's entries as one vector; anything else as it is.
+    fileprivate var flattened: TensorView {
+        guard rank == 2, isContiguous,
+            let flat = try? TensorView(region, byteOffset: byteOffset, dtype: dtype, shape: [elementCount])
+        else { return self }
+        return flat
+    }
+
     /// `[columns, heads, dim]` as blocks of `size` columns (`hnd`: `[heads, columns, dim]`); blocks stay as they are.
     fileprivate func inBlocks(of size: Int, _ layout: KVLayout, _ name: String) throws(FlashInferError) -> TensorView {
         guard rank == 3 else { return self }

@@ -111,6 +111,7 @@ public final class CPUDevice: Device {
         case .sample(let operation): ops.execute(operation)
         case .filter(let operation): ops.execute(operation)
         case .topK(let operation): ops.execute(operation)
+        case .selectPages(let operation): ops.execute(operation)
         case .adjustLogits(let operation): ops.execute(operation)
         case .verifyDrafts(let operation): ops.execute(operation)
         case .appendKV(let operation): ops.execute(operation)

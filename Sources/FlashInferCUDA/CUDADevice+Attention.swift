@@ -38,6 +38,8 @@ extension CUDADevice {
         let chunk = operation.chunk(plan.heads)
         let isCapturing = isCapturing
         if isCapturing { plan.isCaptured = true }
+        // Kernels read a plan's page ids before those ahead of them have ended, but not ids that one of these may write.
+        let mayStartEarly = operation.pageIndices == nil
         let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
         for entry in launches {
             let tile = entry.tile
@@ -56,9 +58,9 @@ extension CUDADevice {
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
                     parameters, operation, tile: plan.tiles[tile], context: queue.context)
-                try queue.launch(function, grid: grid, boxed)
+                try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
-                try queue.launch(function, grid: grid, parameters)
+                try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)
             }
         }
         if let lists = operation.plan.stateLists, isCapturing || operation.plan.partialRowCount > 0 {

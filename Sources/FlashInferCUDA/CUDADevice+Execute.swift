@@ -28,6 +28,7 @@ extension CUDADevice {
         case .sample(let operation): try execute(operation)
         case .filter(let operation): try execute(operation)
         case .topK(let operation): try execute(operation)
+        case .selectPages(let operation): try execute(operation)
         case .adjustLogits(let operation): try execute(operation)
         case .verifyDrafts(let operation): try execute(operation)
         case .appendKV(let operation): try execute(operation)

@@ -51,8 +51,10 @@ extension CUDAQueue {
     private static var largestGrid: (x: Int, yz: Int) { (Int(Int32.max), 65535) }
 
     /// Enqueues a kernel; see ``CUDADevice/launch(_:grid:_:)``.
+    ///
+    /// - Parameter mayStartEarly: whether what it reads before it waits for the kernels ahead of it is not written by them.
     package func launch<P: BitwiseCopyable>(
-        _ kernel: CUDAFunction, grid: (Int, Int, Int), _ params: P
+        _ kernel: CUDAFunction, grid: (Int, Int, Int), mayStartEarly: Bool = true, _ params: P
     ) throws(FlashInferError) {
         let limit = Self.largestGrid
         guard grid.0 >= 0, grid.1 >= 0, grid.2 >= 0, grid.0 <= limit.x, grid.1 <= limit.yz, grid.2 <= limit.yz else {
@@ -71,7 +73,7 @@ extension CUDAQueue {
         try context.call("cuLaunchKernel") { driver in
             withUnsafeMutablePointer(to: &params) { params in
                 var pointer: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(params)
-                if kernel.startsEarly, let launch = driver.cuLaunchKernelEx {
+                if kernel.startsEarly, mayStartEarly, let launch = driver.cuLaunchKernelEx {
                     var attribute = fi_cu_launch_attribute()
                     attribute.id = Int32(FI_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION)
                     attribute.value = 1

@@ -114,6 +114,34 @@ import Testing
         expect(fi_top_k(device.handle, nil, input.c, 2, values.c, places.c), FI_INVALID_ARGUMENT, "sorted")
     }
 
+    @Test func selectedPages() throws {
+        let scores = try OpsTensor(.float32, [2, 5], values: [1, 5, 3, 5, 0, 9, 8, 7, 6, 5])
+        let lengths = try OpsTensor(.int32, [2], values: [5, 2])
+        let table = try OpsTensor(.int32, [2, 5], values: (0..<10).map { Double(20 - $0) })
+        let requests = try OpsTensor(.int32, [2], values: [1, 0])
+        let pages = try OpsTensor(.int32, [2, 3])
+        try ok(
+            fi_select_pages(
+                device.handle, nil, scores.c, lengths.c, table.c, nil, requests.c, 1, Int32(FI_TIES_LOWEST), pages.c))
+        #expect(pages.values == [14, 12, 11, 20, 19, -1])
+        try ok(
+            fi_select_pages(
+                device.handle, nil, scores.c, lengths.c, nil, requests.c, nil, 0, Int32(FI_TIES_HIGHEST), pages.c))
+        #expect(pages.values == [2, 3, 4, 0, 1, -1])
+        expect(
+            fi_select_pages(device.handle, nil, scores.c, lengths.c, nil, nil, nil, 1, 0, pages.c),
+            FI_INVALID_ARGUMENT, "table")
+        expect(
+            fi_select_pages(device.handle, nil, scores.c, lengths.c, table.c, lengths.c, nil, 1, 0, pages.c),
+            FI_INVALID_ARGUMENT, "offsets")
+        expect(
+            fi_select_pages(device.handle, nil, scores.c, lengths.c, table.c, nil, nil, 1, 2, pages.c),
+            FI_INVALID_ARGUMENT, "ties")
+        expect(
+            fi_select_pages(device.handle, nil, scores.c, lengths.c, table.c, nil, nil, -1, 0, pages.c),
+            FI_INVALID_ARGUMENT, "recent")
+    }
+
     @Test func adjustedLogits() throws {
         let logits = try OpsTensor(.float32, [1, 8], values: [1, -1, 2, 3, 4, 5, 6, 7])
         let mask = try OpsTensor(.int32, [1, 1], values: [0b1011_1111])

@@ -2,8 +2,8 @@
 // 2407.08608), over the plan's queue of work items.
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
-// of the item at hand and then of the next; 8-bit elements they widen on their way, and rows of small pages they copy themselves. The
-// other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have 64 rows, one computes, and two blocks share
+// of the item at hand and then of the next; 8-bit elements they widen on their way. Rows of small pages they copy themselves, and the first
+// warp the queries. The other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have 64 rows, one computes, and two blocks share
 // a processor.
 #define FI_HOPPER 1
 #include "hopper/attention_gather.cuh"
@@ -16,13 +16,14 @@
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
-constexpr int bringer_registers = is_narrow || is_gathered ? 88 : holds_queries && padded_qk > 64 ? 40 : 56;
+constexpr int bringer_registers = is_narrow ? 88 : is_gathered ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
+/// Threads that copy queries.
+constexpr int queriers = is_gathered ? warp_size : bringers;
 
 /// The warps that take items, copy queries, and widen 8-bit keys and values.
 FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     Widener widener{block, thread};
-    Gatherer gatherer{block, thread};
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
         if (thread < warp_size) fetch_item(block, turn);
@@ -31,15 +32,11 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
         if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
-        copy_queries<2>(p, item, thread, [&](int row, int chunk) {
+        copy_queries<2, queriers>(p, item, thread, [&](int row, int chunk) {
             return to + row / 64 * (64 * Shared::key_columns * 128) + chunk / 8 * (64 * 128) + row % 64 * 128 + ((chunk % 8 ^ row % 8) << 4);
         });
         barrier(block.barriers.queries_full[slot]).arrive();
         if constexpr (is_narrow) widener.widen_item(Span(item, block.maps.box_rows).tiles());
-        if constexpr (is_gathered) {
-            gatherer.gather_item(item);
-            if (thread == 0) barrier(block.barriers.claim).arrive();
-        }
     }
 }
 
@@ -57,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         for (int slot = 0; slot < 2; ++slot) {
             // A warp's, each lane of which writes its part.
             barrier(barriers.item_full[slot]).init(warp_size);
-            barrier(barriers.queries_full[slot]).init(bringers);
+            barrier(barriers.queries_full[slot]).init(queriers);
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {
@@ -78,10 +75,12 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
         const int thread = threadIdx.x - threads;
-        if (thread < warp_size) {
-            if constexpr (!is_gathered) bring_keys(block);
+        if constexpr (is_gathered) {
+            if (thread < warp_size) bring_queries(block, thread);
+            else Gatherer(block, thread - warp_size).gather();
         } else {
-            bring_queries(block, thread - warp_size);
+            if (thread < warp_size) bring_keys(block);
+            else bring_queries(block, thread - warp_size);
         }
     } else {
         grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 256 - bringer_registers>();

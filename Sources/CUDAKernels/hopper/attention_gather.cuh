@@ -1,41 +1,76 @@
-// Keys and values of pages too small for the copy engine's boxes: each row is looked up and copied by threads.
+// Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it.
+//
+// A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Copies of
+// three stages are under way, the next item's among them: reading ids where they were needed, and one after another, took eight times as
+// long as a stage's products.
 #pragma once
 #include "hopper/attention_bring.cuh"
 
-/// One of the threads that copy. A stage is announced when the next one's copies are under way, so that two stages' are.
+/// One of the threads that copy.
 struct Gatherer {
-    const Block &block;
-    int thread;
-    Ring key_ring, value_ring;
-    /// The barrier of the stage that is under way; 0 where there is none.
-    uint32 unannounced = 0;
+    static constexpr int warps = bringers / warp_size;
+    /// Warps take turns at four rows each; a lane looks up some of its warp's.
+    static constexpr int fours = keys / 4, turns = ceil_div(fours, warps), looks = ceil_div(turns * 4, warp_size);
+    /// Rows of the whole cache, counted page after page.
+    using Rows = uint32[looks];
 
-    template <int pending> __device__ __forceinline__ void announce() {
-        if (unannounced == 0) return;
+    const Block &block;
+    const int warp, lane;
+    Ring key_ring, value_ring;
+    /// The barriers of the two stages whose copies are under way, the older first; 0 where there is none.
+    uint32 unannounced[2] = {0, 0};
+
+    __device__ __forceinline__ Gatherer(const Block &block, int thread) : block(block), warp(thread / warp_size), lane(thread % warp_size) {}
+
+    /// Announces the oldest stage where at most `pending` younger ones are under way.
+    template <int pending> __device__ __forceinline__ void announce(uint32 &full) {
+        if (full == 0) return;
         copy_wait<pending>();
         fence_async_proxy();
-        Barrier{unannounced}.arrive();
-        unannounced = 0;
+        Barrier{full}.arrive();
+        full = 0;
+    }
+    __device__ __forceinline__ void announce_all() {
+        announce<1>(unannounced[0]);
+        announce<0>(unannounced[1]);
     }
 
-    /// A stage's rows from key `first` on, `there` of them, of `dim` elements; zeros for what is not there.
+    /// The key of a stage that this lane looks up: of its warp's turn `look * 8 + lane / 4`.
+    __device__ __forceinline__ int looked_up(const Span &span, int tile, int look) const {
+        const int row = ((look * 8 + lane / 4) * warps + warp) * 4 + lane % 4;
+        return span.key(tile * keys + min(row, keys - 1));
+    }
+
+    /// A stage's rows, `there` of them, of `dim` elements, from where `rows` says past `head`; zeros for what is not there.
     template <int dim, int padded>
-    __device__ __forceinline__ void copy_stage(const KeyFinder &finder, const fi_kv_tensor &tensor, uint64 head, int first, int there,
-                                               uint32 to, Ring &ring, const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
-        constexpr int chunks = padded / 8;
+    __device__ __forceinline__ void copy_stage(const fi_kv_tensor &tensor, uint64 head, const Rows &rows, int there, uint32 to, Ring &ring,
+                                               const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+        const fi_attention_params &p = block.p;
+        const int own = warp * 4 + lane / 8, chunk = lane % 8;
+        uint64 places[looks];
+#pragma unroll
+        for (int look = 0; look < looks; ++look) {
+            const int64 id = divide(rows[look], p.block_size_multiplier, p.block_size_shift), row = rows[look] - id * p.block_size;
+            places[look] = head + (id * tensor.block + row * tensor.token) * 2;
+        }
         barrier(empty[ring.stage]).wait(ring.phase ^ 1);
-        to += ring.stage * keys * padded * 2;
-#pragma unroll(padded % 128 == 0 ? 4 : 2)
-        for (int id = thread; id < keys * chunks; id += bringers) {
-            const int row = id / chunks, chunk = id % chunks, key = first + min(row, there - 1);
-            const bool is_there = row < there && (padded == dim || chunk * 8 < dim);
-            const int64 at = finder.block(key) * tensor.block + finder.row(key) * tensor.token;
-            copy_async<16>(to + (chunk / 8 * keys + row) * 128 + ((chunk % 8 ^ row % 8) << 4),
-                           pointer<const char>(head + at * 2 + (is_there ? chunk * 16 : 0)), is_there);
+        to += ring.stage * keys * padded * 2 + own * 128 + ((chunk ^ own % 8) << 4);
+#pragma unroll
+        for (int turn = 0; turn < turns; ++turn) {
+            if ((turn + 1) * warps > fours && turn * warps + warp >= fours) break;
+            constexpr int rows_apart = warps * 4;
+            static_assert(rows_apart % 8 == 4, "turns have the two halves of a swizzle's rows by turns");
+            const char *from = pointer<const char>(__shfl_sync(0xffffffff, places[turn / 8], turn % 8 * 4 + lane / 8) + chunk * 16);
+            const uint32 at = (to ^ turn % 2 * 64) + turn * rows_apart * 128;
+#pragma unroll
+            for (int column = 0; column < padded / 64; ++column)
+                copy_async<16>(at + column * keys * 128, from + column * 128,
+                               turn * rows_apart < there - own && (padded == dim || column * 64 + chunk * 8 < dim));
         }
         copy_commit();
-        announce<1>();
-        unannounced = barrier(full[ring.stage]).address;
+        announce<2>(unannounced[0]);
+        unannounced[0] = unannounced[1];
+        unannounced[1] = barrier(full[ring.stage]).address;
         ring.next();
     }
 
@@ -45,16 +80,44 @@ struct Gatherer {
         const KeyFinder finder{p, item};
         const Span span(item, 1);
         const int tiles = span.tiles();
+        Rows key_rows, value_rows;
+        int ids[looks];
+        const auto ask = [&](int tile) {
+#pragma unroll
+            for (int look = 0; look < looks; ++look) ids[look] = finder.block(looked_up(span, tile, look));
+        };
+        ask(0);
 #pragma unroll 1
         for (int tile = 0; tile <= tiles; ++tile) {
-            if (tile < tiles)
-                copy_stage<dim_qk, padded_qk>(finder, p.keys, item.keys_address(p), span.key(tile * keys), span.count - tile * keys,
+            // As late as hides it: what is claimed early waits for this block while others have nothing left.
+            if (warp == 0 && lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
+            if (tile < tiles) {
+#pragma unroll
+                for (int look = 0; look < looks; ++look)
+                    key_rows[look] = ids[look] * p.block_size + finder.row(looked_up(span, tile, look));
+                if (tile + 1 < tiles) ask(tile + 1);
+                copy_stage<dim_qk, padded_qk>(p.keys, item.keys_address(p), key_rows, span.count - tile * keys,
                                               block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
+            }
             if (tile > 0)
-                copy_stage<slice_vo, padded_vo>(finder, p.values, item.values_address(p), span.key((tile - 1) * keys),
-                                                span.count - (tile - 1) * keys, block.base + Shared::value_stages, value_ring,
-                                                barriers.values_full, barriers.values_empty);
+                copy_stage<slice_vo, padded_vo>(p.values, item.values_address(p), value_rows, span.count - (tile - 1) * keys,
+                                                block.base + Shared::value_stages, value_ring, barriers.values_full,
+                                                barriers.values_empty);
+#pragma unroll
+            for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
         }
-        announce<0>();
+        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first.
+        if (tiles < 4) announce_all();
+    }
+
+    /// Item after item.
+    __device__ __forceinline__ void gather() {
+        for (uint32 turn = 0;; ++turn) {
+            const Item &item = block.items[turn % 2];
+            barrier(block.barriers.item_full[turn % 2]).wait(turn / 2);
+            if (item.tile < 0) break;
+            gather_item(item);
+        }
+        announce_all();
     }
 };

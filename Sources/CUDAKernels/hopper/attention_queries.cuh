@@ -38,24 +38,25 @@ FI_DEVICE void fetch_item(const Block &block, uint32 turn) {
     __syncwarp();
 }
 
-/// One of the threads that copy queries: it has one chunk of 16 bytes of every few rows, so that a row costs it a division by the group
+/// One of `count` threads that copy queries: it has one chunk of 16 bytes of every few rows, so that a row costs it a division by the group
 /// and two products. `place` says where in shared memory a chunk of a row belongs.
 ///
 /// What it reads of the item and the parameters is read once: with the copies between, it would be read for every row, and the
 /// computing warps waited for that (H200, 1,024 keys, causal: a twelfth of their time).
-template <int element_bytes, class Place>
+template <int element_bytes, int count = bringers, class Place>
 FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int thread, Place place) {
-    constexpr int chunks = padded_qk * element_bytes / 16, step = bringers / chunks;
-    static_assert(bringers % chunks == 0, "a thread has the same chunk of all its rows");
+    constexpr int chunks = padded_qk * element_bytes / 16, step = count / chunks;
+    static_assert(step > 0, "a thread has the same chunk of all its rows");
     thread = anew(thread);
-    const int chunk = thread % chunks, count = chunk * 16 < dim_qk * element_bytes ? item.row_count : 0;
+    const int chunk = thread % chunks, there = chunk * 16 < dim_qk * element_bytes ? item.row_count : 0;
     const uint32 first = item.row, group = p.group, multiplier = p.group_multiplier, shift = p.group_shift;
     const int64 token = p.query_token * element_bytes, head = p.query_head * element_bytes;
     const uint64 from = p.queries + item.first_query * token + item.head * static_cast<int64>(group) * head + chunk * 16;
-#pragma unroll 1
-    for (int row = thread / chunks; row < rows; row += step) {
+    // A warp alone has several rows' divisions under way.
+#pragma unroll(count > warp_size ? 1 : 4)
+    for (int row = count % chunks == 0 || thread < step * chunks ? thread / chunks : rows; row < rows; row += step) {
         // Rows past the item's get zeros, from an address that is there.
-        const bool is_there = row < count;
+        const bool is_there = row < there;
         const uint32 packed = first + (is_there ? row : 0), query = divide(packed, multiplier, shift);
         copy_async<16>(place(row, chunk), pointer<const uint8>(from + query * token + (packed - query * group) * head), is_there);
     }

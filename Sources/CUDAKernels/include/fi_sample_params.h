@@ -57,6 +57,23 @@ typedef struct {
     int low_bits, sorted;
 } fi_top_k_params;
 
+/// The pages of the greatest scores of each row, by place.
+typedef struct {
+    /// [rows, width]
+    fi_row_tensor scores;
+    /// [rows], int32.
+    unsigned long long lengths;
+    /// [table_rows, width or more], int32, and the row of it that each row has, [rows], int32, or 0 for its own; or no table, and
+    /// [rows], int32: what is added to each place.
+    unsigned long long table, requests, offsets;
+    long long table_stride;
+    /// [rows, k], int32.
+    unsigned long long pages;
+    long long page_stride;
+    unsigned int width, k, recent, table_rows;
+    int takes_highest;
+} fi_select_pages_params;
+
 /// What is added to a row's logits. Ranges are of elements of the launch's lists.
 typedef struct {
     float repetition, presence, frequency;

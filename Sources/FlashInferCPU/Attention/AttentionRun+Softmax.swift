@@ -108,7 +108,7 @@ extension AttentionRun {
         (change.rows, change.columns) = (Int32(rows.count), Int32(keys.count))
         change.scale = scale
         change.cap = variant.logitsSoftCap ?? 0
-        if let slopes {
+        if let slopes, columnOffset == nil {
             tile.forEachRow(group: group) { row, query, head in
                 scratch.slopes[row] = slopes[head * slopeStride]
                 scratch.distance[row] = Int32(truncatingIfNeeded: keys.lowerBound - query)
@@ -129,7 +129,23 @@ extension AttentionRun {
             change.mask_is_packed = variant.form.mask == .customPacked
         }
         kernels.transform(&change)
+        if slopes != nil, columnOffset != nil { addColumnBiases(tile, keys, rows, stride: Int(stride), scratch) }
         return true
+    }
+
+    /// ALiBi's biases in a block-sparse tile, whose keys may come in any order, on base-2 logits.
+    private func addColumnBiases(
+        _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, stride: Int, _ scratch: AttentionScratch
+    ) {
+        guard let slopes else { return }
+        locatePositions(tile, keys, scratch)
+        let positions = scratch.positions
+        tile.forEachRow(group: group) { row, query, head in
+            guard rows.contains(row) else { return }
+            let slope = slopes[head * slopeStride] * 1.442_695_04
+            let scores = scratch.scores + row * stride
+            for key in 0..<keys.count { scores[key] += slope * Float(Int(positions[key]) - query) }
+        }
     }
 
     /// A mask byte for each row and key of a block-sparse tile, whose keys may come in any order.

@@ -19,17 +19,13 @@ extension CPUAttention {
 
     /// The tiles and costs of these kernels.
     ///
-    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for head dims that are not multiples of 8 up to 512, and for
-    ///   ALiBi over a block-sparse matrix.
+    /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for head dims that are not multiples of 8 up to 512.
     public func kernelTraits(for problem: AttentionProblem) throws(FlashInferError) -> KernelTraits {
         if problem.shape.isLatent { return try Self.latentTraits(problem) }
         for dim in [problem.shape.headDimQK, problem.shape.headDimVO] where dim % 8 != 0 || dim > Self.maximumHeadDim {
             throw .unsupported(
                 "head dim \(dim)", device: "cpu",
                 nearest: "\(min((dim + 7) / 8 * 8, Self.maximumHeadDim)), with zero padding")
-        }
-        if problem.geometry.blocks.keyPositions == .columns, problem.variant.form.isALiBi {
-            throw .unsupported("ALiBi over a block-sparse matrix", device: "cpu", nearest: "ALiBi over a paged cache")
         }
         return KernelTraits(
             tiles: [

@@ -16,6 +16,7 @@ package enum KernelCatalogue {
         SampleKernel.shipped,
         FilterKernel.shipped,
         TopKKernel.shipped,
+        SelectPagesKernel.shipped,
         AdjustLogitsKernel.shipped,
         VerifyDraftsKernel.shipped,
         AppendKVKernel.shipped,

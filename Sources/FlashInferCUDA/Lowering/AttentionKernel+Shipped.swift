@@ -32,6 +32,7 @@ extension AttentionKernel {
             (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
+            heads.sharesColumns = entry.isBlockSparse
             heads.hasPlainScores =
                 (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasColumns
             heads.allowsHopper =
@@ -49,7 +50,7 @@ extension AttentionKernel {
                         heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
                         pairing: entry.pairing, hasColumns: entry.hasColumns,
-                        isQueued: index > 0 && entry.latentRope == 0,
+                        isQueued: (index > 0 || heads.sharesColumns) && entry.latentRope == 0,
                         chunk: largestChunk(heads)
                     ).spec)
             }

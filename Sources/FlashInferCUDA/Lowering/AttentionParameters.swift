@@ -64,6 +64,7 @@ extension fi_attention_params {
         keys = fi_kv_tensor(cache.keys)
         values = fi_kv_tensor(cache.values)
         if let latent = operation.latent { set(latent) }
+        if let pages = operation.pageIndices { block_indices = UInt64(pages.address) }
         if let mask = operation.mask { self.mask = UInt64(mask.address) }
         if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
         if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }

@@ -87,6 +87,9 @@ struct AttentionHeads: Hashable {
     var isGathered = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
+    /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
+    /// head, for which they are queued.
+    var sharesColumns = false
 
     /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
     var latentRope = 0
@@ -142,6 +145,9 @@ extension AttentionProblem {
 }
 
 extension AttentionHeads {
+    /// Block rows from which on they are more than a GPU computes at a time, though each has heads.
+    static let manyBlockRows = 128
+
     init(_ problem: AttentionProblem) {
         dimQK = problem.shape.headDimQK
         dimVO = problem.shape.headDimVO
@@ -152,6 +158,8 @@ extension AttentionHeads {
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
+        sharesColumns =
+            blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows
         let form = problem.variant.form
         hasPlainScores =
             form.logits == nil && form.weights == nil && form.values == nil && form.maskTensor == nil

@@ -109,10 +109,10 @@ enum AttentionTuning {
             heads.dimVO % 16 == 0
         else { return [] }
         // Queries of up to 128 elements fit in registers beside them, which leaves memory for a third stage (H200, 4,096 keys, D 128:
-        // 640 TFLOP/s, and 595 with the queries in memory). Threads that widen or copy need those registers, and so does what
+        // 640 TFLOP/s, and 595 with the queries in memory). Threads that widen need those registers, and so does what
         // becomes of scores that are not only scaled.
         let holding =
-            max(heads.boxedQK, heads.boxedVO) <= 128 && heads.hasPlainScores && !heads.isNarrow && !heads.isGathered
+            max(heads.boxedQK, heads.boxedVO) <= 128 && heads.hasPlainScores && !heads.isNarrow
             ? [
                 AttentionTile(
                     rows: 128, keys: 128, warpsM: 8, warpsN: 1, stages: 3, blocksPerProcessor: 1, queryRegisters: 32,
@@ -208,7 +208,7 @@ enum AttentionTuning {
         let bytes = width * Float(heads.elementBytes) / 2
         return KernelTraits(
             tiles: tiles.enumerated().map { index, entry in
-                index == 0
+                index == 0 && !heads.sharesColumns
                     ? .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: listHeads,
                         // Starting and ending an item takes about 2 µs; the heads of an item are read side by side.

@@ -25,6 +25,11 @@ extension CUDADevice {
         try enqueue(TopKKernel.lower(operation, team: team(width: operation.input.width)))
     }
 
+    /// The pages of the greatest scores of each row.
+    func execute(_ operation: SelectPagesOperation) throws(FlashInferError) {
+        try enqueue(SelectPagesKernel.lower(operation))
+    }
+
     /// Biases, penalties and masks on rows of logits.
     func execute(_ operation: AdjustLogitsOperation) throws(FlashInferError) {
         try withRows(operation.rows, nil, "penalties", { fi_logit_adjustment($0) }) {

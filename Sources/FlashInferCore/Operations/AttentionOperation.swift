@@ -36,6 +36,14 @@ public struct AttentionOperation: Sendable {
     /// The variant's other parameters, by name: contiguous, of the shape that ``ParameterExtent`` says.
     public var parameters: [String: TensorView]
 
+    /// `[plan's block ids, or more]`, int32, contiguous: the blocks that requests' keys lie in, in place of those that were planned: what
+    /// ``SelectPagesOperation`` has chosen. `nil` for those. They are read when this runs, and each time that a graph of it is replayed.
+    ///
+    /// What lengths and causality say is planned as if these were the request's only pages, so variants must not ask where keys stand;
+    /// in a block-sparse matrix, whose keys have the positions of their columns, they may, but hide nothing by them. On a GPU an id
+    /// that is read must be one of the cache; elsewhere that is checked.
+    public var pageIndices: TensorView?
+
     /// The plan.
     public var plan: Plan
 
@@ -52,8 +60,8 @@ public struct AttentionOperation: Sendable {
     public init(
         queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, cache: KVCacheView,
         output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil,
-        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:], plan: Plan,
-        workspace: MemoryRegion, capacity: PlanSize? = nil
+        alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:],
+        pageIndices: TensorView? = nil, plan: Plan, workspace: MemoryRegion, capacity: PlanSize? = nil
     ) {
         self.queries = queries
         self.queryScale = queryScale
@@ -65,6 +73,7 @@ public struct AttentionOperation: Sendable {
         self.alibiSlopes = alibiSlopes
         self.sinks = sinks
         self.parameters = parameters
+        self.pageIndices = pageIndices
         self.plan = plan
         self.workspace = workspace
         self.capacity = capacity ?? plan.size
@@ -114,6 +123,7 @@ extension AttentionOperation {
             try checks.writable(logSumExp, "logSumExp")
         }
         try validateVariantTensors()
+        try validatePageIndices()
         try validateWorkspace()
     }
 

@@ -40,6 +40,8 @@ public enum Operation: Sendable {
     case filter(FilterOperation)
     /// The greatest entries of rows, with their places.
     case topK(TopKOperation)
+    /// The pages of the greatest scores of rows.
+    case selectPages(SelectPagesOperation)
     /// Biases, penalties and masks on rows of logits.
     case adjustLogits(AdjustLogitsOperation)
     /// Speculative sampling: which drafted tokens stand.
@@ -77,6 +79,7 @@ extension Operation {
         case .sample(let operation): try operation.validate()
         case .filter(let operation): try operation.validate()
         case .topK(let operation): try operation.validate()
+        case .selectPages(let operation): try operation.validate()
         case .adjustLogits(let operation): try operation.validate()
         case .verifyDrafts(let operation): try operation.validate()
         case .appendKV(let operation): try operation.validate()

@@ -10,6 +10,8 @@ struct Survey {
     private(set) var queuedItems = 0
     /// Cost of all items of `lists`, uncut.
     private(set) var listCost: Float64 = 0
+    /// Columns of the matrix whose block rows the requests are, if they are.
+    let sharedColumns: Int?
     /// How each of the traits' tiles shares out the heads.
     let heads: [HeadSteps]
 
@@ -18,6 +20,8 @@ struct Survey {
     /// - Throws: ``FlashInferError/overflow(_:)`` where a request's packed rows or the number of items exceed 32 bits.
     init(_ problem: AttentionProblem, _ traits: KernelTraits, _ analysis: BlockAnalysis?) throws(FlashInferError) {
         heads = traits.tiles.map { HeadSteps($0, problem.shape) }
+        let blocks = problem.geometry.blocks
+        sharedColumns = blocks.keyPositions == .columns ? blocks.blockLimit * blocks.blockSize : nil
         let requests = problem.geometry.requestCount
         let group = problem.shape.group
         let queries = problem.geometry.queryIndptr.span

@@ -4,7 +4,7 @@
 /// them: so the (request, head) pairs are taken in sections, each with no more keys than that cache holds. And the launch should
 /// end evenly: so within a section the longest items come first (LPT, Graham 1969), the requests with the longest items come
 /// first, and the last section is two rounds long or more, so that there are short items enough to level what the long ones
-/// leave ragged.
+/// leave ragged. Block rows of one matrix read the same columns: they count as one request, so that the heads come one after another.
 struct WorkQueue {
     /// A row tile for some steps of heads, one after another.
     struct Entry {
@@ -44,7 +44,7 @@ struct WorkQueue {
     private static let lastRounds = 3
 
     private struct Request {
-        /// Its row tiles in the survey.
+        /// Its row tiles in the survey; of all block rows, where those share their columns.
         var rowTiles: Range<Int>
         /// Keys of one step's heads, all together.
         var keys: Int
@@ -58,15 +58,20 @@ struct WorkQueue {
         var first = 0
         while first < tiles.count {
             var (end, last, start, longest) = (first, Int32(0), Int32.max, Float(0))
-            while end < tiles.count, tiles[end].request == tiles[first].request {
+            var keys = 0
+            while end < tiles.count,
+                survey.sharedColumns == nil
+                    ? tiles[end].request == tiles[first].request : tiles[end].tile == tiles[first].tile
+            {
                 last = max(last, tiles[end].keyEnd)
                 start = min(start, tiles[end].keyStart)
+                keys += tiles[end].keyCount
                 longest = max(longest, tiles[end].cost(heads: heads.step))
                 end += 1
             }
             if tiles[first].tile == tile {
-                requests.append(
-                    Request(rowTiles: first..<end, keys: (Int(last) - Int(start)) * heads.step, longest: longest))
+                let distinct = survey.sharedColumns.map { min($0, keys) } ?? Int(last) - Int(start)
+                requests.append(Request(rowTiles: first..<end, keys: distinct * heads.step, longest: longest))
             }
             first = end
         }

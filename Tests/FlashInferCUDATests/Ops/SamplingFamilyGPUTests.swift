@@ -165,6 +165,37 @@ import Testing
         }
     }
 
+    @Test(arguments: SelectPagesCase.all) func selectedPages(test: SelectPagesCase) throws {
+        let tensors = try test.tensors()
+        let (scores, lengths) = (try gpu.tensor(tensors.scores), try gpu.tensor(tensors.lengths))
+        let (table, offsets) = (try gpu.tensor(tensors.table), try gpu.tensor(tensors.offsets))
+        let requests = try gpu.tensor(tensors.requests)
+        let pages = try gpu.tensor(.int32, [test.rows, test.k], padding: 2)
+        try compare([pages], "\(test)") { view in
+            .selectPages(
+                test.operation(
+                    scores: view(scores), lengths: view(lengths), table: view(table), offsets: view(offsets),
+                    requests: view(requests), pages: view(pages)))
+        }
+    }
+
+    /// What a GPU reads of lengths and requests that nobody has checked.
+    @Test func selectedPagesOutOfRange() throws {
+        let scores = try gpu.tensor(.float32, [3, 40], values: (0..<120).map { Double($0 * 7 % 40) })
+        let lengths = try gpu.tensor(.int32, [3], values: [-5, 1_000_000, 40])
+        let requests = try gpu.tensor(.int32, [3], values: [0, 1, 9])
+        let table = try gpu.tensor(.int32, [2, 40], values: (0..<80).map(Double.init))
+        let pages = try gpu.tensor(.int32, [3, 4])
+        try runOnGPU(
+            .selectPages(
+                SelectPagesOperation(
+                    scores: scores.view, lengths: lengths.view, transform: .table(table.view), requests: requests.view,
+                    pages: pages.view)))
+        let found = try pages.fetch()
+        #expect(found[..<4].allSatisfy { $0 == -1 } && found[8...].allSatisfy { $0 == -1 })
+        #expect(found[4..<8].allSatisfy { $0 >= 40 && $0 < 80 } && found[7] == 79)
+    }
+
     @Test(arguments: [DType.float32, .bfloat16, .float16])
     func adjustedLogits(dtype: DType) throws {
         var random = OpsRandom(53)

@@ -124,12 +124,14 @@ package final class BlockSparseFixture {
 }
 
 extension BlockSparseFixture.Case {
-    /// Masks by columns, by elements, and by both; ALiBi only where a device has it.
+    /// Masks by columns, by elements, and by both, and biases by columns.
     private static let variants: [AttentionVariant] = [
         .full, .causal, AttentionVariant(mask: .custom), AttentionVariant(mask: .causal, windowLeft: 30),
         AttentionVariant(windowLeft: 9),
         AttentionVariant(mask: .causal, positionEncoding: .rope(RoPEParameters(theta: 100))),
         AttentionVariant(mask: .causal, logitsSoftCap: 1.5), AttentionVariant(mask: .custom, windowLeft: 40),
+        AttentionVariant(mask: .causal, positionEncoding: .alibi),
+        AttentionVariant(mask: .custom, positionEncoding: .alibi),
     ]
 
     /// Every block size from 1 × 1 to 128 × 128, with every variant in turn.
@@ -173,5 +175,10 @@ extension BlockSparseFixture.Case {
         .init(
             128, 64, AttentionVariant(positionEncoding: .alibi), type: .bfloat16, headDim: 64, kvHeads: 1, group: 1,
             rows: 130, columns: 128, seed: 7),
+        // Rows that threads copy, for queries in registers and in memory; and so many block rows that they are queued.
+        .init(128, 1, .full, type: .bfloat16, headDim: 128, kvHeads: 1, group: 1, rows: 260, columns: 700, seed: 8),
+        .init(128, 3, .causal, type: .float16, headDim: 64, kvHeads: 1, group: 1, rows: 200, columns: 500, seed: 9),
+        .init(64, 5, .full, type: .bfloat16, headDim: 128, kvHeads: 1, group: 1, rows: 128, columns: 300, seed: 10),
+        .init(4, 16, .full, type: .bfloat16, headDim: 64, kvHeads: 2, group: 1, rows: 520, columns: 96, seed: 11),
     ]
 }

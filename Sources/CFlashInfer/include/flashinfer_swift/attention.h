@@ -103,6 +103,13 @@ fi_status fi_attention_plan_block_tables(
     fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *block_tables,
     const fi_tensor *seq_lens, int64_t page_size, int64_t page_count);
 
+/* Plans over pages that are chosen on the device (fi_select_pages), k of each request at most, its last page among them; run with
+ * page_indices. Masks none and causal, soft caps and sinks: positions of chosen pages are not known.
+ *   kv_len  [requests], int32, host or device: keys of each whole sequence. A request of n pages is planned with min(n, k) of them */
+fi_status fi_attention_plan_selected_pages(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_len, int64_t k,
+    int64_t page_size, int64_t page_count);
+
 /* Plans over ragged keys and values, request after request: both [requests + 1], int32, host or device. */
 fi_status fi_attention_plan_ragged(
     fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_indptr);
@@ -176,6 +183,11 @@ typedef struct fi_attention_run_args {
     const fi_parameter *parameters; /* [parameter_count], all that the variant declares; NULL: none */
     uint64_t parameter_count;
     const fi_tensor *q_scales; /* [num_qo_heads], float32: multiplies the queries of each head, besides q_scale; or NULL */
+    /* int32, contiguous, on the device: page ids in place of those that were planned, as many or more; NULL: those planned. Read when
+     * this runs, and each time that a graph of it is replayed. [requests, k] of fi_select_pages after fi_attention_plan_selected_pages.
+     * Not with windows, ALiBi, RoPE in attention, or a variant; of block-sparse matrices only masks are refused. On a GPU ids are not
+     * checked. */
+    const fi_tensor *page_indices;
 } fi_attention_run_args;
 
 /* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the

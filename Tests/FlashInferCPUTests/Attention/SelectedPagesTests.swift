@@ -1,0 +1,68 @@
+import FlashInferCPU
+import FlashInferCore
+import TestSupport
+import Testing
+
+@Suite struct SelectedPagesTests {
+    private let device = CPUDevice(threads: 2)
+
+    @Test(arguments: SelectedPagesFixture.Case.all(.float32)) func matchesPlannedPages(
+        _ test: SelectedPagesFixture.Case
+    ) throws {
+        #expect(try SelectedPagesFixture(test, on: device).mismatches { run in run } == [])
+    }
+
+    @Test func lengthsAreThoseOfTheChosenPages() throws {
+        let geometry = try BatchGeometry.selectedPages(
+            kvLengths: [0, 1, 16, 17, 48, 100], pagesPerRequest: 3, pageSize: 16, pageCount: 9)
+        #expect(geometry.blocks.lengths == [0, 1, 16, 17, 48, 36])
+        #expect(geometry.blocks.indptr == [0, 3, 6, 9, 12, 15, 18])
+        #expect(throws: FlashInferError.self) {
+            try BatchGeometry.selectedPages(kvLengths: [5, -1], pagesPerRequest: 3, pageSize: 16, pageCount: 9)
+        }
+        #expect(throws: FlashInferError.self) {
+            try BatchGeometry.selectedPages(kvLengths: [5], pagesPerRequest: 0, pageSize: 16, pageCount: 9)
+        }
+    }
+
+    @Test func whatDoesNotFitIsNamed() throws {
+        func operation(
+            _ variant: AttentionVariant, pages: [Int32], sparse: Bool = false
+        ) throws -> AttentionOperation {
+            let geometry =
+                sparse
+                ? try BatchGeometry.blockSparse(
+                    rows: 1, columns: 16, rowBlock: 1, columnBlock: 4, indptr: [0, 2], indices: [0, 1])
+                : try BatchGeometry.selectedPages(kvLengths: [15], pagesPerRequest: 2, pageSize: 4, pageCount: 4)
+            let problem = try AttentionProblem(
+                geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 16), variant: variant,
+                queryType: .float32, kvType: .float32)
+            let plan = try Planner.plan(problem, traits: device.kernelTraits(for: problem), processors: 2)
+            func tensor(_ dtype: DType, _ shape: [Int], _ values: [Double]? = nil) throws -> TensorView {
+                let tensor = try OpsTensor(
+                    dtype, shape, values: values ?? [Double](repeating: 0, count: shape.reduce(1, *)))
+                kept.append(tensor)
+                return tensor.view
+            }
+            return try AttentionOperation(
+                queries: tensor(.float32, [1, 2, 16]),
+                cache: .paged(keys: tensor(.float32, [4, 4, 2, 16]), values: tensor(.float32, [4, 4, 2, 16])),
+                output: tensor(.float32, [1, 2, 16]),
+                pageIndices: tensor(.int32, [pages.count], pages.map(Double.init)),
+                plan: plan, workspace: tensor(.uint8, [max(device.workspaceByteCount(for: plan.size), 1)]).region)
+        }
+        var kept: [OpsTensor] = []
+        try operation(.causal, pages: [3, 0]).validate()
+        try operation(AttentionVariant(positionEncoding: .alibi), pages: [3, 0], sparse: true).validate()
+        for (variant, pages, sparse, text) in [
+            (AttentionVariant.causal, [3], false, "page indices"), (.causal, [3, 4], false, "page 4"),
+            (.causal, [-1, 2], false, "-1"), (AttentionVariant(windowLeft: 3), [3, 0], false, "positions"),
+            (AttentionVariant(positionEncoding: .alibi), [3, 0], false, "positions"),
+            (.causal, [3, 0], true, "mask by columns"),
+        ] as [(AttentionVariant, [Int32], Bool, String)] {
+            let bad = try operation(variant, pages: pages, sparse: sparse)
+            let error = #expect(throws: FlashInferError.self) { try bad.validate() }
+            #expect(error.map { "\($0)".contains(text) } ?? false, "\(text): \(String(describing: error))")
+        }
+    }
+}
