@@ -143,7 +143,7 @@ FI_DEVICE void bring_keys(const Block &block) {
                 bring(block.maps.keys, block.base + Shared::key_stages, Shared::key_columns, dim_qk, 0, boxes, key_ring,
                       barriers.keys_full, barriers.keys_empty);
             }
-            if (tile > 0)
+            if (!gathers_values && tile > 0)
                 bring(block.maps.values, block.base + Shared::value_stages, Shared::value_columns, slice_vo, blockIdx.y * slice_vo,
                       before, value_ring, barriers.values_full, barriers.values_empty);
             before = boxes;

@@ -1,4 +1,6 @@
-// Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it.
+// Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it. Or two, of values alone: for
+// pages of 8 and 16 rows the copy engine has 64 and 32 boxes a stage to bring, which takes it longer than the stage's products, and with the
+// keys' half it keeps up.
 //
 // A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Copies of
 // three stages are under way, the next item's among them: reading ids where they were needed, and one after another, took eight times as
@@ -6,9 +8,12 @@
 #pragma once
 #include "hopper/attention_bring.cuh"
 
-/// One of the threads that copy.
+/// Threads that copy, of keys and values or of values.
+constexpr int gatherers = gathers_keys ? 96 : 64;
+
+/// One of them.
 struct Gatherer {
-    static constexpr int warps = bringers / warp_size;
+    static constexpr int warps = gatherers / warp_size;
     /// Warps take turns at four rows each; a lane looks up some of its warp's.
     static constexpr int fours = keys / 4, turns = ceil_div(fours, warps), looks = ceil_div(turns * 4, warp_size);
     /// Rows of the whole cache, counted page after page.
@@ -17,8 +22,10 @@ struct Gatherer {
     const Block &block;
     const int warp, lane;
     Ring key_ring, value_ring;
-    /// The barriers of the two stages whose copies are under way, the older first; 0 where there is none.
-    uint32 unannounced[2] = {0, 0};
+    /// The barriers of the stages whose copies are under way, the older first; 0 where there is none. A stage of values alone has been under
+    /// way for a whole stage's products when the next one's copies start.
+    static constexpr int under_way = gathers_keys ? 2 : 1;
+    uint32 unannounced[under_way] = {};
 
     __device__ __forceinline__ Gatherer(const Block &block, int thread) : block(block), warp(thread / warp_size), lane(thread % warp_size) {}
 
@@ -31,8 +38,8 @@ struct Gatherer {
         full = 0;
     }
     __device__ __forceinline__ void announce_all() {
-        announce<1>(unannounced[0]);
-        announce<0>(unannounced[1]);
+        if constexpr (under_way == 2) announce<1>(unannounced[0]);
+        announce<0>(unannounced[under_way - 1]);
     }
 
     /// The key of a stage that this lane looks up: of its warp's turn `look * 8 + lane / 4`.
@@ -59,18 +66,19 @@ struct Gatherer {
         for (int turn = 0; turn < turns; ++turn) {
             if ((turn + 1) * warps > fours && turn * warps + warp >= fours) break;
             constexpr int rows_apart = warps * 4;
-            static_assert(rows_apart % 8 == 4, "turns have the two halves of a swizzle's rows by turns");
+            // Turns of three warps have the two halves of a swizzle's rows by turns.
+            constexpr int half = rows_apart % 8 == 4 ? 64 : 0;
             const char *from = pointer<const char>(__shfl_sync(0xffffffff, places[turn / 8], turn % 8 * 4 + lane / 8) + chunk * 16);
-            const uint32 at = (to ^ turn % 2 * 64) + turn * rows_apart * 128;
+            const uint32 at = (to ^ turn % 2 * half) + turn * rows_apart * 128;
 #pragma unroll
             for (int column = 0; column < padded / 64; ++column)
                 copy_async<16>(at + column * keys * 128, from + column * 128,
                                turn * rows_apart < there - own && (padded == dim || column * 64 + chunk * 8 < dim));
         }
         copy_commit();
-        announce<2>(unannounced[0]);
-        unannounced[0] = unannounced[1];
-        unannounced[1] = barrier(full[ring.stage]).address;
+        announce<under_way>(unannounced[0]);
+        if constexpr (under_way == 2) unannounced[0] = unannounced[1];
+        unannounced[under_way - 1] = barrier(full[ring.stage]).address;
         ring.next();
     }
 
@@ -78,7 +86,7 @@ struct Gatherer {
         const fi_attention_params &p = block.p;
         const Barriers &barriers = block.barriers;
         const KeyFinder finder{p, item};
-        const Span span(item, 1);
+        const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
         Rows key_rows, value_rows;
         int ids[looks];
@@ -86,28 +94,37 @@ struct Gatherer {
 #pragma unroll
             for (int look = 0; look < looks; ++look) ids[look] = finder.block(looked_up(span, tile, look));
         };
+        const auto find_rows = [&](Rows &rows, int tile) {
+#pragma unroll
+            for (int look = 0; look < looks; ++look) rows[look] = ids[look] * p.block_size + finder.row(looked_up(span, tile, look));
+            if (tile + 1 < tiles) ask(tile + 1);
+        };
+        const auto copy_values = [&](int tile) {
+            copy_stage<slice_vo, padded_vo>(p.values, item.values_address(p), value_rows, span.count - tile * keys,
+                                            block.base + Shared::value_stages, value_ring, barriers.values_full, barriers.values_empty);
+        };
         ask(0);
 #pragma unroll 1
-        for (int tile = 0; tile <= tiles; ++tile) {
-            // As late as hides it: what is claimed early waits for this block while others have nothing left.
-            if (warp == 0 && lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
-            if (tile < tiles) {
+        for (int tile = 0; tile < tiles + gathers_keys; ++tile) {
+            if constexpr (gathers_keys) {
+                // As late as hides it: what is claimed early waits for this block while others have nothing left.
+                if (warp == 0 && lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
+                if (tile < tiles) {
+                    find_rows(key_rows, tile);
+                    copy_stage<dim_qk, padded_qk>(p.keys, item.keys_address(p), key_rows, span.count - tile * keys,
+                                                  block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
+                }
+                if (tile > 0) copy_values(tile - 1);
 #pragma unroll
-                for (int look = 0; look < looks; ++look)
-                    key_rows[look] = ids[look] * p.block_size + finder.row(looked_up(span, tile, look));
-                if (tile + 1 < tiles) ask(tile + 1);
-                copy_stage<dim_qk, padded_qk>(p.keys, item.keys_address(p), key_rows, span.count - tile * keys,
-                                              block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
+                for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
+            } else {
+                find_rows(value_rows, tile);
+                copy_values(tile);
             }
-            if (tile > 0)
-                copy_stage<slice_vo, padded_vo>(p.values, item.values_address(p), value_rows, span.count - (tile - 1) * keys,
-                                                block.base + Shared::value_stages, value_ring, barriers.values_full,
-                                                barriers.values_empty);
-#pragma unroll
-            for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
         }
-        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first.
-        if (tiles < 4) announce_all();
+        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first; nor is the last
+        // stage of values, which is needed before the next item's rows are found.
+        if (!gathers_keys || tiles < 4) announce_all();
     }
 
     /// Item after item.

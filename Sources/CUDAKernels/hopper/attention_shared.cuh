@@ -13,9 +13,10 @@ constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
 /// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
 constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries ? 2 : 1;
 
-/// Whether pages are too small for boxes.
-constexpr bool is_gathered = FI_GATHER;
-static_assert(!is_gathered || !is_narrow, "rows are copied by threads, or widened by them");
+/// Whose rows threads copy: pages of fewer than 8 rows are too small for boxes, and boxes of 8 and 16 rows are so many that the copy engine
+/// has time for the keys' only.
+constexpr bool gathers_keys = FI_GATHER == 1, gathers_values = FI_GATHER != 0;
+static_assert(!gathers_values || !is_narrow, "rows are copied by threads, or widened by them");
 
 /// Stages of 8-bit keys and values that are on their way.
 constexpr int raw_stages = is_narrow ? FI_RAW_STAGES : 1;

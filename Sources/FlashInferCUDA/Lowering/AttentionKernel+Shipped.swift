@@ -29,6 +29,7 @@ extension AttentionKernel {
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
             heads.isGathered = entry.isGathered
+            heads.gathersValues = entry.gathersValues
             (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
@@ -66,6 +67,7 @@ extension AttentionKernel {
         var dimVO = 128
         var isRagged = false
         var isGathered = false
+        var gathersValues = false
         var logits = Logits.plain
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
@@ -92,6 +94,7 @@ extension AttentionKernel {
                     entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, isRagged: isRagged))
                 }
                 entries.append(Entry(queryType: type, kvType: .float8E4M3, dimQK: dim, dimVO: dim))
+                entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, gathersValues: true))
             }
         }
         return entries
@@ -144,7 +147,12 @@ extension AttentionKernel {
         }
         for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
         // Levels of shared prefixes; also the engine's.
-        for dim in [64, 128] { entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true)) }
+        for dim in [64, 128] {
+            for gathersValues in [false, true] {
+                entries.append(Entry(dimQK: dim, dimVO: dim, gathersValues: gathersValues, hasLevels: true))
+            }
+        }
+        entries.append(Entry(gathersValues: true, mask: .none, isBlockSparse: true))
         for group in [16, 128] {
             for type in [DType.bfloat16, .float16] {
                 entries.append(.latent(group: group, query: type))

@@ -85,6 +85,8 @@ struct AttentionHeads: Hashable {
     var allowsHopper = false
     /// Whether pages have too few rows for the boxes of Hopper's copy engine, so that threads copy them.
     var isGathered = false
+    /// Whether they copy the values alone: boxes of 8 and 16 rows are more than the copy engine brings in a stage's time.
+    var gathersValues = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
@@ -156,7 +158,10 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
-        isGathered = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == nil
+        let boxRows = isRagged ? 64 : AttentionBoxes.rows(ofBlocks: blocks.blockSize)
+        isGathered = boxRows == nil
+        gathersValues =
+            (8...16).contains(boxRows ?? 0) && !isNarrow && !isFloat8 && max(boxedQK, boxedVO) <= 128
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows

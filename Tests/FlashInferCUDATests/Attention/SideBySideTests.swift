@@ -33,6 +33,8 @@ import Testing
             fake.change {
                 $0.isEager = true
                 $0.freeMemory = 1 << 34
+                $0.parameterByteCount = MemoryLayout<fi_attention_params>.size
+                $0.parameterByteCounts = [384: MemoryLayout<fi_hopper_attention_params>.size]
             }
             var table = FakeDriver.table()
             // The fake does not know the kernels' parameters.

@@ -291,7 +291,9 @@ extension FakeDriver {
             let attributes = UnsafeBufferPointer(start: config.attributes, count: Int(config.attribute_count))
             return fakeCall("cuLaunchKernelEx") { state in
                 guard config.block_y == 1, config.block_z == 1, let parameter = parameters[0] else { return 1 }
-                let bytes = UnsafeRawBufferPointer(start: parameter, count: state.parameterByteCount)
+                let bytes = UnsafeRawBufferPointer(
+                    start: parameter,
+                    count: state.parameterByteCounts[config.block_x] ?? state.parameterByteCount)
                 let status = state.requireContext()
                 guard status == 0 else { return status }
                 return state.enqueue(

@@ -61,6 +61,8 @@ final class FakeDriver: Sendable {
         var version: Int32 = 13_000
         var deviceCount: Int32 = 1
         var parameterByteCount = 16
+        /// The same for launches of so many threads.
+        var parameterByteCounts: [UInt32: Int] = [:]
         var streamContext: UInt?
         var freeMemory = 1 << 30
         var imageCount = 0
