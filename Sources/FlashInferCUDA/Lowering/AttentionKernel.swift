@@ -154,6 +154,8 @@ package struct AttentionKernel: Hashable {
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
         if hasColumns { label += " columns" }
+        // Tiles of so few rows have lists otherwise.
+        if isQueued, heads.sharesColumns, tile.rows == 16 { label += " queued" }
         if chunk != 16 { label += " chunk \(chunk)" }
         return label
     }
