@@ -57,7 +57,8 @@ extension CUDADevice {
             let grid = (entry.blocks, slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, tile: plan.tiles[tile], context: queue.context)
+                    parameters, operation, tile: plan.tiles[tile], isGathered: plan.heads.isGathered,
+                    context: queue.context)
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)

@@ -1,6 +1,6 @@
 // Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it. Or two, of values alone: for
-// pages of 8 and 16 rows the copy engine has 64 and 32 boxes a stage to bring, which takes it longer than the stage's products, and with the
-// keys' half it keeps up.
+// pages of 16 rows the copy engine has 32 boxes a stage to bring, which takes it longer than the stage's products, and with the keys' half it
+// keeps up.
 //
 // A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Copies of
 // three stages are under way, the next item's among them: reading ids where they were needed, and one after another, took eight times as

@@ -102,7 +102,8 @@ extension AttentionOperation {
 extension fi_hopper_attention_params {
     /// The portable kernel's parameter with the maps of the run's cache.
     init(
-        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, context: CUDAContext
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, isGathered: Bool,
+        context: CUDAContext
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
         let shape = operation.plan.problem.shape
@@ -113,8 +114,8 @@ extension fi_hopper_attention_params {
         let stageRows = tile.keys
         var boxRows = stageRows
         if let pageSize = keys.blockSize {
-            // Threads copy the rows of pages that have too few for a box.
-            guard let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
+            // Threads copy the rows.
+            guard !isGathered, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
             // Boxes of a page's rows are whole within a stage, too.
             boxRows = min(pageRows, stageRows & -stageRows)
         }

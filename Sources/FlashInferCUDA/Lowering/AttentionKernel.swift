@@ -97,7 +97,10 @@ package struct AttentionKernel: Hashable {
                         .init("FI_RAW_STAGES", tile.rawStages),
                     ] : [])
                 + (tile.isHopper && !isHopperLatent
-                    ? [.init("FI_RAW_STAGES", tile.rawStages), .init("FI_GATHER", heads.isGathered ? 1 : heads.gathersValues ? 2 : 0)] : [])
+                    ? [
+                        .init("FI_RAW_STAGES", tile.rawStages),
+                        .init("FI_GATHER", heads.isGathered ? 1 : heads.gathersValues ? 2 : 0),
+                    ] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
@@ -149,12 +152,14 @@ package struct AttentionKernel: Hashable {
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
         if tile.isHopper, heads.isGathered { label += " small pages" }
-        if tile.isHopper, heads.gathersValues { label += " pages of 8 or 16" }
+        if tile.isHopper, heads.gathersValues { label += " pages of 16" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
         if hasColumns { label += " columns" }
+        // Tiles of so few rows have lists otherwise.
+        if isQueued, heads.sharesColumns, tile.rows == 16 { label += " queued" }
         if chunk != 16 { label += " chunk \(chunk)" }
         return label
     }

@@ -83,9 +83,9 @@ struct AttentionHeads: Hashable {
     var hasPlainScores = true
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
-    /// Whether pages have too few rows for the boxes of Hopper's copy engine, so that threads copy them.
+    /// Whether pages have too few rows for the boxes of Hopper's copy engine, or for it to keep up, so that threads copy them.
     var isGathered = false
-    /// Whether they copy the values alone: boxes of 8 and 16 rows are more than the copy engine brings in a stage's time.
+    /// Whether threads copy the values alone: boxes of 16 rows are more than the copy engine brings in a stage's time, but not the keys'.
     var gathersValues = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
@@ -147,6 +147,16 @@ extension AttentionProblem {
 }
 
 extension AttentionHeads {
+    /// Whether threads copy the rows of blocks: where those have too few for boxes, and where boxes of 8 rows would be more than the copy
+    /// engine keeps up with (H200, D 128, 128 query rows: boxes of 8, 16, 32 and 64 rows 367, 546, 667 and 699 TFLOP/s, rows by
+    /// threads 535 whatever the block). 8-bit rows are widened by those threads; wider heads were not measured.
+    private static func isGathered(_ problem: AttentionProblem) -> Bool {
+        guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return true }
+        let shape = problem.shape
+        return rows < 16 && problem.kvType.byteCount == 2 && !shape.isLatent
+            && max(shape.headDimQK, shape.headDimVO) <= 128
+    }
+
     /// Block rows from which on they are more than a GPU computes at a time, though each has heads.
     static let manyBlockRows = 128
 
@@ -158,10 +168,10 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
-        let boxRows = isRagged ? 64 : AttentionBoxes.rows(ofBlocks: blocks.blockSize)
-        isGathered = boxRows == nil
+        isGathered = !isRagged && Self.isGathered(problem)
         gathersValues =
-            (8...16).contains(boxRows ?? 0) && !isNarrow && !isFloat8 && max(boxedQK, boxedVO) <= 128
+            !isRagged && !isGathered && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == 16 && !isNarrow && !isFloat8
+            && max(boxedQK, boxedVO) <= 128
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows

@@ -118,7 +118,7 @@ enum AttentionTuning {
                     rows: 128, keys: 128, warpsM: 8, warpsN: 1, stages: 3, blocksPerProcessor: 1, queryRegisters: 32,
                     isHopper: true)
             ] : []
-        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow || heads.isGathered ? [64] : [80, 64]
+        let kinds = heads.boxedVO <= 128 ? [128, 64] : heads.isNarrow ? [64] : [80, 64]
         return holding
             + kinds.flatMap { keys in
                 // 8-bit rows are asked for as far ahead as there is memory.

@@ -87,6 +87,9 @@ struct CUDACase: Codable {
         for (length, count) in [(1024, 16), (4096, 4), (16384, 1)] {
             cases.append(prefill(length, count, dim: 128, heads: (32, 8), causal: true, pageSize: 16))
         }
+        for pageSize in [1, 8, 64] {
+            cases.append(prefill(4096, 4, dim: 128, heads: (32, 8), causal: true, pageSize: pageSize))
+        }
         for dim in [64, 128, 256] {
             for causal in [false, true] {
                 // One request of 8,192 rows, with fewer heads where they are wider.
