@@ -31,10 +31,14 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW;
+    const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
+    // What top-k alone keeps of logits needs no weights.
+    const bool weighs = FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f;
+    const bool sums = !has_top_k || is_joint, samples = !has_top_k && own.top_p < 1.0f;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, shared, &own_key);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
@@ -44,33 +48,38 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     float threshold = 0, factor = 0;
     if (is_ok) {
         fi_set_scale(row, top, fi_temperature_scale(own.temperature));
-        unsigned long long whole = 0, total = 0;
-        if (p.joint != 0 && has_top_k && own.top_p < 1.0f) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
-        if (is_few && sent.fits) {
-            if (fi_team_rank() == 0) {
-                count = fi_select_few(counts, sent.count, own.top_k, shared);
-                const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
-                const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
-                if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+        unsigned long long whole = 0;
+        fi_row_sum sum = {0, 0, 0};
+        bool is_summed = fi_first_sum(row, sums, shared, &sum), is_found = false;
+        // As in the sampler: once, or with top-k twice.
+#pragma unroll 1
+        for (bool has_kept = !has_top_k;; has_kept = true) {
+            if (!is_summed && (has_kept ? weighs : is_joint)) {
+                sum = fi_sum_all(row, has_kept, has_kept && own.top_p < 1.0f, shared, turn);
             }
-            fi_team_sync();
-            row.kth = shared.verdict.kth;
-            row.last = shared.verdict.last;
-            // What top-k alone keeps needs no weights.
-            if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) threshold = shared.verdict.threshold;
-            total = shared.verdict.total;
-        } else {
-            if (has_top_k) {
-                fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
-                fi_drop(row);
+            if (has_kept) break;
+            is_summed = false;
+            if (is_joint) whole = sum.total;
+            if (is_few && sent.fits) {
+                if (fi_team_rank() == 0) {
+                    count = fi_select_few(counts, sent.count, own.top_k, shared);
+                    const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
+                    const fi_verdict verdict = {few.total, few.threshold, few.kth, few.last};
+                    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+                }
+                fi_team_sync();
+                row.kth = shared.verdict.kth;
+                row.last = shared.verdict.last;
+                if (weighs) threshold = shared.verdict.threshold;
+                sum.total = shared.verdict.total;
+                is_found = true;
+                break;
             }
-            fi_row_sum sum = {0, 0, 0};
-            if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) {
-                threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
-            }
-            total = sum.total;
+            fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
+            fi_drop(row);
         }
-        factor = (float)(1.0 / row.weight_of_mass(total));
+        if (weighs && !is_found) threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
+        factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
     const unsigned long long output = fi_row_address<FI_INPUT>(p.output, index, 1)
         + (unsigned long long)row.part.first * fi_size(FI_INPUT) - row.part.pad * fi_size(FI_INPUT);
@@ -79,7 +88,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);
-    const bool weighs = FI_FORM == 1 || threshold > 0.0f;
+    const bool compares = FI_FORM == 1 || threshold > 0.0f;
 #pragma unroll 4
     for (unsigned int group = row.part.begin + lane; group < row.part.end; group += 32) {
         // Logits as they are, once more; what is held may be weights.
@@ -89,7 +98,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         for (int i = 0; i < 4; i++) {
             const bool is_top =
                 !has_kth || entries[i] > kth || (entries[i] == kth && row.part.place(4 * group + i) <= row.last);
-            const float weight = weighs ? row.weight(entries[i]) : 0.0f;
+            const float weight = compares ? row.weight(entries[i]) : 0.0f;
             const bool kept = is_ok && is_top && weight >= threshold;
             if (FI_FORM == 1) {
                 entries[i] = kept ? weight * factor : 0.0f;

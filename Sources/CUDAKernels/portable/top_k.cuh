@@ -218,7 +218,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     output.values = fi_row_address<VALUES>(p.values, index, 1);
     output.places = (int *)fi_row_address<FI_FLOAT32>(p.places, index, 1);
     fi_row row;
-    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, shared, &own_key);
+    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, false, false, shared, &own_key);
     const bool is_few = p.k <= FI_FEW && p.k < p.width;
     if (is_few) count = fi_send_few(row, own_key, top, p.k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
@@ -235,7 +235,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #ifdef FI_LOGARITHMS
     if (threadIdx.x == 0 && is_writer) ((unsigned char *)p.status)[index] = (unsigned char)output.status;
     if (output.status == FI_ROW_OK) {
-        output.logarithm = log(row.weight_of_mass(fi_sum_weights<true, true>(row, 0.0f, shared, turn).total));
+        output.logarithm = log(row.weight_of_mass(fi_sum_all(row, false, false, shared, turn).total));
     }
 #endif
     if (fits) {

@@ -94,9 +94,8 @@ static __device__ __forceinline__ void fi_each_key(const fi_row_part &part, cons
         const unsigned int group = start + threadIdx.x % 32;
         const bool is_there = group < part.end;
         const float4 x = is_there ? groups(group) : make_float4(0, 0, 0, 0);
-        const float entries[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) of(entries[i], is_there && part.has(4 * group + i), add);
+#pragma unroll 1
+        for (unsigned int i = 0; i < 4; i++) of(fi_entry(x, i), is_there && part.has(4 * group + i), add);
     }
 }
 
@@ -106,31 +105,34 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
     fi_row &row, unsigned int k, unsigned int own, unsigned int top, fi_filter_shared &shared, unsigned int &turn
 ) {
     const auto reaches = [&](unsigned long long sum) { return sum >= k; };
-    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14.
-    fi_interval bound = {0, 32, 0, 0};
-    bool is_bound = true;
+    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14,
+    // in the first two rounds.
+    fi_interval kth = {0, 32, 0, 0};
+    bool is_whole = false;
 #pragma unroll 1
-    for (int i = 0; i < 2 && is_bound; i++) {
-        const bool has_entries = row.part.begin + threadIdx.x % 32 < row.part.end;
-        is_bound = fi_narrow(
-            bound, shared.counts[0], shared, turn, [&](auto &&add) { add(own, 1u, has_entries); }, reaches);
-    }
-    fi_interval kth = {is_bound ? bound.low : 0, 0, 0, 0};
-    kth.bits = fi_interval_bits(kth.low, top);
-    bool is_whole;
-#pragma unroll 1
-    do {
-        fi_narrow(
+    for (int round = 0; round <= 2 || (kth.bits > 0 && !is_whole); round++) {
+        const bool is_bound = round < 2;
+        if (round == 2) kth = {kth.low, fi_interval_bits(kth.low, top), 0, 0};
+        const bool is_found = fi_narrow(
             kth, shared.counts[0], shared, turn,
             [&](auto &&add) {
-                fi_each_key(
-                    row.part, fi_raw_groups{row.part},
-                    [](float x, bool valid, auto &&add) { add(fi_order_key(x), 1u, valid); }, add);
+                if (is_bound) {
+                    add(own, 1u, row.part.begin + threadIdx.x % 32 < row.part.end);
+                } else {
+                    fi_each_key(
+                        row.part, fi_raw_groups{row.part},
+                        [](float x, bool valid, auto &&add) { add(fi_order_key(x), 1u, valid); }, add);
+                }
             },
             reaches);
+        // Fewer threads than k: from the start.
+        if (is_bound && !is_found) {
+            kth = {0, 0, 0, 0};
+            round = 1;
+        }
         // The whole part is kept: what its keys are does not matter.
         is_whole = kth.above + kth.at == k;
-    } while (kth.bits > 0 && !is_whole);
+    }
     row.kth = is_whole ? kth.low - 1 : kth.low;
     row.last = 0xffffffffu;
     return is_whole ? 0 : k - (unsigned int)kth.above;
@@ -153,7 +155,7 @@ static __device__ __forceinline__ void fi_keep_top_k(
     };
     const fi_raw_groups groups = {row.part};
     unsigned long long sum = 0;
-    fi_each_group(row.part, groups, [&](float4 x, unsigned int group) {
+    fi_each_group<1>(row.part, groups, [&](float4 x, unsigned int group) {
         const unsigned int place = row.part.place(4 * group);
         sum += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
     });
@@ -171,7 +173,7 @@ static __device__ __forceinline__ void fi_keep_top_k(
 /// Takes what top-k does not keep out of what is held.
 static __device__ __forceinline__ void fi_drop(const fi_row &row) {
 #if FI_HELD
-    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+    fi_each_group<1>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         const unsigned int place = row.part.place(4 * group);
         x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
         x.y = row.keeps(x.y, place + 1) ? x.y : fi_neutral();

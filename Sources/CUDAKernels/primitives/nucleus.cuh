@@ -2,8 +2,9 @@
 //
 // While the weights are summed, every eighth is counted by its upper bits. What the lesser ones sum to is known well from few of them
 // (the greatest few, which may be most of a row, are not), so the counts tell an interval in which t is likely to lie. One
-// pass sums what is above the interval in registers and sends the weights in it to the row's first block, which finds t and what
-// all blocks keep. An interval with too many weights, or without t, is narrowed by histograms first: a hint cannot change a result.
+// pass sums what is above the interval in registers and sends the weights in it to all blocks of the row, each of which finds t
+// and what it keeps by itself: no one waits for one. An interval with too many weights, or without t, is narrowed by histograms
+// first: a hint cannot change a result.
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
@@ -12,9 +13,6 @@
 
 /// Rows from this width on have a sample taken.
 #define FI_SAMPLED_WIDTH 4096
-/// The key of the first bin of the sample, and what a bin has of keys.
-#define FI_SAMPLE_SHIFT 19
-#define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 /// Bins on either side of the one that the sample names, for its noise.
 #define FI_SAMPLE_MARGIN 1
 /// The key of a weight of 1.
@@ -25,29 +23,6 @@
 #define FI_OUTCOME_SAME 1
 #define FI_OUTCOME_MANY 2
 #define FI_OUTCOME_ELSEWHERE 3
-
-/// The row's sum, as `fi_sum_weights` of all weights, and the block's sample of them.
-static __device__ __forceinline__ fi_row_sum fi_sum_and_sample(fi_row &row, fi_filter_shared &shared, unsigned int &turn) {
-    for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
-    __syncthreads();
-    fi_masses sum;
-    const float unit = row.low_unit();
-    fi_each_group(
-        row.part, fi_weight_groups{row},
-        [&](float4 weights, unsigned int group) {
-#if FI_HELD
-            if (FI_FORM == 0) ((float4 *)fi_held)[group] = weights;
-#endif
-            sum.add(weights, unit);
-            if ((group & 32) == 0) {
-                const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
-                if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
-            }
-        },
-        [&] { sum.flush(row.low_bits); });
-    if (FI_HELD && FI_FORM == 0) row.is_weighed = true;
-    return fi_sum_of_row(sum.total, shared, turn);
-}
 
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
@@ -86,7 +61,7 @@ static __device__ __forceinline__ void fi_guess(
     __syncthreads();
 }
 
-/// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
+/// Sums the weights above an interval, and sends those in it to all blocks of the row, with their number; see `fi_sum_of_row`.
 static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
 ) {
@@ -102,9 +77,9 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     unsigned int near_low = 0xffffffffu, near_high = 0;
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
-    float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
-    fi_each_group(
-        row.part, fi_weight_groups{row},
+    float *const to = shared.weights + fi_team_rank() * FI_NEAR;
+    fi_each_group<2>(
+        row.part, fi_weight_groups<>{row},
         [&](float4 weights, unsigned int group) {
             sum.add(fi_from(weights, over), unit);
             const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
@@ -116,7 +91,8 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
                 near_low = key < near_low ? key : near_low;
                 near_high = key > near_high ? key : near_high;
                 if (at >= FI_NEAR) return;
-                to[at] = weight;
+#pragma unroll 1
+                for (unsigned int rank = 0; rank < FI_TEAM; rank++) *fi_team_at(to + at, rank) = weight;
                 shared.near[at] = (fi_place_in_part)(4 * group + i);
             });
         },
@@ -135,8 +111,8 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     return result;
 }
 
-/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
-/// the row's first block.
+/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all.
+/// Each block finds the same.
 static __device__ __forceinline__ int fi_decide_near(
     const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
     fi_filter_shared &shared, float *threshold
@@ -223,46 +199,50 @@ static __device__ __forceinline__ int fi_decide_near(
     return FI_OUTCOME_FOUND;
 }
 
-/// Tells all blocks what the first has decided, and what the row keeps from the threshold on; `sum` is of `fi_gather_near`.
-static __device__ __forceinline__ void fi_tell_near(
-    const fi_row &row, int outcome, float threshold, const unsigned long long *above, fi_filter_shared &shared
+/// What the row keeps from the threshold on, and this block's warps; `above` are what the blocks have above the interval.
+static __device__ __forceinline__ fi_row_sum fi_sum_near(
+    const fi_row &row, float threshold, const unsigned long long *above, fi_filter_shared &shared
 ) {
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int lane = threadIdx.x % 32;
     __syncthreads();
-    if (warp < FI_TEAM) {
+#pragma unroll 1
+    for (unsigned int rank = threadIdx.x / 32; rank < FI_TEAM; rank += FI_WARPS) {
         unsigned long long sum = 0;
-        if (outcome == FI_OUTCOME_FOUND) {
-            for (unsigned int at = lane; at < shared.gathered[warp]; at += 32) {
-                const float weight = shared.weights[warp * FI_NEAR + at];
-                if (weight >= threshold) sum += fi_mass(row, weight);
-            }
+#pragma unroll 1
+        for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) {
+            const float weight = shared.weights[rank * FI_NEAR + at];
+            if (weight >= threshold) sum += fi_mass(row, weight);
         }
-        if (outcome == FI_OUTCOME_SAME && lane == 0) sum = shared.gathered[warp] * fi_mass(row, threshold);
         sum = fi_warp_reduce(sum, fi_sum());
-        if (lane == 0) shared.slots[warp] = sum + above[warp];
+        if (lane == 0) shared.slots[rank] = sum + above[rank];
+    }
+#pragma unroll 1
+    for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
+        const unsigned int index = shared.near[i];
+        const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
+        if (weight >= threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
     }
     __syncthreads();
-    if (threadIdx.x < FI_TEAM) {
-        fi_verdict verdict = {0, 0, threshold, 0, 0, outcome};
+    fi_row_sum result = {0, 0, shared.slots[fi_team_rank()]};
 #pragma unroll
-        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            if (rank == threadIdx.x) verdict.before = verdict.total;
-            verdict.total += shared.slots[rank];
-        }
-        *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        if (rank == fi_team_rank()) result.before = result.total;
+        result.total += shared.slots[rank];
     }
+    return result;
 }
 
-/// The least weight that top-p keeps, and what it keeps of the row. `whole` is what `top_p` is a share of, or 0: of the row's own.
+/// The least weight that top-p keeps. `whole` is what `top_p` is a share of, or 0: of what top-k has left. `sum` is of all weights, and
+/// becomes that of what is kept, unless `is_known` says that it does not.
 static __device__ __forceinline__ float fi_find_nucleus(
-    fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *kept
+    const fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
+    bool *is_known
 ) {
-    *kept = fi_sum_and_sample(row, shared, turn);
-    const double limit = (double)(whole == 0 ? kept->total : whole) * (double)top_p;
+    const double limit = (double)(whole == 0 ? sum->total : whole) * (double)top_p;
     // All together have less than the share: each is in.
-    if ((double)kept->total < limit) return 0;
+    if ((double)sum->total < limit) return 0;
     // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.
-    const double tail = (double)kept->total - limit;
+    const double tail = (double)sum->total - limit;
     const float floor = (float)(0.999 * tail * row.weight_of_mass(1) / row.width);
     unsigned int low = floor > 0 ? __float_as_uint(floor) : 1, high = FI_KEY_ONE;
     const unsigned int least = low;
@@ -272,40 +252,28 @@ static __device__ __forceinline__ float fi_find_nucleus(
 #pragma unroll 1
     while (true) {
         const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
-        if (fi_team_rank() == 0) {
-            float threshold = 0;
-            const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
-            fi_tell_near(row, outcome, threshold, shared.numbers.of[(turn - 1) & 1], shared);
+        float threshold = 0;
+        const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
+        if (outcome == FI_OUTCOME_FOUND) {
+            *sum = fi_sum_near(row, threshold, shared.numbers.of[(turn - 1) & 1], shared);
+            return threshold;
         }
-        fi_team_sync();
-        const fi_verdict verdict = shared.verdict;
-        if (verdict.outcome == FI_OUTCOME_SAME) {
-            __syncthreads();
-            *kept = {verdict.total, verdict.before, 0};
-            kept->own = fi_sum_of_block(fi_sum_own_weights<false>(row, verdict.threshold), shared);
-            return verdict.threshold;
-        }
-        if (verdict.outcome == FI_OUTCOME_FOUND) {
-            // The warps' sums, with what they have of the interval.
-            for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
-                const unsigned int index = shared.near[i];
-                const float weight = fi_entry(fi_weight_groups{row}(index / 4), index % 4);
-                if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
-            }
-            __syncthreads();
-            *kept = {verdict.total, verdict.before, 0};
-#pragma unroll
-            for (unsigned int warp = 0; warp < FI_WARPS; warp++) kept->own += shared.tiles[warp];
-            return verdict.threshold;
+        if (outcome == FI_OUTCOME_SAME) {
+            *is_known = false;
+            return threshold;
         }
         fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};
-        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
-        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) high = FI_KEY_ONE;
+        if (outcome == FI_OUTCOME_ELSEWHERE) {
+            interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
+            high = FI_KEY_ONE;
+        }
+        // The histogram lies where the gathered weights do.
+        __syncthreads();
         const bool is_found = fi_narrow(
             interval, shared.masses[0], shared, turn,
             [&](auto &&add) {
                 fi_each_key(
-                    row.part, fi_weight_groups{row},
+                    row.part, fi_weight_groups<>{row},
                     [&](float weight, bool valid, auto &&add) {
                         const unsigned int key = __float_as_uint(weight);
                         add(key, fi_mass(row, weight), valid && weight > 0.0f && key <= high);
@@ -313,36 +281,31 @@ static __device__ __forceinline__ float fi_find_nucleus(
                     add);
             },
             [&](unsigned long long sum) { return (double)sum >= limit; });
-        if (!is_found) {
-            // Below: from the start.
-            low = least;
-            high = FI_KEY_ONE;
-            continue;
-        }
-        low = interval.low;
-        high = low + (1u << interval.bits) - 1;
+        // Below: from the start.
+        low = is_found ? interval.low : least;
+        high = is_found ? low + (1u << interval.bits) - 1 : FI_KEY_ONE;
         // A part that is one key wide is the threshold.
-        if (interval.bits == 0) break;
+        if (is_found && interval.bits == 0) break;
+        // Blocks may still read each other's histograms, where weights will be sent.
+        fi_team_sync();
     }
-    const float threshold = __uint_as_float(low);
-    __syncthreads();
-    *kept = fi_sum_weights<false>(row, threshold, shared, turn);
-    return threshold;
+    *is_known = false;
+    return __uint_as_float(low);
 }
 
-/// The least weight that top-p and min-p keep of what top-k does, and what is kept of the row; `whole` as of `fi_find_nucleus`.
+/// The least weight that top-p and min-p keep of what top-k does; `whole` as of `fi_find_nucleus`. `sum` is of all weights, and becomes
+/// that of what is kept.
 static __device__ __forceinline__ float fi_keep_weights(
-    fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
-    fi_row_sum *kept
+    const fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
+    fi_row_sum *sum
 ) {
+    bool is_known = true;
+    float threshold = top_p < 1.0f ? fi_find_nucleus(row, top_p, whole, shared, turn, sum, &is_known) : 0;
     const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
-    float threshold = 0;
-    if (top_p < 1.0f) threshold = fi_find_nucleus(row, top_p, whole, shared, turn, kept);
-    if (top_p >= 1.0f || threshold < least) {
+    if (threshold < least) {
         threshold = least;
-        __syncthreads();
-        *kept = least > 0.0f ? fi_sum_weights<false>(row, threshold, shared, turn)
-                             : fi_sum_weights<true>(row, threshold, shared, turn);
+        is_known = false;
     }
+    if (!is_known) *sum = fi_sum_from(row, threshold, shared, turn);
     return threshold;
 }

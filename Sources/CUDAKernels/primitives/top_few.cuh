@@ -61,7 +61,7 @@ static __device__ __forceinline__ unsigned int fi_send_few(
     bound = bound > least ? bound : least;
     const float value = fi_order_value(bound);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
-    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+    fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         // True of NaN as well.
         const unsigned int mask =
             !(x.x < value) | (unsigned int)!(x.y < value) << 1 | (unsigned int)!(x.z < value) << 2 | (unsigned int)!(x.w < value) << 3;
