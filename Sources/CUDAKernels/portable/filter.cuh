@@ -7,22 +7,6 @@
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
-/// Four entries of the output, of which the first and the last group may have fewer.
-static __device__ __forceinline__ void write_group(
-    const fi_row_part &part, unsigned long long output, bool is_aligned, unsigned int group, float4 x
-) {
-    const float entries[4] = {x.x, x.y, x.z, x.w};
-    if (is_aligned && part.has(4 * group) && part.has(4 * group + 3)) {
-        fi_write<FI_INPUT, 4>(output, 4ll * group, entries);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float entry[1] = {entries[i]};
-        if (part.has(4 * group + i)) fi_write<FI_INPUT, 1>(output, 4ll * group + i, entry);
-    }
-}
-
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
     fi_follow_predecessors();
@@ -81,9 +65,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         if (weighs && !is_found) threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
         factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
-    const unsigned long long output = fi_row_address<FI_INPUT>(p.output, index, 1)
-        + (unsigned long long)row.part.first * fi_size(FI_INPUT) - row.part.pad * fi_size(FI_INPUT);
-    const bool is_aligned = output % (4 * fi_size(FI_INPUT)) == 0;
+    const unsigned long long output =
+        fi_output_of<FI_INPUT>(row.part, fi_row_address<FI_INPUT>(p.output, index, 1));
     const unsigned int lane = threadIdx.x % 32;
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
@@ -106,7 +89,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                 entries[i] = -fi_infinity();
             }
         }
-        write_group(row.part, output, is_aligned, group, make_float4(entries[0], entries[1], entries[2], entries[3]));
+        fi_write_group<FI_INPUT>(row.part, output, group, make_float4(entries[0], entries[1], entries[2], entries[3]));
     }
     if (threadIdx.x == 0 && fi_team_rank() == 0) ((unsigned char *)p.status)[index] = (unsigned char)status;
 }

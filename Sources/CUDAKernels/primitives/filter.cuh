@@ -276,10 +276,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     float greatest = fi_neutral();
     unsigned int signs = 0;
     const auto meet = [&](float4 x) {
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.x));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.y));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.z));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.w));
+        fi_raise(greatest, x);
         if (FI_FORM == 1) {
             signs |= __float_as_uint(x.x) | __float_as_uint(x.y);
             signs |= __float_as_uint(x.z) | __float_as_uint(x.w);

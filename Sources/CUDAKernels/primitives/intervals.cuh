@@ -35,8 +35,8 @@ static __device__ __forceinline__ unsigned int fi_interval_bits(unsigned int low
 }
 
 /// Narrows an interval to the part where the sum, from the greatest keys on, reaches what `reaches(sum)` says; false where it does
-/// not. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike.
-template <class T, class Each, class Reaches>
+/// not. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike. A block may be alone in it.
+template <bool isOfTeam = true, class T, class Each, class Reaches>
 static __device__ __forceinline__ bool fi_narrow(
     fi_interval &interval, T *bins, fi_filter_shared &shared, unsigned int &turn, Each &&each, Reaches &&reaches
 ) {
@@ -56,14 +56,14 @@ static __device__ __forceinline__ bool fi_narrow(
         const unsigned int bin = (key - low) >> shift;
         fi_add(bins, bin, amount, valid && key >= low && bin >> size_bits == 0);
     });
-    fi_team_sync();
+    isOfTeam ? fi_team_sync() : __syncthreads();
     // Two bins a thread, from the greatest on.
     const unsigned int lower = FI_BINS - 2 - 2 * threadIdx.x;
     unsigned long long in_low = 0, in_high = 0;
     if (has_bins) {
 #pragma unroll
-        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            const T *pair = fi_team_at(bins + lower, rank);
+        for (unsigned int rank = 0; rank < (isOfTeam ? FI_TEAM : 1); rank++) {
+            const T *pair = isOfTeam ? fi_team_at(bins + lower, rank) : bins + lower;
             in_low += pair[0];
             in_high += pair[1];
         }

@@ -113,6 +113,40 @@ struct fi_raw_groups {
     }
 };
 
+/// Four entries of a row of another tensor, of `type`, whose first and last group may have fewer; `output` is the address of group 0.
+template <int type>
+static __device__ __forceinline__ void fi_write_group(
+    const fi_row_part &part, unsigned long long output, unsigned int group, float4 x
+) {
+    const float entries[4] = {x.x, x.y, x.z, x.w};
+    if (output % (4 * fi_size(type)) == 0 && part.has(4 * group) && part.has(4 * group + 3)) {
+        fi_write<type, 4>(output, 4ll * group, entries);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float entry[1] = {entries[i]};
+        if (part.has(4 * group + i)) fi_write<type, 1>(output, 4ll * group + i, entry);
+    }
+}
+
+/// The address of group 0 in another row of `type`.
+template <int type>
+static __device__ __forceinline__ unsigned long long fi_output_of(const fi_row_part &part, unsigned long long address) {
+    return address + (unsigned long long)part.first * fi_size(type) - part.pad * fi_size(type);
+}
+
+/// The greater one, or NaN.
+static __device__ __forceinline__ void fi_raise(float &greatest, float x) {
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x));
+}
+static __device__ __forceinline__ void fi_raise(float &greatest, float4 x) {
+    fi_raise(greatest, x.x);
+    fi_raise(greatest, x.y);
+    fi_raise(greatest, x.z);
+    fi_raise(greatest, x.w);
+}
+
 /// Entries that a thread passes over between two calls of `flush`, at most; of held parts, all are fewer.
 #define FI_FLUSH_GROUPS 64
 
@@ -162,7 +196,8 @@ static __device__ __forceinline__ void fi_bring(const fi_row_part &part) {
             copy_async<16>(shared_address(held + group), (const void *)(part.address + 16ull * group), true);
         }
     } else {
-        constexpr unsigned int steps = 12;
+        // As many as registers allow: a part of 16,384 entries at once.
+        constexpr unsigned int steps = FI_THREADS > 384 ? 8 : 12;
 #pragma unroll 1
         for (unsigned int start = begin; start < end; start += 32 * steps) {
             fi_packed<FI_INPUT, 4> packed[steps];

@@ -39,6 +39,45 @@ static __device__ __forceinline__ fi_row_place fi_place(const fi_row_tiling &til
     return place;
 }
 
+/// Calls `visit(x, index)` for the elements of a row, in no order, in arrays of neighbours: a vector of 16 bytes, or one element where the
+/// row is not aligned. `index` is the first one's.
+template <int type, int threads, class Index, class Visit>
+static __device__ __forceinline__ void fi_for_vectors(unsigned long long address, Index width, Visit &&visit) {
+    constexpr Index vector = 16 / fi_size(type);
+    constexpr int unroll = type == FI_FLOAT32 ? 4 : 2;
+    const Index thread = (Index)threadIdx.x;
+    Index head = (Index)((16u - (unsigned int)(address & 15u)) & 15u) / fi_size(type);
+    if (head > width) head = width;
+    const Index vectors = (width - head) / vector;
+    const Index tail = head + vectors * vector;
+    const unsigned long long body = address + (unsigned long long)head * fi_size(type);
+    for (Index first = thread; first < vectors; first += threads * unroll) {
+        fi_packed<type, vector> packed[unroll];
+#pragma unroll
+        for (int u = 0; u < unroll; u++) {
+            const Index place = first + u * threads;
+            if (place < vectors) packed[u] = fi_load<type, vector>(body, (long long)place * vector);
+        }
+#pragma unroll
+        for (int u = 0; u < unroll; u++) {
+            const Index place = first + u * threads;
+            if (place >= vectors) break;
+            float x[vector];
+            fi_unpack<type, vector>(packed[u], x);
+            visit(x, head + place * vector);
+        }
+    }
+    // At most 15 elements on either side: one each, in two warps.
+    const bool before = thread < head;
+    const bool after = thread >= 32 && thread - 32 < width - tail;
+    if (before || after) {
+        const Index index = before ? thread : tail + thread - 32;
+        float x[1];
+        fi_read<type, 1>(address, (long long)index, x);
+        visit(x, index);
+    }
+}
+
 /// Calls `visit(x, index, valid)` for the elements of a row, in no order, from all threads of the block alike: those with
 /// nothing left call it with `valid` false, so that `visit` may exchange values between the lanes of a warp.
 ///
