@@ -181,15 +181,17 @@ struct fi_filter_shared {
         unsigned int sample[FI_SAMPLE_BINS];
         unsigned long long parts[FI_SAMPLE_BINS / 2];
     };
-    /// Which of the block's weights were gathered.
-    fi_place_in_part near[FI_NEAR];
+    union {
+        /// What the blocks have summed in the first pass.
+        unsigned long long sums[FI_TEAM];
+        /// Later, which of the block's weights were gathered.
+        fi_place_in_part near[FI_NEAR];
+    };
 #endif
     /// Sums of the warps' runs.
     unsigned long long tiles[FI_WARPS];
     unsigned long long slots[FI_WARPS];
     fi_team_numbers numbers;
-    /// What the blocks have summed in the first pass.
-    unsigned long long sums[FI_TEAM];
     /// What one thread found for all, in two turns.
     unsigned long long above[2], at[2];
     int found[2];
@@ -201,6 +203,9 @@ struct fi_filter_shared {
     /// What the first block has found for this one.
     fi_verdict verdict;
 };
+// What a processor has, where three blocks of 16,384 held entries are to fit on it: a block more costs a third of the speed.
+static_assert(
+    FI_TEAM == 1 || FI_MIN_BLOCKS < 3 || 3 * (sizeof(fi_filter_shared) + 4 * 16384 + 16 + 1024) <= 228 * 1024, "three blocks");
 
 /// What is greatest of a row as one number: the key of its greatest entry, or what is wrong. A NaN's key is above all others.
 #define FI_KEY_NAN 0xffffffffu
@@ -282,8 +287,8 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
         }
     };
-    fi_masses sum;
 #if FI_SUMS_EARLY
+    fi_masses sum;
     if (samples) {
         fi_clear_sample(shared);
         __syncthreads();
@@ -318,14 +323,14 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     }
     top = __reduce_max_sync(0xffffffffu, top);
     if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
-    unsigned long long own_sum = 0;
-    if (FI_SUMS_EARLY) own_sum = fi_sum_of_block(sum.total, shared);
+#if FI_SUMS_EARLY
+    const unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
     fi_team_started();
-    if (FI_SUMS_EARLY) {
-        if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.sums[fi_team_rank()], threadIdx.x) = own_sum;
-    } else {
-        __syncthreads();
-    }
+    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.sums[fi_team_rank()], threadIdx.x) = own_sum;
+#else
+    fi_team_started();
+    __syncthreads();
+#endif
     const unsigned int lane = threadIdx.x % 32;
     return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
 }

@@ -35,13 +35,15 @@ import Testing
         }
     }
 
-    private func values(_ width: Int, _ random: inout OpsRandom, _ form: DistributionForm) -> [Double] {
+    private func values(
+        _ width: Int, _ random: inout OpsRandom, _ form: DistributionForm, sum whole: Double = 0.8
+    ) -> [Double] {
         var values = random.normals(width, scale: 3)
         if width > 7 { (values[5], values[3]) = (values[1], -.infinity) }
         guard form == .probabilities else { return values }
         let weights = values.map { ElementaryFunctions.exp($0) }
         let sum = weights.reduce(0, +)
-        return weights.map { $0 / sum * 0.8 }
+        return weights.map { $0 / sum * whole }
     }
 
     private static func filters(_ width: Int) -> [SampleOperation.Row] {
@@ -132,6 +134,22 @@ import Testing
                         view(input), as: .probabilities, output: view(output), status: view(status),
                         rows: [.init(topP: 0.5)]))
             }
+        }
+    }
+
+    /// Rows that sum to less than a half, or have entries above 1, weigh something else than others.
+    @Test(arguments: [111, 20_003], [0.3, 40, 1e-39])
+    func probabilitiesOfAnySum(width: Int, sum: Double) throws {
+        var random = OpsRandom(56)
+        let rows = Self.filters(width)
+        let input = try gpu.tensor(
+            .float32, [rows.count, width],
+            values: (0..<rows.count).flatMap { _ in values(width, &random, .probabilities, sum: sum) })
+        let (tokens, status) = (try gpu.tensor(.int32, [rows.count]), try gpu.tensor(.uint8, [rows.count]))
+        try compare([tokens, status], "draws of \(width), sum \(sum)") { view in
+            .sample(
+                SampleOperation(
+                    view(input), as: .probabilities, tokens: view(tokens), status: view(status), rows: rows))
         }
     }
 
