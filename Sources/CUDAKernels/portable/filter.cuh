@@ -17,8 +17,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_few = has_top_k && own.top_k <= FI_FEW;
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     // What top-k alone keeps of logits needs no weights.
-    const bool weighs = FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f;
-    const bool sums = !has_top_k || is_joint, samples = !has_top_k && own.top_p < 1.0f;
+    const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
+    const bool sums = has_top_k ? is_joint : has_top_p || own.min_p == 0.0f, samples = !has_top_k && has_top_p;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
@@ -39,7 +39,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #pragma unroll 1
         for (bool has_kept = !has_top_k;; has_kept = true) {
             if (!is_summed && (has_kept ? weighs : is_joint)) {
-                sum = fi_sum_all(row, has_kept, has_kept && own.top_p < 1.0f, shared, turn);
+                const float least = has_kept && !has_top_p ? fi_least_weight(row, own.min_p) : 0.0f;
+                sum = fi_sum_all(row, least, has_kept, has_kept && has_top_p, shared, turn);
             }
             if (has_kept) break;
             is_summed = false;

@@ -18,8 +18,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW && !is_greedy;
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
-    // What is summed first: all, unless top-k alone says what counts.
-    const bool sums = (!has_top_k || is_joint) && !is_greedy, samples = !has_top_k && own.top_p < 1.0f;
+    // What is summed as it comes: all, unless another filter says what counts.
+    const bool has_top_p = own.top_p < 1.0f;
+    const bool sums = has_top_k ? is_joint : !is_greedy && (has_top_p || own.min_p == 0.0f), samples = !has_top_k && has_top_p;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
@@ -52,7 +53,10 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     // Once, or with top-k twice: before it, for what is a share of the whole, and of what it has left.
 #pragma unroll 1
     for (bool has_kept = !has_top_k;; has_kept = true) {
-        if (!is_summed && (has_kept || is_joint)) sum = fi_sum_all(row, has_kept, has_kept && own.top_p < 1.0f, shared, turn);
+        if (!is_summed && (has_kept || is_joint)) {
+            const float least = has_kept && !has_top_p ? fi_least_weight(row, own.min_p) : 0.0f;
+            sum = fi_sum_all(row, least, has_kept, has_kept && has_top_p, shared, turn);
+        }
         if (has_kept) break;
         is_summed = false;
         if (is_joint) whole = sum.total;

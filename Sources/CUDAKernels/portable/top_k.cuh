@@ -196,7 +196,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #ifdef FI_LOGARITHMS
     if (threadIdx.x == 0 && is_writer) ((unsigned char *)p.status)[index] = (unsigned char)output.status;
     if (output.status == FI_ROW_OK) {
-        output.logarithm = log(row.weight_of_mass(fi_sum_all(row, false, false, shared, turn).total));
+        output.logarithm = log(row.weight_of_mass(fi_sum_all(row, 0.0f, false, false, shared, turn).total));
     }
 #endif
     if (fits) {

@@ -104,13 +104,14 @@ static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold
         weights.z >= threshold ? weights.z : 0.0f, weights.w >= threshold ? weights.w : 0.0f);
 }
 
-/// The weights of the entries, 0 for those that top-k does not keep. Where `isRaw`, what is held is known to be no weights.
+/// The weights of the entries, 0 for those that top-k does not keep. Held logits are weights since `fi_sum_all` has written them, unless
+/// `isRaw`.
 template <bool isRaw = false>
 struct fi_weight_groups {
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         float4 x = fi_raw_groups{row.part}(group);
-        if (FI_HELD && !isRaw && row.is_weighed) return x;
+        if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
         if (!FI_HELD && row.kth > 0) {
             const unsigned int place = row.part.place(4 * group);
             x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
@@ -277,6 +278,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     row.kth = 0;
     row.last = 0xffffffffu;
     row.is_weighed = false;
+    fi_stagger(row.part);
     fi_bring(row.part);
     float greatest = fi_neutral();
     unsigned int signs = 0;
@@ -407,25 +409,42 @@ static __device__ __forceinline__ bool fi_first_sum(fi_row &, bool, const fi_fil
 #endif
 
 #ifndef FI_SUMS_ONLY
-/// What the weights of a row sum to that has none yet. Held logits become weights where `writes`; `samples` as of `fi_begin_row`.
+/// What the weights of a row from `threshold` on sum to, which has none yet. Held logits become weights where `writes`; `samples` as of
+/// `fi_begin_row`.
 static __device__ __forceinline__ fi_row_sum fi_sum_all(
-    fi_row &row, bool writes, bool samples, fi_filter_shared &shared, unsigned int &turn
+    fi_row &row, float threshold, bool writes, bool samples, fi_filter_shared &shared, unsigned int &turn
 ) {
     // Nobody reads the last sums any more.
     if (samples) fi_clear_sample(shared);
     __syncthreads();
     fi_masses sum;
     const float unit = row.low_unit();
-    fi_each_group<FI_FORM == 0 ? 2 : 1>(
-        row.part, fi_weight_groups<true>{row},
-        [&](float4 weights, unsigned int group) {
+    const auto take = [&](float4 weights, unsigned int group) {
 #if FI_HELD
-            if (FI_FORM == 0 && writes) ((float4 *)fi_held)[group] = weights;
+        if (FI_FORM == 0 && writes) ((float4 *)fi_held)[group] = weights;
 #endif
-            sum.add(weights, unit);
-            if (samples) fi_sample_group(weights, group, shared);
-        },
-        [&] { sum.flush(row.low_bits); });
+        if (samples) fi_sample_group(weights, group, shared);
+    };
+    const auto flush = [&] { sum.flush(row.low_bits); };
+    const fi_weight_groups<true> groups = {row};
+    if (threshold > 0.0f) {
+        fi_each_group<2>(
+            row.part, groups,
+            [&](float4 weights, unsigned int group) {
+                take(weights, group);
+                sum.add(fi_from(weights, threshold), unit);
+            },
+            flush);
+    } else {
+        // Rarely of probabilities, which `fi_begin_row` has summed.
+        fi_each_group<FI_FORM == 0 ? 4 : 1>(
+            row.part, groups,
+            [&](float4 weights, unsigned int group) {
+                take(weights, group);
+                sum.add(weights, unit);
+            },
+            flush);
+    }
     if (FI_HELD && FI_FORM == 0) row.is_weighed = writes;
     return fi_sum_of_row(sum.total, shared, turn);
 }
@@ -437,7 +456,7 @@ static __device__ __forceinline__ fi_row_sum fi_sum_from(
     __syncthreads();
     fi_masses sum;
     const float unit = row.low_unit();
-    fi_each_group<2>(
+    fi_each_group<1>(
         row.part, fi_weight_groups<>{row},
         [&](float4 weights, unsigned int) { sum.add(fi_from(weights, threshold), unit); },
         [&] { sum.flush(row.low_bits); });

@@ -293,15 +293,21 @@ static __device__ __forceinline__ float fi_find_nucleus(
     return __uint_as_float(low);
 }
 
-/// The least weight that top-p and min-p keep of what top-k does; `whole` as of `fi_find_nucleus`. `sum` is of all weights, and becomes
-/// that of what is kept.
+/// The least weight that min-p keeps.
+static __device__ __forceinline__ float fi_least_weight(const fi_row &row, float min_p) {
+    return min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+}
+
+/// The least weight that top-p and min-p keep of what top-k does; `whole` as of `fi_find_nucleus`. `sum` is of all weights, or without
+/// top-p of what min-p keeps, and becomes that of what is kept.
 static __device__ __forceinline__ float fi_keep_weights(
-    const fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
+    fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
     fi_row_sum *sum
 ) {
+    const float least = fi_least_weight(row, min_p);
+    if (top_p >= 1.0f) return least;
     bool is_known = true;
-    float threshold = top_p < 1.0f ? fi_find_nucleus(row, top_p, whole, shared, turn, sum, &is_known) : 0;
-    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    float threshold = fi_find_nucleus(row, top_p, whole, shared, turn, sum, &is_known);
     if (threshold < least) {
         threshold = least;
         is_known = false;
