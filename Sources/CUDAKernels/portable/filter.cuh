@@ -49,7 +49,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                 if (fi_team_rank() == 0) {
                     count = fi_select_few(counts, sent.count, own.top_k, shared);
                     const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
-                    const fi_verdict verdict = {few.total, few.threshold, few.kth, few.last};
+                    const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
                     if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
                 }
                 fi_team_sync();

@@ -17,7 +17,6 @@ static __device__ __forceinline__ void softmax_of_team(const fi_softmax_params &
     const unsigned int row = fi_team_row();
     fi_team_start();
     const fi_row_part part = fi_take_part(fi_row_address<FI_INPUT>(p.input, row, p.inner_rows), (unsigned int)p.width);
-    fi_stagger(part);
     fi_bring(part);
     const float scale = fi_reciprocal_temperature(p.temperatures, p.temperature, row);
     const fi_raw_groups entries = {part};

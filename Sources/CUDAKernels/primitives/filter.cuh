@@ -16,7 +16,7 @@
 #define FI_BIN_BITS (FI_THREADS >= 1024 ? 11 : FI_THREADS >= 512 ? 10 : 9)
 #define FI_BINS (1 << FI_BIN_BITS)
 static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
-/// Entries that a block gathers for a narrow decision: in all, and of each block. As many as the bins' memory holds.
+/// Entries that the first block gathers for a narrow decision: in all, and of each block. As many as the bins' memory holds.
 #define FI_GATHERED 1024
 #define FI_GATHERED_EACH (FI_GATHERED / FI_TEAM)
 /// The same of weights, which are shorter; somewhat fewer, so that three blocks fit on a processor.
@@ -132,10 +132,11 @@ typedef unsigned int fi_place_in_part;
 
 /// What the first block tells another.
 struct fi_verdict {
-    /// What the kept entries of the row sum to.
-    unsigned long long total;
+    /// What the kept entries of the row sum to, and those of the blocks before this one.
+    unsigned long long total, before;
     float threshold;
     unsigned int kth, last;
+    int outcome;
 };
 
 /// Calls `put(at, i)` for the bits i of `mask`, which has four, with places that no other thread gets; `count` is how many there were.
@@ -173,7 +174,7 @@ struct fi_filter_shared {
         /// Histograms of two turns, as one is read by other blocks while the next is begun.
         unsigned long long masses[2][FI_BINS];
         unsigned int counts[2][FI_BINS];
-        /// What the blocks have gathered: entries of top-k, in the first block, or weights, in all of them.
+        /// In the first block, what all have gathered: entries of top-k, or weights.
         unsigned long long entries[FI_GATHERED];
         float weights[2 * FI_GATHERED];
     };
@@ -278,7 +279,6 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     row.kth = 0;
     row.last = 0xffffffffu;
     row.is_weighed = false;
-    fi_stagger(row.part);
     fi_bring(row.part);
     float greatest = fi_neutral();
     unsigned int signs = 0;

@@ -2,9 +2,8 @@
 //
 // While the weights are summed, every eighth is counted by its upper bits. What the lesser ones sum to is known well from few of them
 // (the greatest few, which may be most of a row, are not), so the counts tell an interval in which t is likely to lie. One
-// pass sums what is above the interval in registers and sends the weights in it to all blocks of the row, each of which finds t
-// and what it keeps by itself: no one waits for one. An interval with too many weights, or without t, is narrowed by histograms
-// first: a hint cannot change a result.
+// pass sums what is above the interval in registers and sends the weights in it to the row's first block, which finds t and what
+// all blocks keep. An interval with too many weights, or without t, is narrowed by histograms first: a hint cannot change a result.
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
@@ -61,7 +60,7 @@ static __device__ __forceinline__ void fi_guess(
     __syncthreads();
 }
 
-/// Sums the weights above an interval, and sends those in it to all blocks of the row, with their number; see `fi_sum_of_row`.
+/// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
 static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
 ) {
@@ -77,7 +76,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     unsigned int near_low = 0xffffffffu, near_high = 0;
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
-    float *const to = shared.weights + fi_team_rank() * FI_NEAR;
+    float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
     fi_each_group<2>(
         row.part, fi_weight_groups<>{row},
         [&](float4 weights, unsigned int group) {
@@ -91,8 +90,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
                 near_low = key < near_low ? key : near_low;
                 near_high = key > near_high ? key : near_high;
                 if (at >= FI_NEAR) return;
-#pragma unroll 1
-                for (unsigned int rank = 0; rank < FI_TEAM; rank++) *fi_team_at(to + at, rank) = weight;
+                to[at] = weight;
                 shared.near[at] = (fi_place_in_part)(4 * group + i);
             });
         },
@@ -111,8 +109,8 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     return result;
 }
 
-/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all.
-/// Each block finds the same.
+/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
+/// the row's first block.
 static __device__ __forceinline__ int fi_decide_near(
     const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
     fi_filter_shared &shared, float *threshold
@@ -199,36 +197,51 @@ static __device__ __forceinline__ int fi_decide_near(
     return FI_OUTCOME_FOUND;
 }
 
-/// What the row keeps from the threshold on, and this block's warps; `above` are what the blocks have above the interval.
-static __device__ __forceinline__ fi_row_sum fi_sum_near(
-    const fi_row &row, float threshold, const unsigned long long *above, fi_filter_shared &shared
+/// Tells all blocks what the first has found, and what the row keeps from the threshold on; `above` are what the blocks have above the
+/// interval.
+static __device__ __forceinline__ void fi_tell_near(
+    const fi_row &row, int outcome, float threshold, const unsigned long long *above, fi_filter_shared &shared
 ) {
     const unsigned int lane = threadIdx.x % 32;
     __syncthreads();
+    if (outcome == FI_OUTCOME_FOUND) {
 #pragma unroll 1
-    for (unsigned int rank = threadIdx.x / 32; rank < FI_TEAM; rank += FI_WARPS) {
-        unsigned long long sum = 0;
+        for (unsigned int rank = threadIdx.x / 32; rank < FI_TEAM; rank += FI_WARPS) {
+            unsigned long long sum = 0;
 #pragma unroll 1
-        for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) {
-            const float weight = shared.weights[rank * FI_NEAR + at];
-            if (weight >= threshold) sum += fi_mass(row, weight);
+            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) {
+                const float weight = shared.weights[rank * FI_NEAR + at];
+                if (weight >= threshold) sum += fi_mass(row, weight);
+            }
+            sum = fi_warp_reduce(sum, fi_sum());
+            if (lane == 0) shared.slots[rank] = sum + above[rank];
         }
-        sum = fi_warp_reduce(sum, fi_sum());
-        if (lane == 0) shared.slots[rank] = sum + above[rank];
+        __syncthreads();
     }
+    if (threadIdx.x < FI_TEAM) {
+        fi_verdict verdict = {0, 0, threshold, 0, 0, outcome};
+#pragma unroll
+        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+            if (rank == threadIdx.x) verdict.before = verdict.total;
+            verdict.total += shared.slots[rank];
+        }
+        *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+    }
+}
+
+/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval.
+static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_filter_shared &shared) {
+    const fi_verdict verdict = shared.verdict;
 #pragma unroll 1
     for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
         const unsigned int index = shared.near[i];
         const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
-        if (weight >= threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
+        if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
     }
     __syncthreads();
-    fi_row_sum result = {0, 0, shared.slots[fi_team_rank()]};
+    fi_row_sum result = {verdict.total, verdict.before, 0};
 #pragma unroll
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        if (rank == fi_team_rank()) result.before = result.total;
-        result.total += shared.slots[rank];
-    }
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result.own += shared.tiles[warp];
     return result;
 }
 
@@ -252,10 +265,16 @@ static __device__ __forceinline__ float fi_find_nucleus(
 #pragma unroll 1
     while (true) {
         const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
-        float threshold = 0;
-        const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
+        if (fi_team_rank() == 0) {
+            float threshold = 0;
+            const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
+            fi_tell_near(row, outcome, threshold, shared.numbers.of[(turn - 1) & 1], shared);
+        }
+        fi_team_sync();
+        const int outcome = shared.verdict.outcome;
+        const float threshold = shared.verdict.threshold;
         if (outcome == FI_OUTCOME_FOUND) {
-            *sum = fi_sum_near(row, threshold, shared.numbers.of[(turn - 1) & 1], shared);
+            *sum = fi_sum_near(row, shared);
             return threshold;
         }
         if (outcome == FI_OUTCOME_SAME) {
@@ -267,8 +286,6 @@ static __device__ __forceinline__ float fi_find_nucleus(
             interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
             high = FI_KEY_ONE;
         }
-        // The histogram lies where the gathered weights do.
-        __syncthreads();
         const bool is_found = fi_narrow(
             interval, shared.masses[0], shared, turn,
             [&](auto &&add) {
@@ -286,7 +303,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
         high = is_found ? low + (1u << interval.bits) - 1 : FI_KEY_ONE;
         // A part that is one key wide is the threshold.
         if (is_found && interval.bits == 0) break;
-        // Blocks may still read each other's histograms, where weights will be sent.
+        // Other blocks may still read the first one's histogram, where weights will be sent.
         fi_team_sync();
     }
     *is_known = false;

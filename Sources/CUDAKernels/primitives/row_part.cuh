@@ -12,8 +12,6 @@
 #include "primitives/team.cuh"
 
 #define FI_WARPS (FI_THREADS / 32)
-/// Cycles that eight entries of a part are worth; see `fi_stagger`.
-#define FI_STAGGER 3
 
 #if FI_TEAM > 1
 #define FI_HELD 1
@@ -184,24 +182,6 @@ static __device__ __forceinline__ void fi_each_group(const fi_row_part &part, co
 }
 
 #if FI_HELD
-/// Keeps the clusters that a large batch starts with out of step: those of one processor would load their rows together, and then all
-/// compute while memory is idle, and so would all that come after them.
-static __device__ __forceinline__ void fi_stagger(const fi_row_part &part) {
-    unsigned int processors, start, now;
-    asm("mov.u32 %0, %%nsmid;" : "=r"(processors));
-    const unsigned int layer = processors / FI_TEAM, rows = gridDim.x / FI_TEAM;
-    // The first of a processor's blocks at once, the second and the third later; nobody where there are less than two rounds of three.
-    const unsigned int row = fi_team_row();
-    if (row < layer || row >= FI_MIN_BLOCKS * layer || rows < 2 * FI_MIN_BLOCKS * layer) return;
-    // Some 3 us for 16,384 entries: about a third of a row's time.
-    const unsigned int wait = (row / layer) * (part.count + 64) * FI_STAGGER / 8;
-    asm volatile("mov.u32 %0, %%clock;" : "=r"(start));
-    do {
-        asm volatile("nanosleep.u32 100;");
-        asm volatile("mov.u32 %0, %%clock;" : "=r"(now));
-    } while (now - start < wait);
-}
-
 /// Begins to bring the warp's groups to shared memory, all of them at once: float32 beside the program, other types through registers.
 /// A lane brings what it passes over itself, so that none waits for others.
 static __device__ __forceinline__ void fi_bring(const fi_row_part &part) {
@@ -220,16 +200,18 @@ static __device__ __forceinline__ void fi_bring(const fi_row_part &part) {
         constexpr unsigned int steps = FI_THREADS > 384 ? 8 : 12;
 #pragma unroll 1
         for (unsigned int start = begin; start < end; start += 32 * steps) {
+            // Distances from one address are part of the instructions.
+            const unsigned long long from = part.address + 4ull * fi_size(FI_INPUT) * start;
+            float4 *const to = held + start;
+            const unsigned int left = end - start, skipped = start < least ? 1 : 0;
             fi_packed<FI_INPUT, 4> packed[steps];
 #pragma unroll
             for (unsigned int i = 0; i < steps; i++) {
-                const unsigned int group = start + 32 * i;
-                if (group < end && group >= least) packed[i] = fi_load_group(part.address, group);
+                if (32 * i < left && i >= skipped) packed[i] = fi_load_group(from, 32 * i);
             }
 #pragma unroll
             for (unsigned int i = 0; i < steps; i++) {
-                const unsigned int group = start + 32 * i;
-                if (group < end && group >= least) held[group] = fi_group(packed[i]);
+                if (32 * i < left && i >= skipped) to[32 * i] = fi_group(packed[i]);
             }
         }
     }
@@ -246,7 +228,6 @@ static __device__ __forceinline__ void fi_wait_brought() {
     if constexpr (fi_size(FI_INPUT) == 4) copy_wait_all();
 }
 #else
-static __device__ __forceinline__ void fi_stagger(const fi_row_part &) {}
 static __device__ __forceinline__ void fi_bring(const fi_row_part &) {}
 static __device__ __forceinline__ void fi_wait_brought() {}
 #endif
