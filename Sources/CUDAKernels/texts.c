@@ -243,9 +243,6 @@ static const char primitives_exp[] = {
 static const char primitives_filter[] = {
 #embed "primitives/filter.cuh"
     , 0};
-static const char primitives_held[] = {
-#embed "primitives/held.cuh"
-    , 0};
 static const char primitives_intervals[] = {
 #embed "primitives/intervals.cuh"
     , 0};
@@ -281,6 +278,9 @@ static const char primitives_team[] = {
     , 0};
 static const char primitives_top_few[] = {
 #embed "primitives/top_few.cuh"
+    , 0};
+static const char primitives_top_many[] = {
+#embed "primitives/top_many.cuh"
     , 0};
 static const char primitives_types[] = {
 #embed "primitives/types.cuh"
@@ -367,7 +367,6 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/element.cuh", primitives_element},
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},
-    {"primitives/held.cuh", primitives_held},
     {"primitives/intervals.cuh", primitives_intervals},
     {"primitives/launch.cuh", primitives_launch},
     {"primitives/mma.cuh", primitives_mma},
@@ -380,6 +379,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/scalar.cuh", primitives_scalar},
     {"primitives/team.cuh", primitives_team},
     {"primitives/top_few.cuh", primitives_top_few},
+    {"primitives/top_many.cuh", primitives_top_many},
     {"primitives/types.cuh", primitives_types},
     {0, 0},
 };

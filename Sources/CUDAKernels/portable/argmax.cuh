@@ -23,10 +23,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             fi_row_address<INPUT>(p.input, row, p.inner_rows) + (unsigned long long)part.first * fi_size(INPUT);
         fi_candidate best;
         bool is_nan = false;
-        fi_for_row<INPUT, FI_THREADS>(input, part.count, [&](float x, unsigned int index, bool valid) {
-            if (!valid) return;
-            is_nan |= x != x;
-            best.take(x, part.first + index);
+        fi_for_vectors<INPUT, FI_THREADS>(input, part.count, [&](const auto &x, unsigned int index) {
+            constexpr unsigned int count = sizeof(x) / sizeof(x[0]);
+            float greatest = x[0];
+#pragma unroll
+            for (unsigned int i = 1; i < count; i++) asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x[i]));
+            is_nan |= greatest != greatest;
+            // Places are looked at only where there is something greater.
+            if (!(greatest >= best.value)) return;
+#pragma unroll
+            for (unsigned int i = 0; i < count; i++) best.take(x[i], part.first + index + i);
         });
         top = is_nan ? FI_TOP_NAN : best.top();
     });

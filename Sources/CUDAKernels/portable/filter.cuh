@@ -7,22 +7,6 @@
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
-/// Four entries of the output, of which the first and the last group may have fewer.
-static __device__ __forceinline__ void write_group(
-    const fi_row_part &part, unsigned long long output, bool is_aligned, unsigned int group, float4 x
-) {
-    const float entries[4] = {x.x, x.y, x.z, x.w};
-    if (is_aligned && part.has(4 * group) && part.has(4 * group + 3)) {
-        fi_write<FI_INPUT, 4>(output, 4ll * group, entries);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float entry[1] = {entries[i]};
-        if (part.has(4 * group + i)) fi_write<FI_INPUT, 1>(output, 4ll * group + i, entry);
-    }
-}
-
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
     fi_follow_predecessors();
@@ -31,10 +15,14 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW;
+    const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
+    // What top-k alone keeps of logits needs no weights.
+    const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
+    const bool sums = has_top_k ? is_joint : has_top_p || own.min_p == 0.0f, samples = !has_top_k && has_top_p;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, shared, &own_key);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
@@ -44,42 +32,47 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     float threshold = 0, factor = 0;
     if (is_ok) {
         fi_set_scale(row, top, fi_temperature_scale(own.temperature));
-        unsigned long long whole = 0, total = 0;
-        if (p.joint != 0 && has_top_k && own.top_p < 1.0f) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
-        if (is_few && sent.fits) {
-            if (fi_team_rank() == 0) {
-                count = fi_select_few(counts, sent.count, own.top_k, shared);
-                const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
-                const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
-                if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+        unsigned long long whole = 0;
+        fi_row_sum sum = {0, 0, 0};
+        bool is_summed = fi_first_sum(row, sums, shared, &sum), is_found = false;
+        // As in the sampler: once, or with top-k twice.
+#pragma unroll 1
+        for (bool has_kept = !has_top_k;; has_kept = true) {
+            if (!is_summed && (has_kept ? weighs : is_joint)) {
+                const float least = has_kept && !has_top_p ? fi_least_weight(row, own.min_p) : 0.0f;
+                sum = fi_sum_all(row, least, has_kept, has_kept && has_top_p, shared, turn);
             }
-            fi_team_sync();
-            row.kth = shared.verdict.kth;
-            row.last = shared.verdict.last;
-            // What top-k alone keeps needs no weights.
-            if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) threshold = shared.verdict.threshold;
-            total = shared.verdict.total;
-        } else {
-            if (has_top_k) {
-                fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
-                fi_drop(row);
+            if (has_kept) break;
+            is_summed = false;
+            if (is_joint) whole = sum.total;
+            if (is_few && sent.fits) {
+                if (fi_team_rank() == 0) {
+                    count = fi_select_few(counts, sent.count, own.top_k, shared);
+                    const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
+                    const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
+                    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
+                }
+                fi_team_sync();
+                row.kth = shared.verdict.kth;
+                row.last = shared.verdict.last;
+                if (weighs) threshold = shared.verdict.threshold;
+                sum.total = shared.verdict.total;
+                is_found = true;
+                break;
             }
-            fi_row_sum sum = {0, 0, 0};
-            if (FI_FORM == 1 || own.top_p < 1.0f || own.min_p > 0.0f) {
-                threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
-            }
-            total = sum.total;
+            fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
+            fi_drop(row);
         }
-        factor = (float)(1.0 / row.weight_of_mass(total));
+        if (weighs && !is_found) threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
+        factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
-    const unsigned long long output = fi_row_address<FI_INPUT>(p.output, index, 1)
-        + (unsigned long long)row.part.first * fi_size(FI_INPUT) - row.part.pad * fi_size(FI_INPUT);
-    const bool is_aligned = output % (4 * fi_size(FI_INPUT)) == 0;
+    const unsigned long long output =
+        fi_output_of<FI_INPUT>(row.part, fi_row_address<FI_INPUT>(p.output, index, 1));
     const unsigned int lane = threadIdx.x % 32;
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);
-    const bool weighs = FI_FORM == 1 || threshold > 0.0f;
+    const bool compares = FI_FORM == 1 || threshold > 0.0f;
 #pragma unroll 4
     for (unsigned int group = row.part.begin + lane; group < row.part.end; group += 32) {
         // Logits as they are, once more; what is held may be weights.
@@ -89,7 +82,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         for (int i = 0; i < 4; i++) {
             const bool is_top =
                 !has_kth || entries[i] > kth || (entries[i] == kth && row.part.place(4 * group + i) <= row.last);
-            const float weight = weighs ? row.weight(entries[i]) : 0.0f;
+            const float weight = compares ? row.weight(entries[i]) : 0.0f;
             const bool kept = is_ok && is_top && weight >= threshold;
             if (FI_FORM == 1) {
                 entries[i] = kept ? weight * factor : 0.0f;
@@ -97,7 +90,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                 entries[i] = -fi_infinity();
             }
         }
-        write_group(row.part, output, is_aligned, group, make_float4(entries[0], entries[1], entries[2], entries[3]));
+        fi_write_group<FI_INPUT>(row.part, output, group, make_float4(entries[0], entries[1], entries[2], entries[3]));
     }
     if (threadIdx.x == 0 && fi_team_rank() == 0) ((unsigned char *)p.status)[index] = (unsigned char)status;
 }

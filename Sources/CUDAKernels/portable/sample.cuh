@@ -17,10 +17,14 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_greedy = own.temperature == 0.0f;
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW && !is_greedy;
+    const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
+    // What is summed as it comes: all, unless another filter says what counts.
+    const bool has_top_p = own.top_p < 1.0f;
+    const bool sums = has_top_k ? is_joint : !is_greedy && (has_top_p || own.min_p == 0.0f), samples = !has_top_k && has_top_p;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, shared, &own_key);
     // By one warp, while the others may still load.
     if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
@@ -43,24 +47,31 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         return;
     }
     fi_set_scale(row, top, fi_temperature_scale(own.temperature));
-    const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     unsigned long long whole = 0;
-    if (is_joint) whole = fi_sum_weights<true, true>(row, 0.0f, shared, turn).total;
-    if (is_few && sent.fits) {
-        if (fi_team_rank() != 0) return;
-        count = fi_select_few(counts, sent.count, own.top_k, shared);
-        const fi_few few =
-            fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
-        if (few.place >= 0) write(few.place);
-        return;
-    }
-    if (has_top_k) {
+    fi_row_sum sum;
+    bool is_summed = fi_first_sum(row, sums, shared, &sum);
+    // Once, or with top-k twice: before it, for what is a share of the whole, and of what it has left.
+#pragma unroll 1
+    for (bool has_kept = !has_top_k;; has_kept = true) {
+        if (!is_summed && (has_kept || is_joint)) {
+            const float least = has_kept && !has_top_p ? fi_least_weight(row, own.min_p) : 0.0f;
+            sum = fi_sum_all(row, least, has_kept, has_kept && has_top_p, shared, turn);
+        }
+        if (has_kept) break;
+        is_summed = false;
+        if (is_joint) whole = sum.total;
+        if (is_few && sent.fits) {
+            if (fi_team_rank() != 0) return;
+            count = fi_select_few(counts, sent.count, own.top_k, shared);
+            const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
+            if (few.place >= 0) write(few.place);
+            return;
+        }
         fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
         fi_drop(row);
     }
-    fi_row_sum sum;
     const float threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
     fi_walk(
-        row.part, fi_weight_groups{row}, sum, fi_share(shared.uniform, sum.total), shared,
+        row.part, fi_weight_groups<>{row}, sum, fi_share(shared.uniform, sum.total), shared,
         [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
 }

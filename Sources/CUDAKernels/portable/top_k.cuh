@@ -7,9 +7,8 @@
 
 #define FI_FORM 0
 #include "fi_sample_params.h"
-#include "primitives/intervals.cuh"
 #include "primitives/launch.cuh"
-#include "primitives/top_few.cuh"
+#include "primitives/top_many.cuh"
 
 /// Entries of a list that lies in shared memory, and of what is sorted there of a longer one.
 #define FI_LIST (2 * FI_BINS)
@@ -107,51 +106,6 @@ static __device__ __forceinline__ void sort_list(const top_list &list, unsigned 
     }
 }
 
-/// Lists what is kept of the block's entries, from where the blocks before end.
-static __device__ __forceinline__ void list_kept(
-    const fi_row &row, unsigned long long *entries, int *places, fi_filter_shared &shared, unsigned int &turn
-) {
-    const fi_row_part &part = row.part;
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    // Each warp's run is counted first and listed then.
-    unsigned int offset = 0;
-#pragma unroll 1
-    for (int round = 0; round < 2; round++) {
-#pragma unroll 1
-        for (unsigned int start = part.begin; start < part.end; start += 32) {
-            const unsigned int group = start + lane, place = part.place(4 * group);
-            const float4 x = group < part.end ? fi_raw_groups{part}(group) : make_float4(0, 0, 0, 0);
-            const float own[4] = {x.x, x.y, x.z, x.w};
-            unsigned int before = offset;
-            bool kept[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                kept[i] = group < part.end && part.has(4 * group + i) && row.keeps(own[i], place + i);
-                const unsigned int all = __ballot_sync(0xffffffffu, kept[i]);
-                before += __popc(all & ((1u << lane) - 1u));
-                offset += __popc(all);
-            }
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                if (round == 0 || !kept[i]) continue;
-                if (entries) {
-                    entries[before++] = fi_ranked(own[i], place + i);
-                } else {
-                    places[before++] = (int)(place + i);
-                }
-            }
-        }
-        if (round == 1) break;
-        // The lanes' counts are the warp's: one of them adds it.
-        __syncthreads();
-        const fi_row_sum counted = fi_sum_of_row(lane == 0 ? offset : 0, shared, turn);
-        unsigned long long before = counted.before;
-#pragma unroll
-        for (unsigned int other = 0; other < FI_WARPS; other++) before += other < warp ? shared.tiles[other] : 0;
-        offset = (unsigned int)before;
-    }
-}
-
 #ifdef FI_LOGARITHMS
 #define VALUES FI_FLOAT32
 #else
@@ -184,6 +138,16 @@ struct top_output {
         fi_read<FI_INPUT, 1>(input, place, x);
         put(index, place, x[0], maximum);
     }
+    /// An entry as `fi_ranked` has it.
+    __device__ __forceinline__ void put(unsigned int index, unsigned long long entry, float maximum) const {
+        const float value = fi_order_value((unsigned int)(entry >> 32));
+        if (value == 0.0f || value != value) {
+            // A zero's sign and what a NaN is are in memory only.
+            put(index, fi_place_of(entry), maximum);
+        } else {
+            put(index, fi_place_of(entry), value, maximum);
+        }
+    }
 };
 
 /// Writes the entries that `fi_select_few` has left, by the row's first block.
@@ -198,13 +162,7 @@ static __device__ __forceinline__ void put_few(
         const unsigned long long other = shared.entries[i];
         before += is_sorted ? other > own : fi_place_of(other) < fi_place_of(own);
     }
-    const float value = fi_order_value((unsigned int)(own >> 32));
-    if (value == 0.0f || value != value) {
-        // A zero's sign and what a NaN is are in memory only.
-        output.put(before, fi_place_of(own), maximum);
-    } else {
-        output.put(before, fi_place_of(own), value, maximum);
-    }
+    output.put(before, own, maximum);
 }
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
@@ -218,9 +176,12 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     output.values = fi_row_address<VALUES>(p.values, index, 1);
     output.places = (int *)fi_row_address<FI_FLOAT32>(p.places, index, 1);
     fi_row row;
-    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, shared, &own_key);
+    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, false, false, shared, &own_key);
     const bool is_few = p.k <= FI_FEW && p.k < p.width;
+    const bool is_many = FI_HELD && !is_few && p.k <= FI_MANY && p.k < p.width;
     if (is_few) count = fi_send_few(row, own_key, top, p.k, shared);
+    const unsigned int share = (p.k + FI_TEAM - 1) / FI_TEAM;
+    if (is_many) count = fi_bound_of_threads(own_key, top, share, share / 16, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;
@@ -235,7 +196,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #ifdef FI_LOGARITHMS
     if (threadIdx.x == 0 && is_writer) ((unsigned char *)p.status)[index] = (unsigned char)output.status;
     if (output.status == FI_ROW_OK) {
-        output.logarithm = log(row.weight_of_mass(fi_sum_weights<true, true>(row, 0.0f, shared, turn).total));
+        output.logarithm = log(row.weight_of_mass(fi_sum_all(row, 0.0f, false, false, shared, turn).total));
     }
 #endif
     if (fits) {
@@ -244,14 +205,38 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         put_few(output, p.k, p.sorted != 0, row.maximum, shared);
         return;
     }
-    if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, is_few && sent.is_tied, shared, turn);
-    // Other blocks may still read the histograms, where the first block's list will be.
-    fi_team_sync();
-    const bool is_short = p.k <= FI_LIST;
-    list_kept(row, is_short ? fi_team_at(shared.masses[0], 0) : nullptr, output.places, shared, turn);
-    fi_team_sync();
-    if (!is_writer) return;
-    const top_list list = {is_short ? shared.masses[0] : nullptr, output.places, output.input, p.k};
+    top_list list = {nullptr, output.places, output.input, p.k};
+#if FI_HELD
+    if (is_many) {
+        unsigned int least;
+        count = fi_send_many(row, counts, p.k, &least, shared, turn);
+        if (count > 0) {
+            if (!is_writer) return;
+            list.entries = fi_select_many(row, count, p.k, least, top, shared, turn);
+        }
+    }
+    const bool is_listed = list.entries != nullptr;
+#else
+    const bool is_listed = false;
+#endif
+    if (!is_listed) {
+        if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, is_few && sent.is_tied, shared, turn);
+        // Other blocks may still read the histograms, where the first block's list will be.
+        fi_team_sync();
+        unsigned long long *const entries = p.k <= FI_LIST ? fi_team_at(shared.masses[0], 0) : nullptr;
+        fi_list_entries(
+            row.part, p.k, shared, turn, [&](float x, unsigned int place) { return row.keeps(x, place); },
+            [&](unsigned int index, unsigned int before, float x, unsigned int place) {
+                if (entries) {
+                    entries[before + index] = fi_ranked(x, place);
+                } else {
+                    output.places[before + index] = (int)place;
+                }
+            });
+        fi_team_sync();
+        if (!is_writer) return;
+        if (entries) list.entries = shared.masses[0];
+    }
 #if FI_HELD
     // Nobody needs what is held any more.
     if (p.sorted) sort_list(list, (unsigned long long *)fi_held);
@@ -259,6 +244,10 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (p.sorted) sort_list(list, shared.masses[0]);
 #endif
     for (unsigned int i = threadIdx.x; i < p.k; i += FI_THREADS) {
-        output.put(i, is_short ? fi_place_of(shared.masses[0][i]) : (unsigned int)output.places[i], row.maximum);
+        if (list.entries) {
+            output.put(i, list.entries[i], row.maximum);
+        } else {
+            output.put(i, (unsigned int)list.places[i], row.maximum);
+        }
     }
 }

@@ -141,7 +141,7 @@ static __device__ __forceinline__ fi_row_sum sum_masses(
 ) {
     fi_masses sum;
     const float unit = row.low_unit();
-    fi_each_group(
+    fi_each_group<4>(
         row.part, left_groups{left, row.part},
         [&](float4 x, unsigned int) {
             sum.add(make_float4(row.weight(x.x), row.weight(x.y), row.weight(x.z), row.weight(x.w)), unit);

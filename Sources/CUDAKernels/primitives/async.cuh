@@ -22,6 +22,9 @@ FI_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory
 /// Waits until at most the `pending` newest groups of this thread are under way.
 template <int pending> FI_DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
 
+/// Waits for all copies of this thread, of groups or not.
+FI_DEVICE void copy_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 FI_DEVICE void store_shared(uint32 to, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }

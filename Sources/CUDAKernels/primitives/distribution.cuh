@@ -56,29 +56,37 @@ static __device__ __forceinline__ float fi_reciprocal_temperature(
     return fminf(1.0f / own, 1e30f);
 }
 
-/// Each thread sums relative to the greatest entry that it has met, and the block joins the sums.
+/// Each thread sums relative to an entry that it has met, which is another one as soon as weights may exceed e^20, and the block joins
+/// the sums. Weights of one vector are added in float32, as few numbers become 64 bits in a cycle.
 template <int type, int threads, class Index>
 static __device__ __forceinline__ fi_row_scan fi_scan_row(unsigned long long address, Index width, float scale) {
     __shared__ float maxima[32];
     __shared__ double sums[32];
-    float maximum = -fi_infinity();
+    float maximum = -fi_infinity(), reference = -fi_infinity();
     double sum = 0;
     bool has_nan = false;
-    fi_for_row<type, threads>(address, width, [&](float x, Index, bool valid) {
-        if (!valid) return;
-        has_nan |= x != x;
-        if (x > maximum) {
+    fi_for_vectors<type, threads>(address, width, [&](const auto &x, Index) {
+        constexpr int count = sizeof(x) / sizeof(x[0]);
+        float top = x[0];
+#pragma unroll
+        for (int i = 1; i < count; i++) asm("max.NaN.f32 %0, %0, %1;" : "+f"(top) : "f"(x[i]));
+        has_nan |= top != top;
+        maximum = fmaxf(maximum, top);
+        if ((top - reference) * scale > 20.0f) {
             // The first finite entry finds a sum of 0.
-            sum *= (double)fi_exp((maximum - x) * scale);
-            maximum = x;
+            sum *= (double)fi_exp((reference - top) * scale);
+            reference = top;
         }
         // Of -inf, and of infinities from themselves, 0.
-        sum += (double)fi_exp((x - maximum) * scale);
+        float weights = 0;
+#pragma unroll
+        for (int i = 0; i < count; i++) weights += fi_exp((x[i] - reference) * scale);
+        sum += (double)weights;
     });
     fi_row_scan scan;
     scan.maximum = fi_block_reduce<threads>(maximum, fi_max(), maxima);
     scan.status = fi_scan_status(scan.maximum, __syncthreads_or(has_nan) != 0);
-    sum *= (double)fi_exp((maximum - scan.maximum) * scale);
+    sum *= (double)fi_exp((reference - scan.maximum) * scale);
     scan.sum = fi_block_reduce<threads>(sum, fi_sum(), sums);
     return scan;
 }

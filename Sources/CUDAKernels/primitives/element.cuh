@@ -191,23 +191,6 @@ static __device__ __forceinline__ fi_packed<type, count> fi_pack(const float (&x
     return packed;
 }
 
-/// Takes the first element off a vector of whole words, which moves the others down.
-template <int type, int count>
-static __device__ __forceinline__ float fi_take(fi_packed<type, count> &packed) {
-    constexpr int bits = 8 * fi_size(type);
-    constexpr int words = fi_packed<type, count>::words;
-    fi_packed<type, 1> first;
-    first.word[0] = bits == 32 ? packed.word[0] : packed.word[0] & ((1u << (bits % 32)) - 1u);
-#pragma unroll
-    for (int w = 0; w < words; w++) {
-        const unsigned int above = w + 1 < words ? packed.word[(w + 1) % words] : 0;
-        packed.word[w] = bits == 32 ? above : __funnelshift_r(packed.word[w], above, bits);
-    }
-    float x[1];
-    fi_unpack<type, 1>(first, x);
-    return x[0];
-}
-
 /// Loads and unpacks: where there is nothing to overlap.
 template <int type, int count>
 static __device__ __forceinline__ void fi_read(unsigned long long address, long long index, float (&x)[count]) {

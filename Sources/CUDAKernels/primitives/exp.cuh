@@ -23,5 +23,5 @@ static __device__ __forceinline__ float fi_exp_bounded(float x) {
     return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
 }
 
-/// e^x for x of at most 0: within 2 units in the last place; 0 below the normal range's logarithm; exp(0) = 1. 0 for NaN.
+/// e^x for x of at most 20, say: within 2 units in the last place; 0 below the normal range's logarithm; exp(0) = 1. 0 for NaN.
 static __device__ __forceinline__ float fi_exp(float x) { return x >= FI_EXP_LEAST ? fi_exp_bounded(x) : 0.0f; }

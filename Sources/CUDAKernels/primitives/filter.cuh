@@ -23,6 +23,9 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_NEAR (2 * FI_GATHERED_EACH - 16)
 /// Bins of a sample of the weights: the upper bits of float32, 16 bins an octave, down to 2^-32.
 #define FI_SAMPLE_BINS 512
+/// The key of the first bin of the sample, and what a bin has of keys.
+#define FI_SAMPLE_SHIFT 19
+#define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 
 /// A row: the block's part of it, and what is known of all of it. All threads have the same.
 struct fi_row {
@@ -101,12 +104,14 @@ static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold
         weights.z >= threshold ? weights.z : 0.0f, weights.w >= threshold ? weights.w : 0.0f);
 }
 
-/// The weights of the entries, 0 for those that top-k does not keep.
+/// The weights of the entries, 0 for those that top-k does not keep. Held logits are weights since `fi_sum_all` has written them, unless
+/// `isRaw`.
+template <bool isRaw = false>
 struct fi_weight_groups {
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         float4 x = fi_raw_groups{row.part}(group);
-        if (FI_HELD && row.is_weighed) return x;
+        if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
         if (!FI_HELD && row.kth > 0) {
             const unsigned int place = row.part.place(4 * group);
             x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
@@ -178,8 +183,12 @@ struct fi_filter_shared {
         unsigned int sample[FI_SAMPLE_BINS];
         unsigned long long parts[FI_SAMPLE_BINS / 2];
     };
-    /// Which of the block's weights were gathered.
-    fi_place_in_part near[FI_NEAR];
+    union {
+        /// What the blocks have summed in the first pass.
+        unsigned long long sums[FI_TEAM];
+        /// Later, which of the block's weights were gathered.
+        fi_place_in_part near[FI_NEAR];
+    };
 #endif
     /// Sums of the warps' runs.
     unsigned long long tiles[FI_WARPS];
@@ -196,14 +205,72 @@ struct fi_filter_shared {
     /// What the first block has found for this one.
     fi_verdict verdict;
 };
+// What a processor has, where three blocks of 16,384 held entries are to fit on it: a block more costs a third of the speed.
+static_assert(
+    FI_TEAM == 1 || FI_MIN_BLOCKS < 3 || 3 * (sizeof(fi_filter_shared) + 4 * 16384 + 16 + 1024) <= 228 * 1024, "three blocks");
 
 /// What is greatest of a row as one number: the key of its greatest entry, or what is wrong. A NaN's key is above all others.
 #define FI_KEY_NAN 0xffffffffu
 #define FI_KEY_NEGATIVE 0xfffffffeu
 
+// MARK: sums
+
+/// What a row's kept entries sum to: all of them, and of the blocks before this one and of this one.
+struct fi_row_sum {
+    unsigned long long total, before, own;
+};
+
+/// The block's sum by those of its threads; `tiles` has the warps'.
+static __device__ __forceinline__ unsigned long long fi_sum_of_block(unsigned long long sum, fi_filter_shared &shared) {
+    sum = fi_warp_reduce(sum, fi_sum());
+    if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] = sum;
+    __syncthreads();
+    unsigned long long result = 0;
+#pragma unroll
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result += shared.tiles[warp];
+    return result;
+}
+
+/// The row's sum by those of its threads; `tiles` has the warps' of this block.
+static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
+    unsigned long long sum, fi_filter_shared &shared, unsigned int &turn
+) {
+    fi_row_sum result = {0, 0, fi_sum_of_block(sum, shared)};
+    if (FI_TEAM == 1) {
+        result.total = result.own;
+    } else {
+        result.total = shared.numbers.sum(result.own, turn, &result.before);
+    }
+    return result;
+}
+
+#if FI_FORM == 1 && !defined(FI_SUMS_ONLY)
+#define FI_SUMS_EARLY 1
+#else
+#define FI_SUMS_EARLY 0
+#endif
+
+#ifndef FI_SUMS_ONLY
+/// Bins of the sample that are to be counted must be 0 and a barrier have come.
+static __device__ __forceinline__ void fi_clear_sample(fi_filter_shared &shared) {
+    for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
+}
+
+/// Counts a group's first weight, of every other step of the warp: every eighth of all.
+static __device__ __forceinline__ void fi_sample_group(float4 weights, unsigned int group, fi_filter_shared &shared) {
+    if ((group & 32) != 0) return;
+    const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+}
+#endif
+
 /// Takes a row up. `own` is the greatest key of this thread's entries, 0 for none; the result is the block's, see FI_KEY_NAN.
+///
+/// Where `sums`, probabilities are summed, and sampled where `samples`, in the same pass as though they weighed what they are:
+/// `fi_first_sum` says whether they do.
 static __device__ __forceinline__ unsigned int fi_begin_row(
-    fi_row &row, unsigned long long address, unsigned int width, int low_bits, fi_filter_shared &shared, unsigned int *own
+    fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples,
+    fi_filter_shared &shared, unsigned int *own
 ) {
     fi_team_start();
     row.part = fi_take_part(address, width);
@@ -212,32 +279,60 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     row.kth = 0;
     row.last = 0xffffffffu;
     row.is_weighed = false;
+    fi_bring(row.part);
     float greatest = fi_neutral();
     unsigned int signs = 0;
-    fi_take_up(row.part, [&](float4 x) {
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.x));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.y));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.z));
-        asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x.w));
+    const auto meet = [&](float4 x) {
+        fi_raise(greatest, x);
         if (FI_FORM == 1) {
             signs |= __float_as_uint(x.x) | __float_as_uint(x.y);
             signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
         }
-    });
+    };
+#if FI_SUMS_EARLY
+    fi_masses sum;
+    if (samples) {
+        fi_clear_sample(shared);
+        __syncthreads();
+    }
+    fi_wait_brought();
+    if (sums) {
+        const float unit = row.low_unit();
+        fi_each_group<4>(
+            row.part, fi_raw_groups{row.part},
+            [&](float4 x, unsigned int group) {
+                meet(x);
+                sum.add(x, unit);
+                if (samples) fi_sample_group(x, group, shared);
+            },
+            [&] { sum.flush(low_bits); });
+    } else
+#else
+    fi_wait_brought();
+#endif
+    {
+        fi_each_group<4>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) { meet(x); });
+    }
     *own = fi_order_key(greatest);
     unsigned int top = *own;
     // Zeros of both signs are zeros, so signs are looked at once more where there are any.
     if (FI_FORM == 1 && __syncthreads_or(signs >> 31)) {
         bool is_negative = false;
-        fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
+        fi_each_group<1>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
             is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
         });
         if (is_negative && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
     }
     top = __reduce_max_sync(0xffffffffu, top);
     if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
+#if FI_SUMS_EARLY
+    const unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
+    fi_team_started();
+    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.sums[fi_team_rank()], threadIdx.x) = own_sum;
+#else
     fi_team_started();
     __syncthreads();
+#endif
     const unsigned int lane = threadIdx.x % 32;
     return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
 }
@@ -274,7 +369,7 @@ static __device__ __forceinline__ unsigned int fi_place_of_top(
 ) {
     const float value = fi_order_value(top);
     unsigned int least = 0xffffffffu;
-    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+    fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         const unsigned int place = row.part.place(4 * group);
         // From the last on, so that the first of them stays; entries that are not the part's are neutral.
         unsigned int found = 0xffffffffu;
@@ -293,62 +388,81 @@ static __device__ __forceinline__ unsigned int fi_place_of_top(
     return 0xffffffffu - (unsigned int)shared.numbers.greatest(0xffffffffu - least, turn);
 }
 
-// MARK: sums
-
-/// What a row's kept entries sum to: all of them, and of the blocks before this one and of this one.
-struct fi_row_sum {
-    unsigned long long total, before, own;
-};
-
-/// The block's sum by those of its threads; `tiles` has the warps'.
-static __device__ __forceinline__ unsigned long long fi_sum_of_block(unsigned long long sum, fi_filter_shared &shared) {
-    sum = fi_warp_reduce(sum, fi_sum());
-    if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] = sum;
-    __syncthreads();
-    unsigned long long result = 0;
+#if FI_SUMS_EARLY
+/// What `fi_begin_row` has summed, after a barrier of the team; false where that is not what the row's entries weigh.
+///
+/// Rows that sum to 1/2 or more, none of whose entries is above 1, weigh what they are: their sums have 2^44 units and more. Of
+/// others, what weighs 1/2 to 1 is the greatest.
+static __device__ __forceinline__ bool fi_first_sum(fi_row &row, bool sums, const fi_filter_shared &shared, fi_row_sum *sum) {
+    *sum = {0, 0, shared.sums[fi_team_rank()]};
 #pragma unroll
-    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result += shared.tiles[warp];
-    return result;
-}
-
-/// The row's sum by those of its threads; `tiles` has the warps' of this block.
-static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
-    unsigned long long sum, fi_filter_shared &shared, unsigned int &turn
-) {
-    fi_row_sum result = {0, 0, fi_sum_of_block(sum, shared)};
-    if (FI_TEAM == 1) {
-        result.total = result.own;
-    } else {
-        result.total = shared.numbers.sum(result.own, turn, &result.before);
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        if (rank == fi_team_rank()) sum->before = sum->total;
+        sum->total += shared.sums[rank];
     }
-    return result;
+    if (!sums || row.maximum > 1.0f || sum->total >> (22 + row.low_bits) == 0) return false;
+    row.scale = 1.0f;
+    return true;
 }
+#else
+static __device__ __forceinline__ bool fi_first_sum(fi_row &, bool, const fi_filter_shared &, fi_row_sum *) { return false; }
+#endif
 
-/// What the weights from `threshold` on, or all, sum to, for each thread. Held logits become weights, unless they are needed as they are.
-template <bool isOfAll, bool staysRaw = false>
-static __device__ __forceinline__ unsigned long long fi_sum_own_weights(fi_row &row, float threshold) {
+#ifndef FI_SUMS_ONLY
+/// What the weights of a row from `threshold` on sum to, which has none yet. Held logits become weights where `writes`; `samples` as of
+/// `fi_begin_row`.
+static __device__ __forceinline__ fi_row_sum fi_sum_all(
+    fi_row &row, float threshold, bool writes, bool samples, fi_filter_shared &shared, unsigned int &turn
+) {
+    // Nobody reads the last sums any more.
+    if (samples) fi_clear_sample(shared);
+    __syncthreads();
     fi_masses sum;
     const float unit = row.low_unit();
-    fi_each_group(
-        row.part, fi_weight_groups{row},
-        [&](float4 weights, unsigned int group) {
+    const auto take = [&](float4 weights, unsigned int group) {
 #if FI_HELD
-            if (FI_FORM == 0 && !staysRaw && !row.is_weighed) ((float4 *)fi_held)[group] = weights;
+        if (FI_FORM == 0 && writes) ((float4 *)fi_held)[group] = weights;
 #endif
-            sum.add(isOfAll ? weights : fi_from(weights, threshold), unit);
-        },
-        [&] { sum.flush(row.low_bits); });
-    if (FI_HELD && FI_FORM == 0 && !staysRaw) row.is_weighed = true;
-    return sum.total;
+        if (samples) fi_sample_group(weights, group, shared);
+    };
+    const auto flush = [&] { sum.flush(row.low_bits); };
+    const fi_weight_groups<true> groups = {row};
+    if (threshold > 0.0f) {
+        fi_each_group<2>(
+            row.part, groups,
+            [&](float4 weights, unsigned int group) {
+                take(weights, group);
+                sum.add(fi_from(weights, threshold), unit);
+            },
+            flush);
+    } else {
+        // Rarely of probabilities, which `fi_begin_row` has summed.
+        fi_each_group<FI_FORM == 0 ? 4 : 1>(
+            row.part, groups,
+            [&](float4 weights, unsigned int group) {
+                take(weights, group);
+                sum.add(weights, unit);
+            },
+            flush);
+    }
+    if (FI_HELD && FI_FORM == 0) row.is_weighed = writes;
+    return fi_sum_of_row(sum.total, shared, turn);
 }
 
-/// The same of the row.
-template <bool isOfAll, bool staysRaw = false>
-static __device__ __forceinline__ fi_row_sum fi_sum_weights(
-    fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
+/// What the weights from `threshold` on sum to.
+static __device__ __forceinline__ fi_row_sum fi_sum_from(
+    const fi_row &row, float threshold, fi_filter_shared &shared, unsigned int &turn
 ) {
-    return fi_sum_of_row(fi_sum_own_weights<isOfAll, staysRaw>(row, threshold), shared, turn);
+    __syncthreads();
+    fi_masses sum;
+    const float unit = row.low_unit();
+    fi_each_group<1>(
+        row.part, fi_weight_groups<>{row},
+        [&](float4 weights, unsigned int) { sum.add(fi_from(weights, threshold), unit); },
+        [&] { sum.flush(row.low_bits); });
+    return fi_sum_of_row(sum.total, shared, turn);
 }
+#endif
 
 /// The mass that a number in (0, 1] picks of a total.
 static __device__ __forceinline__ unsigned long long fi_share(double uniform, unsigned long long total) {
@@ -369,43 +483,32 @@ static __device__ __forceinline__ void fi_walk(
 #pragma unroll
     for (unsigned int other = 0; other < FI_WARPS; other++) running += other < warp ? shared.tiles[other] : 0;
     if (target <= running || target > running + shared.tiles[warp]) return;
-    // Several steps at once, whose running sums overlap.
-    constexpr unsigned int steps = 4;
+    // Neighbouring groups of the warp's run to each lane, so that one running sum over the lanes finds the lane.
+    const unsigned int share = (part.end - part.begin + 31) / 32;
+    unsigned int group = part.begin + lane * share;
+    unsigned long long own = 0;
 #pragma unroll 1
-    for (unsigned int start = part.begin; start < part.end; start += 32 * steps) {
-        unsigned long long reached[steps];
-#pragma unroll
-        for (unsigned int i = 0; i < steps; i++) {
-            const unsigned int group = start + 32 * i + lane;
-            reached[i] = 0;
-            if (group < part.end) {
-                const float4 x = groups(group);
-                const unsigned int place = part.place(4 * group);
-                reached[i] = amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
-            }
+    for (unsigned int i = 0; i < share; i++) {
+        if (group + i >= part.end) break;
+        const float4 x = groups(group + i);
+        const unsigned int place = part.place(4 * (group + i));
+        own += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
+    }
+    unsigned long long reached = running + fi_warp_running_sum(own);
+    unsigned int lead = (unsigned int)__ffs((int)__ballot_sync(0xffffffffu, reached >= target)) - 1;
+    running = __shfl_sync(0xffffffffu, reached - own, lead);
+    group = __shfl_sync(0xffffffffu, group, lead);
+    // Its entries, one a lane.
+#pragma unroll 1
+    for (unsigned int index = 4 * group + lane;; index += 32) {
+        own = 0;
+        if (index < 4 * part.end) own = amount(fi_entry(groups(index / 4), index % 4), part.place(index));
+        reached = running + fi_warp_running_sum(own);
+        const unsigned int reaching = __ballot_sync(0xffffffffu, reached >= target);
+        if (reaching != 0) {
+            if (lane == (unsigned int)__ffs((int)reaching) - 1) found((int)part.place(index));
+            return;
         }
-#pragma unroll
-        for (unsigned int i = 0; i < steps; i++) reached[i] = fi_warp_running_sum(reached[i]);
-#pragma unroll
-        for (unsigned int i = 0; i < steps; i++) {
-            reached[i] += running;
-            const unsigned int reaching = __ballot_sync(0xffffffffu, reached[i] >= target);
-            if (reaching != 0) {
-                if (lane != (unsigned int)__ffs((int)reaching) - 1) return;
-                // This group's: its entries again, from the last on.
-                const unsigned int group = start + 32 * i + lane, place = part.place(4 * group);
-                const float4 x = groups(group);
-                unsigned long long through = reached[i] - amount(x.w, place + 3);
-                unsigned int offset = 3;
-                if (through >= target) offset = 2;
-                through -= amount(x.z, place + 2);
-                if (through >= target) offset = 1;
-                through -= amount(x.y, place + 1);
-                if (through >= target) offset = 0;
-                found((int)(place + offset));
-                return;
-            }
-            running = __shfl_sync(0xffffffffu, reached[i], 31);
-        }
+        running = __shfl_sync(0xffffffffu, reached, 31);
     }
 }

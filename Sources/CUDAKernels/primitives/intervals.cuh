@@ -35,8 +35,8 @@ static __device__ __forceinline__ unsigned int fi_interval_bits(unsigned int low
 }
 
 /// Narrows an interval to the part where the sum, from the greatest keys on, reaches what `reaches(sum)` says; false where it does
-/// not. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike.
-template <class T, class Each, class Reaches>
+/// not. `each(add)` calls `add(key, amount, valid)` for the block's entries, from all lanes of a warp alike. A block may be alone in it.
+template <bool isOfTeam = true, class T, class Each, class Reaches>
 static __device__ __forceinline__ bool fi_narrow(
     fi_interval &interval, T *bins, fi_filter_shared &shared, unsigned int &turn, Each &&each, Reaches &&reaches
 ) {
@@ -56,14 +56,14 @@ static __device__ __forceinline__ bool fi_narrow(
         const unsigned int bin = (key - low) >> shift;
         fi_add(bins, bin, amount, valid && key >= low && bin >> size_bits == 0);
     });
-    fi_team_sync();
+    isOfTeam ? fi_team_sync() : __syncthreads();
     // Two bins a thread, from the greatest on.
     const unsigned int lower = FI_BINS - 2 - 2 * threadIdx.x;
     unsigned long long in_low = 0, in_high = 0;
     if (has_bins) {
 #pragma unroll
-        for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            const T *pair = fi_team_at(bins + lower, rank);
+        for (unsigned int rank = 0; rank < (isOfTeam ? FI_TEAM : 1); rank++) {
+            const T *pair = isOfTeam ? fi_team_at(bins + lower, rank) : bins + lower;
             in_low += pair[0];
             in_high += pair[1];
         }
@@ -94,9 +94,8 @@ static __device__ __forceinline__ void fi_each_key(const fi_row_part &part, cons
         const unsigned int group = start + threadIdx.x % 32;
         const bool is_there = group < part.end;
         const float4 x = is_there ? groups(group) : make_float4(0, 0, 0, 0);
-        const float entries[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) of(entries[i], is_there && part.has(4 * group + i), add);
+#pragma unroll 1
+        for (unsigned int i = 0; i < 4; i++) of(fi_entry(x, i), is_there && part.has(4 * group + i), add);
     }
 }
 
@@ -106,31 +105,34 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
     fi_row &row, unsigned int k, unsigned int own, unsigned int top, fi_filter_shared &shared, unsigned int &turn
 ) {
     const auto reaches = [&](unsigned long long sum) { return sum >= k; };
-    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14.
-    fi_interval bound = {0, 32, 0, 0};
-    bool is_bound = true;
+    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14,
+    // in the first two rounds.
+    fi_interval kth = {0, 32, 0, 0};
+    bool is_whole = false;
 #pragma unroll 1
-    for (int i = 0; i < 2 && is_bound; i++) {
-        const bool has_entries = row.part.begin + threadIdx.x % 32 < row.part.end;
-        is_bound = fi_narrow(
-            bound, shared.counts[0], shared, turn, [&](auto &&add) { add(own, 1u, has_entries); }, reaches);
-    }
-    fi_interval kth = {is_bound ? bound.low : 0, 0, 0, 0};
-    kth.bits = fi_interval_bits(kth.low, top);
-    bool is_whole;
-#pragma unroll 1
-    do {
-        fi_narrow(
+    for (int round = 0; round <= 2 || (kth.bits > 0 && !is_whole); round++) {
+        const bool is_bound = round < 2;
+        if (round == 2) kth = {kth.low, fi_interval_bits(kth.low, top), 0, 0};
+        const bool is_found = fi_narrow(
             kth, shared.counts[0], shared, turn,
             [&](auto &&add) {
-                fi_each_key(
-                    row.part, fi_raw_groups{row.part},
-                    [](float x, bool valid, auto &&add) { add(fi_order_key(x), 1u, valid); }, add);
+                if (is_bound) {
+                    add(own, 1u, row.part.begin + threadIdx.x % 32 < row.part.end);
+                } else {
+                    fi_each_key(
+                        row.part, fi_raw_groups{row.part},
+                        [](float x, bool valid, auto &&add) { add(fi_order_key(x), 1u, valid); }, add);
+                }
             },
             reaches);
+        // Fewer threads than k: from the start.
+        if (is_bound && !is_found) {
+            kth = {0, 0, 0, 0};
+            round = 1;
+        }
         // The whole part is kept: what its keys are does not matter.
         is_whole = kth.above + kth.at == k;
-    } while (kth.bits > 0 && !is_whole);
+    }
     row.kth = is_whole ? kth.low - 1 : kth.low;
     row.last = 0xffffffffu;
     return is_whole ? 0 : k - (unsigned int)kth.above;
@@ -153,7 +155,7 @@ static __device__ __forceinline__ void fi_keep_top_k(
     };
     const fi_raw_groups groups = {row.part};
     unsigned long long sum = 0;
-    fi_each_group(row.part, groups, [&](float4 x, unsigned int group) {
+    fi_each_group<1>(row.part, groups, [&](float4 x, unsigned int group) {
         const unsigned int place = row.part.place(4 * group);
         sum += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
     });
@@ -171,7 +173,7 @@ static __device__ __forceinline__ void fi_keep_top_k(
 /// Takes what top-k does not keep out of what is held.
 static __device__ __forceinline__ void fi_drop(const fi_row &row) {
 #if FI_HELD
-    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+    fi_each_group<1>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         const unsigned int place = row.part.place(4 * group);
         x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
         x.y = row.keeps(x.y, place + 1) ? x.y : fi_neutral();

@@ -12,9 +12,6 @@
 
 /// Rows from this width on have a sample taken.
 #define FI_SAMPLED_WIDTH 4096
-/// The key of the first bin of the sample, and what a bin has of keys.
-#define FI_SAMPLE_SHIFT 19
-#define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 /// Bins on either side of the one that the sample names, for its noise.
 #define FI_SAMPLE_MARGIN 1
 /// The key of a weight of 1.
@@ -25,29 +22,6 @@
 #define FI_OUTCOME_SAME 1
 #define FI_OUTCOME_MANY 2
 #define FI_OUTCOME_ELSEWHERE 3
-
-/// The row's sum, as `fi_sum_weights` of all weights, and the block's sample of them.
-static __device__ __forceinline__ fi_row_sum fi_sum_and_sample(fi_row &row, fi_filter_shared &shared, unsigned int &turn) {
-    for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
-    __syncthreads();
-    fi_masses sum;
-    const float unit = row.low_unit();
-    fi_each_group(
-        row.part, fi_weight_groups{row},
-        [&](float4 weights, unsigned int group) {
-#if FI_HELD
-            if (FI_FORM == 0) ((float4 *)fi_held)[group] = weights;
-#endif
-            sum.add(weights, unit);
-            if ((group & 32) == 0) {
-                const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
-                if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
-            }
-        },
-        [&] { sum.flush(row.low_bits); });
-    if (FI_HELD && FI_FORM == 0) row.is_weighed = true;
-    return fi_sum_of_row(sum.total, shared, turn);
-}
 
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
@@ -103,8 +77,8 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
-    fi_each_group(
-        row.part, fi_weight_groups{row},
+    fi_each_group<2>(
+        row.part, fi_weight_groups<>{row},
         [&](float4 weights, unsigned int group) {
             sum.add(fi_from(weights, over), unit);
             const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
@@ -223,25 +197,27 @@ static __device__ __forceinline__ int fi_decide_near(
     return FI_OUTCOME_FOUND;
 }
 
-/// Tells all blocks what the first has decided, and what the row keeps from the threshold on; `sum` is of `fi_gather_near`.
+/// Tells all blocks what the first has found, and what the row keeps from the threshold on; `above` are what the blocks have above the
+/// interval.
 static __device__ __forceinline__ void fi_tell_near(
     const fi_row &row, int outcome, float threshold, const unsigned long long *above, fi_filter_shared &shared
 ) {
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int lane = threadIdx.x % 32;
     __syncthreads();
-    if (warp < FI_TEAM) {
-        unsigned long long sum = 0;
-        if (outcome == FI_OUTCOME_FOUND) {
-            for (unsigned int at = lane; at < shared.gathered[warp]; at += 32) {
-                const float weight = shared.weights[warp * FI_NEAR + at];
+    if (outcome == FI_OUTCOME_FOUND) {
+#pragma unroll 1
+        for (unsigned int rank = threadIdx.x / 32; rank < FI_TEAM; rank += FI_WARPS) {
+            unsigned long long sum = 0;
+#pragma unroll 1
+            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) {
+                const float weight = shared.weights[rank * FI_NEAR + at];
                 if (weight >= threshold) sum += fi_mass(row, weight);
             }
+            sum = fi_warp_reduce(sum, fi_sum());
+            if (lane == 0) shared.slots[rank] = sum + above[rank];
         }
-        if (outcome == FI_OUTCOME_SAME && lane == 0) sum = shared.gathered[warp] * fi_mass(row, threshold);
-        sum = fi_warp_reduce(sum, fi_sum());
-        if (lane == 0) shared.slots[warp] = sum + above[warp];
+        __syncthreads();
     }
-    __syncthreads();
     if (threadIdx.x < FI_TEAM) {
         fi_verdict verdict = {0, 0, threshold, 0, 0, outcome};
 #pragma unroll
@@ -253,16 +229,33 @@ static __device__ __forceinline__ void fi_tell_near(
     }
 }
 
-/// The least weight that top-p keeps, and what it keeps of the row. `whole` is what `top_p` is a share of, or 0: of the row's own.
+/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval.
+static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_filter_shared &shared) {
+    const fi_verdict verdict = shared.verdict;
+#pragma unroll 1
+    for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
+        const unsigned int index = shared.near[i];
+        const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
+        if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
+    }
+    __syncthreads();
+    fi_row_sum result = {verdict.total, verdict.before, 0};
+#pragma unroll
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) result.own += shared.tiles[warp];
+    return result;
+}
+
+/// The least weight that top-p keeps. `whole` is what `top_p` is a share of, or 0: of what top-k has left. `sum` is of all weights, and
+/// becomes that of what is kept, unless `is_known` says that it does not.
 static __device__ __forceinline__ float fi_find_nucleus(
-    fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *kept
+    const fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
+    bool *is_known
 ) {
-    *kept = fi_sum_and_sample(row, shared, turn);
-    const double limit = (double)(whole == 0 ? kept->total : whole) * (double)top_p;
+    const double limit = (double)(whole == 0 ? sum->total : whole) * (double)top_p;
     // All together have less than the share: each is in.
-    if ((double)kept->total < limit) return 0;
+    if ((double)sum->total < limit) return 0;
     // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.
-    const double tail = (double)kept->total - limit;
+    const double tail = (double)sum->total - limit;
     const float floor = (float)(0.999 * tail * row.weight_of_mass(1) / row.width);
     unsigned int low = floor > 0 ? __float_as_uint(floor) : 1, high = FI_KEY_ONE;
     const unsigned int least = low;
@@ -278,34 +271,26 @@ static __device__ __forceinline__ float fi_find_nucleus(
             fi_tell_near(row, outcome, threshold, shared.numbers.of[(turn - 1) & 1], shared);
         }
         fi_team_sync();
-        const fi_verdict verdict = shared.verdict;
-        if (verdict.outcome == FI_OUTCOME_SAME) {
-            __syncthreads();
-            *kept = {verdict.total, verdict.before, 0};
-            kept->own = fi_sum_of_block(fi_sum_own_weights<false>(row, verdict.threshold), shared);
-            return verdict.threshold;
+        const int outcome = shared.verdict.outcome;
+        const float threshold = shared.verdict.threshold;
+        if (outcome == FI_OUTCOME_FOUND) {
+            *sum = fi_sum_near(row, shared);
+            return threshold;
         }
-        if (verdict.outcome == FI_OUTCOME_FOUND) {
-            // The warps' sums, with what they have of the interval.
-            for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
-                const unsigned int index = shared.near[i];
-                const float weight = fi_entry(fi_weight_groups{row}(index / 4), index % 4);
-                if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
-            }
-            __syncthreads();
-            *kept = {verdict.total, verdict.before, 0};
-#pragma unroll
-            for (unsigned int warp = 0; warp < FI_WARPS; warp++) kept->own += shared.tiles[warp];
-            return verdict.threshold;
+        if (outcome == FI_OUTCOME_SAME) {
+            *is_known = false;
+            return threshold;
         }
         fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};
-        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
-        if (verdict.outcome == FI_OUTCOME_ELSEWHERE) high = FI_KEY_ONE;
+        if (outcome == FI_OUTCOME_ELSEWHERE) {
+            interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};
+            high = FI_KEY_ONE;
+        }
         const bool is_found = fi_narrow(
             interval, shared.masses[0], shared, turn,
             [&](auto &&add) {
                 fi_each_key(
-                    row.part, fi_weight_groups{row},
+                    row.part, fi_weight_groups<>{row},
                     [&](float weight, bool valid, auto &&add) {
                         const unsigned int key = __float_as_uint(weight);
                         add(key, fi_mass(row, weight), valid && weight > 0.0f && key <= high);
@@ -313,36 +298,37 @@ static __device__ __forceinline__ float fi_find_nucleus(
                     add);
             },
             [&](unsigned long long sum) { return (double)sum >= limit; });
-        if (!is_found) {
-            // Below: from the start.
-            low = least;
-            high = FI_KEY_ONE;
-            continue;
-        }
-        low = interval.low;
-        high = low + (1u << interval.bits) - 1;
+        // Below: from the start.
+        low = is_found ? interval.low : least;
+        high = is_found ? low + (1u << interval.bits) - 1 : FI_KEY_ONE;
         // A part that is one key wide is the threshold.
-        if (interval.bits == 0) break;
+        if (is_found && interval.bits == 0) break;
+        // Other blocks may still read the first one's histogram, where weights will be sent.
+        fi_team_sync();
     }
-    const float threshold = __uint_as_float(low);
-    __syncthreads();
-    *kept = fi_sum_weights<false>(row, threshold, shared, turn);
-    return threshold;
+    *is_known = false;
+    return __uint_as_float(low);
 }
 
-/// The least weight that top-p and min-p keep of what top-k does, and what is kept of the row; `whole` as of `fi_find_nucleus`.
+/// The least weight that min-p keeps.
+static __device__ __forceinline__ float fi_least_weight(const fi_row &row, float min_p) {
+    return min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+}
+
+/// The least weight that top-p and min-p keep of what top-k does; `whole` as of `fi_find_nucleus`. `sum` is of all weights, or without
+/// top-p of what min-p keeps, and becomes that of what is kept.
 static __device__ __forceinline__ float fi_keep_weights(
     fi_row &row, float top_p, float min_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn,
-    fi_row_sum *kept
+    fi_row_sum *sum
 ) {
-    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
-    float threshold = 0;
-    if (top_p < 1.0f) threshold = fi_find_nucleus(row, top_p, whole, shared, turn, kept);
-    if (top_p >= 1.0f || threshold < least) {
+    const float least = fi_least_weight(row, min_p);
+    if (top_p >= 1.0f) return least;
+    bool is_known = true;
+    float threshold = fi_find_nucleus(row, top_p, whole, shared, turn, sum, &is_known);
+    if (threshold < least) {
         threshold = least;
-        __syncthreads();
-        *kept = least > 0.0f ? fi_sum_weights<false>(row, threshold, shared, turn)
-                             : fi_sum_weights<true>(row, threshold, shared, turn);
+        is_known = false;
     }
+    if (!is_known) *sum = fi_sum_from(row, threshold, shared, turn);
     return threshold;
 }

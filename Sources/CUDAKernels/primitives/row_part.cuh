@@ -7,6 +7,7 @@
 // FI_INPUT: storage type. FI_FORM: 0 for logits, 1 for probabilities. FI_TEAM: see team.cuh.
 #pragma once
 
+#include "primitives/async.cuh"
 #include "primitives/distribution.cuh"
 #include "primitives/team.cuh"
 
@@ -82,17 +83,22 @@ static __device__ __forceinline__ float4 fi_group(const fi_packed<FI_INPUT, 4> &
     return make_float4(x[0], x[1], x[2], x[3]);
 }
 
-/// A group from memory, which may be the first or the last.
-static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, unsigned int group) {
-    if (part.has(4 * group) && part.has(4 * group + 3)) return fi_group(fi_load_group(part.address, group));
+/// The first or the last group: rare, so one copy of it will do.
+static __device__ __noinline__ float4 fi_read_edge(unsigned long long address, unsigned int group, unsigned int pad, unsigned int count) {
     float x[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (unsigned int i = 0; i < 4; i++) {
         float entry[1] = {fi_neutral()};
-        if (part.has(4 * group + i)) fi_read<FI_INPUT, 1>(part.address, 4ll * group + i, entry);
+        if (4 * group + i - pad < count) fi_read<FI_INPUT, 1>(address, 4ll * group + i, entry);
         x[i] = entry[0];
     }
     return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+/// A group from memory, which may be the first or the last.
+static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, unsigned int group) {
+    if (part.has(4 * group) && part.has(4 * group + 3)) return fi_group(fi_load_group(part.address, group));
+    return fi_read_edge(part.address, group, part.pad, part.count);
 }
 
 /// The entries as they are: what is held, or from memory.
@@ -107,95 +113,121 @@ struct fi_raw_groups {
     }
 };
 
+/// Four entries of a row of another tensor, of `type`, whose first and last group may have fewer; `output` is the address of group 0.
+template <int type>
+static __device__ __forceinline__ void fi_write_group(
+    const fi_row_part &part, unsigned long long output, unsigned int group, float4 x
+) {
+    const float entries[4] = {x.x, x.y, x.z, x.w};
+    if (output % (4 * fi_size(type)) == 0 && part.has(4 * group) && part.has(4 * group + 3)) {
+        fi_write<type, 4>(output, 4ll * group, entries);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float entry[1] = {entries[i]};
+        if (part.has(4 * group + i)) fi_write<type, 1>(output, 4ll * group + i, entry);
+    }
+}
+
+/// The address of group 0 in another row of `type`.
+template <int type>
+static __device__ __forceinline__ unsigned long long fi_output_of(const fi_row_part &part, unsigned long long address) {
+    return address + (unsigned long long)part.first * fi_size(type) - part.pad * fi_size(type);
+}
+
+/// The greater one, or NaN.
+static __device__ __forceinline__ void fi_raise(float &greatest, float x) {
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(greatest) : "f"(x));
+}
+static __device__ __forceinline__ void fi_raise(float &greatest, float4 x) {
+    fi_raise(greatest, x.x);
+    fi_raise(greatest, x.y);
+    fi_raise(greatest, x.z);
+    fi_raise(greatest, x.w);
+}
+
 /// Entries that a thread passes over between two calls of `flush`, at most; of held parts, all are fewer.
 #define FI_FLUSH_GROUPS 64
 
-template <unsigned int count>
-struct fi_steps {
-    static constexpr unsigned int value = count;
-};
-
 /// Calls `visit(group's entries, group)` for the groups of this warp, one lane each, and `flush()` now and then, after the last one too.
-template <class Groups, class Visit, class Flush>
+/// `unroll` groups at once, whose work overlaps: 1 for what is rare, as each is compiled anew.
+template <unsigned int unroll, class Groups, class Visit, class Flush>
 static __device__ __forceinline__ void fi_each_group(
     const fi_row_part &part, const Groups &groups, Visit &&visit, Flush &&flush
 ) {
     const unsigned int lane = threadIdx.x % 32;
-    if constexpr (FI_HELD) {
-        // Four at once, whose work overlaps, and what is left of four, two and one.
-        unsigned int group = part.begin + lane;
-        const auto step = [&](auto count) {
+#pragma unroll 1
+    for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
+        const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS || FI_HELD ? part.end : start + 32 * FI_FLUSH_GROUPS;
+        unsigned int group = start;
+        if constexpr (unroll > 1) {
+#pragma unroll 1
+            for (; group + 32 * (unroll - 1) < end; group += 32 * unroll) {
 #pragma unroll
-            for (unsigned int i = 0; i < decltype(count)::value; i++) visit(groups(group + 32 * i), group + 32 * i);
-            group += 32 * decltype(count)::value;
-        };
-#pragma unroll 1
-        while (group + 96 < part.end) step(fi_steps<4>());
-        if (group + 32 < part.end) step(fi_steps<2>());
-        if (group < part.end) step(fi_steps<1>());
-        flush();
-    } else {
-#pragma unroll 1
-        for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
-            const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS ? part.end : start + 32 * FI_FLUSH_GROUPS;
-#pragma unroll 4
-            for (unsigned int group = start; group < end; group += 32) visit(groups(group), group);
-            flush();
+                for (unsigned int i = 0; i < unroll; i++) visit(groups(group + 32 * i), group + 32 * i);
+            }
         }
+#pragma unroll 1
+        for (; group < end; group += 32) visit(groups(group), group);
+        flush();
+        if (FI_HELD) break;
     }
 }
 
 /// The same of a pass that has nothing to flush.
-template <class Groups, class Visit>
+template <unsigned int unroll, class Groups, class Visit>
 static __device__ __forceinline__ void fi_each_group(const fi_row_part &part, const Groups &groups, Visit &&visit) {
-    fi_each_group(part, groups, visit, [] {});
+    fi_each_group<unroll>(part, groups, visit, [] {});
 }
 
-/// The first pass: `visit(group's entries)` for all groups of the warp; what a cluster holds is written to shared memory meanwhile.
-template <class Visit>
-static __device__ __forceinline__ void fi_take_up(const fi_row_part &part, Visit &&visit) {
 #if FI_HELD
+/// Begins to bring the warp's groups to shared memory, all of them at once: float32 beside the program, other types through registers.
+/// A lane brings what it passes over itself, so that none waits for others.
+static __device__ __forceinline__ void fi_bring(const fi_row_part &part) {
     const unsigned int lane = threadIdx.x % 32;
-    // Whole groups first, many loads on their way at once.
+    // Groups that are the part's alone.
     const unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
-    const unsigned int begin = part.begin < least ? least : part.begin, end = part.end < most ? part.end : most;
-    constexpr unsigned int steps = fi_size(FI_INPUT) == 4 ? 8 : 16;
-    unsigned int start = begin + lane;
-    const auto take = [&](unsigned int group, const fi_packed<FI_INPUT, 4> &packed) {
-        const float4 x = fi_group(packed);
-        ((float4 *)fi_held)[group] = x;
-        visit(x);
-    };
+    const unsigned int begin = part.begin + lane, end = part.end < most ? part.end : most;
+    float4 *const held = (float4 *)fi_held;
+    if constexpr (fi_size(FI_INPUT) == 4) {
+#pragma unroll 4
+        for (unsigned int group = begin < least ? begin + 32 : begin; group < end; group += 32) {
+            copy_async<16>(shared_address(held + group), (const void *)(part.address + 16ull * group), true);
+        }
+    } else {
+        // As many as registers allow: a part of 16,384 entries at once.
+        constexpr unsigned int steps = FI_THREADS > 384 ? 8 : 12;
 #pragma unroll 1
-    for (; start + 32 * (steps - 1) < end; start += 32 * steps) {
-        fi_packed<FI_INPUT, 4> packed[steps];
+        for (unsigned int start = begin; start < end; start += 32 * steps) {
+            // Distances from one address are part of the instructions.
+            const unsigned long long from = part.address + 4ull * fi_size(FI_INPUT) * start;
+            float4 *const to = held + start;
+            const unsigned int left = end - start, skipped = start < least ? 1 : 0;
+            fi_packed<FI_INPUT, 4> packed[steps];
 #pragma unroll
-        for (unsigned int i = 0; i < steps; i++) packed[i] = fi_load_group(part.address, start + 32 * i);
+            for (unsigned int i = 0; i < steps; i++) {
+                if (32 * i < left && i >= skipped) packed[i] = fi_load_group(from, 32 * i);
+            }
 #pragma unroll
-        for (unsigned int i = 0; i < steps; i++) take(start + 32 * i, packed[i]);
-    }
-    if (start < end) {
-        // Once: the last step of a lane's run, whatever is left of it.
-        fi_packed<FI_INPUT, 4> packed[steps];
-#pragma unroll
-        for (unsigned int i = 0; i < steps; i++) {
-            if (start + 32 * i < end) packed[i] = fi_load_group(part.address, start + 32 * i);
-        }
-#pragma unroll
-        for (unsigned int i = 0; i < steps; i++) {
-            if (start + 32 * i < end) take(start + 32 * i, packed[i]);
+            for (unsigned int i = 0; i < steps; i++) {
+                if (32 * i < left && i >= skipped) to[32 * i] = fi_group(packed[i]);
+            }
         }
     }
-    // Up to two groups are not the part's alone.
-    const bool is_first = threadIdx.x == 0 && least == 1;
-    const bool is_last = threadIdx.x == 32 && most < part.groups && most >= least;
-    if (is_first || is_last) {
-        const unsigned int group = is_first ? 0 : most;
-        const float4 x = fi_read_group(part, group);
-        ((float4 *)fi_held)[group] = x;
-        visit(x);
-    }
-#else
-    fi_each_group(part, fi_raw_groups{part}, [&](float4 x, unsigned int) { visit(x); });
-#endif
+    // Up to two groups are not: the first and the last.
+    const auto bring = [&](unsigned int group) {
+        if (group % 32 == lane && group >= part.begin && group < part.end) held[group] = fi_read_group(part, group);
+    };
+    if (least == 1) bring(0);
+    if (most < part.groups && most >= least) bring(most);
 }
+
+/// Waits for what the thread's `fi_bring` has begun.
+static __device__ __forceinline__ void fi_wait_brought() {
+    if constexpr (fi_size(FI_INPUT) == 4) copy_wait_all();
+}
+#else
+static __device__ __forceinline__ void fi_bring(const fi_row_part &) {}
+static __device__ __forceinline__ void fi_wait_brought() {}
+#endif

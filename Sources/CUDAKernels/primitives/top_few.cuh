@@ -20,9 +20,9 @@ static __device__ __forceinline__ unsigned int fi_place_of(unsigned long long en
     return 0xffffffffu - (unsigned int)entry;
 }
 
-/// A number that k or somewhat more of the threads' keys reach, or all of them do; `top` is the greatest.
+/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
 static __device__ __forceinline__ unsigned int fi_bound_of_threads(
-    unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
+    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
 ) {
     const unsigned int lane = threadIdx.x % 32;
     unsigned int low = __reduce_min_sync(0xffffffffu, own);
@@ -33,7 +33,7 @@ static __device__ __forceinline__ unsigned int fi_bound_of_threads(
     // Of the keys, `count` are `low` or more, and less than k more than `high`.
     unsigned int high = top, count = FI_THREADS;
 #pragma unroll 1
-    while (high > low && count > k + k / 4) {
+    while (high > low && count > k + slack) {
         const unsigned int middle = low + (high - low) / 2 + 1;
         const unsigned int reaching = (unsigned int)__syncthreads_count(own >= middle);
         if (reaching >= k) {
@@ -55,13 +55,13 @@ static __device__ __forceinline__ unsigned int fi_send_few(
     const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
 ) {
     if (threadIdx.x == 0) shared.counters[0] = 0;
-    unsigned int bound = fi_bound_of_threads(own, top, k, shared);
+    unsigned int bound = fi_bound_of_threads(own, top, k, k / 4, shared);
     // What has no weight is not kept.
     const unsigned int least = fi_order_key(fi_neutral()) + 1;
     bound = bound > least ? bound : least;
     const float value = fi_order_value(bound);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
-    fi_each_group(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+    fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
         // True of NaN as well.
         const unsigned int mask =
             !(x.x < value) | (unsigned int)!(x.y < value) << 1 | (unsigned int)!(x.z < value) << 2 | (unsigned int)!(x.w < value) << 3;

@@ -1,17 +1,27 @@
 package import CUDAKernels
 package import FlashInferCore
 
-/// What a kernel that filters rows is compiled for: logits of three types, or probabilities; alone or in a team.
-private func number(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> Int {
-    (form == .probabilities ? 3 : type.kernelNumber) * RowTeam.holding.count + team.number
-}
+/// The specialisations of a kernel that filters rows, all of which ship: logits of three types or probabilities, alone or in a team.
+private struct FilteringSpecs {
+    let name: String
+    private let table = SpecTable(count: 4 * RowTeam.holding.count)
 
-private func defines(_ type: DType, _ form: DistributionForm) -> [KernelSpec.Define] {
-    [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)]
-}
+    func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
+        let input = form == .probabilities ? 3 : type.kernelNumber
+        return table.spec(input * RowTeam.holding.count + team.number) {
+            team.spec(
+                name, name,
+                [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)],
+                clusterThreads: RowTeam.filteringThreads,
+                label: "\(name) \(form == .logits ? type.label : "probabilities")")
+        }
+    }
 
-private func label(_ type: DType, _ form: DistributionForm) -> String {
-    form == .logits ? type.label : "probabilities"
+    func shipped() -> [KernelSpec] {
+        RowTeam.holding.flatMap { team in
+            DType.computeTypes.map { spec($0, .logits, team) } + [spec(.float32, .probabilities, team)]
+        }
+    }
 }
 
 /// Parameters of rows begin with 64-bit numbers.
@@ -21,27 +31,12 @@ private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferErro
     }
 }
 
-/// Calls `make` for every form, type and team.
-private func everySpec(_ make: (DType, DistributionForm, RowTeam) -> KernelSpec) -> [KernelSpec] {
-    RowTeam.holding.flatMap { team in
-        DType.computeTypes.map { make($0, .logits, team) } + [make(.float32, .probabilities, team)]
-    }
-}
-
 /// The kernels of sampling.
 package enum SampleKernel {
-    private static let table = SpecTable(count: 4 * RowTeam.holding.count)
+    private static let specs = FilteringSpecs(name: "sample")
 
-    private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
-        table.spec(number(type, form, team)) {
-            team.spec(
-                "sample", "sample", defines(type, form), clusterThreads: RowTeam.filteringThreads,
-                label: "sample \(label(type, form))")
-        }
-    }
-
-    /// The specialisations that ship: all.
-    package static func shipped() -> [KernelSpec] { everySpec(spec) }
+    /// The specialisations that ship.
+    package static func shipped() -> [KernelSpec] { specs.shipped() }
 
     /// The launch of an operation.
     ///
@@ -55,7 +50,7 @@ package enum SampleKernel {
         try operation.tokens.checkAlignment("tokens")
         try checkAligned(rows, "packedRows")
         return KernelLaunch(
-            spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
+            specs.spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
             fi_sample_params(
                 input: try fi_row_tensor(input, "input"), rows: UInt64(rows),
                 tokens: UInt64(operation.tokens.address), status: UInt64(operation.status.address),
@@ -66,18 +61,10 @@ package enum SampleKernel {
 
 /// The kernels of filters.
 package enum FilterKernel {
-    private static let table = SpecTable(count: 4 * RowTeam.holding.count)
+    private static let specs = FilteringSpecs(name: "filter")
 
-    private static func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
-        table.spec(number(type, form, team)) {
-            team.spec(
-                "filter", "filter", defines(type, form), clusterThreads: RowTeam.filteringThreads,
-                label: "filter \(label(type, form))")
-        }
-    }
-
-    /// The specialisations that ship: all.
-    package static func shipped() -> [KernelSpec] { everySpec(spec) }
+    /// The specialisations that ship.
+    package static func shipped() -> [KernelSpec] { specs.shipped() }
 
     /// The launch of an operation.
     ///
@@ -90,7 +77,7 @@ package enum FilterKernel {
         if count == 0 { return nil }
         try checkAligned(rows, "packedRows")
         return KernelLaunch(
-            spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
+            specs.spec(input.dtype, operation.form, team), blocks: try team.blockCount(rows: count, "input"),
             fi_filter_params(
                 input: try fi_row_tensor(input, "input"), output: try fi_row_tensor(operation.output, "output"),
                 rows: UInt64(rows), status: UInt64(operation.status.address), width: UInt32(input.width),

@@ -35,13 +35,15 @@ import Testing
         }
     }
 
-    private func values(_ width: Int, _ random: inout OpsRandom, _ form: DistributionForm) -> [Double] {
+    private func values(
+        _ width: Int, _ random: inout OpsRandom, _ form: DistributionForm, sum whole: Double = 0.8
+    ) -> [Double] {
         var values = random.normals(width, scale: 3)
         if width > 7 { (values[5], values[3]) = (values[1], -.infinity) }
         guard form == .probabilities else { return values }
         let weights = values.map { ElementaryFunctions.exp($0) }
         let sum = weights.reduce(0, +)
-        return weights.map { $0 / sum * 0.8 }
+        return weights.map { $0 / sum * whole }
     }
 
     private static func filters(_ width: Int) -> [SampleOperation.Row] {
@@ -135,6 +137,22 @@ import Testing
         }
     }
 
+    /// Rows that sum to less than a half, or have entries above 1, weigh something else than others.
+    @Test(arguments: [111, 20_003], [0.3, 40, 1e-39])
+    func probabilitiesOfAnySum(width: Int, sum: Double) throws {
+        var random = OpsRandom(56)
+        let rows = Self.filters(width)
+        let input = try gpu.tensor(
+            .float32, [rows.count, width],
+            values: (0..<rows.count).flatMap { _ in values(width, &random, .probabilities, sum: sum) })
+        let (tokens, status) = (try gpu.tensor(.int32, [rows.count]), try gpu.tensor(.uint8, [rows.count]))
+        try compare([tokens, status], "draws of \(width), sum \(sum)") { view in
+            .sample(
+                SampleOperation(
+                    view(input), as: .probabilities, tokens: view(tokens), status: view(status), rows: rows))
+        }
+    }
+
     @Test(arguments: [DType.float32, .bfloat16, .float16])
     func theGreatestEntries(dtype: DType) throws {
         var random = OpsRandom(52)
@@ -142,7 +160,9 @@ import Testing
             var values = random.normals(2 * width, scale: 3)
             if width > 20 { (values[3], values[4], values[17]) = (-.infinity, .infinity, .nan) }
             let input = try gpu.tensor(dtype, [2, width], padding: 3, values: values)
-            for k in Set([1, 50, width / 2, width]) where k >= 1 && k <= width && (k < 6_000 || width < 30_000) {
+            // Some tens, hundreds and thousands of a row each have their way.
+            for k in Set([1, 50, 600, 2_048, width / 2, width])
+            where k >= 1 && k <= width && (k < 6_000 || width < 30_000) {
                 for isSorted in [true, false] {
                     let found = try gpu.tensor(dtype, [2, k], padding: 1)
                     let places = try gpu.tensor(.int32, [2, k], padding: 2)
