@@ -102,15 +102,17 @@ public struct PlannedAttention: ~Copyable, Sendable {
         parameters: [String: TensorView] = [:]
     ) throws(FlashInferError) {
         var parameters = parameters
-        for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
-        try device.run(
-            .attention(
-                AttentionOperation(
-                    queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
-                    output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
-                    parameters: parameters, plan: plan,
-                    workspace: workspace.region,
-                    capacity: allocated)))
+        if !self.parameters.isEmpty {
+            for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
+        }
+        let operation = AttentionOperation(
+            queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
+            output: output,
+            logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks, parameters: parameters,
+            plan: plan,
+            workspace: workspace.region, capacity: allocated)
+        try operation.validate()
+        try device.execute(attention: operation)
     }
 
     /// Runs the plan of a problem with latent heads on one layer's tensors; see ``MLAOperation`` for shapes.

@@ -193,7 +193,7 @@ FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
 }
 
 /// Parts whose reads are under way at a time. Tiles of queues have two or three parts, and more text takes longer to compile.
-constexpr int parts_at_once = FI_QUEUE ? 2 : 8;
+constexpr int parts_under_way = FI_QUEUE ? 2 : 8;
 
 /// Merges a tile's parts from the workspace.
 FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
@@ -272,7 +272,7 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
     for (int id = merger; id < count * row_fours; id += mergers) {
         const int row = id / row_fours, d = id % row_fours * 4;
         float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll parts_at_once
+#pragma unroll parts_under_way
         for (int part = 0; part < parts; ++part) {
             const float weight = weight_of(part, row);
             const float4 x = read_four(part, row, d);

@@ -184,8 +184,9 @@ struct RowMask {
     }
 };
 
-/// Whether what a row sees of a stage are bits of a word: two of each eight keys are a thread's.
-constexpr bool masks_by_bits = !FI_COLUMNS && key_tiles <= 16;
+/// Whether what a row sees of a stage becomes bits of a word: two of each eight keys are a thread's. Seven bits at a time become
+/// predicates, so that many keys take less time and text than a comparison each.
+constexpr bool masks_by_bits = !FI_COLUMNS && key_tiles > 4 && key_tiles <= 16;
 
 /// The lowest `count` bits, of up to 32.
 FI_DEVICE uint32 low_bits(int count) {

@@ -50,6 +50,12 @@ extension Plan {
     @inlinable
     public var size: PlanSize { content.size }
 
+    /// What is asked of a run's tensors.
+    package var runForm: RunForm { content.runForm }
+
+    /// Whether states of several levels are merged.
+    package var hasStateLists: Bool { content.stateLists != nil }
+
     /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.
     public var workspaceByteCount: Int { size.workspaceByteCount }
 
@@ -73,6 +79,7 @@ extension Plan {
 }
 
 extension Plan: Equatable {
+    /// Whether two plans share out the same work alike.
     public static func == (left: Plan, right: Plan) -> Bool {
         let (a, b) = (left.content, right.content)
         return a === b
@@ -95,6 +102,7 @@ final class PlanContent: Sendable {
     @usableFromInline let partialRowCount: Int
     @usableFromInline let size: PlanSize
     let analysis: BlockAnalysis?
+    let runForm: RunForm
 
     init(
         problem: AttentionProblem, traits: KernelTraits, items: [WorkItem], itemIndptr: [Int32], queueIndptr: [Int32],
@@ -109,6 +117,7 @@ final class PlanContent: Sendable {
         self.stateLists = stateLists
         self.partialRowCount = partialRowCount
         self.analysis = analysis
+        runForm = RunForm(problem)
         // All tiles with lists have items where one has.
         let tileMask = traits.tileMask(hasLists: itemIndptr[itemIndptr.count - 1] > 0) {
             queueIndptr[$0 + 1] > queueIndptr[$0]
