@@ -54,7 +54,8 @@ constexpr float tolerated_rise = 8;
 /// Raises the rows' references to what they now see.
 ///
 /// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
-/// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling).
+/// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling). Whether one has, each lane
+/// says of its own scores; only where one has do the four lanes of a row agree on its maximum.
 FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
     if constexpr (!normalises) return {};
     float maximum[row_tiles][2];
@@ -66,7 +67,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
             float even = s[m][0][2 * h], odd = s[m][0][2 * h + 1];
 #pragma unroll
             for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[m][n][2 * h]), odd = fmaxf(odd, s[m][n][2 * h + 1]);
-            maximum[m][h] = quad_max(fmaxf(even, odd));
+            maximum[m][h] = fmaxf(even, odd);
             rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated_rise;
         }
     if (__any_sync(0xffffffff, rises)) {
@@ -81,7 +82,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 has_seen |= state.maximum[m][h] != negative_infinity();
-                const float next = fmaxf(maximum[m][h], state.maximum[m][h]);
+                const float next = fmaxf(quad_max(maximum[m][h]), state.maximum[m][h]);
                 factors[m][h] = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
                 state.maximum[m][h] = next;
                 state.sum[m][h] *= factors[m][h];
