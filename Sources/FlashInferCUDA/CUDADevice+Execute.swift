@@ -8,7 +8,9 @@ extension CUDADevice {
 
     /// Enqueues attention.
     public func execute(attention operation: AttentionOperation) throws(FlashInferError) {
-        try queue.gate.inside { () throws(FlashInferError) in try execute(operation) }
+        let isCounted = queue.gate.enter()
+        defer { queue.gate.leave(isCounted) }
+        try execute(operation)
     }
 
     /// Enqueues an operation, or a part of one, from inside the queue's gate.
