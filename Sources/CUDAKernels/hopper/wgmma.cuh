@@ -83,7 +83,7 @@ FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32
 #define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
 #define FI_WGMMA_FOUR(TYPE, N, SUMS, LIST, TRANS, A0, A1, A2, A3, B, ADDS, APART)                                                   \
     asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3;\nsetp.ne.b32 p, " ADDS ", 0;\n"                                           \
-                 "add.s64 b1, " B ", " APART ";\nadd.s64 b2, b1, " APART ";\nadd.s64 b3, b2, " APART ";\n"                          \
+                 "add.s64 b1, " B ", " APART ";\nadd.s64 b2, " B ", 2 * " APART ";\nadd.s64 b3, " B ", 3 * " APART ";\n"           \
                  FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A0, B, "p") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A1, "b1", "1")                 \
                  FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A2, "b2", "1") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A3, "b3", "1") "}\n"        \
                  : LIST : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4))
