@@ -16,9 +16,9 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 key
     wgmma_commit();
 }
 
-/// The same with the queries in registers.
-FI_DEVICE void start_scores(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint64 keys_at) {
-    if constexpr (held_steps % 4 == 0) {
+/// The same with the queries in registers. A template, so that what is not for these sizes is left out.
+template <int tiles> FI_DEVICE void start_scores(float (&s)[tiles][4], const uint32 (&queries)[held_steps][4], uint64 keys_at) {
+    if constexpr (tiles == 16 && held_steps == 8) {
 #pragma unroll
         for (int step = 0; step < held_steps; step += 4)
             wgmma_four_by_rows<half_type, 32>(s, queries + step, advance_operand(keys_at, step / 4 * keys * 128), step > 0);
@@ -31,8 +31,8 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const uint32 (&queries)[he
 }
 
 /// output += weights · values of a stage, under way.
-FI_DEVICE void start_values(float (&output)[value_tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at) {
-    if constexpr (keys % 64 == 0) {
+template <int tiles> FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at) {
+    if constexpr (tiles == 16 && keys % 64 == 0) {
 #pragma unroll
         for (int step = 0; step < keys / 16; step += 4)
             wgmma_four<half_type, 16 * 128>(output, weights + step, advance_operand(values_at, step * 16 * 128), true);

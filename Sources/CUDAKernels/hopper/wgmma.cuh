@@ -87,14 +87,6 @@ FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32
                  FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A0, B, "p") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A1, "b1", "1")                 \
                  FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A2, "b2", "1") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A3, "b3", "1") "}\n"        \
                  : LIST : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4))
-template <Half type, int apart, int tiles> FI_DEVICE void wgmma_four(float (&c)[tiles][4], const uint32 (*a)[4], uint64 b, bool adds) {
-#pragma unroll
-    for (int step = 0; step < 4; ++step) wgmma<type>(c, a[step], advance_operand(b, step * apart), adds || step > 0);
-}
-template <Half type, int apart, int tiles> FI_DEVICE void wgmma_four_by_rows(float (&c)[tiles][4], const uint32 (*a)[4], uint64 b, bool adds) {
-#pragma unroll
-    for (int step = 0; step < 4; ++step) wgmma_by_rows<type>(c, a[step], advance_operand(b, step * apart), adds || step > 0);
-}
 #define FI_WGMMA_FOURS(N, SUMS, LIST, ...)                                                                                          \
     template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[N / 8][4], const uint32 (*a)[4], uint64 b, bool adds) {    \
         if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "1", __VA_ARGS__);                        \
@@ -104,7 +96,5 @@ template <Half type, int apart, int tiles> FI_DEVICE void wgmma_four_by_rows(flo
         if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                        \
         else FI_WGMMA_FOUR("bf16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                                                       \
     }
-FI_WGMMA_FOURS(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32,%33,%34,%35", "%36,%37,%38,%39", "%40,%41,%42,%43", "%44,%45,%46,%47", "%48",
-               "%49", "%50")
 FI_WGMMA_FOURS(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64,%65,%66,%67", "%68,%69,%70,%71", "%72,%73,%74,%75",
                "%76,%77,%78,%79", "%80", "%81", "%82")

@@ -44,9 +44,8 @@ struct State {
 /// Whether the rows of an item look for a maximum until all have seen a key, and then no more. Later weights may be of any size, as
 /// bfloat16 has the range of float32; only where a sum says at the item's end that they were of 2^60 and more, 40 powers of e above the
 /// first stage's, is the item computed again with a maximum for each stage (H200, D 128, 4,096 keys: 373 to 401 TFLOP/s). Stages of 96 keys
-/// of 64 elements have no registers for it (347 to 344), and those of 8 bits none to spare.
-constexpr bool weighs_by_sums =
-    FI_QUEUE && half_type == Half::bfloat16 && normalises && !has_variant && !is_narrow && padded_vo >= 128;
+/// have no registers for it, and those of 8 bits none to spare.
+constexpr bool weighs_by_sums = FI_QUEUE && half_type == Half::bfloat16 && normalises && !has_variant && !is_narrow && key_tiles <= 8;
 
 FI_DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));

@@ -34,6 +34,7 @@ extension AttentionKernel {
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
             heads.hasPlainScores =
                 (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasColumns
+            heads.weighsBySums = halfType(query: entry.queryType, cache: entry.kvType) == .bfloat16
             heads.allowsHopper =
                 !heads.hasRoPE && !(entry.hasColumns && heads.isFloat8)
                 && (entry.outputType ?? entry.queryType).byteCount == 2
