@@ -107,10 +107,8 @@ public struct PlannedAttention: ~Copyable, Sendable {
         }
         let operation = AttentionOperation(
             queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
-            output: output,
-            logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks, parameters: parameters,
-            plan: plan,
-            workspace: workspace.region, capacity: allocated)
+            output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
+            parameters: parameters, plan: plan, workspace: workspace.region, capacity: allocated)
         try operation.validate()
         try device.execute(attention: operation)
     }

@@ -8,9 +8,7 @@ extension CUDADevice {
 
     /// Enqueues attention.
     public func execute(attention operation: AttentionOperation) throws(FlashInferError) {
-        let isCounted = queue.gate.enter()
-        defer { queue.gate.leave(isCounted) }
-        try execute(operation)
+        try queue.gate.inside { () throws(FlashInferError) in try execute(operation) }
     }
 
     /// Enqueues an operation, or a part of one, from inside the queue's gate.

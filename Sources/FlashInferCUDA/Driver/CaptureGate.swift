@@ -46,7 +46,7 @@ package final class CaptureGate: Sendable {
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         let isCounted = enter()
-        defer { leave(isCounted) }
+        defer { if isCounted { state.subtract(1, ordering: .releasing) } }
         return try body()
     }
 
@@ -86,15 +86,9 @@ package final class CaptureGate: Sendable {
         }
     }
 
-    /// Ends what ``enter()`` began, with what it said.
+    /// Counts this thread in; false where it records, so that nobody waits for it.
     @inline(__always)
-    func leave(_ isCounted: Bool) {
-        if isCounted { state.subtract(1, ordering: .releasing) }
-    }
-
-    /// Counts this thread in; false where it records, so that nobody waits for it. For what ``inside(_:)`` would have to copy.
-    @inline(__always)
-    func enter() -> Bool {
+    private func enter() -> Bool {
         if state.add(1, ordering: .acquiring).oldValue < Self.closed { return true }
         return enterLater()
     }
