@@ -103,14 +103,16 @@ public struct PlannedAttention: ~Copyable, Sendable {
         sinks: TensorView? = nil, parameters: [String: TensorView] = [:], pageIndices: TensorView? = nil
     ) throws(FlashInferError) {
         var parameters = parameters
-        for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
-        try device.run(
-            .attention(
-                AttentionOperation(
-                    queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
-                    output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
-                    parameters: parameters, pageIndices: pageIndices, plan: plan, workspace: workspace.region,
-                    capacity: allocated)))
+        if !self.parameters.isEmpty {
+            for (name, kept) in self.parameters where parameters[name] == nil { parameters[name] = kept.buffer.view }
+        }
+        let operation = AttentionOperation(
+            queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
+            output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
+            parameters: parameters, pageIndices: pageIndices, plan: plan, workspace: workspace.region,
+            capacity: allocated)
+        try operation.validate()
+        try device.execute(attention: operation)
     }
 
     /// Runs the plan of a problem with latent heads on one layer's tensors; see ``MLAOperation`` for shapes.

@@ -64,8 +64,8 @@ extension CUDADevice {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)
             }
         }
-        if let lists = operation.plan.stateLists, isCapturing || operation.plan.partialRowCount > 0 {
-            let count = isCapturing ? operation.capacity.stateListCount : lists.listCount
+        if operation.plan.hasStateLists, isCapturing || operation.plan.partialRowCount > 0 {
+            let count = isCapturing ? operation.capacity.stateListCount : operation.plan.size.stateListCount
             if count > 0 {
                 try queue.launch(plan.mergeFunction(on: self), grid: (count, 1, 1), parameters)
             }

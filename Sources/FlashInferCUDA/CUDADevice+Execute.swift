@@ -6,6 +6,11 @@ extension CUDADevice {
         try queue.gate.inside { () throws(FlashInferError) in try enqueue(operation) }
     }
 
+    /// Enqueues attention.
+    public func execute(attention operation: AttentionOperation) throws(FlashInferError) {
+        try queue.gate.inside { () throws(FlashInferError) in try execute(operation) }
+    }
+
     /// Enqueues an operation, or a part of one, from inside the queue's gate.
     func enqueue(_ operation: Operation) throws(FlashInferError) {
         switch operation {

@@ -76,3 +76,26 @@ FI_WGMMA(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%4
 FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69")
 FI_WGMMA(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101")
 FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131", "%132", "%133")
+
+// Four products with a in registers, `apart` bytes of b apart, as one text: the compiler takes each text's sums apart and together again.
+#define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
+    "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"
+#define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+#define FI_WGMMA_FOUR(TYPE, N, SUMS, LIST, TRANS, A0, A1, A2, A3, B, ADDS, S1, S2, S3)                                                 \
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3;\nsetp.ne.b32 p, " ADDS ", 0;\n"                                           \
+                 "add.s64 b1, " B ", " S1 ";\nadd.s64 b2, " B ", " S2 ";\nadd.s64 b3, " B ", " S3 ";\n"                             \
+                 FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A0, B, "p") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A1, "b1", "1")                 \
+                 FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A2, "b2", "1") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A3, "b3", "1") "}\n"        \
+                 : LIST : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), \
+                 "n"(apart >> 4), "n"(2 * (apart >> 4)), "n"(3 * (apart >> 4)))
+#define FI_WGMMA_FOURS(N, SUMS, LIST, ...)                                                                                          \
+    template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[N / 8][4], const uint32 (*a)[4], uint64 b, bool adds) {    \
+        if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "1", __VA_ARGS__);                        \
+        else FI_WGMMA_FOUR("bf16", N, SUMS, FI_LIST(LIST), "1", __VA_ARGS__);                                                       \
+    }                                                                                                                               \
+    template <Half type, int apart> FI_DEVICE void wgmma_four_by_rows(float (&c)[N / 8][4], const uint32 (*a)[4], uint64 b, bool adds) { \
+        if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                        \
+        else FI_WGMMA_FOUR("bf16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                                                       \
+    }
+FI_WGMMA_FOURS(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64,%65,%66,%67", "%68,%69,%70,%71", "%72,%73,%74,%75",
+               "%76,%77,%78,%79", "%80", "%81", "%82", "%83", "%84")

@@ -12,14 +12,16 @@
 struct Queue : ItemQueue {
     /// Of the first thread: the next item's place in the queue.
     int claimed;
+    /// Whether the item at hand is computed once more, and the next one is here already.
+    bool is_again = false;
 
     __device__ __forceinline__ Queue(const fi_attention_params &p) : ItemQueue(p) {}
     __device__ __forceinline__ void claim() {
-        if (threadIdx.x == 0) claimed = ItemQueue::claim();
+        if (threadIdx.x == 0 && !is_again) claimed = ItemQueue::claim();
     }
     /// Starts to copy what was claimed; of tile -1 where there is no more.
     __device__ __forceinline__ void fetch(const fi_attention_params &p, Item &next) {
-        if (threadIdx.x != 0) return;
+        if (threadIdx.x != 0 || is_again) return;
         if (claimed < count) {
             const char *from = pointer<const char>(p.items) + static_cast<int64>(start + claimed) * sizeof(fi_attention_item);
 #pragma unroll
@@ -120,8 +122,8 @@ struct Block {
     }
 
     /// All of an item's keys into `state`; meanwhile the next item is claimed and fetched, if there is a queue. Ends with all
-    /// memory free and all copies, the next item's too, arrived.
-    __device__ __forceinline__ void compute(const Item &item, State &state, Queue *queue, Item *next) const {
+    /// memory free and all copies, the next item's too, arrived. False where weights by sums left the range in which they are exact.
+    __device__ __forceinline__ bool compute(const Item &item, State &state, Queue *queue, Item *next) const {
         const KeyFinder finder{p, item};
         const Stages those(item);
         const int tiles = ceil_div(those.count(), keys);
@@ -172,7 +174,7 @@ struct Block {
             if constexpr (!loads_first) load(item, those, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
             multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys,
-                            ValueKeys{p, item, finder, first_key + warp_n * warp_keys});
+                            ValueKeys{p, item, finder, first_key + warp_n * warp_keys}, weighs_by_sums && !queue->is_again);
 
             if (finds_places) ahead.note(finder, those, next_places, places[(tile / place_stages + 1) % 2]);
             stage = stage + 1 == stages ? 0 : stage + 1;
@@ -187,7 +189,9 @@ struct Block {
             }
         }
         copy_wait<0>();
+        if constexpr (weighs_by_sums) return !__syncthreads_or(state.by_sums && state.is_unsafe());
         __syncthreads();
+        return true;
     }
 
     /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
@@ -214,9 +218,13 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
             __syncthreads();
             if (items[now].tile < 0) break;
             State state;
-            block.find_first(items[now]);
-            block.begin(items[now], own_query(block.p, items[now]));
-            block.compute(items[now], state, &queue, &items[1 - now]);
+            queue.is_again = false;
+            while (true) {
+                block.find_first(items[now]);
+                block.begin(items[now], own_query(block.p, items[now]));
+                if (block.compute(items[now], state, &queue, &items[1 - now])) break;
+                queue.is_again = true;
+            }
             block.end(items[now], state);
         }
     }

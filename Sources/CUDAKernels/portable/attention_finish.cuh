@@ -89,6 +89,15 @@ FI_DEVICE void store_partial(const fi_attention_params &p, int64 at, float4 v, i
 
 constexpr int row_fours = ceil_div(slice_vo, 4);
 
+/// Whether four elements of the output are stored at a time. Hopper's kernels are only launched on outputs that are aligned.
+FI_DEVICE bool stores_fours(const fi_attention_params &p) {
+#ifdef FI_HOPPER
+    return row_fours * 4 == slice_vo;
+#else
+    return p.output_is_aligned && row_fours * 4 == slice_vo;
+#endif
+}
+
 /// How many of the four elements from `d` of this block's slice on there are.
 FI_DEVICE int count_of_four(int d) { return min(slice_vo - d, 4); }
 
@@ -115,7 +124,7 @@ static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p
 FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
     const RowOutput out = finish_row(p, item, row, end);
     v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
-    store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+    store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), stores_fours(p));
 }
 
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
@@ -192,6 +201,9 @@ FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     return arrived == parts - 1;
 }
 
+/// Parts whose reads are under way at a time. Tiles of queues have two or three parts, and more text takes longer to compile.
+constexpr int parts_under_way = FI_QUEUE ? 2 : 8;
+
 /// Merges a tile's parts from the workspace.
 FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
     const int merger = threadIdx.x - first_merger;
@@ -236,7 +248,7 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
         const float factor = ends[row].y;
         v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
         v = change_output(p, item, row, v);
-        store_output(p, targets[row] + d, v, count_of_four(d), p.output_is_aligned && row_fours * 4 == slice_vo);
+        store_output(p, targets[row] + d, v, count_of_four(d), stores_fours(p));
     };
     const auto weight_of = [&](int part, int row) { return exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x); };
     if constexpr (is_latent) {
@@ -269,7 +281,7 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
     for (int id = merger; id < count * row_fours; id += mergers) {
         const int row = id / row_fours, d = id % row_fours * 4;
         float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll 8
+#pragma unroll parts_under_way
         for (int part = 0; part < parts; ++part) {
             const float weight = weight_of(part, row);
             const float4 x = read_four(part, row, d);

@@ -2,8 +2,8 @@
 #pragma once
 #include "portable/attention_finish.cuh"
 
-/// Parts that are read at once, and those that are so few that each thread reads all ends of its row.
-constexpr int parts_at_once = 16, few_parts = 64;
+/// Parts that are read at once.
+constexpr int parts_at_once = 16;
 
 /// Ends an item: the states of warps that shared keys meet in shared memory.
 FI_DEVICE void meet(const Item &item, State &state, char *shared, float scale) {
@@ -75,11 +75,11 @@ FI_DEVICE void part(const fi_attention_params &p, const Item &item, char *shared
     }
 }
 
-/// Merges a tile's few parts from the workspace: a thread reads many parts of four elements, and of their row's end, at once.
+/// Merges a tile's parts from the workspace, a thread reading many parts of four elements, and of their row's end, at once.
 ///
 /// Blocks that decode few keys spend most of their time on what follows from what: this takes one wait for memory, or a few, and
 /// `merge_parts` three and more.
-FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
+FI_DEVICE void merge_many_at_once(const fi_attention_params &p, const Item &item) {
     const int parts = item.parts, stride = item.part_stride();
     const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(item.merge_row) * dim_vo + blockIdx.y * slice_vo;
@@ -125,6 +125,6 @@ FI_DEVICE void merge_few(const fi_attention_params &p, const Item &item) {
 /// The same as `merge_if_last` for a list's items.
 static __device__ __noinline__ void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     if (!arrives_last(p, item)) return;
-    if (!is_latent && dim_vo % 4 == 0 && slice_vo % 4 == 0 && item.parts <= few_parts) merge_few(p, item);
+    if constexpr (!is_latent && dim_vo % 4 == 0 && slice_vo % 4 == 0) merge_many_at_once(p, item);
     else merge_parts(p, item, shared);
 }

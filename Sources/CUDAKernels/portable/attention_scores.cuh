@@ -184,6 +184,26 @@ struct RowMask {
     }
 };
 
+/// Whether what a row sees of a stage becomes bits of a word: two of each eight keys are a thread's. Seven bits at a time become
+/// predicates, so that many keys take less time and text than a comparison each.
+constexpr bool masks_by_bits = !FI_COLUMNS && key_tiles > 4 && key_tiles <= 16;
+
+/// The lowest `count` bits, of up to 32.
+FI_DEVICE uint32 low_bits(int count) {
+    uint32 above;
+    asm("shl.b32 %0, 1, %1;" : "=r"(above) : "r"(count));
+    return above - 1;
+}
+/// How many of a thread's keys of a stage there are before key `end` of it.
+FI_DEVICE int own_keys(int end, int quad) {
+    const int there = max(end - 2 * quad, 0);
+    return there / 8 * 2 + min(there % 8, 2);
+}
+/// A thread's keys from `first` to `last` of a stage as bits: bit 2n + i for key 8n + 2 quad + i.
+FI_DEVICE uint32 shown_bits(int first, int last, int quad) {
+    return low_bits(own_keys(min(last, warp_keys - 1) + 1, quad)) & ~low_bits(own_keys(min(first, warp_keys), quad));
+}
+
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
 FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
                                    const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
@@ -211,6 +231,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             }
             const uint32 span = last - first;
             const RowMask mask(p, item, query, first_key);
+            const uint32 range = masks_by_bits ? shown_bits(first - first_key, last - first_key, quad) : 0;
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
                 int eight = 0;
@@ -233,6 +254,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
                     const bool is_visible = FI_COLUMNS ? is_there && position >= first && position <= last
+                                                       : masks_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
                     if (!mask.shows(n, i, is_visible)) score = negative_infinity();

@@ -6,6 +6,8 @@
 struct State {
     float output[row_tiles][value_tiles][4];
     float maximum[row_tiles][2], sum[row_tiles][2];
+    /// Whether weights are computed without a look at the maximum; of the whole warp.
+    bool by_sums;
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -17,8 +19,33 @@ struct State {
 #pragma unroll
             for (int h = 0; h < 2; ++h) maximum[m][h] = normalises ? negative_infinity() : 0, sum[m][h] = 0;
         }
+        by_sums = false;
+    }
+    /// Whether some weight of this thread's rows may have left the range in which they are exact.
+    __device__ __forceinline__ bool is_unsafe() const {
+        bool is_safe = true;
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) is_safe &= sum[m][h] < 0x1p60f;
+        return !is_safe;
+    }
+    /// Whether all of this thread's rows have seen a key.
+    __device__ __forceinline__ bool has_seen() const {
+        bool all = true;
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) all &= maximum[m][h] != negative_infinity();
+        return all;
     }
 };
+
+/// Whether the rows of an item look for a maximum until all have seen a key, and then no more. Later weights may be of any size, as
+/// bfloat16 has the range of float32; only where a sum says at the item's end that they were of 2^60 and more, 40 powers of e above the
+/// first stage's, is the item computed again with a maximum for each stage (H200, D 128, 4,096 keys: 373 to 401 TFLOP/s). Stages of 96 keys
+/// have no registers for it, and those of 8 bits none to spare.
+constexpr bool weighs_by_sums = FI_QUEUE && half_type == Half::bfloat16 && normalises && !has_variant && !is_narrow && key_tiles <= 8;
 
 FI_DEVICE float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
@@ -54,9 +81,9 @@ constexpr float tolerated_rise = 8;
 /// Raises the rows' references to what they now see.
 ///
 /// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
-/// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling).
-FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
-    if constexpr (!normalises) return {};
+/// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling). Whether one has, each lane
+/// says of its own scores; only where one has do the four lanes of a row agree on its maximum.
+FI_DEVICE void raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
     float maximum[row_tiles][2];
     bool rises = false;
 #pragma unroll
@@ -66,7 +93,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
             float even = s[m][0][2 * h], odd = s[m][0][2 * h + 1];
 #pragma unroll
             for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[m][n][2 * h]), odd = fmaxf(odd, s[m][n][2 * h + 1]);
-            maximum[m][h] = quad_max(fmaxf(even, odd));
+            maximum[m][h] = fmaxf(even, odd);
             rises |= (maximum[m][h] - state.maximum[m][h]) * scale > tolerated_rise;
         }
     if (__any_sync(0xffffffff, rises)) {
@@ -81,7 +108,7 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 has_seen |= state.maximum[m][h] != negative_infinity();
-                const float next = fmaxf(maximum[m][h], state.maximum[m][h]);
+                const float next = fmaxf(quad_max(maximum[m][h]), state.maximum[m][h]);
                 factors[m][h] = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
                 state.maximum[m][h] = next;
                 state.sum[m][h] *= factors[m][h];
@@ -95,6 +122,15 @@ FI_DEVICE References raise_references(State &state, const float (&s)[row_tiles][
 #pragma unroll
                 for (int h = 0; h < 2; ++h) multiply(m, h, factors[m][h]);
         }
+    }
+}
+
+/// What the weights of a stage are relative to; `may_sum` says whether later stages may go by sums.
+FI_DEVICE References references_of(State &state, const float (&s)[row_tiles][key_tiles][4], float scale, bool may_sum) {
+    if constexpr (!normalises) return {};
+    if (!weighs_by_sums || !state.by_sums) {
+        raise_references(state, s, scale);
+        if constexpr (weighs_by_sums) state.by_sums = may_sum && __all_sync(0xffffffff, state.has_seen());
     }
     References references;
 #pragma unroll
@@ -189,14 +225,14 @@ FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int 
 /// output += weights · values, of the warp's part of the stage. The weights of one unit of keys are computed between the products
 /// of the one before, so that exponentials and tensor cores work at the same time.
 FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4], float scale, uint32 stage, int first_key,
-                               const ValueKeys &those) {
+                               const ValueKeys &those, bool may_sum) {
     const int lane = threadIdx.x % warp_size;
     // A slice of latent values starts at a multiple of the swizzle.
     const uint32 start = stage + (is_narrow ? ValueRows::offset(first_key + lane, 0) : ValueRows::offset(first_key + lane % 16, lane / 16))
                          + (is_latent ? blockIdx.y * slice_vo * element_bytes : 0);
     static_assert(!is_latent || slice_vo * element_bytes % 128 == 0 || slice_vo == dim_vo || !ValueRows::is_swizzled, "slices are whole swizzles");
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
-    const References references = raise_references(state, s, scale);
+    const References references = references_of(state, s, scale, may_sum);
     weigh(state, s, references, scale, 0, 0, weights);
     const float element_scale = value_hook == ValueHook::element ? value_scale(those.p, those.item) : 1;
     // Fragments are loaded one pair of tiles ahead of the products that need them.

@@ -64,7 +64,7 @@ package struct CUDAModule: ~Copyable, Sendable {
 }
 
 /// A kernel that can be launched; valid while the device that gave it lives.
-package struct CUDAFunction: Sendable {
+package final class CUDAFunction: Sendable {
     /// CUfunction
     package let handle: fi_cu_function
     /// What it was made from.

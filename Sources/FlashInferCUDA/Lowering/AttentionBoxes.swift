@@ -106,7 +106,7 @@ extension fi_hopper_attention_params {
         context: CUDAContext
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
-        let shape = operation.plan.problem.shape
+        let shape = operation.plan.runForm.heads
         let (keys, values) = (operation.cache.keys, operation.latent?.keys ?? operation.cache.values)
         self.init()
         attention = parameters

@@ -36,6 +36,7 @@ extension AttentionKernel {
             heads.sharesColumns = entry.isBlockSparse
             heads.hasPlainScores =
                 (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasColumns
+            heads.weighsBySums = halfType(query: entry.queryType, cache: entry.kvType) == .bfloat16
             heads.allowsHopper =
                 !heads.hasRoPE && !(entry.hasColumns && heads.isFloat8)
                 && (entry.outputType ?? entry.queryType).byteCount == 2

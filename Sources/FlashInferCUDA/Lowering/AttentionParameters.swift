@@ -48,40 +48,39 @@ extension fi_attention_params {
 
     /// Adds what one run's tensors settle.
     mutating func set(_ operation: AttentionOperation) {
-        let (queries, output, cache) = (operation.queries, operation.output, operation.cache)
-        let problem = operation.plan.problem
-        self.queries = UInt64(queries.address)
-        query_token = Int64(queries.strides[0])
-        query_head = Int64(queries.strides[1])
-        self.output = UInt64(output.address)
-        output_token = Int64(output.strides[0])
-        output_head = Int64(output.strides[1])
+        let form = operation.plan.runForm
+        self.queries = UInt64(operation.queries.address)
+        query_token = Int64(operation.queries.strides[0])
+        query_head = Int64(operation.queries.strides[1])
+        self.output = UInt64(operation.output.address)
+        output_token = Int64(operation.output.strides[0])
+        output_head = Int64(operation.output.strides[1])
         if let lse = operation.logSumExp {
             self.lse = UInt64(lse.address)
             lse_token = Int64(lse.strides[0])
             lse_head = Int64(lse.strides[1])
         }
-        keys = fi_kv_tensor(cache.keys)
-        values = fi_kv_tensor(cache.values)
+        keys = fi_kv_tensor(operation.cache.keys)
+        values = fi_kv_tensor(operation.cache.values)
         if let latent = operation.latent { set(latent) }
         if let pages = operation.pageIndices { block_indices = UInt64(pages.address) }
         if let mask = operation.mask { self.mask = UInt64(mask.address) }
         if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
         if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }
         if let scales = operation.queryScalePerHead { query_scales = UInt64(scales.address) }
-        if let scales = cache.scales.keyPerHead { key_scales = UInt64(scales.address) }
-        if let scales = cache.scales.valuePerHead { value_scales = UInt64(scales.address) }
+        if let scales = operation.cache.scales.keyPerHead { key_scales = UInt64(scales.address) }
+        if let scales = operation.cache.scales.valuePerHead { value_scales = UInt64(scales.address) }
         // Widening to float16 gives e4m3 values short of this factor; see primitives/convert.cuh. To bfloat16, and for products of 8
         // bits, there is none.
-        let isFloat16 = AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .float16
-        let deficit: Float = isFloat16 && problem.kvType == .float8E4M3 ? 256 : 1
-        let queryDeficit: Float = isFloat16 && problem.queryType == .float8E4M3 ? 256 : 1
+        let isFloat16 = AttentionKernel.halfType(query: form.queryType, cache: form.kvType) == .float16
+        let deficit: Float = isFloat16 && form.kvType == .float8E4M3 ? 256 : 1
+        let queryDeficit: Float = isFloat16 && form.queryType == .float8E4M3 ? 256 : 1
         score_scale = operation.scoreScale * deficit * queryDeficit
-        value_scale = cache.scales.value * deficit
-        set(operation.parameters, of: problem.variant)
+        value_scale = operation.cache.scales.value * deficit
+        if form.hasParameters { set(operation.parameters, of: operation.plan.problem.variant) }
         let restAlignment = operation.latent.map { Self.alignment($0.queries) } ?? 0
-        query_is_aligned = (Self.alignment(queries) | restAlignment) & 15 == 0 ? 1 : 0
-        output_is_aligned = Self.alignment(output) & 15 == 0 ? 1 : 0
+        query_is_aligned = (Self.alignment(operation.queries) | restAlignment) & 15 == 0 ? 1 : 0
+        output_is_aligned = Self.alignment(operation.output) & 15 == 0 ? 1 : 0
     }
 
     /// The rest of latent attention's queries and keys.
@@ -96,7 +95,6 @@ extension fi_attention_params {
     /// The tensors of a variant's parameters.
     private mutating func set(_ tensors: [String: TensorView], of variant: AttentionVariant) {
         let declared = variant.form.parameters
-        if declared.isEmpty { return }
         withUnsafeMutableBytes(of: &self.variant) { bytes in
             let places = bytes.bindMemory(to: fi_variant_tensor.self)
             for (parameter, place) in zip(declared, places.indices) {
@@ -124,10 +122,7 @@ extension fi_kv_tensor {
 
 extension AttentionOperation {
     /// What scores are multiplied by: the variant's scale, the queries', and the cache's for its keys.
-    var scoreScale: Float {
-        let shape = plan.problem.shape
-        return (plan.problem.variant.scale ?? 1 / Float(shape.headDimQK).squareRoot()) * cache.scales.key * queryScale
-    }
+    var scoreScale: Float { plan.runForm.scale * cache.scales.key * queryScale }
 
     /// Bytes that all addresses and strides of keys and values are multiples of, at most what the heads allow.
     func chunk(_ heads: AttentionHeads) -> Int {

@@ -81,6 +81,8 @@ struct AttentionHeads: Hashable {
     var isFloat8 = false
     /// Whether scores are only scaled, and hidden by simple conditions, before the softmax: what else becomes of them takes registers.
     var hasPlainScores = true
+    /// Whether the portable kernel's weights go by sums, which takes registers: see `weighs_by_sums`.
+    var weighsBySums = false
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
     /// Whether pages have too few rows for the boxes of Hopper's copy engine, or for it to keep up, so that threads copy them.
@@ -188,6 +190,8 @@ extension AttentionHeads {
             !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
             && !(isNarrow && isGathered)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
+        weighsBySums =
+            form.isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
         if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }
     }
 }

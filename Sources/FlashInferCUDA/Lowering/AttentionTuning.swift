@@ -165,10 +165,13 @@ enum AttentionTuning {
         var candidates: [AttentionTile] = []
         if heads.paddedVO <= 128, !heads.isNarrow {
             // Outputs of 64 elements leave registers for the scores of 96 keys, and memory for a third stage: what a stage costs
-            // beside its products is paid less often (H200, 4,096 keys: 340 TFLOP/s, and 318 with 64 keys).
+            // beside its products is paid less often (H200, 4,096 keys: 340 TFLOP/s, and 318 with 64 keys). Weights by sums need
+            // some of those registers, and make up for it (367 with 64 keys, 358 with 80).
             if heads.paddedVO == 64, heads.paddedQK <= 64 {
                 candidates.append(
-                    AttentionTile(rows: 128, keys: 96, warpsM: 4, warpsN: 1, stages: 3, blocksPerProcessor: 2))
+                    AttentionTile(
+                        rows: 128, keys: heads.weighsBySums ? 64 : 96, warpsM: 4, warpsN: 1, stages: 3,
+                        blocksPerProcessor: 2))
             }
             candidates += [(64, 2), (32, 2), (64, 1), (32, 1)].map { keys, blocks in
                 AttentionTile(rows: 128, keys: keys, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: blocks)

@@ -4,7 +4,6 @@ internal import Synchronization
 
 /// A plan that lies in a workspace on the device, with all of its launch that does not depend on tensors.
 final class PreparedPlan: Sendable {
-    /// Kept whole, so that the memory of its items identifies it.
     let plan: Plan
     let capacity: PlanSize
     let heads: AttentionHeads
@@ -69,12 +68,9 @@ final class PreparedPlan: Sendable {
         set { hasCapture.store(newValue, ordering: .relaxed) }
     }
 
-    /// Whether this is `other`, by the identity of its items.
+    /// Whether this is a copy of `other`, prepared for the same capacity.
     func holds(_ other: Plan, capacity otherCapacity: PlanSize) -> Bool {
-        plan.items.count == other.items.count && capacity == otherCapacity
-            && plan.items.withUnsafeBufferPointer { own in
-                other.items.withUnsafeBufferPointer { own.baseAddress == $0.baseAddress }
-            }
+        plan.isSame(as: other) && capacity == otherCapacity
     }
 
     /// The launches of a captured run: of every tile that may have items when the graph is given another plan.

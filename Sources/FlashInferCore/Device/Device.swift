@@ -77,6 +77,9 @@ public protocol Device: Sendable {
     /// Runs (or enqueues) one validated operation.
     func execute(_ operation: Operation) throws(FlashInferError)
 
+    /// Runs (or enqueues) validated attention: what `execute(.attention(operation))` does, for devices that need not have it moved.
+    func execute(attention operation: AttentionOperation) throws(FlashInferError)
+
     /// Waits for all work executed before.
     func synchronize() throws(FlashInferError)
 }
@@ -96,6 +99,11 @@ extension Device {
 
     /// Nothing: devices that read plans from host memory have nothing to prepare.
     public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {}
+
+    /// As one operation among others.
+    public func execute(attention operation: AttentionOperation) throws(FlashInferError) {
+        try execute(.attention(operation))
+    }
 
     /// Whether work is recorded: `false`, it runs as it comes.
     public var recordsGraphs: Bool { false }

@@ -102,48 +102,49 @@ extension AttentionOperation {
     /// - Throws: ``FlashInferError`` that names the tensor, what it is, and what it must be.
     /// - Complexity: O(1), but O(requests) with a custom mask.
     public func validate() throws(FlashInferError) {
-        let problem = plan.problem
-        guard !problem.shape.isLatent else {
+        let form = plan.runForm
+        guard !form.heads.isLatent else {
             throw .planMismatch("latent attention's heads", planned: "MLA", found: "keys and values of their own")
         }
-        let (shape, geometry) = (problem.shape, problem.geometry)
-        try expect(
-            queries, "queries", problem.queryType, [geometry.queryCount, shape.queryHeads, shape.headDimQK])
-        try expect(output, "output", problem.outputType, [geometry.queryCount, shape.queryHeads, shape.headDimVO])
+        try expect(queries, "queries", form.queryType, form.queries)
+        try expect(output, "output", form.outputType, form.output)
         let checks = TensorChecks(device: queries.device)
         try checks.writable(output, "output")
         try checks.distinct(output, "output", from: queries, "queries")
         guard queryScale.isFinite else {
             throw .invalidArgument("queryScale", found: "\(queryScale)", expected: "finite")
         }
-        if let queryScalePerHead { try expect(queryScalePerHead, "queryScalePerHead", .float32, [shape.queryHeads]) }
-        try validateCache()
+        if let queryScalePerHead {
+            try expect(queryScalePerHead, "queryScalePerHead", .float32, [form.heads.queryHeads])
+        }
+        try validateCache(form)
         if let logSumExp {
-            try expect(logSumExp, "logSumExp", .float32, [geometry.queryCount, shape.queryHeads])
+            try expect(logSumExp, "logSumExp", .float32, form.logSumExp)
             try checks.writable(logSumExp, "logSumExp")
         }
-        try validateVariantTensors()
+        try validateVariantTensors(form)
         try validatePageIndices()
         try validateWorkspace()
     }
 
     /// Checks that the plan fits its capacity and workspace.
     func validateWorkspace() throws(FlashInferError) {
-        guard capacity.covers(plan.size) else {
+        let size = plan.size
+        guard capacity.covers(size) else {
             throw .capacityExceeded("the plan", required: plan.items.count, capacity: capacity.itemCount)
         }
-        guard workspace.byteCount >= plan.workspaceByteCount else {
-            throw .lengthMismatch("workspace", found: workspace.byteCount, expected: plan.workspaceByteCount)
+        guard workspace.byteCount >= size.workspaceByteCount else {
+            throw .lengthMismatch("workspace", found: workspace.byteCount, expected: size.workspaceByteCount)
         }
-        guard workspace.device == queries.device || plan.workspaceByteCount == 0 else {
+        guard workspace.device == queries.device || size.workspaceByteCount == 0 else {
             throw .invalidArgument("workspace", found: "on \(workspace.device)", expected: "on \(queries.device)")
         }
     }
 
-    private func validateCache() throws(FlashInferError) {
-        let (shape, blocks) = (plan.problem.shape, plan.problem.geometry.blocks)
-        guard cache.keys.dtype == plan.problem.kvType else {
-            throw .planMismatch("cache type", planned: "\(plan.problem.kvType)", found: "\(cache.keys.dtype)")
+    private func validateCache(_ form: RunForm) throws(FlashInferError) {
+        let shape = form.heads
+        guard cache.keys.dtype == form.kvType else {
+            throw .planMismatch("cache type", planned: "\(form.kvType)", found: "\(cache.keys.dtype)")
         }
         guard cache.keys.headCount == shape.kvHeads else {
             throw .planMismatch("kv heads", planned: "\(shape.kvHeads)", found: "\(cache.keys.headCount)")
@@ -154,26 +155,26 @@ extension AttentionOperation {
                 found: "\(cache.keys.headDim) and \(cache.values.headDim)")
         }
         // Pages read as rows, or rows as pages, would reach past the tensor.
-        guard (cache.keys.blockSize == nil) == blocks.blocksAreRows else {
+        guard (cache.keys.blockSize == nil) == form.blocksAreRows else {
             throw .planMismatch(
-                "keys and values", planned: blocks.blocksAreRows ? "in a ragged tensor" : "in pages",
+                "keys and values", planned: form.blocksAreRows ? "in a ragged tensor" : "in pages",
                 found: cache.keys.blockSize == nil ? "a ragged tensor" : "pages")
         }
-        if let blockSize = cache.keys.blockSize, blockSize != blocks.blockSize {
-            throw .planMismatch("page size", planned: "\(blocks.blockSize)", found: "\(blockSize)")
+        if let blockSize = cache.keys.blockSize, blockSize != form.blockSize {
+            throw .planMismatch("page size", planned: "\(form.blockSize)", found: "\(blockSize)")
         }
-        guard cache.keys.blockCount >= blocks.blockLimit else {
+        guard cache.keys.blockCount >= form.blockLimit else {
             throw .planMismatch(
-                "a cache of at least this many pages or tokens", planned: "\(blocks.blockLimit)",
+                "a cache of at least this many pages or tokens", planned: "\(form.blockLimit)",
                 found: "\(cache.keys.blockCount)")
         }
         try expectDevice(cache.keys.view, "keys")
     }
 
-    private func validateVariantTensors() throws(FlashInferError) {
-        let (variant, heads) = (plan.problem.variant, plan.problem.shape.queryHeads)
+    private func validateVariantTensors(_ form: RunForm) throws(FlashInferError) {
+        let heads = form.heads.queryHeads
         if let alibiSlopes { try expect(alibiSlopes, "alibiSlopes", .float32, [heads]) }
-        if variant.hasSinks {
+        if form.hasSinks {
             guard let sinks else {
                 throw .invalidArgument(
                     "sinks", found: "nil", expected: "float32 [\(heads)], as the plan's variant has sinks")
@@ -182,6 +183,17 @@ extension AttentionOperation {
         } else if sinks != nil {
             throw .planMismatch("sinks", planned: "none", found: "some")
         }
+        if form.hasMask || mask != nil { try validateMask() }
+        if !form.hasLogSumExp, logSumExp != nil {
+            throw .invalidArgument(
+                "logSumExp", found: "given",
+                expected: "nil, as the weights of variant '\(plan.problem.variant.name)' have no sum")
+        }
+        if !parameters.isEmpty || form.hasParameters { try validateParameters() }
+    }
+
+    private func validateMask() throws(FlashInferError) {
+        let variant = plan.problem.variant
         if let declaration = variant.form.maskTensor {
             let indptr = try Self.maskIndptr(
                 plan.problem.geometry, packed: declaration.extent == .maskBits)
@@ -197,11 +209,6 @@ extension AttentionOperation {
         } else if mask != nil {
             throw .planMismatch("mask", planned: "\(variant.form.mask)", found: "a custom mask")
         }
-        if variant.form.weights != nil, logSumExp != nil {
-            throw .invalidArgument(
-                "logSumExp", found: "given", expected: "nil, as the weights of variant '\(variant.name)' have no sum")
-        }
-        if !parameters.isEmpty || !variant.form.parameters.isEmpty { try validateParameters() }
     }
 
     private func validateParameters() throws(FlashInferError) {

@@ -1,11 +1,12 @@
 /// One thing a device can do, as a value: what to compute, on which tensors.
 ///
-/// A device's `execute(_:)` takes it, a ``RecordingDevice`` keeps it for a test to look at.
+/// A device's `execute(_:)` takes it, a ``RecordingDevice`` keeps it for a test to look at. The largest operations lie behind a reference,
+/// so that passing on a small one moves few bytes.
 public enum Operation: Sendable {
     /// Attention of a planned batch.
-    case attention(AttentionOperation)
+    indirect case attention(AttentionOperation)
     /// Multi-head latent attention of a planned batch.
-    case mla(MLAOperation)
+    indirect case mla(MLAOperation)
     /// A merge of states of attention.
     case mergeStates(MergeStatesOperation)
     /// Root-mean-square normalisation.
@@ -15,7 +16,7 @@ public enum Operation: Sendable {
     /// Rotary position embedding.
     case rope(RoPEOperation)
     /// Rotary position embedding of heads in two parts, quantised, and stored.
-    case splitRoPE(SplitRoPEOperation)
+    indirect case splitRoPE(SplitRoPEOperation)
     /// A gated activation.
     case gatedActivation(GatedActivationOperation)
     /// A weighted sum, or one tensor scaled.
@@ -47,11 +48,11 @@ public enum Operation: Sendable {
     /// Speculative sampling: which drafted tokens stand.
     case verifyDrafts(VerifyDraftsOperation)
     /// New keys and values into a cache.
-    case appendKV(AppendKVOperation)
+    indirect case appendKV(AppendKVOperation)
     /// Rotary position embedding, and the keys and values stored.
-    case ropeAppendKV(RoPEAppendKVOperation)
+    indirect case ropeAppendKV(RoPEAppendKVOperation)
     /// Whole pages of a cache to other pages.
-    case copyPages(CopyPagesOperation)
+    indirect case copyPages(CopyPagesOperation)
     /// A product with packed weights.
     case linear(LinearOperation)
 }

@@ -1,35 +1,63 @@
 /// How a batch of attention is shared out: every item of work, who does it, and what is merged after.
 ///
 /// Pure data, made by ``Planner`` with no device; equal inputs give equal plans. A plan serves every layer of a model, and
-/// is run any number of times.
-public struct Plan: Sendable, Equatable {
+/// is run any number of times: passing it on costs one reference.
+public struct Plan: Sendable {
+    @usableFromInline
+    let content: PlanContent
+
+    init(_ content: PlanContent) { self.content = content }
+}
+
+extension Plan {
     /// What was planned.
-    public let problem: AttentionProblem
+    @inlinable
+    public var problem: AttentionProblem { content.problem }
 
     /// The kernels it was planned for.
-    public let traits: KernelTraits
+    @inlinable
+    public var traits: KernelTraits { content.traits }
 
     /// The work: the workers' lists, worker after worker, then the queues, tile after tile.
-    public let items: [WorkItem]
+    @inlinable
+    public var items: [WorkItem] { content.items }
 
     /// `[workers + 1]`: worker `w` has a list of items `itemIndptr[w] ..< itemIndptr[w + 1]`.
-    public let itemIndptr: [Int32]
+    @inlinable
+    public var itemIndptr: [Int32] { content.itemIndptr }
 
     /// `[tiles + 1]`: the queue of tile `t` of the traits has items `queueIndptr[t] ..< queueIndptr[t + 1]`, none for a tile with
     /// lists. Thread block `i` of the tile's launch runs item `queueIndptr[t] + i`.
-    public let queueIndptr: [Int32]
+    @inlinable
+    public var queueIndptr: [Int32] { content.queueIndptr }
 
     /// The tiles whose partial states are to be merged; none where there are ``stateLists``.
-    public let merges: [MergeItem]
+    @inlinable
+    public var merges: [MergeItem] { content.merges }
 
     /// What is merged instead where the batch has several levels; `nil` for one.
-    public let stateLists: StateLists?
+    @inlinable
+    public var stateLists: StateLists? { content.stateLists }
 
     /// The number of rows of partial state.
-    public let partialRowCount: Int
+    @inlinable
+    public var partialRowCount: Int { content.partialRowCount }
 
     /// Which blocks of the items' keys need not be computed, by what causality and window leave over of the mask; `nil` for nothing.
-    package let analysis: BlockAnalysis?
+    package var analysis: BlockAnalysis? { content.analysis }
+
+    /// How large the plan is.
+    @inlinable
+    public var size: PlanSize { content.size }
+
+    /// What is asked of a run's tensors.
+    package var runForm: RunForm { content.runForm }
+
+    /// Whether states of several levels are merged.
+    package var hasStateLists: Bool { content.stateLists != nil }
+
+    /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.
+    public var workspaceByteCount: Int { size.workspaceByteCount }
 
     /// The number of lists: processors × ``KernelTraits/workersPerProcessor`` / ``KernelTraits/concurrentHeads``, rounded down.
     public var workerCount: Int { itemIndptr.count - 1 }
@@ -46,20 +74,58 @@ public struct Plan: Sendable, Equatable {
     /// The items of the queue of one of the traits' tiles, in the order to be taken; empty for a tile with lists.
     public func queue(ofTile tile: Int) -> Range<Int> { Int(queueIndptr[tile])..<Int(queueIndptr[tile + 1]) }
 
-    /// How large the plan is.
-    public var size: PlanSize {
-        PlanSize(
+    /// Whether `other` is a copy of this plan, which is quick to say; plans that were made apart may be equal and are not the same.
+    package func isSame(as other: Plan) -> Bool { content === other.content }
+}
+
+extension Plan: Equatable {
+    /// Whether two plans share out the same work alike.
+    public static func == (left: Plan, right: Plan) -> Bool {
+        let (a, b) = (left.content, right.content)
+        return a === b
+            || (a.size == b.size && a.problem == b.problem && a.traits == b.traits && a.items == b.items
+                && a.itemIndptr == b.itemIndptr && a.queueIndptr == b.queueIndptr && a.merges == b.merges
+                && a.stateLists == b.stateLists && a.analysis == b.analysis)
+    }
+}
+
+/// What a plan consists of, which never changes.
+@usableFromInline
+final class PlanContent: Sendable {
+    @usableFromInline let problem: AttentionProblem
+    @usableFromInline let traits: KernelTraits
+    @usableFromInline let items: [WorkItem]
+    @usableFromInline let itemIndptr: [Int32]
+    @usableFromInline let queueIndptr: [Int32]
+    @usableFromInline let merges: [MergeItem]
+    @usableFromInline let stateLists: StateLists?
+    @usableFromInline let partialRowCount: Int
+    @usableFromInline let size: PlanSize
+    let analysis: BlockAnalysis?
+    let runForm: RunForm
+
+    init(
+        problem: AttentionProblem, traits: KernelTraits, items: [WorkItem], itemIndptr: [Int32], queueIndptr: [Int32],
+        merges: [MergeItem], stateLists: StateLists?, partialRowCount: Int, analysis: BlockAnalysis?
+    ) {
+        self.problem = problem
+        self.traits = traits
+        self.items = items
+        self.itemIndptr = itemIndptr
+        self.queueIndptr = queueIndptr
+        self.merges = merges
+        self.stateLists = stateLists
+        self.partialRowCount = partialRowCount
+        self.analysis = analysis
+        runForm = RunForm(problem)
+        // All tiles with lists have items where one has.
+        let tileMask = traits.tileMask(hasLists: itemIndptr[itemIndptr.count - 1] > 0) {
+            queueIndptr[$0 + 1] > queueIndptr[$0]
+        }
+        size = PlanSize(
             itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
             headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
             blockCount: problem.geometry.blocks.indices.count, tileMask: tileMask,
             stateListCount: stateLists?.listCount ?? 0, stateCount: stateLists?.states.count ?? 0)
     }
-
-    /// The tiles that have items, bit `t` for tile `t`; all with lists where one has.
-    private var tileMask: UInt32 {
-        traits.tileMask(hasLists: listItemCount > 0) { queueIndptr[$0 + 1] > queueIndptr[$0] }
-    }
-
-    /// Bytes of workspace that a run needs: `partialRowCount` rows of `headDimVO` output and one LSE, float32.
-    public var workspaceByteCount: Int { size.workspaceByteCount }
 }

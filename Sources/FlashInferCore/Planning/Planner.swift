@@ -69,8 +69,9 @@ public enum Planner {
             merges = []
         }
         let plan = Plan(
-            problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
-            merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis)
+            PlanContent(
+                problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
+                merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis))
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan

@@ -93,9 +93,10 @@ extension AttentionCase {
     /// The same with scores so far apart that weights relative to earlier keys are large, or no float32 at all.
     package static let gpuSteepPrefill: [AttentionCase] = {
         let features: [Feature] = [.full, .causal, .sinks]
-        let scales: [Float] = [2, 8, 40, 2, 8, 40]
+        let scales: [Float] = [2, 8, 40, 2, 8, 40, 2, 8, 40]
         return scales.enumerated().map { turn, scale in
-            let type: DType = turn % 2 == 0 ? .bfloat16 : .float16, dim = turn < 3 ? 128 : 64
+            // Heads of 120 take the portable kernel.
+            let type: DType = turn % 2 == 0 || turn > 5 ? .bfloat16 : .float16, dim = [128, 64, 120][turn / 3]
             return AttentionCase(
                 queryType: type, cacheType: type, layout: turn % 2 == 0 ? .raggedNHD : .combinedNHD,
                 feature: features[turn % features.count], dimQK: dim, kvHeads: 2, group: 1 + turn % 2,
