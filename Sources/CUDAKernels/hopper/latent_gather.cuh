@@ -1,0 +1,155 @@
+// Latent keys that the copy engine cannot bring: rows of pages that are too small for its boxes, and 8-bit elements, which are widened on
+// their way. All threads of a warpgroup look for rows and copy them.
+#pragma once
+#include "hopper/latent_bring.cuh"
+#include "hopper/widen_chunk.cuh"
+
+/// Eight lanes have a row's 128 bytes of a column, and a thread has every 16th row.
+constexpr int gathered_rows = keys / (bringers / 8);
+
+/// Where a thread's rows of a stage lie.
+struct GatheredRows {
+    int page[gathered_rows], row[gathered_rows];
+
+    __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i) {
+            // Past the last key it is found again.
+            const int key = min(first + thread / 8 + i * 16, finder.item.key_end() - 1);
+            page[i] = finder.block(key);
+            row[i] = finder.row(key);
+        }
+    }
+    __device__ __forceinline__ const char *at(const fi_kv_tensor &tensor, int i) const {
+        return pointer<const char>(tensor.address + (page[i] * tensor.block + row[i] * tensor.token) * element_bytes);
+    }
+};
+
+struct Gatherer {
+    const Block &block;
+    const int thread, chunk;
+    StagePhases phases;
+    /// Barriers of parts whose copies are under way, older first; 0 where there are none.
+    uint32 unannounced[2] = {0, 0};
+
+    __device__ __forceinline__ explicit Gatherer(const Block &block)
+        : block(block), thread(threadIdx.x - compute_threads), chunk(thread % 8) {}
+
+    __device__ __forceinline__ void announce(uint32 &address) {
+        if (address == 0) return;
+        fence_async_proxy();
+        Barrier{address}.arrive();
+        address = 0;
+    }
+    /// All that are under way: before a wait, as those that are waited for may wait for them.
+    __device__ __forceinline__ void announce_all() {
+        copy_wait<0>();
+        announce(unannounced[0]);
+        announce(unannounced[1]);
+    }
+    __device__ __forceinline__ void await_empty(int stage, int part) {
+        const Barrier empty = barrier(block.barriers.empty[stage][part]);
+        const uint32 phase = phases.of(stage) ^ 1;
+        if (!__all_sync(0xffffffff, empty.has_passed(phase))) {
+            if constexpr (!is_narrow) announce_all();
+            empty.wait(phase);
+        }
+        __syncwarp();
+    }
+
+    /// A part's rows as they are.
+    __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) {
+        const fi_attention_params &p = block.p;
+        const int columns = part == rest_part ? 1 : Shared::part_columns;
+        await_empty(stage, part);
+        const uint32 to = block.stage(stage) + Shared::part_at(part) + thread / 8 * 128 + ((chunk ^ thread / 8 % 8) << 4);
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i) {
+            const char *from = (part == rest_part ? rows_at.at(p.values, i) : rows_at.at(p.keys, i) + part * (Shared::part_columns * 128))
+                               + chunk * 16;
+            for (int column = 0; column < columns; ++column)
+                copy_async<16>(to + column * Shared::tile_bytes + i * (16 * 128), from + column * 128, true);
+        }
+        copy_commit();
+        copy_wait<2>();
+        announce(unannounced[0]);
+        unannounced[0] = unannounced[1];
+        unannounced[1] = barrier(block.barriers.full[stage][part]).address;
+    }
+
+    /// A part's rows of 8-bit elements: a column's of a thread are read at once.
+    __device__ __forceinline__ void widen_part(const GatheredRows &rows_at, int stage, int part) {
+        const fi_attention_params &p = block.p;
+        const bool is_rest = part == rest_part;
+        const fi_kv_tensor &tensor = is_rest ? p.values : p.keys;
+        // Columns of 128 elements, and half of one.
+        const int columns = is_rest ? 1 : 2;
+        const bool has_chunk = !is_rest || chunk < 4;
+#pragma unroll 1
+        for (int column = 0; column < columns; ++column) {
+            uint4 bytes[gathered_rows];
+#pragma unroll
+            for (int i = 0; i < gathered_rows; ++i)
+                if (has_chunk)
+                    bytes[i] = __ldcg(reinterpret_cast<const uint4 *>(
+                        rows_at.at(tensor, i) + (is_rest ? 0 : part * (Shared::part_columns * 64)) + column * 128 + chunk * 16));
+            if (column == 0) await_empty(stage, part);
+#pragma unroll
+            for (int i = 0; i < gathered_rows; ++i)
+                if (has_chunk)
+                    widen_chunk(bytes[i], block.stage(stage), thread / 8 + i * 16, part * (Shared::part_columns * 4) + column * 8 + chunk);
+        }
+        fence_async_proxy();
+        barrier(block.barriers.full[stage][part]).arrive();
+        __syncwarp();
+    }
+    /// Brings 8-bit rows to the L2 cache, where the reads that wait for them find them.
+    __device__ __forceinline__ void prefetch(const GatheredRows &rows_at) const {
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i) {
+            const char *from = chunk < dim_vo / 128 ? rows_at.at(block.p.keys, i) + chunk * 128 : rows_at.at(block.p.values, i);
+            if (chunk <= dim_vo / 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+        }
+    }
+
+    __device__ __forceinline__ void gather_item(const Item &item) {
+        const KeyFinder finder{block.p, item};
+        const int tiles = tiles_of(item);
+        if (tiles == 0) return;
+        GatheredRows now, next;
+        now.find(finder, item.key, thread);
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            const int stage = tile % stages;
+            // The table is read a stage ahead.
+            if (tile + 1 < tiles) next.find(finder, item.key + (tile + 1) * keys, thread);
+#pragma unroll 1
+            for (int i = 0; i < part_count; ++i) {
+                if constexpr (is_narrow) {
+                    widen_part(now, stage, part_in_order(stage, i));
+                    if (i == 0 && tile + 1 < tiles) prefetch(next);
+                } else {
+                    copy_part(now, stage, part_in_order(stage, i));
+                }
+            }
+            phases.flip(stage);
+            now = next;
+        }
+        if constexpr (!is_narrow) announce_all();
+    }
+};
+
+/// The keys of item after item, a warpgroup.
+FI_DEVICE void gather_keys(const Block &block) {
+    Gatherer gatherer(block);
+    ItemReader reader;
+    for (uint32 turn = 0;; ++turn) {
+        if (gatherer.thread == 0) reader.fetch(block, turn);
+        __syncwarp();
+        const Item &item = block.await_item(turn);
+        if (item.tile < 0) return;
+        gatherer.gather_item(item);
+        // The next item may take the place of one that others of these threads still read.
+        sync_threads(bring_barrier, bringers);
+    }
+}
