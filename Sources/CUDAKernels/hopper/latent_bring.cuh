@@ -52,12 +52,13 @@ struct StagePhases {
 /// Part number `i` in the order in which a stage's are given back, and wanted: the first is that of the warpgroup that weighs the stage.
 FI_DEVICE int part_in_order(int stage, int i) { return i < 2 ? stage ^ i : rest_part; }
 
-/// This block's list of items: the first is where the list's number says, the rest are where the table says. For one thread.
+/// This block's list of items: the first is where the list's number says, the rest are where the table says. For one warp.
 struct ItemReader {
     int next = 0, end = 0;
 
     __device__ __forceinline__ void fetch(const Block &block, int turn) {
         const fi_attention_params &p = block.p;
+        const int lane = threadIdx.x % warp_size;
         Item &item = block.items[turn % item_slots];
         barrier(block.barriers.item_empty[turn % item_slots]).wait(turn / item_slots ^ 1);
         int index = blockIdx.x / cluster;
@@ -67,15 +68,18 @@ struct ItemReader {
         } else {
             index = next < end ? next++ : -1;
         }
-        if (index >= 0) {
-            const auto *from = reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index);
-#pragma unroll 1
-            for (int i = 0; i < sizeof(fi_attention_item) / 16; ++i) reinterpret_cast<uint4 *>(&item)[i] = from[i];
-            item.take_part(blockIdx.x % cluster);
-        } else {
-            item.tile = -1;
+        constexpr int chunks = sizeof(fi_attention_item) / 16;
+        static_assert(sizeof(fi_attention_item) % 16 == 0 && chunks <= warp_size, "a lane reads 16 bytes, all at once");
+        if (index >= 0 && lane < chunks)
+            reinterpret_cast<uint4 *>(&item)[lane] =
+                reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[lane];
+        __syncwarp();
+        if (lane == 0) {
+            if (index >= 0) item.take_part(blockIdx.x % cluster);
+            else item.tile = -1;
+            barrier(block.barriers.item_full[turn % item_slots]).arrive();
         }
-        barrier(block.barriers.item_full[turn % item_slots]).arrive();
+        __syncwarp();
     }
 };
 
@@ -90,8 +94,7 @@ FI_DEVICE void bring_boxes(const Block &block) {
     ItemReader reader;
     StagePhases phases;
     for (uint32 turn = 0;; ++turn) {
-        if (lane == 0) reader.fetch(block, turn);
-        __syncwarp();
+        reader.fetch(block, turn);
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
         const KeyFinder finder{block.p, item};

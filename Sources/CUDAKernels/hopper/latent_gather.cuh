@@ -7,21 +7,21 @@
 /// Eight lanes have a row's 128 bytes of a column, and a thread has every 16th row.
 constexpr int gathered_rows = keys / (bringers / 8);
 
-/// Where a thread's rows of a stage lie.
+/// Where the rows of a stage lie that a warp copies: a lane knows of one, and they tell each other.
 struct GatheredRows {
-    int page[gathered_rows], row[gathered_rows];
+    uint64 own_key, own_rest;
 
     __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
-#pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
-            // Past the last key it is found again.
-            const int key = min(first + thread / 8 + i * 16, finder.item.key_end() - 1);
-            page[i] = finder.block(key);
-            row[i] = finder.row(key);
-        }
+        // Past the last key it is found again.
+        const int row = thread / warp_size * 4 + thread % 4 + thread % 16 / 4 * 16, key = min(first + row, finder.item.key_end() - 1);
+        const int64 page = finder.block(key), in_page = finder.row(key);
+        const fi_attention_params &p = finder.p;
+        own_key = p.keys.address + (page * p.keys.block + in_page * p.keys.token) * element_bytes;
+        own_rest = p.values.address + (page * p.values.block + in_page * p.values.token) * element_bytes;
     }
-    __device__ __forceinline__ const char *at(const fi_kv_tensor &tensor, int i) const {
-        return pointer<const char>(tensor.address + (page[i] * tensor.block + row[i] * tensor.token) * element_bytes);
+    /// Row number `i` of this thread's; for all lanes.
+    __device__ __forceinline__ const char *at(bool is_rest, int i) const {
+        return pointer<const char>(__shfl_sync(0xffffffff, is_rest ? own_rest : own_key, i * 4 + threadIdx.x % warp_size / 8));
     }
 };
 
@@ -59,14 +59,13 @@ struct Gatherer {
 
     /// A part's rows as they are.
     __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) {
-        const fi_attention_params &p = block.p;
-        const int columns = part == rest_part ? 1 : Shared::part_columns;
+        const bool is_rest = part == rest_part;
+        const int columns = is_rest ? 1 : Shared::part_columns;
         await_empty(stage, part);
         const uint32 to = block.stage(stage) + Shared::part_at(part) + thread / 8 * 128 + ((chunk ^ thread / 8 % 8) << 4);
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i) {
-            const char *from = (part == rest_part ? rows_at.at(p.values, i) : rows_at.at(p.keys, i) + part * (Shared::part_columns * 128))
-                               + chunk * 16;
+            const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
             for (int column = 0; column < columns; ++column)
                 copy_async<16>(to + column * Shared::tile_bytes + i * (16 * 128), from + column * 128, true);
         }
@@ -79,9 +78,7 @@ struct Gatherer {
 
     /// A part's rows of 8-bit elements: a column's of a thread are read at once.
     __device__ __forceinline__ void widen_part(const GatheredRows &rows_at, int stage, int part) {
-        const fi_attention_params &p = block.p;
         const bool is_rest = part == rest_part;
-        const fi_kv_tensor &tensor = is_rest ? p.values : p.keys;
         // Columns of 128 elements, and half of one.
         const int columns = is_rest ? 1 : 2;
         const bool has_chunk = !is_rest || chunk < 4;
@@ -89,10 +86,10 @@ struct Gatherer {
         for (int column = 0; column < columns; ++column) {
             uint4 bytes[gathered_rows];
 #pragma unroll
-            for (int i = 0; i < gathered_rows; ++i)
-                if (has_chunk)
-                    bytes[i] = __ldcg(reinterpret_cast<const uint4 *>(
-                        rows_at.at(tensor, i) + (is_rest ? 0 : part * (Shared::part_columns * 64)) + column * 128 + chunk * 16));
+            for (int i = 0; i < gathered_rows; ++i) {
+                const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 64)) + column * 128 + chunk * 16;
+                if (has_chunk) bytes[i] = __ldcg(reinterpret_cast<const uint4 *>(from));
+            }
             if (column == 0) await_empty(stage, part);
 #pragma unroll
             for (int i = 0; i < gathered_rows; ++i)
@@ -107,7 +104,7 @@ struct Gatherer {
     __device__ __forceinline__ void prefetch(const GatheredRows &rows_at) const {
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i) {
-            const char *from = chunk < dim_vo / 128 ? rows_at.at(block.p.keys, i) + chunk * 128 : rows_at.at(block.p.values, i);
+            const char *key = rows_at.at(false, i), *rest = rows_at.at(true, i), *from = chunk < dim_vo / 128 ? key + chunk * 128 : rest;
             if (chunk <= dim_vo / 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
         }
     }
@@ -144,8 +141,7 @@ FI_DEVICE void gather_keys(const Block &block) {
     Gatherer gatherer(block);
     ItemReader reader;
     for (uint32 turn = 0;; ++turn) {
-        if (gatherer.thread == 0) reader.fetch(block, turn);
-        __syncwarp();
+        if (gatherer.thread < warp_size) reader.fetch(block, turn);
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
         gatherer.gather_item(item);

@@ -75,18 +75,23 @@ struct Computer {
     const float scale;
     /// Keys before this one are seen by all rows of the warp.
     const int masked;
+    const bool has_rows;
+    /// The rest of the queries, as left operands.
+    const HeldQueries &held;
     RowState state;
 
-    __device__ __forceinline__ Computer(const Block &block, const Item &item, StagePhases &phases, int group)
+    __device__ __forceinline__ Computer(const Block &block, const Item &item, StagePhases &phases, int group,
+                                        const HeldQueries &held)
         : block(block), item(item), phases(phases), group(group), tiles(tiles_of(item)), scale(score_scales(block.p, item).x),
-          masked(min(item.key_end(), last_visible(block.p, item, item.query(block.p, max(min(first_row(), item.row_count - 1), 0))) + 1)) {}
+          masked(min(item.key_end(), last_visible(block.p, item, item.query(block.p, max(min(first_row(), item.row_count - 1), 0))) + 1)),
+          has_rows(first_row() < item.row_count), held(held) {}
 
     FI_DEVICE int first_row() { return threadIdx.x % 128 / warp_size * 16; }
     /// Where this thread's first row of a stage's references, or a warpgroup's sums, lies; the second is eight rows on.
     __device__ __forceinline__ uint32 row_at(int table, int which) const {
         return block.base + table + (which * rows + first_row() + threadIdx.x % warp_size / 4) * 4;
     }
-    __device__ __forceinline__ uint32 weights_at(int stage) const { return block.stage(stage) + Shared::part_at(rest_part); }
+    __device__ __forceinline__ uint32 weights_at(int stage) const { return block.base + Shared::weights + stage * (rows * 128); }
     /// This warpgroup's columns of a stage's values, with nothing behind the last key.
     __device__ __forceinline__ uint64 values(int tile, int stage) const {
         const uint32 at = block.stage(stage) + Shared::part_at(group);
@@ -126,22 +131,25 @@ struct Computer {
     __device__ __forceinline__ void end_other() {
         const int stage = group ^ 1;
         block.give_back(stage, group);
-        block.give_back(stage, rest_part);
         phases.flip(stage);
     }
 
-    /// Weights of this warpgroup's stage from its scores, handed to the other; `packed` are left operands.
+    /// Weights of this warpgroup's stage from its scores, handed to the other; `packed` are left operands. Whether outputs are to be multiplied
+    /// by `factor` first.
     __device__ __forceinline__ bool weigh(float (&s)[key_tiles][4], uint32 (&packed)[keys / 16][4], float (&factor)[2], int tile) {
-        const int first_key = item.key + tile * keys, lane = threadIdx.x % warp_size, row = first_row() + lane % 16;
-        if (first_key + keys > masked) hide_scores(s, block.p, item, first_key);
-        const bool rises = weigh_scores(state, s, scale, factor);
-        const uint32 to = weights_at(group) + row * 128;
-        // The warpgroup's other warps may still multiply with the keys that weights take the place of.
-        sync_threads(group_barrier + group, 128);
+        const int lane = threadIdx.x % warp_size;
+        bool rises = false;
+        // Where a warp has no rows, no matter what is multiplied.
+        if (has_rows) {
+            const int first_key = item.key + tile * keys, row = first_row() + lane % 16;
+            if (first_key + keys > masked) hide_scores(s, block.p, item, first_key);
+            rises = weigh_scores(state, s, scale, factor);
+            const uint32 to = weights_at(group) + row * 128;
 #pragma unroll
-        for (int step = 0; step < keys / 16; ++step) {
-            pack_weights(packed[step], s, step);
-            store_matrices(packed[step], to + ((step * 2 + lane / 16 ^ row % 8) << 4));
+            for (int step = 0; step < keys / 16; ++step) {
+                pack_weights(packed[step], s, step);
+                store_matrices(packed[step], to + ((step * 2 + lane / 16 ^ row % 8) << 4));
+            }
         }
         if (lane % 4 == 0) {
             const uint32 at = row_at(Shared::references, group);
@@ -174,17 +182,18 @@ struct Computer {
     template <bool has_other> __device__ __forceinline__ void run(Outputs &output, int tile) {
         float s[key_tiles][4], factor[2];
         uint32 packed[keys / 16][4];
-        start_scores<left_part, right_part>(s, block, group, phases.of(group));
+        start_scores<left_part, right_part>(s, block, held, group, phases.of(group));
         if constexpr (has_other) {
             follow_other(output);
             start_other(output, tile - 1);
         }
-        start_scores<right_part, part_count>(s, block, group, phases.of(group));
+        start_scores<right_part, part_count>(s, block, held, group, phases.of(group));
         if constexpr (has_other) {
             wgmma_wait<1>();
             end_other();
         }
         wgmma_wait<0>();
+        block.give_back(group, rest_part);
         const bool rises = weigh(s, packed, factor, tile);
         if (rises) scale_outputs(output, factor);
         start_own(output, packed, tile);
@@ -235,13 +244,14 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
-        take_queries(block, item);
+        HeldQueries held;
+        take_queries(block, item, held);
         Outputs output;
 #pragma unroll
         for (int n = 0; n < own_columns / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
-        Computer computer(block, item, phases, group);
+        Computer computer(block, item, phases, group, held);
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);

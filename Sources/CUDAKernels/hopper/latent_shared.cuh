@@ -25,15 +25,17 @@ constexpr int item_slots = 4;
 /// A stage comes, and is given back, in three parts: the values' columns of either warpgroup, and the rest of the keys.
 enum Part : int { left_part, right_part, rest_part, part_count };
 
-/// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; nine such tiles beside each other are an item's
-/// queries, or a stage of keys. The weights of a stage take the place of the rest of its keys, which its scores have been computed from.
+/// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; nine such tiles beside each other are a stage
+/// of keys, eight an item's queries, whose ninth is in registers.
 struct Shared {
     static constexpr int tile_bytes = 64 * 128, columns = dim_qk / 64, part_columns = dim_vo / 128;
     static constexpr int stage_bytes = columns * tile_bytes;
     static constexpr int stages_at = 0;
     static constexpr int queries = stages_at + stages * stage_bytes;
+    /// Weights of two stages.
+    static constexpr int weights = queries + (columns - 1) * rows * 128;
     /// [2, rows]: what a stage's weights are relative to, not scaled.
-    static constexpr int references = queries + columns * rows * 128;
+    static constexpr int references = weights + 2 * rows * 128;
     /// [2, rows]: the sum of the weights of each warpgroup's stages.
     static constexpr int sums = references + 2 * rows * 4;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].

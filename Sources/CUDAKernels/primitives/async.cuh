@@ -70,3 +70,10 @@ FI_DEVICE uint32 load_acquire(const uint32 *from) {
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
     return v;
 }
+
+/// Puts `v` where `expected` was; what was there. Acquires and releases.
+FI_DEVICE uint32 compare_and_swap(uint32 *to, uint32 expected, uint32 v) {
+    uint32 old;
+    asm volatile("atom.cas.acq_rel.gpu.global.b32 %0, [%1], %2, %3;" : "=r"(old) : "l"(to), "r"(expected), "r"(v) : "memory");
+    return old;
+}

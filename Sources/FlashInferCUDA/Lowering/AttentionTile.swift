@@ -30,8 +30,9 @@ struct AttentionTile: Hashable {
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
         if cluster > 0 {
-            // Queries and stages; and of each row two references, two sums, and what a merge needs.
-            return (rows + stages * keys) * heads.dimQK * 2 + rows * 32
+            // Stages, queries but for the rest, which registers hold, and weights of two stages; and of each row two references, two
+            // sums, and what a merge needs.
+            return (stages * keys * heads.dimQK + rows * heads.dimVO + 2 * rows * keys) * 2 + rows * 32
         }
         if isHopper, heads.isFloat8 {
             // Queries of two items, stages, values as they come, and outputs of earlier keys where there is room.
