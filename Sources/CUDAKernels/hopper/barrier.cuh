@@ -26,16 +26,9 @@ struct Barrier {
             "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
             "}\n" ::"r"(address), "r"(rank) : "memory");
     }
-    /// Whether phase `phase`, of which the parity counts, is passed.
-    __device__ __forceinline__ bool has_passed(uint32 phase) const {
-        uint32 passed;
-        asm volatile(
-            "{\n"
-            ".reg .pred passed;\n"
-            "mbarrier.test_wait.parity.shared::cta.b64 passed, [%1], %2;\n"
-            "selp.u32 %0, 1, 0, passed;\n"
-            "}\n" : "=r"(passed) : "r"(address), "r"(phase & 1) : "memory");
-        return passed;
+    /// Arrives when this thread's copies (cp.async) have come: who waits orders them with what the tensor cores read, by a fence.
+    __device__ __forceinline__ void arrive_after_copies() const {
+        asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address) : "memory");
     }
     /// Waits for phase `phase`, of which the parity counts.
     __device__ __forceinline__ void wait(uint32 phase) const {

@@ -29,31 +29,12 @@ struct Gatherer {
     const Block &block;
     const int thread, chunk;
     StagePhases phases;
-    /// Barriers of parts whose copies are under way, older first; 0 where there are none.
-    uint32 unannounced[2] = {0, 0};
 
     __device__ __forceinline__ explicit Gatherer(const Block &block)
         : block(block), thread(threadIdx.x - compute_threads), chunk(thread % 8) {}
 
-    __device__ __forceinline__ void announce(uint32 &address) {
-        if (address == 0) return;
-        fence_async_proxy();
-        Barrier{address}.arrive();
-        address = 0;
-    }
-    /// All that are under way: before a wait, as those that are waited for may wait for them.
-    __device__ __forceinline__ void announce_all() {
-        copy_wait<0>();
-        announce(unannounced[0]);
-        announce(unannounced[1]);
-    }
-    __device__ __forceinline__ void await_empty(int stage, int part) {
-        const Barrier empty = barrier(block.barriers.empty[stage][part]);
-        const uint32 phase = phases.of(stage) ^ 1;
-        if (!__all_sync(0xffffffff, empty.has_passed(phase))) {
-            if constexpr (!is_narrow) announce_all();
-            empty.wait(phase);
-        }
+    __device__ __forceinline__ void await_empty(int stage, int part) const {
+        barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
         __syncwarp();
     }
 
@@ -69,11 +50,8 @@ struct Gatherer {
             for (int column = 0; column < columns; ++column)
                 copy_async<16>(to + column * Shared::tile_bytes + i * (16 * 128), from + column * 128, true);
         }
-        copy_commit();
-        copy_wait<2>();
-        announce(unannounced[0]);
-        unannounced[0] = unannounced[1];
-        unannounced[1] = barrier(block.barriers.full[stage][part]).address;
+        // Without a wait: the next part's rows are asked for while these come.
+        barrier(block.barriers.full[stage][part]).arrive_after_copies();
     }
 
     /// A part's rows of 8-bit elements: a column's of a thread are read at once.
@@ -132,7 +110,6 @@ struct Gatherer {
             phases.flip(stage);
             now = next;
         }
-        if constexpr (!is_narrow) announce_all();
     }
 };
 

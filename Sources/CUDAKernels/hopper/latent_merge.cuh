@@ -47,8 +47,9 @@ template <int many> FI_DEVICE float4 add_parts(const float *from, int64 step, co
     return v;
 }
 
-/// Merges quarters `first` to `end` of a tile's rows. In an order that does not depend on who does it.
-FI_DEVICE void merge_quarters(const fi_attention_params &p, const Item &item, char *shared, int first, int end) {
+/// Merges quarters `first` to `end` of a tile's rows. In an order that does not depend on who does it. A function of its own: its registers would
+/// cost others theirs.
+static __device__ __noinline__ void merge_quarters(const fi_attention_params &p, const Item &item, char *shared, int first, int end) {
     const int parts = item.parts, stride = item.part_stride(), lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);

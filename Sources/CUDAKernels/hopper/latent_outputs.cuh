@@ -42,20 +42,25 @@ FI_DEVICE void store_rows(const fi_attention_params &p, const Item &item, const 
     }
 }
 
-/// The same to the workspace, where an item has a part of its rows' keys.
-FI_DEVICE void store_row_parts(const fi_attention_params &p, const Item &item, const float (&output)[own_columns / 8][4], const RowEnd (&ends)[2],
-                               int column) {
-    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16;
+/// The same to the workspace, where an item has a part of its rows' keys: neighbours exchange pairs, so that each has 16 bytes.
+FI_DEVICE void store_row_parts(const fi_attention_params &p, const Item &item, const Outputs &output, const RowEnd (&ends)[2], int column) {
+    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16, odd = lane % 2;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = warp_row + h * 8 + lane / 4;
-        if (row >= item.row_count) continue;
+        const bool is_there = row < item.row_count;
         const int64 partial = item.partial_row + row;
-        if (column == 0 && lane % 4 == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
-        float *to = pointer<float>(p.partial_output) + partial * dim_vo + column + lane % 4 * 2;
+        if (is_there && column == 0 && lane % 4 == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
+        float *to = pointer<float>(p.partial_output) + partial * dim_vo + column + odd * 8 + lane % 4 / 2 * 4;
+        const float factor = ends[h].factor;
 #pragma unroll
-        for (int n = 0; n < own_columns / 8; ++n)
-            *reinterpret_cast<float2 *>(to + n * 8) = make_float2(output[n][2 * h] * ends[h].factor, output[n][2 * h + 1] * ends[h].factor);
+        for (int n = 0; n < own_columns / 8; n += 2) {
+            const float x = output[n][2 * h] * factor, y = output[n][2 * h + 1] * factor;
+            const float z = output[n + 1][2 * h] * factor, w = output[n + 1][2 * h + 1] * factor;
+            const float other_x = __shfl_xor_sync(0xffffffff, odd ? x : z, 1), other_y = __shfl_xor_sync(0xffffffff, odd ? y : w, 1);
+            if (is_there)
+                *reinterpret_cast<float4 *>(to + n * 8) = odd ? make_float4(other_x, other_y, z, w) : make_float4(x, y, other_x, other_y);
+        }
     }
 }
 
@@ -104,6 +109,7 @@ struct Computer {
     __device__ __forceinline__ void follow_other(Outputs &output) {
         const int stage = group ^ 1;
         barrier(block.barriers.weights[stage]).wait(phases.of(stage));
+        if constexpr (FI_GATHER) fence_async_proxy();
         const uint32 at = row_at(Shared::references, stage);
         const float next[2] = {load_shared_float(at), load_shared_float(at + 8 * 4)};
         if (__any_sync(0xffffffff, next[0] != state.maximum[0] || next[1] != state.maximum[1])) {
