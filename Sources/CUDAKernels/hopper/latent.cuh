@@ -31,7 +31,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < item_slots; ++slot) {
-            barrier(barriers.item_full[slot]).init(1);
+            barrier(barriers.item_full[slot]).init(item_chunks);
             barrier(barriers.item_empty[slot]).init(compute_threads / warp_size);
         }
         for (int stage = 0; stage < stages; ++stage) {
@@ -49,10 +49,10 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < compute_threads) {
-        grow_registers<is_gathered ? 232 : 240>();
+        grow_registers<is_gathered ? 224 : 240>();
         compute_items(block, shared);
     } else {
-        shrink_registers<is_gathered ? 40 : 24>();
+        shrink_registers<is_gathered ? 56 : 24>();
         if constexpr (is_gathered) gather_keys(block);
         else if (threadIdx.x / warp_size == compute_threads / warp_size) bring_boxes(block);
     }

@@ -52,6 +52,10 @@ struct StagePhases {
 /// Part number `i` in the order in which a stage's are given back, and wanted: the first is that of the warpgroup that weighs the stage.
 FI_DEVICE int part_in_order(int stage, int i) { return i < 2 ? stage ^ i : rest_part; }
 
+/// An item is read by so many lanes, 16 bytes each, all at once.
+constexpr int item_chunks = sizeof(fi_attention_item) / 16;
+static_assert(sizeof(fi_attention_item) % 16 == 0 && item_chunks <= warp_size, "a warp reads an item");
+
 /// This block's list of items: the first is where the list's number says, the rest are where the table says. For one warp.
 struct ItemReader {
     int next = 0, end = 0;
@@ -68,17 +72,15 @@ struct ItemReader {
         } else {
             index = next < end ? next++ : -1;
         }
-        constexpr int chunks = sizeof(fi_attention_item) / 16;
-        static_assert(sizeof(fi_attention_item) % 16 == 0 && chunks <= warp_size, "a lane reads 16 bytes, all at once");
-        if (index >= 0 && lane < chunks)
+        if (index >= 0 && lane < item_chunks)
             reinterpret_cast<uint4 *>(&item)[lane] =
                 reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index)[lane];
         __syncwarp();
         if (lane == 0) {
             if (index >= 0) item.take_part(blockIdx.x % cluster);
             else item.tile = -1;
-            barrier(block.barriers.item_full[turn % item_slots]).arrive();
         }
+        if (lane < item_chunks) barrier(block.barriers.item_full[turn % item_slots]).arrive();
         __syncwarp();
     }
 };
