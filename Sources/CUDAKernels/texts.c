@@ -84,6 +84,12 @@ static const char hopper_latent[] = {
 static const char hopper_latent_bring[] = {
 #embed "hopper/latent_bring.cuh"
     , 0};
+static const char hopper_latent_gather[] = {
+#embed "hopper/latent_gather.cuh"
+    , 0};
+static const char hopper_latent_merge[] = {
+#embed "hopper/latent_merge.cuh"
+    , 0};
 static const char hopper_latent_outputs[] = {
 #embed "hopper/latent_outputs.cuh"
     , 0};
@@ -314,6 +320,8 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/barrier.cuh", hopper_barrier},
     {"hopper/latent.cuh", hopper_latent},
     {"hopper/latent_bring.cuh", hopper_latent_bring},
+    {"hopper/latent_gather.cuh", hopper_latent_gather},
+    {"hopper/latent_merge.cuh", hopper_latent_merge},
     {"hopper/latent_outputs.cuh", hopper_latent_outputs},
     {"hopper/latent_scores.cuh", hopper_latent_scores},
     {"hopper/latent_shared.cuh", hopper_latent_shared},

@@ -150,6 +150,13 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
         }
         return true;
     }
+    if (op == "cp" && statement.has("mbarrier") && statement.has("noinc")) {
+        // Copies have ended where they began, so that it is an arrival.
+        decoder.address((size_t)0, i);
+        i.mode = 2;
+        i.handler = arrive;
+        return true;
+    }
     if (op == "cp" && statement.has("bulk") && statement.has("tensor") && statement.has("mbarrier::complete_tx::bytes")) {
         decoder.address((size_t)0, i);
         const std::string &source = decoder.operand(1);

@@ -26,6 +26,10 @@ struct Barrier {
             "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
             "}\n" ::"r"(address), "r"(rank) : "memory");
     }
+    /// Arrives when this thread's copies (cp.async) have come: who waits orders them with what the tensor cores read, by a fence.
+    __device__ __forceinline__ void arrive_after_copies() const {
+        asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address) : "memory");
+    }
     /// Waits for phase `phase`, of which the parity counts.
     __device__ __forceinline__ void wait(uint32 phase) const {
         asm volatile(

@@ -1,17 +1,17 @@
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434) with absorbed projections, on Hopper: all heads share one key of 576
 // elements, whose first 512 are the value.
 //
-// Outputs of 64 rows fill half of a processor's registers, and reading all left operands from shared memory would fill its bandwidth. So a
-// block has three warpgroups with roles: one holds the queries of 64 rows, most of them in registers, computes scores and weights them;
-// two have 256 columns of the outputs each and multiply the weights, which pass through shared memory, with the stage that the scores
-// were computed from. Stages of 32 keys are read once for both products; one of the outputs' warps asks for the next ones.
+// Outputs of 64 rows fill half of a processor's registers, so a block has 64 rows, and two warpgroups have 256 columns each of their
+// outputs. Each computes the scores of every other stage of 64 keys, weighs them, and hands the weights to the other, as both multiply all
+// weights: while one weighs, the other's products are under way (the schedule that FlashMLA's authors call seesaw). Weights are relative to
+// a reference of each row that is handed on with them, stage by stage. A third warpgroup brings keys.
 //
 // With more than 64 heads two blocks of a cluster have 64 rows each of an item, and every key is read once for both: each block asks for
 // half of the columns of a stage, which the copy engine writes to both.
 #define FI_HOPPER 1
 #define FI_HOPPER_LATENT 1
+#include "hopper/latent_gather.cuh"
 #include "hopper/latent_outputs.cuh"
-#include "hopper/latent_scores.cuh"
 #include "primitives/launch.cuh"
 
 /// The parameter, at the alignment that the copy engine asks of its maps.
@@ -28,40 +28,33 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[item_slots];
     __shared__ Barriers barriers;
-    __shared__ Asking asking;
-    const Block block{maps, maps.attention, shared_address(shared), barriers, items, asking};
-    constexpr int score_warps = score_threads / warp_size, output_warps = output_threads / warp_size;
+    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     if (threadIdx.x == 0) {
-        for (int slot = 0; slot < item_slots; ++slot) barrier(barriers.item_full[slot]).init(1);
-        // All who write or read arrive at these. A warp's one lane would do, but racecheck would not see the order; and named barriers do
-        // not keep it: a thread that waited has read what was there before a store that came before another's `bar.arrive`.
-        for (int slot = 0; slot < 2; ++slot) {
-            barrier(barriers.weights_full[slot]).init(score_threads);
-            barrier(barriers.weights_empty[slot]).init(output_threads);
+        for (int slot = 0; slot < item_slots; ++slot) {
+            barrier(barriers.item_full[slot]).init(item_chunks);
+            barrier(barriers.item_empty[slot]).init(compute_threads / warp_size);
         }
         for (int stage = 0; stage < stages; ++stage) {
-            // The copy engine, or all who widen; all who read, of both blocks where both are brought to.
-            barrier(barriers.full[stage]).init(is_narrow ? output_warps : 1);
-            barrier(barriers.empty[stage]).init((score_warps + output_warps) * (is_narrow ? 1 : cluster));
+            for (int part = 0; part < part_count; ++part) {
+                // The copy engine, or all who copy; the one warpgroup that reads last, of both blocks where both are brought to.
+                barrier(barriers.full[stage][part]).init(is_gathered ? bringers : 1);
+                barrier(barriers.empty[stage][part]).init(128 / warp_size * (is_shared ? cluster : 1));
+            }
+            // All who write. A warp's one lane would do, but racecheck would not see the order; and named barriers do not keep it.
+            barrier(barriers.weights[stage]).init(128);
         }
-        for (int stage = 0; stage < raw_stages; ++stage) {
-            barrier(barriers.raw_full[stage]).init(1);
-            barrier(barriers.raw_empty[stage]).init(output_warps * cluster);
-        }
-        barrier(barriers.ends_full).init(score_threads);
-        barrier(barriers.ends_empty).init(output_threads);
         publish_barriers();
-        asking = Asking{0, 0, 0, -1, 0, 0, {}};
     }
     fi_follow_predecessors();
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
-    if (threadIdx.x < score_threads) {
-        grow_registers<184>();
-        compute_scores(block);
+    if (threadIdx.x < compute_threads) {
+        grow_registers<is_gathered ? 224 : 240>();
+        compute_items(block, shared);
     } else {
-        shrink_registers<160>();
-        compute_outputs(block, shared);
+        shrink_registers<is_gathered ? 56 : 24>();
+        if constexpr (is_gathered) gather_keys(block);
+        else if (threadIdx.x / warp_size == compute_threads / warp_size) bring_boxes(block);
     }
     if constexpr (cluster > 1) {
         // The other block may still write here, or arrive at barriers.

@@ -52,7 +52,7 @@ static_assert(!is_latent || (dim_qk == dim_vo + FI_LATENT && dim_vo % 16 == 0 &&
 
 /// Those of a block's threads that merge, and their first.
 #ifdef FI_HOPPER_LATENT
-constexpr int first_merger = 128, mergers = 256;
+constexpr int first_merger = 0, mergers = 256;
 #else
 constexpr int first_merger = 0, mergers = threads;
 #endif

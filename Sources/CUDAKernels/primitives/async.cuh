@@ -66,3 +66,17 @@ FI_DEVICE uint32 add_acquire_release(uint32 *to, uint32 v) {
     asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(to), "r"(v) : "memory");
     return old;
 }
+
+/// Reads what others add to so: what they wrote before is visible then.
+FI_DEVICE uint32 load_acquire(const uint32 *from) {
+    uint32 v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
+    return v;
+}
+
+/// Puts `v` where `expected` was; what was there. Acquires and releases.
+FI_DEVICE uint32 compare_and_swap(uint32 *to, uint32 expected, uint32 v) {
+    uint32 old;
+    asm volatile("atom.cas.acq_rel.gpu.global.b32 %0, [%1], %2, %3;" : "=r"(old) : "l"(to), "r"(expected), "r"(v) : "memory");
+    return old;
+}

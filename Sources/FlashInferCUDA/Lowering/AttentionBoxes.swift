@@ -73,19 +73,17 @@ enum AttentionBoxes {
 }
 
 extension AttentionBoxes {
-    /// The map of a part of a latent cache: element, row of a page, tile of elements, page. Tiles are 128 bytes, swizzled, or up to 256
-    /// elements of 8 bits as they are; where a box has all rows of a stage, it has `boxTiles` tiles, one behind the other.
+    /// The map of a part of a latent cache of 16-bit elements: element, row of a page, tile of 64 elements, page. Tiles are swizzled; where
+    /// a box has all rows of a stage, it has `boxTiles` tiles, one behind the other.
     static func latentMap(
         _ tensor: KVTensor, boxRows: Int, boxTiles: Int, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
-        let bytes = tensor.dtype.byteCount, isNarrow = bytes == 1
-        let width = min(isNarrow ? 256 : 64, tensor.headDim)
-        let extents = [width, tensor.blockSize ?? 1, tensor.headDim / width, tensor.blockCount]
-        let strides = [tensor.tokenStride * bytes, width * bytes, tensor.blockStride * bytes]
+        let extents = [64, tensor.blockSize ?? 1, tensor.headDim / 64, tensor.blockCount]
+        let strides = [tensor.tokenStride * 2, 128, tensor.blockStride * 2]
         return try encode(
-            tensor, type: isNarrow ? 0 : tensor.dtype == .float16 ? 6 : 9, extents: extents.map { UInt64(max($0, 1)) },
+            tensor, type: tensor.dtype == .float16 ? 6 : 9, extents: extents.map { UInt64(max($0, 1)) },
             strides: zip(strides, extents.dropFirst()).map { $1 > 1 ? UInt64($0) : 16 },
-            box: [UInt32(width), UInt32(boxRows), UInt32(boxTiles), 1], swizzle: isNarrow ? 0 : 3, context: context)
+            box: [64, UInt32(boxRows), UInt32(boxTiles), 1], swizzle: 3, context: context)
     }
 }
 
@@ -113,6 +111,8 @@ extension fi_hopper_attention_params {
         box_rows = 1
         let stageRows = tile.keys
         var boxRows = stageRows
+        // Threads widen latent keys of 8 bits.
+        if tile.cluster > 0, keys.dtype.byteCount == 1 { return }
         if let pageSize = keys.blockSize {
             // Threads copy the rows.
             guard !isGathered, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
@@ -120,8 +120,8 @@ extension fi_hopper_attention_params {
             boxRows = min(pageRows, stageRows & -stageRows)
         }
         if tile.cluster > 0 {
-            // The blocks of a cluster bring a part of a stage's columns each.
-            let tiles = shape.headDimVO / (keys.dtype.byteCount == 1 ? 256 : 64) / tile.cluster
+            // A stage comes in two halves of its values' columns, of which the blocks of a cluster bring a part each.
+            let tiles = shape.headDimVO / 64 / 2 / tile.cluster
             self.keys = try AttentionBoxes.latentMap(
                 keys, boxRows: boxRows, boxTiles: boxRows == stageRows ? tiles : 1, context: context)
             self.values = try AttentionBoxes.latentMap(values, boxRows: boxRows, boxTiles: 1, context: context)

@@ -93,8 +93,7 @@ package struct AttentionKernel: Hashable {
             ]
                 + (isHopperLatent
                     ? [
-                        .init("FI_CLUSTER", tile.cluster), .init("FI_HELD_TILES", tile.queryRegisters / 16),
-                        .init("FI_RAW_STAGES", tile.rawStages),
+                        .init("FI_CLUSTER", tile.cluster), .init("FI_GATHER", heads.isGathered),
                     ] : [])
                 + (tile.isHopper && !isHopperLatent
                     ? [

@@ -30,11 +30,9 @@ struct AttentionTile: Hashable {
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
         if cluster > 0 {
-            // Stages, queries that no register holds, weights of two stages, and of each row how it ends, two factors, and what a merge
-            // needs.
-            let raw = heads.isNarrow ? rawStages * keys * heads.dimQK : 0
-            return raw + (stages * keys * heads.dimQK + rows * (heads.dimQK - 4 * queryRegisters)) * 2 + rows * 128
-                + rows * 32
+            // Stages, queries but for the rest, which registers hold, and weights of two stages; and of each row two references, two
+            // sums, and what a merge needs.
+            return (stages * keys * heads.dimQK + rows * heads.dimVO + 2 * rows * keys) * 2 + rows * 32
         }
         if isHopper, heads.isFloat8 {
             // Queries of two items, stages, values as they come, and outputs of earlier keys where there is room.

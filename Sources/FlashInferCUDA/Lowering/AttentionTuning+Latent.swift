@@ -13,16 +13,14 @@ extension AttentionTuning {
         return tiles.count == kinds.count ? tiles : nil
     }
 
-    /// Hopper's kernel: five stages of 32 keys are what memory holds beside the weights and the queries that registers do not, and 112 of
-    /// 184 registers for queries leave what the softmax needs. A key of more than 64 heads is read by two blocks, so that it is asked for
-    /// once for both. Keys of 8 bits come to three stages of their own, and are widened into four.
+    /// Hopper's kernel: two stages of 64 keys are what memory holds beside the queries. A key of more than 64 heads is read by two
+    /// blocks, so that it is asked for once for both.
     private static func hopperLatent(_ heads: AttentionHeads) -> [AttentionTile] {
-        guard heads.allowsHopper, !heads.isGathered, heads.dimVO == 512, heads.latentRope == 64 else { return [] }
+        guard heads.allowsHopper, heads.dimVO == 512, heads.latentRope == 64 else { return [] }
         return [
             AttentionTile(
-                rows: 64, keys: 32, warpsM: 4, warpsN: 1, stages: heads.isNarrow ? 4 : 5,
-                blocksPerProcessor: 1, queryRegisters: 112, rawStages: heads.isNarrow ? 3 : 1, isHopper: true,
-                cluster: heads.latentGroup > 64 ? 2 : 1)
+                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+                isHopper: true, cluster: heads.latentGroup > 64 ? 2 : 1)
         ]
     }
 
