@@ -32,8 +32,8 @@ package final class KernelTexts: Sendable {
 
     /// Whether the kernel of a text waits itself for what was enqueued before it, so that it may start early; see `launch.cuh`.
     package func followsPredecessors(_ name: String) -> Bool {
-        guard let text = self[name] else { return false }
-        return text.contains(" fi_follow_predecessors();\n") || text.contains(" fi_await_predecessors();\n")
+        guard let text = self[name], text.contains("extern \"C\" __global__") else { return false }
+        return text.contains(" fi_follow_predecessors(") || text.contains(" fi_await_predecessors();\n")
     }
 
     /// A SHA-256 of a text and of every text that it includes, directly or not; computed once.
