@@ -99,7 +99,7 @@ static __device__ __forceinline__ void fi_each_key(const fi_row_part &part, cons
     }
 }
 
-/// Finds what top-k keeps: sets `kth`, and says how many of the keys equal to it are kept; 0 where all above it are what is kept.
+/// Finds what top-k keeps: sets `kth`, and says how many of the keys equal to it are kept; 0 for all.
 /// `own` and `top` are of `fi_begin_row`, the latter of the row; 1 <= k < width.
 static __device__ __forceinline__ unsigned int fi_find_kth(
     fi_row &row, unsigned int k, unsigned int own, unsigned int top, fi_filter_shared &shared, unsigned int &turn
@@ -133,7 +133,8 @@ static __device__ __forceinline__ unsigned int fi_find_kth(
         // The whole part is kept: what its keys are does not matter.
         is_whole = kth.above + kth.at == k;
     }
-    row.kth = is_whole ? kth.low - 1 : kth.low;
+    // Of a whole part its lowest key is kept, wherever it is: there may be an entry one key below.
+    row.kth = kth.low;
     row.last = 0xffffffffu;
     return is_whole ? 0 : k - (unsigned int)kth.above;
 }

@@ -153,6 +153,29 @@ import Testing
         }
     }
 
+    /// Entries whose floats are all neighbours: what is one step below the k-th is there, and not kept.
+    @Test(arguments: [1_500, 20_003], [DistributionForm.probabilities, .logits])
+    func neighbouringEntries(width: Int, form: DistributionForm) throws {
+        var random = OpsRandom(57)
+        var values = (0..<width).map { Double(Float(bitPattern: 0x3780_0000 + UInt32($0))) }
+        for index in stride(from: width - 1, to: 0, by: -1) {
+            values.swapAt(index, Int(random.uniform() * Double(index + 1)))
+        }
+        let kept = [1, 20, 100, 127, 129, 300, 700, width - 1]
+        let input = try gpu.tensor(.float32, [kept.count, width], values: kept.flatMap { _ in values })
+        let status = try gpu.tensor(.uint8, [kept.count])
+        let output = try gpu.tensor(.float32, [kept.count, width])
+        try compare([output, status], tolerance: 0x1p-22, "neighbours of \(width) \(form)") { view in
+            .filter(
+                FilterOperation(
+                    view(input), as: form, output: view(output), status: view(status),
+                    rows: kept.map { .init(topK: $0) }))
+        }
+        for (row, k) in kept.enumerated() {
+            #expect(output.host.values[row * width..<(row + 1) * width].count { $0 > 0 } == k)
+        }
+    }
+
     @Test(arguments: [DType.float32, .bfloat16, .float16])
     func theGreatestEntries(dtype: DType) throws {
         var random = OpsRandom(52)
