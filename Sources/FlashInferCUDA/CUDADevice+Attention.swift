@@ -57,7 +57,7 @@ extension CUDADevice {
             let grid = (entry.blocks, slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, tile: plan.tiles[tile], isGathered: plan.heads.isGathered,
+                    parameters, operation, tile: plan.tiles[tile], gathersAll: plan.heads.gather == .all,
                     context: queue.context)
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {

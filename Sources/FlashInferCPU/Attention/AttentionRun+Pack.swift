@@ -94,17 +94,9 @@ extension AttentionRun {
         for key in 0..<range.count {
             scratch.cosines[key] = rope.cosine(Int(scratch.positions[key]))
             scratch.sines[key] = rope.sine(Int(scratch.positions[key]))
-            scratch.bufferOffsets[key] = Int64(key * size.queryStride * 4)
         }
         rotate(scratch.rotated, range.count, rope, scratch)
-        var rows = fi_attn_rows(
-            base: scratch.rotated, offsets: scratch.bufferOffsets, count: Int32(range.count), type: FI_ATTN_F32)
-        if format.element != FI_ATTN_F32 {
-            format.gather(scratch.narrowed, stride, rows, width)
-            for key in 0..<range.count { scratch.bufferOffsets[key] /= 2 }
-            rows.base = UnsafeRawPointer(scratch.narrowed)
-            rows.type = format.element
-        }
+        let rows = panelRows(scratch.rotated, range.count, stride, width, narrowedTo: scratch.narrowed, scratch)
         format.pack_keys(scratch.keyPanels, rows, width)
     }
 
@@ -119,16 +111,25 @@ extension AttentionRun {
         if programs.values == nil { return format.pack_values(scratch.valuePanels, source, width) }
         kernels.f32.gather(scratch.valueRows, stride, source, width)
         changeValues(tile, head, range, scratch)
-        for key in 0..<range.count { scratch.bufferOffsets[key] = Int64(key * size.outputStride * 4) }
-        var rows = fi_attn_rows(
-            base: scratch.valueRows, offsets: scratch.bufferOffsets, count: Int32(range.count), type: FI_ATTN_F32)
+        let rows = panelRows(scratch.valueRows, range.count, stride, width, narrowedTo: scratch.narrowValues, scratch)
+        format.pack_values(scratch.valuePanels, rows, width)
+    }
+
+    /// Rows of float32, `stride` elements apart in a buffer, as panels are packed from: where panels have shorter elements, narrowed into
+    /// another buffer.
+    private func panelRows(
+        _ buffer: UnsafeMutablePointer<Float>, _ count: Int, _ stride: Int64, _ width: Int32,
+        narrowedTo narrow: UnsafeMutableRawPointer, _ scratch: AttentionScratch
+    ) -> fi_attn_rows {
+        for key in 0..<count { scratch.bufferOffsets[key] = Int64(key) * stride * 4 }
+        var rows = fi_attn_rows(base: buffer, offsets: scratch.bufferOffsets, count: Int32(count), type: FI_ATTN_F32)
         if format.element != FI_ATTN_F32 {
-            format.gather(scratch.narrowValues, stride, rows, width)
-            for key in 0..<range.count { scratch.bufferOffsets[key] /= 2 }
-            rows.base = UnsafeRawPointer(scratch.narrowValues)
+            format.gather(narrow, stride, rows, width)
+            for key in 0..<count { scratch.bufferOffsets[key] /= 2 }
+            rows.base = UnsafeRawPointer(narrow)
             rows.type = format.element
         }
-        format.pack_values(scratch.valuePanels, rows, width)
+        return rows
     }
 
     private func rotate(

@@ -100,7 +100,7 @@ extension AttentionOperation {
 extension fi_hopper_attention_params {
     /// The portable kernel's parameter with the maps of the run's cache.
     init(
-        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, isGathered: Bool,
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, gathersAll: Bool,
         context: CUDAContext
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
@@ -115,7 +115,7 @@ extension fi_hopper_attention_params {
         if tile.cluster > 0, keys.dtype.byteCount == 1 { return }
         if let pageSize = keys.blockSize {
             // Threads copy the rows.
-            guard !isGathered, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
+            guard !gathersAll, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
             // Boxes of a page's rows are whole within a stage, too.
             boxRows = min(pageRows, stageRows & -stageRows)
         }

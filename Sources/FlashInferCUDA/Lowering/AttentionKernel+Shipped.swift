@@ -28,8 +28,7 @@ extension AttentionKernel {
                 dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
-            heads.isGathered = entry.isGathered
-            heads.gathersValues = entry.gathersValues
+            heads.gather = entry.gather
             (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
@@ -67,8 +66,7 @@ extension AttentionKernel {
         var dimQK = 128
         var dimVO = 128
         var isRagged = false
-        var isGathered = false
-        var gathersValues = false
+        var gather = AttentionHeads.Gather.none
         var logits = Logits.plain
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
@@ -95,7 +93,7 @@ extension AttentionKernel {
                     entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, isRagged: isRagged))
                 }
                 entries.append(Entry(queryType: type, kvType: .float8E4M3, dimQK: dim, dimVO: dim))
-                entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, gathersValues: true))
+                entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, gather: .values))
             }
         }
         return entries
@@ -143,17 +141,16 @@ extension AttentionKernel {
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
         }
         entries.append(Entry(hasColumns: true))
-        for isGathered in [false, true] {
-            entries.append(Entry(isGathered: isGathered, mask: .none, isBlockSparse: true))
+        for gather in [AttentionHeads.Gather.none, .all, .values] {
+            entries.append(Entry(gather: gather, mask: .none, isBlockSparse: true))
         }
-        for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, isGathered: true)) }
+        for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, gather: .all)) }
         // Levels of shared prefixes; also the engine's.
         for dim in [64, 128] {
-            for gathersValues in [false, true] {
-                entries.append(Entry(dimQK: dim, dimVO: dim, gathersValues: gathersValues, hasLevels: true))
+            for gather in [AttentionHeads.Gather.none, .values] {
+                entries.append(Entry(dimQK: dim, dimVO: dim, gather: gather, hasLevels: true))
             }
         }
-        entries.append(Entry(gathersValues: true, mask: .none, isBlockSparse: true))
         for group in [16, 128] {
             for type in [DType.bfloat16, .float16] {
                 entries.append(.latent(group: group, query: type))

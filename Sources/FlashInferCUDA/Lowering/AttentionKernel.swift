@@ -93,12 +93,12 @@ package struct AttentionKernel: Hashable {
             ]
                 + (isHopperLatent
                     ? [
-                        .init("FI_CLUSTER", tile.cluster), .init("FI_GATHER", heads.isGathered),
+                        .init("FI_CLUSTER", tile.cluster), .init("FI_GATHER", heads.gather.rawValue),
                     ] : [])
                 + (tile.isHopper && !isHopperLatent
                     ? [
                         .init("FI_RAW_STAGES", tile.rawStages),
-                        .init("FI_GATHER", heads.isGathered ? 1 : heads.gathersValues ? 2 : 0),
+                        .init("FI_GATHER", heads.gather.rawValue),
                     ] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
@@ -150,8 +150,7 @@ package struct AttentionKernel: Hashable {
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
-        if tile.isHopper, heads.isGathered { label += " small pages" }
-        if tile.isHopper, heads.gathersValues { label += " pages of 16" }
+        if tile.isHopper, heads.gather != .none { label += heads.gather == .all ? " small pages" : " pages of 16" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }

@@ -83,10 +83,8 @@ struct AttentionHeads: Hashable {
     var weighsBySums = false
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
-    /// Whether pages have too few rows for the boxes of Hopper's copy engine, or for it to keep up, so that threads copy them.
-    var isGathered = false
-    /// Whether threads copy the values alone: boxes of 16 rows are more than the copy engine brings in a stage's time, but not the keys'.
-    var gathersValues = false
+    /// Whose rows threads copy on Hopper.
+    var gather = Gather.none
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
@@ -97,6 +95,15 @@ struct AttentionHeads: Hashable {
     var latentRope = 0
     /// Query heads of a latent key, by which its tiles are chosen.
     var latentGroup = 0
+
+    /// Which of keys and values the copy engine leaves to threads; numbers as `FI_GATHER` has them.
+    enum Gather: Int {
+        case none = 0
+        /// Both: pages have too few rows for boxes, or for the engine to keep up.
+        case all = 1
+        /// Boxes of 16 rows are more than the engine brings in a stage's time, but not the keys'.
+        case values = 2
+    }
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -147,14 +154,16 @@ extension AttentionProblem {
 }
 
 extension AttentionHeads {
-    /// Whether threads copy the rows of blocks: where those have too few for boxes, and where boxes of 8 rows would be more than the copy
-    /// engine keeps up with (H200, D 128, 128 query rows: boxes of 8, 16, 32 and 64 rows 367, 546, 667 and 699 TFLOP/s, rows by
-    /// threads 535 whatever the block). 8-bit rows are widened by those threads; wider heads were not measured.
-    private static func isGathered(_ problem: AttentionProblem) -> Bool {
-        guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return true }
+    /// What threads copy of blocks: all where those have too few rows for boxes, and where boxes of 8 rows would be more than the copy
+    /// engine keeps up with, and the values of 16 (H200, D 128, 128 query rows: boxes of 8, 16, 32 and 64 rows 367, 546, 667 and 699
+    /// TFLOP/s, rows by threads 535 whatever the block). 8-bit rows are widened by those threads; wider heads were not measured.
+    private static func gather(_ problem: AttentionProblem) -> Gather {
+        guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return .all }
         let shape = problem.shape
-        return rows < 16 && problem.kvType.byteCount == 2 && !shape.isLatent
-            && max(shape.headDimQK, shape.headDimVO) <= 128
+        guard problem.kvType.byteCount == 2, !shape.isLatent, max(shape.headDimQK, shape.headDimVO) <= 128 else {
+            return .none
+        }
+        return rows < 16 ? .all : rows == 16 ? .values : .none
     }
 
     /// Block rows from which on they are more than a GPU computes at a time, though each has heads.
@@ -168,10 +177,7 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
-        isGathered = !isRagged && Self.isGathered(problem)
-        gathersValues =
-            !isRagged && !isGathered && AttentionBoxes.rows(ofBlocks: blocks.blockSize) == 16 && !isNarrow && !isFloat8
-            && max(boxedQK, boxedVO) <= 128
+        gather = isRagged ? .none : Self.gather(problem)
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows
@@ -186,7 +192,7 @@ extension AttentionHeads {
         let hasOrdinaryValues = form.values == nil || form.valueFactor != nil
         allowsHopper =
             !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
-            && !(isNarrow && isGathered)
+            && !(isNarrow && gather == .all)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         weighsBySums =
             form.isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16

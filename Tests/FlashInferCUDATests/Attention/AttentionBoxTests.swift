@@ -56,14 +56,7 @@ import Testing
         let folder = try TemporaryFolder()
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
-            fake.change {
-                $0.isEager = true
-                $0.freeMemory = 1 << 34
-            }
-            var table = FakeDriver.table()
-            // The fake does not know the kernels' parameters.
-            table.cuFuncGetParamInfo = nil
-            let device = try CUDADevice(driver: CUDADriver(functions: table, path: "fake"), source: source)
+            let device = try QuietDriver.device(source, writingTo: fake)
             let geometry = try BatchGeometry.paged(
                 queryIndptr: [0, 100], pageIndptr: [0, Int32(pages)], pageIndices: (0..<Int32(pages)).map { $0 },
                 lastPageLengths: [Int32(pageSize)], pageSize: pageSize, pageCount: pages)

@@ -1,4 +1,3 @@
-import CCUDA
 import CUDAKernels
 import FlashInfer
 import FlashInferCUDA
@@ -31,15 +30,10 @@ import Testing
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
             fake.change {
-                $0.isEager = true
-                $0.freeMemory = 1 << 34
                 $0.parameterByteCount = MemoryLayout<fi_attention_params>.size
                 $0.parameterByteCounts = [384: MemoryLayout<fi_hopper_attention_params>.size]
             }
-            var table = FakeDriver.table()
-            // The fake does not know the kernels' parameters.
-            table.cuFuncGetParamInfo = nil
-            let device = try CUDADevice(driver: CUDADriver(functions: table, path: "fake"), source: source)
+            let device = try QuietDriver.device(source, writingTo: fake)
             let requests = queryLengths.count
             let queryIndptr = queryLengths.reduce(into: [Int32(0)]) { $0.append($0[$0.count - 1] + Int32($1)) }
             let (pages, rows) = (8, Int(queryIndptr[requests]))

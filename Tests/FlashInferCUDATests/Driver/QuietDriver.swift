@@ -43,6 +43,18 @@ enum QuietDriver {
         try CUDADevice(driver: CUDADriver(functions: table(), path: "quiet"), source: source)
     }
 
+    /// A device on `fake`, which writes launches down and does what they are at once, with memory for caches; the fake does not know
+    /// the sizes of the kernels' parameters.
+    static func device(_ source: CubinSource, writingTo fake: FakeDriver) throws -> CUDADevice {
+        fake.change {
+            $0.isEager = true
+            $0.freeMemory = 1 << 34
+        }
+        var table = FakeDriver.table()
+        table.cuFuncGetParamInfo = nil
+        return try CUDADevice(driver: CUDADriver(functions: table, path: "fake"), source: source)
+    }
+
     /// Made-up machine code for every kernel that ships.
     static func source(in folder: TemporaryFolder) throws -> CubinSource {
         let (compiler, architecture) = (KernelCompiler(), Architecture("sm_90a")!)
