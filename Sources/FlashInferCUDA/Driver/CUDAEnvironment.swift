@@ -16,6 +16,8 @@ package struct CUDAEnvironment: Sendable {
     package var bundle: String?
     /// `FLASHINFER_CACHE`: the folder of compiled kernels.
     package var cache: String?
+    /// `FLASHINFER_KERNEL_TEXTS`: a folder whose kernel texts stand in for those that ship.
+    package var kernelTexts: String?
     /// `HOME`, `XDG_CACHE_HOME`, `VIRTUAL_ENV`, `CONDA_PREFIX`, `CUDA_HOME`, `CUDA_PATH`: where things usually are.
     package var home: String?
     package var cacheHome: String?
@@ -38,6 +40,7 @@ package struct CUDAEnvironment: Sendable {
         environment.nccl = value("FLASHINFER_NCCL")
         environment.bundle = value("FLASHINFER_BUNDLE")
         environment.cache = value("FLASHINFER_CACHE")
+        environment.kernelTexts = value("FLASHINFER_KERNEL_TEXTS")
         environment.home = value("HOME")
         environment.cacheHome = value("XDG_CACHE_HOME")
         environment.prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap(value)

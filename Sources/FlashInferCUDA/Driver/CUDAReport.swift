@@ -28,6 +28,7 @@ package struct CUDAReport: Sendable {
         }
         let hasGPU = driver.map { addGPUs($0) } ?? false
         let hasCompiler = addCompiler(driver, environment)
+        addKernelTexts(environment)
         addMatrixProducts(environment)
         addCache(environment)
         let hasBundle = addBundle(environment)
@@ -65,6 +66,15 @@ package struct CUDAReport: Sendable {
             add("GPUs", error)
         }
         return isAnyUsable
+    }
+
+    /// Texts that are not those that ship must not go unnoticed.
+    private mutating func addKernelTexts(_ environment: CUDAEnvironment) {
+        guard let folder = environment.kernelTexts else { return }
+        let shipped = KernelTexts.shipped(replacedFrom: nil).texts
+        let texts = KernelTexts.shipped(replacedFrom: folder).texts
+        let changed = zip(shipped, texts).count { $0.text != $1.text }
+        add("kernel texts", "\(changed) of \(texts.count) are others, from \(folder) (FLASHINFER_KERNEL_TEXTS)")
     }
 
     private mutating func addCompiler(_ driver: CUDADriver?, _ environment: CUDAEnvironment) -> Bool {

@@ -8,17 +8,23 @@ package final class KernelTexts: Sendable {
     private let positions: [String: Int]
     private let digests = Locked<[String: String]>([:])
 
-    /// Those that ship.
-    package static let shipped: KernelTexts = {
+    /// Those that ship, but for those that the folder of `FLASHINFER_KERNEL_TEXTS` has: whoever works on a kernel then needs no build.
+    package static let shipped = shipped(replacedFrom: CUDAEnvironment.current.kernelTexts)
+
+    /// Those that ship, but for those that a folder has under the same name.
+    package static func shipped(replacedFrom folder: String?) -> KernelTexts {
         var texts: [String: String] = [:]
         let list = fi_kernel_text_list()
         var index = 0
         while let name = list[index].name, let text = list[index].text {
-            texts[String(cString: name)] = String(cString: text)
+            let name = String(cString: name)
+            let place = name.contains("/") ? name : "include/" + name
+            let replaced = folder.flatMap { FileSystem.read("\($0)/\(place)") }
+            texts[name] = replaced.map { String(decoding: $0, as: UTF8.self) } ?? String(cString: text)
             index += 1
         }
         return KernelTexts(texts)
-    }()
+    }
 
     /// These texts, by their names as `#include` gives them.
     package init(_ texts: [String: String]) {

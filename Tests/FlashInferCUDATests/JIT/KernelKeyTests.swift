@@ -79,6 +79,17 @@ struct KernelKeyTests {
         }
     }
 
+    @Test func aFolderReplacesTextsByName() throws {
+        let folder = try TemporaryFolder()
+        let name = "portable/convert.cuh"
+        #expect(FileSystem.makeFolder(folder.path("portable")) == nil)
+        try folder.write(name, "// other".utf8)
+        let replaced = KernelTexts.shipped(replacedFrom: folder.url.path)
+        #expect(replaced[name] == "// other")
+        #expect(replaced["portable/add.cuh"] == KernelTexts.shipped(replacedFrom: nil)["portable/add.cuh"])
+        #expect(replaced.texts.count == KernelTexts.shipped(replacedFrom: nil).texts.count)
+    }
+
     private static let module = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .appendingPathComponent("../../../Sources/CUDAKernels").standardizedFileURL.path
 
