@@ -45,10 +45,10 @@ def _bytes(
     for row, (t, k, p, least, own_step) in enumerate(zip(
             column(temperature, "temperature"), column(top_k, "top_k"), column(top_p, "top_p"), column(min_p, "min_p"),
             column(step, "step"))):
-        if not (t >= 0 and k >= 0 and 0 < p <= 1 and 0 <= least <= 1):
+        if not (t >= 0 and k >= 0 and 0 <= p <= 1 and 0 <= least <= 1):
             raise InvalidArgumentError(
                 f"row {row} has temperature {t}, top_k {k}, top_p {p} and min_p {least}, but they must be at least 0, at least 0, "
-                "above 0 and at most 1, and in 0 ... 1")
+                "in 0 ... 1 and in 0 ... 1")
         array[row] = _abi.SamplingParameters(
             t, min(int(k), 0x7FFFFFFF), p, least, int(seeds[row]) & _MASK64, int(own_step) & _MASK64)
     return bytes(array)[:rows * ctypes.sizeof(_abi.SamplingParameters)]

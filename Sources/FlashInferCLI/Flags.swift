@@ -12,7 +12,7 @@ struct SamplingFlags: ParsableArguments {
     @Option(name: .customLong("top-k"), help: "Keep the K most likely tokens; 0 keeps all.")
     var topK = 0
 
-    @Option(name: .customLong("top-p"), help: "Keep the most likely tokens that together have this probability.")
+    @Option(name: .customLong("top-p"), help: "Keep the most likely tokens that have this probability; 0 is greedy.")
     var topP: Float = 1
 
     @Option(name: .customLong("min-p"), help: "Drop tokens less likely than this times the most likely one.")

@@ -200,7 +200,7 @@ import Testing
         expect(
             fi_sample(device.handle, nil, logits.c, rows, 3, 0, all.c, nil), FI_LENGTH_MISMATCH, "parameter_count")
         var wrong = parameters(1)
-        wrong.top_p = 0
+        wrong.top_p = -1
         expect(fi_sample(device.handle, nil, logits.c, &wrong, 1, 0, all.c, nil), FI_INVALID_ARGUMENT, "topP")
     }
 

@@ -19,7 +19,8 @@ public struct SamplingOracle {
         let whole = weights.reduce(0, +)
         let order = logits.indices.sorted { logits[$0] != logits[$1] ? logits[$0] > logits[$1] : $0 < $1 }
         if row.topK > 0 { for token in order.dropFirst(row.topK) { weights[token] = 0 } }
-        let mass = (joint ? whole : weights.reduce(0, +)) * Double(row.topP)
+        // More than none, so that a share of 0 has the greatest.
+        let mass = max((joint ? whole : weights.reduce(0, +)) * Double(row.topP), .leastNormalMagnitude)
         var borderline = [Bool](repeating: false, count: logits.count)
         if row.topP < 1 {
             var (above, tied) = (0.0, 0.0)

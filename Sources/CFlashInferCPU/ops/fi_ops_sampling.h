@@ -284,6 +284,12 @@ typedef struct kept_row {
     float threshold;
 } kept_row;
 
+/// The mass of top-p's share; more than none, so that a share of 0 has the greatest weight.
+static double nucleus_mass(double total, const fi_sample_row *p) {
+    const double mass = total * (double)p->top_p;
+    return mass > 0 ? mass : 0x1p-1022;
+}
+
 /// Applies the filters to the row x, whose group maxima are in the scratch where top-k is on.
 static kept_row keep_row(
     const float *x, int64_t width, const fi_sample_row *p, weighing form, bool joint, sample_scratch *s
@@ -299,7 +305,7 @@ static kept_row keep_row(
         if (by_p) {
             if (joint) total = weigh(x, NULL, width, form);
             __builtin_memcpy(s->work, s->values, (size_t)kept.count * sizeof(float));
-            const float nucleus = mass_threshold(s->work, kept.count, total * (double)p->top_p);
+            const float nucleus = mass_threshold(s->work, kept.count, nucleus_mass(total, p));
             if (nucleus > kept.threshold) kept.threshold = nucleus;
         }
         return kept;
@@ -314,7 +320,7 @@ static kept_row keep_row(
             const vi m = v >= v_set(floor);
             if (v_any(m)) count += v_compress(s->work + count, v, m);
         });
-        const float nucleus = mass_threshold(s->work, count, total * (double)p->top_p);
+        const float nucleus = mass_threshold(s->work, count, nucleus_mass(total, p));
         if (nucleus > kept.threshold) kept.threshold = nucleus;
     }
     return kept;

@@ -251,7 +251,8 @@ static __device__ __forceinline__ float fi_find_nucleus(
     const fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
     bool *is_known
 ) {
-    const double limit = (double)(whole == 0 ? sum->total : whole) * (double)top_p;
+    // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
+    const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
     // All together have less than the share: each is in.
     if ((double)sum->total < limit) return 0;
     // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.

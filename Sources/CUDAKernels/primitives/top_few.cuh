@@ -203,7 +203,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
         if (shared.entries[i] < last) last = shared.entries[i];
     }
     const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
-    const double limit = (double)(whole == 0 ? sum : whole) * (double)top_p;
+    const double limit = fmax((double)(whole == 0 ? sum : whole) * (double)top_p, 0.5);  // see fi_find_nucleus
     const bool kept = is_there && weight >= least && (top_p >= 1.0f || (double)above < limit);
     __syncthreads();
     if (is_there && !kept) {

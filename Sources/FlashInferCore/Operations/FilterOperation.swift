@@ -13,7 +13,7 @@ public struct FilterOperation: Sendable, Equatable {
         public var temperature: Float
         /// Entries kept by top-k; 0 for all.
         public var topK: Int
-        /// Mass kept by top-p; 1 for all.
+        /// Mass kept by top-p; 1 for all, 0 for the greatest and what equals it.
         public var topP: Float
         /// Least weight relative to the greatest; 0 for all.
         public var minP: Float
@@ -90,8 +90,8 @@ public struct FilterOperation: Sendable, Equatable {
         guard topK >= 0 else {
             throw .invalidArgument("\(name).topK", found: "\(topK)", expected: "at least 1, or 0 for no limit")
         }
-        guard topP > 0, topP <= 1 else {
-            throw .invalidArgument("\(name).topP", found: "\(topP)", expected: "above 0 and at most 1")
+        guard topP >= 0, topP <= 1 else {
+            throw .invalidArgument("\(name).topP", found: "\(topP)", expected: "in 0 ... 1")
         }
         guard minP >= 0, minP <= 1 else {
             throw .invalidArgument("\(name).minP", found: "\(minP)", expected: "in 0 ... 1")

@@ -23,7 +23,7 @@ public struct SampleOperation: Sendable, Equatable {
         /// Tokens kept by top-k; 0 for all.
         public var topK: Int
 
-        /// Mass kept by top-p; 1 for all.
+        /// Mass kept by top-p; 1 for all, 0 for the greatest and what equals it.
         public var topP: Float
 
         /// Least weight relative to the greatest; 0 for all.

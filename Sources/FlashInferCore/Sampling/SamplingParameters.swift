@@ -8,7 +8,8 @@ public struct SamplingParameters: Hashable, Sendable {
     /// Keeps the `topK` most likely tokens (of equal ones, the lowest ids); 0 keeps all.
     public var topK: Int
 
-    /// Keeps a token if all strictly likelier ones together have less than `topP` of what ``topK`` kept; 1 keeps all.
+    /// Keeps a token if all strictly likelier ones together have less than `topP` of what ``topK`` kept; 1 keeps all, 0 the
+    /// most likely (and its equals).
     public var topP: Float
 
     /// Drops tokens less likely than `minP` times the most likely one; 0 keeps all.
@@ -51,8 +52,8 @@ public struct SamplingParameters: Hashable, Sendable {
         guard topK >= 0 else {
             throw .invalidArgument("topK", found: "\(topK)", expected: "at least 1, or 0 for no limit")
         }
-        guard topP > 0, topP <= 1 else {
-            throw .invalidArgument("topP", found: "\(topP)", expected: "above 0 and at most 1")
+        guard topP >= 0, topP <= 1 else {
+            throw .invalidArgument("topP", found: "\(topP)", expected: "in 0 ... 1")
         }
         guard minP >= 0, minP <= 1 else {
             throw .invalidArgument("minP", found: "\(minP)", expected: "in 0 ... 1")

@@ -227,7 +227,7 @@ import Testing
                 rows: [row, .init(temperature: 0.5, seed: 0, step: 0)]
             ).validate()
         }
-        for rows in [[], [FilterOperation.Row(topP: 0)], [.init(temperature: 0)], [.init(), .init(), .init()]] {
+        for rows in [[], [FilterOperation.Row(topP: -0.1)], [.init(temperature: 0)], [.init(), .init(), .init()]] {
             #expect(throws: FlashInferError.self) {
                 try FilterOperation(
                     input.view, as: .logits, output: input.view, status: status.view, rows: rows

@@ -28,7 +28,7 @@ import Testing
     static func filters(width: Int) -> [SampleOperation.Row] {
         var rows: [SampleOperation.Row] = []
         for topK in [0, 1, 2, 40, width / 2, width - 1, width, width + 5] where topK >= 0 {
-            for topP in [Float(1), 0.999, 0.9, 0.3, 1e-6] {
+            for topP in [Float(1), 0.999, 0.9, 0.3, 1e-6, 0] {
                 for minP in [Float(0), 0.1, 1] {
                     rows.append(.init(temperature: 0.8, topK: topK, topP: topP, minP: minP, seed: 3, step: 0))
                 }
@@ -77,9 +77,11 @@ import Testing
                 #expect(tokens == Set((0..<topK).map { 3 * $0 + 1 }))
             }
             // Strictly greater mass decides top-p, so all tied tokens stay.
-            let rows = (0..<400).map { SampleOperation.Row(topP: 0.01, seed: 6, step: UInt64($0)) }
-            let tokens = Set(try draw(ops, logits.view, rows).tokens)
-            #expect(tokens.allSatisfy { $0 % 3 == 1 } && tokens.count >= min(3, width / 3))
+            for topP in [Float(0.01), 0] {
+                let rows = (0..<400).map { SampleOperation.Row(topP: topP, seed: 6, step: UInt64($0)) }
+                let tokens = Set(try draw(ops, logits.view, rows).tokens)
+                #expect(tokens.allSatisfy { $0 % 3 == 1 } && tokens.count >= min(3, width / 3))
+            }
         }
     }
 
@@ -276,7 +278,7 @@ import Testing
         expectError([good])
         expectError([good, .init(temperature: .nan, seed: 0, step: 0)])
         expectError([good, .init(topK: -1, seed: 0, step: 0)])
-        expectError([good, .init(topP: 0, seed: 0, step: 0)])
+        expectError([good, .init(topP: -1, seed: 0, step: 0)])
         expectError([good, .init(minP: 2, seed: 0, step: 0)])
         #expect(throws: FlashInferError.self) {
             try SampleOperation(logits: logits.view, tokens: status.view, status: status.view, rows: [good, good])

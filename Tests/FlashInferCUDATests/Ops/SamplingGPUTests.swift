@@ -44,7 +44,7 @@ import Testing
     static func filters(width: Int) -> [SampleOperation.Row] {
         var rows: [SampleOperation.Row] = [.init(temperature: 0, seed: 3, step: 0)]
         for topK in [0, 1, 2, 40, width / 2, width - 1, width, width + 5] where topK >= 0 {
-            for topP in [Float(1), 0.999, 0.9, 0.3, 1e-6] {
+            for topP in [Float(1), 0.999, 0.9, 0.3, 1e-6, 0] {
                 for minP in [Float(0), 0.1, 1] {
                     rows.append(
                         .init(

@@ -47,14 +47,14 @@ import Testing
             .validate()
         for wrong in [
             SamplingParameters(temperature: -1), SamplingParameters(temperature: .nan),
-            SamplingParameters(temperature: .infinity), SamplingParameters(topK: -1), SamplingParameters(topP: 0),
+            SamplingParameters(temperature: .infinity), SamplingParameters(topK: -1), SamplingParameters(topP: -0.1),
             SamplingParameters(topP: 1.5), SamplingParameters(topP: .nan), SamplingParameters(minP: -0.1),
             SamplingParameters(minP: 1.1), SamplingParameters(repetitionPenalty: 0),
             SamplingParameters(repetitionPenalty: .nan),
         ] {
             #expect(throws: FlashInferError.self) { try wrong.validate() }
         }
-        #expect(throws: FlashInferError.invalidArgument("topP", found: "1.5", expected: "above 0 and at most 1")) {
+        #expect(throws: FlashInferError.invalidArgument("topP", found: "1.5", expected: "in 0 ... 1")) {
             try SamplingParameters(topP: 1.5).validate()
         }
     }

@@ -84,7 +84,7 @@ import Testing
             _ = try await engine.submit([1], options: GenerationOptions(sampling: .init(temperature: .nan)))
         }
         await #expect(throws: EngineError.self) {
-            _ = try await engine.submit([1], options: GenerationOptions(sampling: .init(temperature: 1, topP: 0)))
+            _ = try await engine.submit([1], options: GenerationOptions(sampling: .init(temperature: 1, topP: 1.5)))
         }
         #expect(runner.samplingRows.isEmpty)
     }

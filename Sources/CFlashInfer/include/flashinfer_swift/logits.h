@@ -41,7 +41,7 @@ fi_status fi_log_probability(
 typedef struct fi_sampling_parameters {
     float temperature; /* divides the logits; 0: the greatest logit */
     int32_t top_k;     /* tokens kept, of equal logits the lowest ids; 0: all */
-    float top_p;       /* tokens kept whose strictly likelier ones have less than this mass; above 0, 1: all */
+    float top_p;       /* tokens kept whose strictly likelier ones have less than this mass; 0: the likeliest, 1: all */
     float min_p;       /* least probability relative to the greatest; 0: all */
     uint64_t seed;     /* of the request */
     uint64_t step;     /* which draw of the request: another number for each token it samples */
