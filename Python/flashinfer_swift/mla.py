@@ -122,8 +122,17 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
             args.lse_natural = int(return_lse_base_on_e)
             status = core.library.fi_mla_run(core.handle, call.arrays.stream(q_nope), ctypes.addressof(args))
             if status:
+                self._check_dtypes(call, q_nope=q_nope, q_pe=q_pe, ckv_cache=ckv_cache, kpe_cache=kpe_cache)
                 core.library.fail(status, "run")
         return (out, lse) if return_lse else out
+
+    def _check_dtypes(self, call: Call, **arrays: Any) -> None:
+        """Raises for the first array of another type than planned, by the name it has here."""
+        for name, array in arrays.items():
+            planned = self._options.q_dtype if name.startswith("q_") else self._options.kv_dtype
+            found = call.arrays.view(array).dtype
+            if found != planned:
+                raise InvalidArgumentError(f"run: {name}.dtype is {found}, but must be {planned}, as planned")
 
 
 _REASON = "it is the peer's older path"

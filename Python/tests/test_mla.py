@@ -120,10 +120,12 @@ class LatentAttentionTests(unittest.TestCase):
         batch.plan(wrapper)
         with self.assertRaisesRegex(ValueError, "rope queries"):
             wrapper.run(batch.q_nope, batch.q_nope, batch.ckv, batch.kpe)
-        with self.assertRaisesRegex(ValueError, "ckv is float16.*float32, as planned"):
+        with self.assertRaisesRegex(ValueError, "ckv_cache.dtype is float16.*float32, as planned"):
             wrapper.run(batch.q_nope, batch.q_pe, batch.ckv.astype(np.float16), batch.kpe)
-        with self.assertRaisesRegex(ValueError, "kpe is float16.*float32, as planned"):
+        with self.assertRaisesRegex(ValueError, "kpe_cache.dtype is float16.*float32, as planned"):
             wrapper.run(batch.q_nope, batch.q_pe, batch.ckv, batch.kpe.astype(np.float16))
+        with self.assertRaisesRegex(ValueError, "q_pe.dtype is float16.*float32, as planned"):
+            wrapper.run(batch.q_nope, batch.q_pe.astype(np.float16), batch.ckv, batch.kpe)
         with self.assertRaisesRegex(NotImplementedError, "page_table"):
             wrapper.run(batch.q_nope, batch.q_pe, batch.ckv, batch.kpe, page_table=batch.indices)
 

@@ -46,7 +46,7 @@ typedef struct {
     /// Slots outside of these are not stored. A ragged cache has a `block_rows` of 0: block + row is below `blocks`.
     long long blocks, block_rows;
     unsigned int tokens, rotary_dim;
-    /// Blocks that a token takes, and threads of it that turn.
+    /// Blocks that FI_TOKENS tokens take, and threads of one that turn.
     unsigned int token_blocks, turning_threads;
     /// Of normalised heads: elements, and threads of a head.
     unsigned int norm_width, norm_lanes;

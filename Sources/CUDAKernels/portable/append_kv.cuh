@@ -1,33 +1,27 @@
 // Stores new tokens' keys and values in a cache, converting to its type.
 //
+// A thread has a vector's place in a token, for FI_TOKENS tokens.
+//
 // FI_SOURCE: the storage type of the new keys and values. The cache's is chosen at run time.
 
 #include "fi_cache_params.h"
 #include "primitives/dispatch.cuh"
 #include "primitives/launch.cuh"
 
+/// Where a vector of a token's slot lies in the cache, or -1: slots in device memory are nobody's to check but ours, and what is outside of
+/// the cache is not stored.
+static __device__ __forceinline__ long long target_of(
+    const fi_append_params &p, const fi_append_half &half, long long block, long long row, long long place
+) {
+    const bool is_paged = p.block_rows > 0;
+    const bool is_inside = block >= 0 && row >= 0 && (is_paged ? block < p.blocks && row < p.block_rows : block + row < p.blocks);
+    return is_inside ? block * half.block + row * half.token + place : -1;
+}
+
 template <int CACHE, int V>
-static __device__ __forceinline__ void run(const fi_append_params &p) {
-    const unsigned int token = blockIdx.x / p.token_blocks;
-    const unsigned int part = blockIdx.x - token * p.token_blocks;
-    const unsigned int place = part * FI_THREADS + threadIdx.x;
-    const unsigned int keys = p.heads[0] * p.half[0].lanes;
-    const bool is_key = place < keys;
-    const fi_append_half &half = p.half[is_key ? 0 : 1];
-    const unsigned int item = is_key ? place : place - keys;
-    const unsigned int head = item / half.lanes;
-    if (head >= p.heads[is_key ? 0 : 1]) return;
-    const unsigned int index = (item - head * half.lanes) * V;
-
-    const int *slots = (const int *)p.slots;
-    const long long block = slots[token], row = slots[p.tokens + token];
-    // Slots in device memory are nobody's to check but ours: what is outside of the cache is not stored.
-    if (block < 0 || row < 0) return;
-    if (p.block_rows > 0 ? block >= p.blocks || row >= p.block_rows : block + row >= p.blocks) return;
-
-    const fi_packed<FI_SOURCE, V> packed =
-        fi_load<FI_SOURCE, V>(half.source, token * half.source_token + head * half.source_head + index);
-    const long long target = block * half.block + row * half.token + head * half.head + index;
+static __device__ __forceinline__ void store(
+    const fi_append_half &half, unsigned int head, long long target, const fi_packed<FI_SOURCE, V> &packed
+) {
     float scale = half.scale;
     if (half.scales != 0) scale = __fmul_rn(scale, ((const float *)half.scales)[head]);
     const float factor = 1.0f / scale;
@@ -44,8 +38,43 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
     fi_write<CACHE, V>(half.cache, target, x);
 }
 
+template <int CACHE, int V>
+static __device__ __forceinline__ void run(const fi_append_params &p) {
+    const unsigned int group = blockIdx.x / p.token_blocks;
+    const unsigned int place = (blockIdx.x - group * p.token_blocks) * FI_THREADS + threadIdx.x;
+    const unsigned int first = group * FI_TOKENS;
+    const unsigned int keys = p.heads[0] * p.half[0].lanes;
+    const bool is_key = place < keys;
+    const fi_append_half &half = p.half[is_key ? 0 : 1];
+    const unsigned int item = is_key ? place : place - keys;
+    const unsigned int head = item / half.lanes;
+    if (head >= p.heads[is_key ? 0 : 1]) return;
+    const unsigned int index = (item - head * half.lanes) * V;
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
+    // All tokens' elements and slots are on their way before any is waited for.
+    fi_packed<FI_SOURCE, V> packed[FI_TOKENS];
+    int block[FI_TOKENS], row[FI_TOKENS];
+#pragma unroll
+    for (int t = 0; t < FI_TOKENS; t++) {
+        const unsigned int token = first + t;
+        block[t] = -1;
+        if (token < p.tokens) {
+            packed[t] = fi_load<FI_SOURCE, V>(half.source, token * half.source_token + head * half.source_head + index);
+            block[t] = ((const int *)p.slots)[token];
+            row[t] = ((const int *)p.slots)[p.tokens + token];
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < FI_TOKENS; t++) {
+        if (block[t] < 0) continue;
+        const long long target = target_of(p, half, block[t], row[t], head * half.head + index);
+        if (target >= 0) store<CACHE, V>(half, head, target, packed[t]);
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) append_kv(const __grid_constant__ fi_append_params p) {
-    fi_follow_predecessors();
+    fi_admit_successors();
     fi_with_type(p.cache_type, [&](auto type) {
         constexpr int CACHE = decltype(type)::value;
         if (p.vectorised) {

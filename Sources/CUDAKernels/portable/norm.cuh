@@ -336,7 +336,7 @@ static __device__ __forceinline__ void norm_streamed(
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_rows(const __grid_constant__ fi_norm_params p) {
-    fi_follow_predecessors();
+    fi_admit_successors();
     // Bytes take no part: vectors of sixteen would not fit in registers.
     constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT);
     const unsigned int wanted = blockIdx.x * FI_ROWS_PER_BLOCK + threadIdx.x / FI_GROUP;
@@ -348,6 +348,8 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
     row.residual = p.residual.address == 0 ? 0 : fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows);
     row.output = fi_row_address<FI_OUTPUT>(p.output, place, p.inner_rows);
     row.place = place;
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
     if (p.vectorised && p.width <= (long long)FI_GROUP * FI_CHUNKS * V) {
         norm_held<V>(p, row, lane, active);
     } else if (p.vectorised) {

@@ -1,7 +1,7 @@
 // Rotary embedding of several tensors' heads, each to a tensor or to a cache, in any type: one launch for queries, keys and values.
 //
-// A block takes a part of one token's heads, tensor after tensor. Where some of them turn it computes (or looks up) the token's cosines
-// and sines once, in shared memory; each thread turns one vector of pairs or moves one vector of elements. Heads that are normalised
+// A block takes a part of the heads of FI_TOKENS tokens, tensor after tensor. Where some of them turn it computes (or looks up) each
+// token's cosines and sines once, in shared memory; each thread turns one vector of pairs or moves one vector of elements of each. Heads that are normalised
 // have a power of two of threads, neighbours in a warp, that may take several vectors each. Numbers stay in float32 to the store.
 //
 // FI_INPUT: the storage type of what is read. Those of the outputs and of the cache are chosen at run time. FI_NORMALISED: whether any heads
@@ -18,10 +18,9 @@ struct head_place {
     unsigned int head, lane;
     /// Whether there is one.
     bool inside;
-    unsigned long long source;
 };
 
-static __device__ __forceinline__ head_place place_of(const fi_rope_parts_params &p, unsigned int token, unsigned int thread) {
+static __device__ __forceinline__ head_place place_of(const fi_rope_parts_params &p, unsigned int thread) {
     int which = 0;
 #pragma unroll
     for (int i = 0; i < FI_ROPE_PARTS - 1; i++) {
@@ -37,8 +36,6 @@ static __device__ __forceinline__ head_place place_of(const fi_rope_parts_params
     at.head = thread / part.lanes;
     at.lane = thread - at.head * part.lanes;
     at.inside = at.head < part.heads;
-    at.source = part.source.address
-        + (unsigned long long)((token * part.source.token + at.head * part.source.head) * fi_size(FI_INPUT));
     return at;
 }
 
@@ -65,11 +62,13 @@ struct rope_item {
 
 template <int V>
 static __device__ __forceinline__ void load(
-    const fi_rope_parts_params &p, const head_place &at, unsigned int index, rope_item<V> &item
+    const fi_rope_parts_params &p, const head_place &at, unsigned int token, unsigned int index, rope_item<V> &item
 ) {
+    const fi_heads_tensor &from = at.part->source;
+    const unsigned long long source = from.address + (unsigned long long)((token * from.token + at.head * from.head) * fi_size(FI_INPUT));
     item.turns = elements_of<V>(p, *at.part, index, item.first, item.second);
-    item.low = fi_load<FI_INPUT, V>(at.source, item.first);
-    if (item.turns) item.high = fi_load<FI_INPUT, V>(at.source, item.second);
+    item.low = fi_load<FI_INPUT, V>(source, item.first);
+    if (item.turns) item.high = fi_load<FI_INPUT, V>(source, item.second);
 }
 
 template <int V>
@@ -84,13 +83,13 @@ static __device__ __forceinline__ float squares(const fi_packed<FI_INPUT, V> &pa
 /// What a head is multiplied by, besides its weights: all threads of the warp take part.
 template <int V>
 static __device__ __forceinline__ float norm_scale(
-    const fi_rope_parts_params &p, const head_place &at, unsigned int items, const rope_item<V> &held
+    const fi_rope_parts_params &p, const head_place &at, unsigned int token, unsigned int items, const rope_item<V> &held
 ) {
     float sum = 0;
     if (at.inside && at.part->weight != 0) {
         for (unsigned int index = at.lane; index < items; index += at.part->lanes) {
             rope_item<V> item = held;
-            if (index != at.lane) load<V>(p, at, index, item);
+            if (index != at.lane) load<V>(p, at, token, index, item);
             sum = squares<V>(item.low, sum);
             if (item.turns) sum = squares<V>(item.high, sum);
         }
@@ -177,48 +176,67 @@ static __device__ __forceinline__ void finish(
 }
 
 template <int V, bool tabled>
-static __device__ __forceinline__ void run(const fi_rope_parts_params &p, float2 *table) {
-    const unsigned int token = blockIdx.x / p.token_blocks;
-    const unsigned int block = blockIdx.x - token * p.token_blocks;
-    const head_place at = place_of(p, token, block * FI_THREADS + threadIdx.x);
+static __device__ __forceinline__ void run(
+    const fi_rope_parts_params &p, float2 (&tables)[FI_TOKENS][FI_ROPE_TABLE_PAIRS]
+) {
+    const unsigned int group = blockIdx.x / p.token_blocks;
+    const unsigned int block = blockIdx.x - group * p.token_blocks, start = group * FI_TOKENS;
+    const head_place at = place_of(p, block * FI_THREADS + threadIdx.x);
     const unsigned int items = at.part->turn_items + at.part->move_items;
-    // The loads are on their way while the angles are computed.
-    rope_item<V> item;
-    item.turns = false;
-    if (at.inside && at.lane < items) load<V>(p, at, at.lane, item);
-    const int position = ((const int *)p.positions)[token];
-    // So are the slots: behind the barrier they would be waited for once more.
-    head_target target;
-    const bool goes = at.inside && at.lane < items && target_of(p, at, token, target);
+    const bool has_item = at.inside && at.lane < items;
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
+    // The loads of all tokens are on their way while the angles are computed, and so are the slots: behind the barrier they would be
+    // waited for once more.
+    rope_item<V> item[FI_TOKENS];
+    head_target target[FI_TOKENS];
+    int position[FI_TOKENS];
+    bool goes[FI_TOKENS];
+#pragma unroll
+    for (int t = 0; t < FI_TOKENS; t++) {
+        item[t].turns = false;
+        goes[t] = false;
+        if (start + t >= p.tokens) continue;
+        if (has_item) load<V>(p, at, start + t, at.lane, item[t]);
+        position[t] = ((const int *)p.positions)[start + t];
+    }
+#pragma unroll
+    for (int t = 0; t < FI_TOKENS; t++) {
+        if (has_item && start + t < p.tokens) goes[t] = target_of(p, at, start + t, target[t]);
+    }
     if constexpr (tabled) {
         // Blocks in which nothing turns need none.
         if (block * FI_THREADS < p.turning_threads) {
-            const unsigned int half = p.rotary_dim / 2;
-#pragma unroll 1
-            for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(p.angles, half, i, position);
+#pragma unroll
+            for (int t = 0; t < FI_TOKENS; t++) {
+                if (start + t < p.tokens) fill_table(p.angles, p.rotary_dim / 2, position[t], tables[t]);
+            }
             __syncthreads();
         }
     }
-    float scale = 1.0f;
-    if constexpr (FI_NORMALISED) scale = norm_scale<V>(p, at, items, item);
-    if (!goes) return;
-    finish<V, tabled>(p, at, target, at.lane, position, table, scale, item);
-    if constexpr (FI_NORMALISED) {
-        // Heads wider than their threads' vectors.
-        for (unsigned int index = at.lane + at.part->lanes; index < items; index += at.part->lanes) {
-            load<V>(p, at, index, item);
-            finish<V, tabled>(p, at, target, index, position, table, scale, item);
+#pragma unroll
+    for (int t = 0; t < FI_TOKENS; t++) {
+        float scale = 1.0f;
+        if constexpr (FI_NORMALISED) scale = norm_scale<V>(p, at, start + t, items, item[t]);
+        if (!goes[t]) continue;
+        finish<V, tabled>(p, at, target[t], at.lane, position[t], tables[t], scale, item[t]);
+        if constexpr (FI_NORMALISED) {
+            // Heads wider than their threads' vectors.
+            for (unsigned int index = at.lane + at.part->lanes; index < items; index += at.part->lanes) {
+                load<V>(p, at, start + t, index, item[t]);
+                finish<V, tabled>(p, at, target[t], index, position[t], tables[t], scale, item[t]);
+            }
         }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     rope_parts(const __grid_constant__ fi_rope_parts_params p) {
-    fi_follow_predecessors();
-    __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
+    fi_admit_successors();
+    __shared__ float2 tables[FI_TOKENS][FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
-        run<fi_vector(FI_INPUT), true>(p, table);
+        run<fi_vector(FI_INPUT), true>(p, tables);
     } else {
-        run<1, false>(p, table);
+        run<1, false>(p, tables);
     }
 }

@@ -28,6 +28,12 @@ static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angle
     return quadrant & 2 ? make_float2(-x, -y) : make_float2(x, y);
 }
 
+/// The cosines and sines of a position, by all threads of a block.
+static __device__ __forceinline__ void fill_table(const fi_rope_angles &angles, unsigned int half, int position, float2 *table) {
+#pragma unroll 1
+    for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(angles, half, i, position);
+}
+
 /// Where a vector of pairs lies in its head: its first elements, and its second ones (or the neighbours of the first).
 template <int V>
 static __device__ __forceinline__ void pair_places(

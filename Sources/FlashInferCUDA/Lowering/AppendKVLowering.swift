@@ -5,12 +5,15 @@ package import FlashInferCore
 package enum AppendKVKernel {
     private static let table = SpecTable(count: 3)
     private static let threads = 256
+    /// Tokens of a block: a vector of each for every thread, all on their way at once.
+    private static let tokensPerBlock = 4
 
     private static func spec(_ source: DType) -> KernelSpec {
         table.spec(source.kernelNumber) {
             KernelSpec(
-                file: "portable/append_kv.cuh", entry: "append_kv", defines: [.init("FI_SOURCE", source.kernelNumber)],
-                threads: threads, label: "append-kv \(source.label)")
+                file: "portable/append_kv.cuh", entry: "append_kv",
+                defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokensPerBlock)],
+                threads: threads, blocksPerProcessor: 4, label: "append-kv \(source.label)")
         }
     }
 
@@ -78,7 +81,8 @@ package enum AppendKVKernel {
         let secondItems = second.map { $0.cache.headCount * ($0.cache.headDim / vector) } ?? 0
         guard let items = Int32(exactly: firstItems + secondItems) else { throw .overflow("heads of \(first.name)") }
         let tokenBlocks = (Int(items) + threads - 1) / threads
-        let (blocks, overflow) = tokens.multipliedReportingOverflow(by: tokenBlocks)
+        let groups = (tokens + tokensPerBlock - 1) / tokensPerBlock
+        let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(first.name)") }
         if blocks == 0 { return }
         // Heads of no elements have no threads; a lane each keeps the kernel's division defined.

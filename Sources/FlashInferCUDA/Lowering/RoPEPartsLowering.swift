@@ -8,16 +8,20 @@ package enum RoPEPartsKernel {
     /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
+    /// Tokens of a block: two vectors for each thread keep memory busy while angles are computed. Heads that are normalised have no
+    /// registers for two.
+    private static func tokensPerBlock(isNormalised: Bool) -> Int { isNormalised ? 1 : 2 }
+
     private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool) -> KernelSpec {
         table.spec(4 * input.kernelNumber + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
             KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
-                    .init("FI_TABLED", isTabled),
+                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokensPerBlock(isNormalised: isNormalised)),
                 ],
                 // As many loads on their way as registers allow.
-                threads: threads, blocksPerProcessor: isNormalised ? 8 : 10,
+                threads: threads, blocksPerProcessor: 8,
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
             )
         }
@@ -103,7 +107,9 @@ package enum RoPEPartsKernel {
             }
         }
         let tokenBlocks = (items + threads - 1) / threads
-        let (blocks, overflow) = tokens.multipliedReportingOverflow(by: tokenBlocks)
+        let together = tokensPerBlock(isNormalised: parameters.norm_lanes != 0)
+        let groups = (tokens + together - 1) / together
+        let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
         if blocks == 0 { return nil }
         parameters.angles = shared.angles
