@@ -35,8 +35,7 @@ typedef struct {
     unsigned int head_dim, rotary_dim;
     /// Threads that a head takes: those that turn pairs, then those that copy the rest.
     unsigned int turn_lanes, copy_lanes;
-    unsigned int tokens;
-    /// Blocks that FI_TOKENS tokens take.
+    /// Blocks that a token takes.
     unsigned int token_blocks;
     int interleaved;
     /// Whether every tensor allows 16-byte accesses and the table holds all pairs. Else one pair or element a thread.

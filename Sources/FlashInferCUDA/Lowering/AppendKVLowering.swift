@@ -3,22 +3,25 @@ package import FlashInferCore
 
 /// The kernels that store keys and values: one for each type of new ones, with all types of caches.
 package enum AppendKVKernel {
-    private static let table = SpecTable(count: 3)
+    private static let table = SpecTable(count: 6)
     private static let threads = 256
-    /// Tokens of a block: a vector of each for every thread, all on their way at once.
-    private static let tokensPerBlock = 4
+    /// Tokens of a block: several where there are blocks enough all the same, so that a thread has as many vectors on their way.
+    private static func tokensPerBlock(of tokens: Int) -> Int { tokens < 1024 ? 1 : 4 }
 
-    private static func spec(_ source: DType) -> KernelSpec {
-        table.spec(source.kernelNumber) {
+    private static func spec(_ source: DType, tokens: Int) -> KernelSpec {
+        table.spec(2 * source.kernelNumber + (tokens > 1 ? 1 : 0)) {
             KernelSpec(
                 file: "portable/append_kv.cuh", entry: "append_kv",
-                defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokensPerBlock)],
-                threads: threads, blocksPerProcessor: 4, label: "append-kv \(source.label)")
+                defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokens)],
+                threads: threads, blocksPerProcessor: tokens > 1 ? 4 : 1,
+                label: "append-kv \(source.label)" + (tokens > 1 ? " of \(tokens) tokens" : ""))
         }
     }
 
     /// The specialisations that ship: all.
-    package static func shipped() -> [KernelSpec] { DType.computeTypes.map(spec) }
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in [1, 4].map { spec(type, tokens: $0) } }
+    }
 
     /// The launches of an operation: one, or two where keys and values differ in type.
     ///
@@ -81,7 +84,8 @@ package enum AppendKVKernel {
         let secondItems = second.map { $0.cache.headCount * ($0.cache.headDim / vector) } ?? 0
         guard let items = Int32(exactly: firstItems + secondItems) else { throw .overflow("heads of \(first.name)") }
         let tokenBlocks = (Int(items) + threads - 1) / threads
-        let groups = (tokens + tokensPerBlock - 1) / tokensPerBlock
+        let together = tokensPerBlock(of: tokens)
+        let groups = (tokens + together - 1) / together
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(first.name)") }
         if blocks == 0 { return }
@@ -95,7 +99,7 @@ package enum AppendKVKernel {
         halves.1.lanes = max(halves.1.lanes, 1)
         launches.append(
             KernelLaunch(
-                spec(first.source.dtype), blocks: blocks,
+                spec(first.source.dtype, tokens: together), blocks: blocks,
                 fi_append_params(
                     half: halves, slots: UInt64(slots), blocks: Int64(cache.blockCount),
                     block_rows: Int64(cache.blockSize ?? 0), tokens: UInt32(tokens), heads: heads,

@@ -6,8 +6,6 @@ package enum RoPEKernel {
     private static let table = SpecTable(count: 18)
     /// A block has one vector of pairs for each thread: short enough that a single token's heads fill several processors.
     private static let threads = 128
-    /// Tokens of a block: two vectors of pairs for each thread keep memory busy while angles are computed.
-    private static let tokensPerBlock = 2
 
     private static func spec(input: DType, output: DType, isTabled: Bool) -> KernelSpec {
         table.spec((isTabled ? 9 : 0) + input.kernelNumber * 3 + output.kernelNumber) {
@@ -16,9 +14,9 @@ package enum RoPEKernel {
                 file: "portable/rope.cuh", entry: "rope",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber),
-                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokensPerBlock),
+                    .init("FI_TABLED", isTabled),
                 ],
-                threads: threads, blocksPerProcessor: 10, label: "rope \(types)" + (isTabled ? " by table" : ""))
+                threads: threads, blocksPerProcessor: 12, label: "rope \(types)" + (isTabled ? " by table" : ""))
         }
     }
 
@@ -91,9 +89,8 @@ package enum RoPEKernel {
             throw .overflow("heads of \(queries.names.0)")
         }
         let tokenBlocks = (Int(items) + threads - 1) / threads
-        let groups = (tokens + tokensPerBlock - 1) / tokensPerBlock
-        let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
-        guard !overflow, blocks <= Int(Int32.max), let tokenCount = UInt32(exactly: tokens) else { throw .overflow("elements of \(queries.names.0)") }
+        let (blocks, overflow) = tokens.multipliedReportingOverflow(by: tokenBlocks)
+        guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(queries.names.0)") }
         try queries.check()
         try keys?.check()
         try operation.positions.checkAlignment("positions")
@@ -107,7 +104,7 @@ package enum RoPEKernel {
                     query_heads: UInt32(input.shape[1]), key_heads: UInt32(keys?.input.shape[1] ?? 0),
                     head_dim: UInt32(headDim), rotary_dim: UInt32(rotaryDim),
                     turn_lanes: UInt32(rotaryDim / 2 / width), copy_lanes: UInt32(rest / width),
-                    tokens: tokenCount, token_blocks: UInt32(tokenBlocks),
+                    token_blocks: UInt32(tokenBlocks),
                     interleaved: operation.parameters.pairing == .interleaved ? 1 : 0, vectorised: isAligned ? 1 : 0)))
     }
 }

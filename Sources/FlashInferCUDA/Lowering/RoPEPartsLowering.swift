@@ -4,34 +4,36 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 12)
+    private static let table = SpecTable(count: 24)
     /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
     private static let threads = 128
 
-    /// Tokens of a block: two vectors for each thread keep memory busy while angles are computed. Heads that are normalised have no
-    /// registers for two.
-    private static func tokensPerBlock(isNormalised: Bool) -> Int { isNormalised ? 1 : 2 }
+    /// Tokens of a block: two where there are blocks enough all the same, so that a thread has two vectors on their way. Heads that are
+    /// normalised have no registers for two.
+    private static func tokensPerBlock(of tokens: Int, isNormalised: Bool) -> Int {
+        isNormalised || tokens < 1024 ? 1 : 2
+    }
 
-    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool) -> KernelSpec {
-        table.spec(4 * input.kernelNumber + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
+    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, tokens: Int) -> KernelSpec {
+        table.spec(8 * input.kernelNumber + (tokens > 1 ? 4 : 0) + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
             KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
-                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokensPerBlock(isNormalised: isNormalised)),
+                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokens),
                 ],
                 // As many loads on their way as registers allow.
-                threads: threads, blocksPerProcessor: 8,
+                threads: threads, blocksPerProcessor: isNormalised || tokens > 1 ? 8 : 10,
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
-            )
+                    + (tokens > 1 ? " of \(tokens) tokens" : ""))
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            [(false, false), (false, true), (true, false), (true, true)].map {
-                spec(type, isNormalised: $0, isTabled: $1)
+            [(false, 1), (false, 2), (true, 1)].flatMap { isNormalised, tokens in
+                [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, tokens: tokens) }
             }
         }
     }
@@ -107,7 +109,8 @@ package enum RoPEPartsKernel {
             }
         }
         let tokenBlocks = (items + threads - 1) / threads
-        let together = tokensPerBlock(isNormalised: parameters.norm_lanes != 0)
+        let isNormalised = parameters.norm_lanes != 0
+        let together = tokensPerBlock(of: tokens, isNormalised: isNormalised)
         let groups = (tokens + together - 1) / together
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
@@ -126,7 +129,7 @@ package enum RoPEPartsKernel {
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
         return KernelLaunch(
-            spec(first.dtype, isNormalised: parameters.norm_lanes != 0, isTabled: shared.angles.table != 0),
+            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, tokens: together),
             blocks: blocks, parameters)
     }
 

@@ -65,6 +65,31 @@ import Testing
         }
     }
 
+    /// So many that a block takes several tokens, the last block fewer.
+    @Test(arguments: [DType.float16, .float8E4M3]) func manyTokens(cacheType: DType) throws {
+        var random = OpsRandom(43)
+        let (pageSize, pages, tokens, dim) = (8, 140, 1_027, 16)
+        let slots = (0..<tokens).map { $0 % 100 == 7 ? Int32(-1) : Int32($0 * 37 % (pages * pageSize)) }
+        let source = try gpu.tensor(.float16, [tokens, 1, dim], values: random.normals(tokens * dim, scale: 4))
+        let caches = try (0..<2).map { _ in try gpu.tensor(cacheType, [pages, pageSize, 1, dim]) }
+        let expected = try (0..<2).map { _ in try OpsTensor(cacheType, [pages, pageSize, 1, dim]) }
+        let hostSlots = try KVSlots(slots: slots, pageSize: pageSize)
+        try runOnGPU(
+            .appendKV(
+                AppendKVOperation(
+                    keys: source.view, values: source.view,
+                    cache: try .paged(keys: caches[0].view, values: caches[1].view), slots: hostSlots)))
+        try CPUDevice(threads: 1).execute(
+            .appendKV(
+                AppendKVOperation(
+                    keys: source.host.view, values: source.host.view,
+                    cache: try .paged(keys: expected[0].view, values: expected[1].view), slots: hostSlots)))
+        for (cache, expected) in zip(caches, expected) {
+            try cache.fetch()
+            #expect(cache.host.bytes.elementsEqual(expected.bytes))
+        }
+    }
+
     @Test func slotsOutsideOfTheCacheAreNotStored() throws {
         let wild: [Int32] = [0, .max, 3, -1, 2, .min, 1, 0]
         let rows: [Int32] = [4, 0, -1, 0, .max, 0, 2, .min]

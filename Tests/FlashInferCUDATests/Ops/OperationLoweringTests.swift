@@ -27,7 +27,7 @@ import Testing
         // 40 heads of 8 vectors of pairs in blocks of 128.
         let both = try #require(try lower(nil, rotaryDim: nil, keys: keys).first)
         #expect(both.parameters.turn_lanes == 8 && both.parameters.copy_lanes == 0 && both.parameters.vectorised == 1)
-        #expect(both.parameters.token_blocks == 3 && both.blocks == 3 * 35_001)
+        #expect(both.parameters.token_blocks == 3 && both.blocks == 3 * 70_001)
         #expect(both.parameters.query_heads == 32 && both.parameters.key_heads == 8)
         // Elements that stay are copied only where they are not in place.
         let partial = try #require(try lower(fresh, rotaryDim: 64).first)

@@ -47,6 +47,42 @@ import Testing
         }
     }
 
+    /// So many tokens that a block takes several, the last block fewer.
+    @Test(arguments: [DType.float16, .float8E4M3]) func manyTokens(cacheType: DType) throws {
+        var random = OpsRandom(44)
+        let (pageSize, pages, tokens, dim) = (8, 140, 1_027, 16)
+        let slots = try KVSlots(
+            slots: (0..<tokens).map { $0 % 100 == 7 ? -1 : Int32($0 * 37 % (pages * pageSize)) }, pageSize: pageSize)
+        let positions = try gpu.tensor(.int32, [tokens], values: (0..<tokens).map { Double($0 * 11 % 5_000) }).view
+        let sources = try [3, 1, 1].map { heads in
+            try gpu.tensor(.float16, [tokens, heads, dim], values: random.normals(tokens * heads * dim, scale: 4)).view
+        }
+        let wide = try [3, 1].map { heads in try gpu.tensor(.float32, [tokens, heads, dim]).view }
+        let turned = try (0..<2).map { _ in try gpu.tensor(.float16, [tokens, 3, dim]) }
+        let caches = try (0..<4).map { _ in try gpu.tensor(cacheType, [pages, pageSize, 1, dim]) }
+        let separate = try KVCacheView.paged(keys: caches[0].view, values: caches[1].view)
+        let fused = try KVCacheView.paged(keys: caches[2].view, values: caches[3].view)
+        let parameters = RoPEParameters()
+        for index in 0..<2 {
+            try runOnGPU(
+                .rope(
+                    RoPEOperation(
+                        queries: sources[index], queryOutput: wide[index], positions: positions, parameters: parameters)
+                ))
+        }
+        try runOnGPU(.convert(ConvertOperation(input: wide[0], output: turned[0].view)))
+        try runOnGPU(.appendKV(AppendKVOperation(keys: wide[1], values: sources[2], cache: separate, slots: slots)))
+        try runOnGPU(
+            .ropeAppendKV(
+                RoPEAppendKVOperation(
+                    queries: sources[0], keys: sources[1], values: sources[2], queryOutput: turned[1].view,
+                    positions: positions, parameters: parameters, cache: fused, slots: slots)))
+        for copy in turned + caches { try copy.fetch() }
+        #expect(turned[1].host.isIdentical(to: turned[0].host))
+        #expect(caches[2].host.isIdentical(to: caches[0].host))
+        #expect(caches[3].host.isIdentical(to: caches[1].host))
+    }
+
     @Test func slotsOutsideOfTheCacheAreNotStored() throws {
         let wild: [Int32] = [0, .max, 3, -1, 2, .min, 1, 0]
         let rows: [Int32] = [4, 0, -1, 0, .max, 0, 2, .min]
