@@ -51,6 +51,7 @@ final class DecoderModel: Sendable {
         types = try ActivationTypes(
             weights: layers.flatMap(\.weights) + [output], config: config, cacheType: options.cacheType,
             pageSize: options.pageSize, on: device)
+        try spread?.requireKernels(config, types, options, on: device)
         cache = try PagedKVCache(
             on: device, layers: config.layerCount, pages: options.pageCount, pageSize: options.pageSize,
             heads: config.kvHeadCount, headDim: config.headDim, dtype: options.cacheType,

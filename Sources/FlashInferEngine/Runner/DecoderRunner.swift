@@ -50,6 +50,9 @@ public final class DecoderRunner: ModelRunner {
     /// Steps whose sequences' shared prefixes were read once for all of them.
     package var sharedStepCount: Int { state.withLock { $0.sharedSteps + $0.graphs.sharedSteps } }
 
+    /// Whether decode steps have been captured.
+    package var replaysGraphs: Bool { state.withLock { $0.graphs.hasCaptures } }
+
     // One step runs at a time: the activations are shared.
     private let state: Mutex<State>
     private let ranks: (any Communicator)?

@@ -66,6 +66,20 @@ struct KeySpread: Sendable {
         ]
     }
 
+    /// Checks that the device attends to a part of the keys in every type that the ranks exchange.
+    func requireKernels(
+        _ config: ModelConfig, _ types: ActivationTypes, _ options: DecoderOptions, on device: any Device
+    ) throws(FlashInferError) {
+        let geometry = try BatchGeometry.paged(
+            shares: [share], kvLengths: [1], pageIndptr: [0, 1], pageIndices: [0], pageCount: 1)
+        for output in [types.states, .float32] {
+            _ = try device.kernelTraits(
+                for: AttentionProblem(
+                    geometry: geometry, shape: config.attentionShape, variant: config.attentionVariant(window: nil),
+                    queryType: types.query, kvType: options.cacheType, outputType: output))
+        }
+    }
+
     /// Where the rows' keys and values go in this rank's cache; −1 for those that are another rank's.
     func slots(of batch: StepBatch) -> [Int32] {
         let (own, all) = (Int32(share.pageSize), Int32(positionsPerPage))
@@ -100,7 +114,9 @@ extension Communicator {
         }
         for rank in 1..<max(worldSize, 1) {
             for (index, value) in values.enumerated() {
-                func said(_ rank: Int) -> Substring { answers[rank].indices.contains(index) ? answers[rank][index] : "" }
+                func said(_ rank: Int) -> Substring {
+                    answers[rank].indices.contains(index) ? answers[rank][index] : ""
+                }
                 guard said(rank) == said(0) else {
                     throw .rankMismatch(
                         value.name, rank: rank, found: "\(said(rank))", expected: "\(said(0)), as on rank 0")

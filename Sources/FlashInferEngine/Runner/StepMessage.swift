@@ -1,7 +1,7 @@
 internal import FlashInfer
 
 /// What rank 0, which alone schedules and samples, tells the others before each step.
-enum StepMessage: Equatable {
+package enum StepMessage: Equatable {
     /// Compute these rows.
     case step(StepBatch)
     /// Nothing to do yet: said now and then, so that nobody takes the wait for a failure.
@@ -18,7 +18,7 @@ enum StepMessage: Equatable {
     ///
     /// A step is its page size and its number of entries, and for each entry its start, its numbers of tokens and pages, whether it
     /// samples, its pages and its tokens.
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var words: [Int32]
         switch self {
         case .wait: words = [Kind.wait.rawValue]
@@ -38,7 +38,7 @@ enum StepMessage: Equatable {
     }
 
     /// Reads a message; `nil` for what is none.
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard bytes.count % 4 == 0, !bytes.isEmpty else { return nil }
         var words = bytes.withUnsafeBytes { bytes in
             (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Int32.self) }

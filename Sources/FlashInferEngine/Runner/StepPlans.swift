@@ -29,6 +29,7 @@ final class StepPlans {
             let problem = try Self.problem(batch.plain, model, window: nil)
             spread = try KVParallelAttention(
                 problem, across: ranks, on: model.device,
+                stateType: capacity == nil ? model.types.states : .float32,
                 maximumRows: capacity?.requests ?? model.buffers.maximumRows, mode: model.planning,
                 capacity: capacity.map { (capacity) throws(FlashInferError) in
                     try Self.size(capacity, problem, model, window: nil)
@@ -116,7 +117,8 @@ struct SharedGeometry {
         self.plain = plain
         // Sequences whose results must not depend on their neighbours read their own keys; so do layers with a window, and ranks, which
         // would have to agree on what is shared.
-        guard model.planning == .balanced, model.spread == nil, model.config.slidingWindow?.layers.contains(false) ?? true,
+        guard model.planning == .balanced, model.spread == nil,
+            model.config.slidingWindow?.layers.contains(false) ?? true,
             !PrefixTree(plain, isCausal: true).nodes.isEmpty
         else {
             shared = plain
