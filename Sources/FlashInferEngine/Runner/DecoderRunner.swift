@@ -186,12 +186,7 @@ extension DecoderRunner {
 
     /// Lets the other ranks know, as long as this runner lives, that rank 0 is there even while it has nothing to do.
     private func sayWait(every interval: Duration) {
-        Task { [weak self] in
-            while true {
-                try? await Task.sleep(for: interval)
-                guard let self, self.saysWait() else { return }
-            }
-        }
+        repeatOnThread(every: interval) { [weak self] in self?.saysWait() ?? false }
     }
 
     /// Says it, unless a step says the same.

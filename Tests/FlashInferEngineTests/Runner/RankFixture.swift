@@ -6,14 +6,14 @@ enum RankFixture {
     /// Runs `body` on rank 0, whose steps the others compute with it.
     static func onRanks<Result: Sendable>(
         _ count: Int, _ weights: ModelWeights, _ options: DecoderOptions,
-        device: @escaping @Sendable () -> any Device = { CPUDevice(threads: 1) },
-        join: @escaping @Sendable (ThreadCommunicator, any Device) -> any Communicator = { ranks, _ in ranks },
+        device: @escaping @Sendable (Int) throws -> any Device = { _ in CPUDevice(threads: 1) },
+        join: @escaping @Sendable (ThreadCommunicator, any Device) throws -> any Communicator = { ranks, _ in ranks },
         _ body: @escaping @Sendable (DecoderRunner) throws -> Result
     ) throws -> Result {
         let results: [Result?] = try onThreads(ThreadCommunicator.ranks(count)) { thread in
-            let device = device()
+            let device = try device(thread.rank)
             let runner = try DecoderRunner(
-                weights, options: options, on: device, across: count == 1 ? nil : join(thread, device))
+                weights, options: options, on: device, across: count == 1 ? nil : try join(thread, device))
             if thread.rank > 0 {
                 try runner.follow()
                 return nil

@@ -86,7 +86,7 @@ import Testing
         let options = Fixture.options(pageSize: 2, pages: 128, sequences: 8)
         let expected = try RankFixture.onRanks(1, weights, options) { try Fixture.tokens($0, prompts, steps: 6) }
         let (found, again, replays) = try RankFixture.onRanks(
-            2, weights, options, device: { ReplayingDevice(threads: 1) },
+            2, weights, options, device: { _ in ReplayingDevice(threads: 1) },
             join: { ReplayingRanks(threads: $0, replaying: $1 as! ReplayingDevice) }
         ) { runner in
             let found = try Fixture.tokens(runner, prompts, steps: 6)
@@ -160,7 +160,7 @@ import Testing
             }
             defer { runner.finish() }
             let first = try Fixture.tokens(runner, Fixture.prompts, steps: 2)
-            pause(seconds: 5)
+            pause(seconds: 4.5)
             #expect(try Fixture.tokens(runner, Fixture.prompts, steps: 2) == first)
             return first
         }
