@@ -101,7 +101,8 @@ func repeatOnThread(every interval: Duration, _ body: @escaping @Sendable () -> 
     startThread {
         repeat {
             var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
-            while nanosleep(&time, &time) != 0, errno == EINTR {}
+            var rest = timespec()
+            while nanosleep(&time, &rest) != 0, errno == EINTR { time = rest }
         } while body()
     }
 }
