@@ -60,12 +60,15 @@ struct ChatCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await Interrupt.watching { [self] interrupt in
-            let progress = ProgressLine(isQuiet: output.quiet)
+            let ranks = try LaunchedRanks()
+            let progress = ProgressLine(isQuiet: output.quiet || !ranks.isFirst)
             let model = try await ModelLoading.open(model, progress: progress)
             guard model.hasChatTemplate else { throw LanguageModelError.noChatTemplate(model: model.name) }
             let length = engine.maxContext ?? min(model.config.contextLength, 4096)
-            let served = try model.serve(ServingPlan(parallel: 1, lengths: [length]), engine, progress: progress)
-            try await converse(model, served, interrupt)
+            let plan = ServingPlan(parallel: 1, lengths: [length])
+            try await model.serve(plan, engine, across: ranks, progress: progress) { served in
+                try await converse(model, served, interrupt)
+            }
         }
     }
 

@@ -24,20 +24,22 @@ struct DemoCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await Interrupt.watching { [self] interrupt in
-            let progress = ProgressLine(isQuiet: false)
+            let ranks = try LaunchedRanks()
+            let progress = ProgressLine(isQuiet: !ranks.isFirst)
             let model = try await ModelLoading.open(ModelLoading.defaultModel, progress: progress)
             // Written out rather than by the model's template, which would put a system message in front.
             let tokens = try model.tokenizer.encode(
                 "<|im_start|>user\n\(prompt)<|im_end|>\n<|im_start|>assistant\n", addSpecialTokens: false)
             let plan = ServingPlan(parallel: 1, lengths: [tokens.count + maxTokens])
-            let served = try model.serve(plan, engine, progress: progress)
-            interrupt.setAction { Task { await served.engine.cancelAll() } }
-            let start = ContinuousClock.now
-            let run = GenerationRun(engine: served.engine, options: GenerationOptions(maxTokens: maxTokens))
-            let answer = try await run.stream(tokens) { Terminal.write($0) }
-            Terminal.write("\n")
-            let statistics = answer.summary.map { [$0.statistics] } ?? []
-            Terminal.writeError("\n" + (await served.table(statistics, elapsed: .now - start)))
+            try await model.serve(plan, engine, across: ranks, progress: progress) { served in
+                interrupt.setAction { Task { await served.engine.cancelAll() } }
+                let start = ContinuousClock.now
+                let run = GenerationRun(engine: served.engine, options: GenerationOptions(maxTokens: maxTokens))
+                let answer = try await run.stream(tokens) { Terminal.write($0) }
+                Terminal.write("\n")
+                let statistics = answer.summary.map { [$0.statistics] } ?? []
+                Terminal.writeError("\n" + (await served.table(statistics, elapsed: .now - start)))
+            }
             if interrupt.isSet { throw ExitCode(Interrupt.exitStatus) }
         }
     }

@@ -92,10 +92,10 @@ struct EngineFlags: ParsableArguments {
     @Option(name: .customLong("kv-cache-scale"), help: "What a cached float8 or int8 number is multiplied by.")
     var kvCacheScale: Float = 1
 
-    @Option(help: "Tokens of a cache page.")
-    var pageSize = 16
+    @Option(help: "Tokens of a cache page; 16 if absent, 64 where several ranks share the keys.")
+    var pageSize: Int?
 
-    @Option(help: "Pages of the cache; as many as the prompts can use if absent.")
+    @Option(help: "Pages of the cache, on each rank; as many as the prompts can use if absent.")
     var cachePages: Int?
 
     @Option(help: "The most tokens of a text, prompt included; at most what the model was made for.")
@@ -103,6 +103,16 @@ struct EngineFlags: ParsableArguments {
 
     @Option(help: "The most tokens computed in one step; 512 on the CPU and 2048 on a GPU if absent.")
     var batchTokens: Int?
+
+    @Option(
+        help: "What carries data between ranks, if there are several: automatic (NCCL between GPUs) or host.",
+        transform: { name in
+            guard let transport = Communicators.Transport(rawValue: name) else {
+                throw ValidationError("There is no transport \(name): say automatic or host.")
+            }
+            return transport
+        })
+    var rankTransport = Communicators.Transport.automatic
 
     func validate() throws {
         for (name, value) in [

@@ -25,6 +25,11 @@ struct GenerateCommand: AsyncParsableCommand {
               flashinfer generate --prompt "Why is the sky blue?"
               flashinfer generate model.gguf --raw --prompt "Once upon a time" --max-tokens 64
               flashinfer generate --json --prompt-file a.txt --prompt-file b.txt --parallel 8
+
+            Started once for each of several ranks, by torchrun or Scripts/launch-ranks, each rank computes with a device of its own and \
+            keeps a part of every text's keys, so that longer texts fit. The first rank's prompts are served, and it prints.
+
+              Scripts/launch-ranks 2 flashinfer generate --device cuda --prompt-file book.txt
             """)
 
     @Argument(help: "A model by name, a GGUF file or a Hugging Face folder.")
@@ -61,15 +66,18 @@ struct GenerateCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let prompts = try readPrompts()
+        let ranks = try LaunchedRanks()
+        // The first rank's prompts are everybody's.
+        let prompts = ranks.isFirst ? try readPrompts() : []
         try await Interrupt.watching { [self] interrupt in
-            let progress = ProgressLine(isQuiet: output.quiet)
+            let progress = ProgressLine(isQuiet: output.quiet || !ranks.isFirst)
             let model = try await ModelLoading.open(model, progress: progress)
             let tokens = try prompts.map { try encode($0, for: model) }
             let plan = ServingPlan(
                 parallel: min(parallel, prompts.count), lengths: tokens.map { $0.count + sampling.maxTokens })
-            let served = try model.serve(plan, engine, progress: progress)
-            try await answer(prompts, tokens, served, interrupt)
+            try await model.serve(plan, engine, across: ranks, progress: progress) { served in
+                try await answer(prompts, tokens, served, interrupt)
+            }
         }
     }
 

@@ -14,40 +14,87 @@ struct Served: Sendable {
     let engine: Engine
     let model: String
     let device: String
+    /// How the cache lies over ranks; `nil` where it is all here.
+    let cache: String?
 
     /// The table of what was served.
     func table(_ requests: [GenerationStatistics], elapsed: Duration) async -> String {
         await StatisticsTable(
-            model: model, device: device, status: engine.status, requests: requests, elapsed: elapsed
+            model: model, device: device, cache: cache, status: engine.status, requests: requests, elapsed: elapsed
         ).text
     }
 }
 
 extension LanguageModel {
     /// Packs the weights and makes an engine whose cache is large enough for `plan`, unless that takes more than half
-    /// of the device's memory or the flags say otherwise.
-    func serve(_ plan: ServingPlan, _ flags: EngineFlags, progress: ProgressLine) throws -> Served {
-        let device = try flags.device.makeDevice(threads: flags.threads)
+    /// of the device's memory or the flags say otherwise; then runs `body` with it.
+    ///
+    /// Of several ranks the first does this, with the others' part of the cache, while the others compute what it asks for: they are done
+    /// when it is.
+    func serve(
+        _ plan: ServingPlan, _ flags: EngineFlags, across launched: LaunchedRanks, progress: ProgressLine,
+        _ body: (Served) async throws -> Void
+    ) async throws {
+        let device = try launched.device(flags.device, threads: flags.threads)
+        let ranks = try launched.join(on: device, flags.rankTransport)
         let limit = flags.maxContext ?? config.contextLength
+        let options = try options(plan, flags, limit: limit, on: device, launched, ranks)
+        let load = { fraction in progress.show("Loading \(name)", fraction: fraction) }
+        if let ranks, !launched.isFirst {
+            defer { progress.clear() }
+            return try follow(options, on: device, across: ranks, progress: load)
+        }
+        let engine = try makeEngine(options, contextLength: limit, on: device, across: ranks, progress: load)
+        progress.clear()
+        let result: Result<Void, any Error>
+        do {
+            // Packing does not stop halfway; a Ctrl-C meanwhile counts here.
+            try Task.checkCancellation()
+            try await body(
+                Served(
+                    engine: engine, model: name, device: device.name + (ranks == nil ? "" : ", rank 0"),
+                    cache: ranks.map { cacheText(options, ranks: $0.worldSize) }))
+            result = .success(())
+        } catch { result = .failure(error) }
+        await engine.finish()
+        try result.get()
+    }
+
+    /// The cache and the largest step.
+    private func options(
+        _ plan: ServingPlan, _ flags: EngineFlags, limit: Int, on device: any Device, _ launched: LaunchedRanks,
+        _ ranks: (any Communicator)?
+    ) throws -> DecoderOptions {
         var options = DecoderOptions()
         // A GPU needs more rows at a time to be busy with a prompt.
         options.maximumBatchTokens = flags.batchTokens ?? (device.readsHostMemory ? 512 : 2048)
-        options.maximumSequences = min(plan.parallel, options.maximumBatchTokens)
-        options.pageSize = flags.pageSize
+        options.maximumSequences = max(1, min(plan.parallel, options.maximumBatchTokens))
+        // Rows that see the same of a rank's keys are computed together: as many as its pages are long.
+        options.pageSize = flags.pageSize ?? (launched.count > 1 ? 64 : 16)
         options.cacheType = flags.kvCacheType
         options.cacheScale = flags.kvCacheScale
+        let positions = options.pageSize * launched.count
         let lengths = plan.lengths.map { min($0, limit) }.sorted(by: >)
-        let wanted = lengths.prefix(options.maximumSequences).map { ($0 - 1) / flags.pageSize + 1 }.reduce(0, +)
+        let wanted = lengths.prefix(options.maximumSequences).map { ($0 - 1) / positions + 1 }.reduce(0, +)
         let memory = device.limits.memoryByteCount ?? Int(clamping: ProcessInfo.processInfo.physicalMemory)
-        let affordable = memory / 2 / max(1, cacheByteCount(perTokenOf: flags.kvCacheType) * flags.pageSize)
-        options.pageCount = flags.cachePages ?? max(1, min(wanted, affordable))
-        defer { progress.clear() }
-        let engine = try makeEngine(options, contextLength: limit, on: device) { fraction in
-            progress.show("Loading \(name)", fraction: fraction)
+        let share = device.readsHostMemory ? memory / launched.countHere : memory
+        let affordable = share / 2 / max(1, cacheByteCount(perTokenOf: flags.kvCacheType) * options.pageSize)
+        let pages = max(1, min(wanted, affordable))
+        guard let ranks else {
+            options.pageCount = flags.cachePages ?? pages
+            return options
         }
-        // Packing does not stop halfway; a Ctrl-C meanwhile counts here.
-        try Task.checkCancellation()
-        return Served(engine: engine, model: name, device: device.name)
+        let settled = try ranks.settle(pages: pages, affordable: affordable, sequences: options.maximumSequences)
+        options.pageCount = flags.cachePages ?? max(1, settled.pages)
+        options.maximumSequences = settled.sequences
+        return options
+    }
+
+    private func cacheText(_ options: DecoderOptions, ranks: Int) -> String {
+        let tokens = options.pageCount * options.pageSize
+        let megabytes = Double(tokens * cacheByteCount(perTokenOf: options.cacheType)) / 1e6
+        return "\(tokens * ranks) tokens: \(options.pageCount) pages of \(options.pageSize) on each of \(ranks) ranks, "
+            + "\(StatisticsTable.decimal(megabytes)) MB each"
     }
 }
 

@@ -5,7 +5,10 @@ struct StatisticsTable {
     private var rows: [(name: String, value: String)] = []
 
     /// The figures of one or many requests served together in `elapsed`.
-    init(model: String, device: String, status: EngineStatus, requests: [GenerationStatistics], elapsed: Duration) {
+    init(
+        model: String, device: String, cache: String? = nil, status: EngineStatus, requests: [GenerationStatistics],
+        elapsed: Duration
+    ) {
         add("device", device)
         add("model", model)
         if requests.count > 1 { add("requests", "\(requests.count)") }
@@ -25,6 +28,7 @@ struct StatisticsTable {
         let preemptions = requests.map(\.counts.preemptions).reduce(0, +)
         if preemptions > 0 { add("preemptions", "\(preemptions)") }
         add("peak cache pages", "\(status.peakHeldPages) of \(status.pageCount)")
+        if let cache { add("cache", cache) }
     }
 
     /// The table as text, a row a line.

@@ -28,6 +28,14 @@ package func outcomes<Value: Sendable, Result: Sendable>(
     return results.all
 }
 
+/// Starts `body` once for each of some values, each on a thread of its own, and waits for none of them.
+package func startThreads<Value: Sendable>(_ values: [Value], _ body: @escaping @Sendable (Value) -> Void) {
+    for value in values { Thread.detachNewThread { body(value) } }
+}
+
+/// Blocks the thread.
+package func pause(seconds: Double) { Thread.sleep(forTimeInterval: seconds) }
+
 private final class Results<Value: Sendable>: Sendable {
     private let results: Mutex<[Swift.Result<Value, any Error>?]>
 

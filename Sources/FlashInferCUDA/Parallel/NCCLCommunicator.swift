@@ -22,6 +22,8 @@ public final class NCCLCommunicator: Communicator {
     public var worldSize: Int { host.worldSize }
     /// The GPU.
     public var device: DeviceID { gpu.id }
+    /// Yes: collectives are enqueued on the device's stream.
+    public var isCapturable: Bool { true }
     /// NCCL's version, such as 22703 for 2.27.3.
     public var version: Int { library.version }
 

@@ -13,6 +13,9 @@ public protocol Communicator: Sendable {
     /// The device whose memory collectives read and write.
     var device: DeviceID { get }
 
+    /// Whether collectives on memory may be captured in the device's graphs.
+    var isCapturable: Bool { get }
+
     /// Gathers every rank's `source` on all of them.
     ///
     /// - Parameters:
@@ -34,6 +37,9 @@ public protocol Communicator: Sendable {
 }
 
 extension Communicator {
+    /// No: what goes by way of the host cannot be.
+    public var isCapturable: Bool { false }
+
     /// The rank that ``passOn(_:receiving:)`` sends to.
     public var nextRank: Int { (rank + 1) % worldSize }
 

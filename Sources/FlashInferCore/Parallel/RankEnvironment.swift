@@ -5,6 +5,7 @@
 /// | `RANK` | this process, in `0 ..< WORLD_SIZE` |
 /// | `WORLD_SIZE` | the number of processes |
 /// | `LOCAL_RANK` | which of this machine's processes it is, and so which GPU it takes; `RANK` where not set |
+/// | `LOCAL_WORLD_SIZE` | how many of the processes this machine has, and so share its processors; not needed |
 /// | `MASTER_ADDR`, `MASTER_PORT` | where rank 0 listens; needed for two ranks or more |
 /// | `TORCHELASTIC_USE_AGENT_STORE` | `True` where torchrun itself listens at the port: ranks then meet at the next port |
 public struct RankEnvironment: Sendable, Hashable {
@@ -14,6 +15,8 @@ public struct RankEnvironment: Sendable, Hashable {
     public var worldSize: Int
     /// Which of this machine's processes it is: the number of its GPU.
     public var localRank: Int
+    /// How many of the processes run on this machine; `nil` where the launcher does not say.
+    public var localWorldSize: Int?
     /// The host name or address that rank 0 listens on.
     public var masterAddress: String
     /// The port that rank 0 listens on.
@@ -58,6 +61,9 @@ public struct RankEnvironment: Sendable, Hashable {
             localRank = rank
         } else {
             localRank = try number("LOCAL_RANK", in: 0...worldSize - 1, "this process's rank on its machine")
+        }
+        if !(value("LOCAL_WORLD_SIZE").map(\.isEmpty) ?? true) {
+            localWorldSize = try number("LOCAL_WORLD_SIZE", in: 1...worldSize, "the number of ranks on this machine")
         }
         guard worldSize > 1 else {
             (masterAddress, masterPort) = (value("MASTER_ADDR") ?? "127.0.0.1", 0)

@@ -91,6 +91,14 @@ public actor Engine {
         for id in scheduler.unfinished { cancel(id) }
     }
 
+    /// Ends every request, and lets the other ranks go, where there are any: they return from ``LanguageModel/follow(_:on:across:progress:)``.
+    ///
+    /// An engine that runs by itself can go on without this.
+    public func finish() {
+        cancelAll()
+        runner.finish()
+    }
+
     private func cancel(_ id: RequestID) {
         guard let counts = scheduler.abort(id) else { return }
         generations.removeValue(forKey: id)?.finish(.cancelled, counts: counts)

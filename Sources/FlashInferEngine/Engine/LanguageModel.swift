@@ -76,22 +76,27 @@ public struct LanguageModel: Sendable {
     /// Packs the weights, allocates a cache and makes an engine over both.
     ///
     /// - Parameters:
-    ///   - options: the cache and the largest step.
+    ///   - options: the cache, of this rank, and the largest step.
     ///   - contextLength: the longest text; nil for what the model was made for.
     ///   - reusesPrefixes: whether pages are shared between requests with a common start.
     ///   - device: where the model runs.
+    ///   - ranks: other processes with a device each that hold a part of every text's keys, this one being rank 0: the cache then has room
+    ///     for as many times the tokens. The others ``follow(_:on:across:progress:)``; end with ``Engine/finish()``.
     ///   - progress: called with the fraction of the weights that are packed.
-    /// - Throws: ``FlashInferError`` for options out of range and lack of memory, ``EngineError`` for a context length
-    ///   out of range.
+    /// - Throws: ``FlashInferError`` for options out of range, lack of memory, and ranks that have something else, ``EngineError`` for a
+    ///   context length out of range.
     public func makeEngine(
         _ options: DecoderOptions = DecoderOptions(), contextLength: Int? = nil, reusesPrefixes: Bool = true,
-        on device: any Device, progress: (Double) -> Void = { _ in }
+        on device: any Device, across ranks: (any Communicator)? = nil, progress: (Double) -> Void = { _ in }
     ) throws -> Engine {
         let contextLength = contextLength ?? config.contextLength
         guard contextLength <= config.contextLength else {
             throw LanguageModelError.contextTooLong(requested: contextLength, limit: config.contextLength)
         }
-        let runner = try DecoderRunner(weights, options: options, on: device, progress: progress)
+        if let ranks, ranks.rank > 0 {
+            throw FlashInferError.invalidArgument("rank", found: "\(ranks.rank)", expected: "0; the others follow")
+        }
+        let runner = try DecoderRunner(weights, options: options, on: device, across: ranks, progress: progress)
         let scheduling = SchedulerConfiguration(
             contextLength: contextLength, maxBatchTokens: options.maximumBatchTokens,
             maxSequences: min(options.maximumSequences, options.maximumBatchTokens),
@@ -100,9 +105,32 @@ public struct LanguageModel: Sendable {
         return try Engine(
             runner: runner,
             configuration: EngineConfiguration(
-                scheduling: scheduling, pageCount: options.pageCount, pageSize: options.pageSize,
+                scheduling: scheduling, pageCount: options.pageCount, pageSize: runner.positionsPerPage,
                 endOfSequenceTokens: endTokens),
             makeDecoder: { [tokenizer] in AnswerDecoder(decoder: StreamingDecoder(tokenizer)) })
+    }
+
+    /// Computes this rank's part of what rank 0's engine generates; returns when that is finished.
+    ///
+    /// ```swift
+    /// let ranks = try Communicators.join(.current, on: device)
+    /// if ranks.rank > 0 { return try model.follow(options, on: device, across: ranks) }
+    /// let engine = try model.makeEngine(options, on: device, across: ranks)
+    /// ```
+    /// - Parameters:
+    ///   - options: those of rank 0.
+    ///   - device: where this rank computes.
+    ///   - ranks: all ranks, this one being another than rank 0.
+    ///   - progress: called with the fraction of the weights that are packed.
+    /// - Throws: ``FlashInferError``, as ``DecoderRunner/follow()`` does.
+    public func follow(
+        _ options: DecoderOptions = DecoderOptions(), on device: any Device, across ranks: any Communicator,
+        progress: (Double) -> Void = { _ in }
+    ) throws {
+        guard ranks.rank > 0 else {
+            throw FlashInferError.invalidArgument("rank", found: "0", expected: "1 or more; rank 0 has the engine")
+        }
+        try DecoderRunner(weights, options: options, on: device, across: ranks, progress: progress).follow()
     }
 
     private func text(of token: Int32?) -> String {

@@ -16,6 +16,14 @@ public protocol ModelRunner: Sendable {
     /// - Returns: one token for each element of `sampling`.
     /// - Throws: anything; the engine ends every request with the error and starts afresh.
     func step(_ batch: StepBatch, sampling: [SamplingRow]) async throws -> [SampledToken]
+
+    /// Ends what takes part in the steps elsewhere, where anything does; no step follows.
+    func finish()
+}
+
+extension ModelRunner {
+    /// Nothing: the runner computes alone.
+    public func finish() {}
 }
 
 /// How the token behind one row of logits is chosen.

@@ -93,6 +93,20 @@ private final class ThreadBody {
     init(run: @escaping () -> Void) { self.run = run }
 }
 
+/// Runs `body` on a thread of its own after every `interval` until it says that there is no point in another time.
+///
+/// For what must happen even while every thread of Swift's pool is busy.
+func repeatOnThread(every interval: Duration, _ body: @escaping @Sendable () -> Bool) {
+    let (seconds, attoseconds) = interval.components
+    startThread {
+        repeat {
+            var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+            var rest = timespec()
+            while nanosleep(&time, &rest) != 0, errno == EINTR { time = rest }
+        } while body()
+    }
+}
+
 /// Starts a detached thread that runs `body` once.
 private func startThread(_ body: @escaping @Sendable () -> Void) {
     let boxed = Unmanaged.passRetained(ThreadBody(run: body))

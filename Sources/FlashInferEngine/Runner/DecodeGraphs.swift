@@ -30,6 +30,9 @@ package struct DecodeGraphs {
     /// Steps whose sequences' shared prefixes were read once.
     private(set) var sharedSteps = 0
 
+    /// Whether any step has been captured.
+    var hasCaptures: Bool { buckets.values.contains { $0.graph != nil } }
+
     /// Beyond this many rows a step computes for longer than the host takes to launch it.
     package static let maximumRows = 256
 
@@ -55,11 +58,12 @@ package struct DecodeGraphs {
     mutating func run(_ batch: StepBatch, on model: DecoderModel) throws -> Int? {
         let entries = batch.entries.count
         let limit = min(model.buffers.maximumRows, model.buffers.maximumSamples)
-        guard model.device.recordsGraphs, batch.rowCount == entries, batch.sampledRows.count == entries,
+        guard model.device.recordsGraphs, model.spread?.ranks.isCapturable ?? true, batch.rowCount == entries,
+            batch.sampledRows.count == entries,
             let rows = Self.bucket(for: entries, limit: limit)
         else { return nil }
         let geometry = try SharedGeometry(
-            batch.geometry(pageCount: model.cache.pageCount, paddedTo: rows), of: model, isPadded: true)
+            model.geometry(of: batch, paddedTo: rows), of: model, isPadded: true)
         let bucket = try bucket(rows, batch, geometry, model)
         if geometry.isShared { sharedSteps += 1 }
         let slots = try model.stage(batch, paddedTo: rows)

@@ -84,6 +84,8 @@ extension SamplingRow {
 public enum DecoderError: Error, Sendable, CustomStringConvertible {
     /// The logits of a request's row hold NaN or nothing finite.
     case noDistribution(request: RequestID, status: String)
+    /// The other ranks were told that there are no more steps.
+    case finished
 
     /// What happened, and where.
     public var description: String {
@@ -91,6 +93,7 @@ public enum DecoderError: Error, Sendable, CustomStringConvertible {
         case .noDistribution(let request, let status):
             "request \(request): the model's logits have no distribution to sample from (\(status)); "
                 + "the weights or the cache's scale are wrong"
+        case .finished: "the ranks have parted; nothing more can be computed"
         }
     }
 }

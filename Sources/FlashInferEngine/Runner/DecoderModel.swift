@@ -10,6 +10,8 @@ final class DecoderModel: Sendable {
     let inputs: StepInputs
     let types: ActivationTypes
     let planning: Planner.Mode
+    /// How sequences' keys are spread over ranks; `nil` where all are here.
+    let spread: KeySpread?
 
     private let embedding: TokenEmbedding
     private let layers: [DecoderLayer]
@@ -18,13 +20,17 @@ final class DecoderModel: Sendable {
 
     /// Packs `weights` for the device and allocates cache and activations.
     ///
-    /// - Parameter progress: called with the fraction of the weights that are packed.
+    /// - Parameters:
+    ///   - ranks: who else has a part of the keys; `nil` for nobody.
+    ///   - progress: called with the fraction of the weights that are packed.
     init(
-        _ weights: ModelWeights, options: DecoderOptions, on device: any Device, progress: (Double) -> Void
+        _ weights: ModelWeights, options: DecoderOptions, on device: any Device, across ranks: (any Communicator)?,
+        progress: (Double) -> Void
     ) throws {
         let config = weights.config
         self.config = config
         self.device = device
+        spread = try KeySpread(weights, options, on: device, across: ranks)
         if options.isBatchInvariant, case .cuda = device.id {
             // The library's products are summed in another order for another number of rows.
             throw FlashInferError.unsupported(
@@ -45,11 +51,12 @@ final class DecoderModel: Sendable {
         types = try ActivationTypes(
             weights: layers.flatMap(\.weights) + [output], config: config, cacheType: options.cacheType,
             pageSize: options.pageSize, on: device)
+        try spread?.requireKernels(config, types, options, on: device)
         cache = try PagedKVCache(
             on: device, layers: config.layerCount, pages: options.pageCount, pageSize: options.pageSize,
             heads: config.kvHeadCount, headDim: config.headDim, dtype: options.cacheType,
             scales: KVScales(key: options.cacheScale, value: options.cacheScale))
-        inputs = try StepInputs(rows: options.maximumBatchTokens, on: device)
+        inputs = try StepInputs(rows: options.maximumBatchTokens, pageSize: options.pageSize, on: device)
         buffers = try StepBuffers(
             config, types: types, rows: options.maximumBatchTokens,
             samples: min(options.maximumSequences, options.maximumBatchTokens), on: device)
@@ -62,13 +69,27 @@ final class DecoderModel: Sendable {
 
     /// Runs all layers over the batch's rows; afterwards `buffers.hidden` holds the residual stream.
     ///
+    /// - Parameter kept: the plans of all such steps, where ranks have agreed on how their states meet.
     /// - Returns: whether prefixes that sequences share were read once for all of them.
-    func forward(_ batch: StepBatch) throws -> Bool {
+    func forward(_ batch: StepBatch, plans kept: inout StepPlans?) throws -> Bool {
         let slots = try stage(batch, paddedTo: batch.rowCount)
-        let geometry = try batch.geometry(pageCount: cache.pageCount, paddedTo: batch.rowCount)
-        let shared = try SharedGeometry(geometry, of: self)
-        try layers(rows: batch.rowCount, slots: slots, plans: StepPlans(shared, of: self))
+        let shared = try SharedGeometry(geometry(of: batch, paddedTo: batch.rowCount), of: self)
+        let plans: StepPlans
+        if let kept {
+            try kept.replan(shared)
+            plans = kept
+        } else {
+            plans = try StepPlans(shared, of: self)
+            if spread != nil { kept = plans }
+        }
+        try layers(rows: batch.rowCount, slots: slots, plans: plans)
         return shared.isShared
+    }
+
+    /// A batch's lengths and this rank's pages, followed by requests of one row and no keys up to `rows` rows.
+    func geometry(of batch: StepBatch, paddedTo rows: Int) throws(FlashInferError) -> BatchGeometry {
+        if let spread { return try spread.geometry(of: batch, pageCount: cache.pageCount, paddedTo: rows) }
+        return try batch.geometry(pageCount: cache.pageCount, paddedTo: rows)
     }
 
     /// The logits and the most likely token of each row of a decode step that is staged and planned.
@@ -85,7 +106,7 @@ final class DecoderModel: Sendable {
     ///
     /// - Returns: where the keys and values go.
     func stage(_ batch: StepBatch, paddedTo rows: Int) throws -> KVSlots {
-        let slots = try inputs.write(batch, paddedTo: rows)
+        let slots = try inputs.write(batch, spread?.slots(of: batch) ?? batch.slots, paddedTo: rows)
         if let hidden = try embedding.hostRows(batch.tokenIDs, paddedTo: rows) { try buffers.hidden.write(hidden) }
         return slots
     }

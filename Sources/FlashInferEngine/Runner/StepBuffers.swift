@@ -69,6 +69,10 @@ struct ActivationTypes: Sendable, Equatable {
     var query: DType
     /// Outputs of attention.
     var attention: DType
+
+    /// What ranks exchange of a step with prompts in it: no wider than what is kept of it, as Hopper's kernels for long prompts write 16-bit
+    /// types only. Captured steps, which have few rows, exchange float32.
+    var states: DType { attention == .float16 || attention == .bfloat16 ? attention : .float32 }
 }
 
 extension ActivationTypes {

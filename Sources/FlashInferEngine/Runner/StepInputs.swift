@@ -7,22 +7,25 @@ internal import FlashInfer
 struct StepInputs: Sendable {
     /// Rows that fit.
     let maximumRows: Int
+    /// Positions of a page of the cache.
+    private let pageSize: Int
     /// `[5 · rows]`, int32.
     private let table: SharedTensor
     /// Whether slots are read from the host's arrays.
     private let readsHostMemory: Bool
 
-    init(rows: Int, on device: any Device) throws(FlashInferError) {
-        maximumRows = rows
+    init(rows: Int, pageSize: Int, on device: any Device) throws(FlashInferError) {
+        (maximumRows, self.pageSize) = (rows, pageSize)
         table = try SharedTensor(DeviceBuffer(on: device, dtype: .int32, shape: [5 * rows]))
         readsHostMemory = device.readsHostMemory
     }
 
     /// Sends a batch to the device, followed by rows up to `rows` that compute token 0 at position 0 and store nothing.
     ///
-    /// - Returns: where the keys and values go.
-    func write(_ batch: StepBatch, paddedTo rows: Int) throws(FlashInferError) -> KVSlots {
-        let slots = try KVSlots(slots: batch.slots, pageSize: batch.pageSize)
+    /// - Parameter slots: where the rows' keys and values go: `page · pageSize + row`, negative for those that are not kept here.
+    /// - Returns: the same for operations.
+    func write(_ batch: StepBatch, _ slots: [Int32], paddedTo rows: Int) throws(FlashInferError) -> KVSlots {
+        let slots = try KVSlots(slots: slots, pageSize: pageSize)
         let padding = rows - batch.rowCount
         func padded(_ values: [Int32], with value: Int32) -> [Int32] {
             padding == 0 ? values : values + [Int32](repeating: value, count: padding)

@@ -4,7 +4,10 @@ internal import FlashInfer
 final class StepPlans {
     private var global: PlannedAttention?
     private var sliding: PlannedAttention?
-    private let model: DecoderModel
+    /// In place of `global` where keys are spread over ranks.
+    private var spread: KVParallelAttention?
+    // The model may keep the plans.
+    private unowned let model: DecoderModel
 
     /// Bounds on the batches that the same plans' memory is to serve.
     struct Capacity: Sendable, Equatable {
@@ -22,6 +25,17 @@ final class StepPlans {
     /// Plans for one batch, or with a capacity for any within it.
     init(_ batch: SharedGeometry, of model: DecoderModel, capacity: Capacity? = nil) throws(FlashInferError) {
         self.model = model
+        if let ranks = model.spread?.ranks {
+            let problem = try Self.problem(batch.plain, model, window: nil)
+            spread = try KVParallelAttention(
+                problem, across: ranks, on: model.device,
+                stateType: capacity == nil ? model.types.states : .float32,
+                maximumRows: capacity?.requests ?? model.buffers.maximumRows, mode: model.planning,
+                capacity: capacity.map { (capacity) throws(FlashInferError) in
+                    try Self.size(capacity, problem, model, window: nil)
+                })
+            return
+        }
         let windows = model.config.slidingWindow
         if windows?.layers.contains(false) ?? true {
             global = try Self.plan(batch.shared, model, window: nil, capacity)
@@ -31,6 +45,8 @@ final class StepPlans {
 
     /// Plans another batch in the same memory.
     func replan(_ batch: SharedGeometry) throws(FlashInferError) {
+        // All ranks compute the steps that rank 0 sends, so there is nothing to agree on.
+        try spread?.replan(Self.problem(batch.plain, model, window: nil), checksRanks: false)
         try global?.replan(Self.problem(batch.shared, model, window: nil))
         guard let window = model.config.slidingWindow else { return }
         try sliding?.replan(Self.problem(batch.plain, model, window: window.keysToTheLeft))
@@ -44,6 +60,7 @@ final class StepPlans {
             try sliding?.run(queries, cache, into: output)
         } else {
             try global?.run(queries, cache, into: output)
+            try spread?.run(queries, cache, into: output)
         }
     }
 
@@ -51,18 +68,23 @@ final class StepPlans {
         _ geometry: BatchGeometry, _ model: DecoderModel, window: Int?, _ capacity: Capacity?
     ) throws(FlashInferError) -> PlannedAttention {
         let problem = try problem(geometry, model, window: window)
-        let (device, mode) = (model.device, model.planning)
         let size = try capacity.map { (capacity) throws(FlashInferError) in
-            let levels = window == nil ? capacity.levels : 1
-            return try Planner.capacity(
-                maximumRequests: levels > 1 ? capacity.requestsOfAllLevels : capacity.requests,
-                maximumQueries: capacity.requests, maximumRequestQueries: 1,
-                maximumKeys: capacity.pagesPerRequest * model.cache.pageSize,
-                maximumBlocks: capacity.requests * capacity.pagesPerRequest, maximumLevels: levels,
-                shape: problem.shape,
-                traits: device.kernelTraits(for: problem), processors: device.limits.processors, mode: mode)
+            try Self.size(capacity, problem, model, window: window)
         }
-        return try PlannedAttention(problem, on: device, mode: mode, capacity: size)
+        return try PlannedAttention(problem, on: model.device, mode: model.planning, capacity: size)
+    }
+
+    private static func size(
+        _ capacity: Capacity, _ problem: AttentionProblem, _ model: DecoderModel, window: Int?
+    ) throws(FlashInferError) -> PlanSize {
+        let levels = window == nil ? capacity.levels : 1
+        return try Planner.capacity(
+            maximumRequests: levels > 1 ? capacity.requestsOfAllLevels : capacity.requests,
+            maximumQueries: capacity.requests, maximumRequestQueries: 1,
+            maximumKeys: capacity.pagesPerRequest * model.cache.pageSize,
+            maximumBlocks: capacity.requests * capacity.pagesPerRequest, maximumLevels: levels, shape: problem.shape,
+            traits: model.device.kernelTraits(for: problem), processors: model.device.limits.processors,
+            mode: model.planning)
     }
 
     fileprivate static func problem(
@@ -93,8 +115,10 @@ struct SharedGeometry {
     /// - Parameter isPadded: whether what is shared always has ``maximumLevels``, for graphs.
     init(_ plain: BatchGeometry, of model: DecoderModel, isPadded: Bool = false) throws(FlashInferError) {
         self.plain = plain
-        // Sequences whose results must not depend on their neighbours read their own keys; so do layers with a window.
-        guard model.planning == .balanced, model.config.slidingWindow?.layers.contains(false) ?? true,
+        // Sequences whose results must not depend on their neighbours read their own keys; so do layers with a window, and ranks, which
+        // would have to agree on what is shared.
+        guard model.planning == .balanced, model.spread == nil,
+            model.config.slidingWindow?.layers.contains(false) ?? true,
             !PrefixTree(plain, isCausal: true).nodes.isEmpty
         else {
             shared = plain

@@ -57,16 +57,21 @@ public struct StepBatch: Sendable, Equatable {
         let entry = Entry(
             id: sequence.request.id, tokenCount: sequence.scheduledCount, startPosition: sequence.computedCount,
             blockTable: sequence.blockTable, samples: sequence.scheduledCount == sequence.remainingCount)
-        for position in entry.startPosition..<entry.endPosition {
-            let page = Int(sequence.blockTable[position / pageSize])
-            tokenIDs.append(sequence.tokens[position])
+        append(entry, tokens: sequence.tokens[entry.startPosition..<entry.endPosition])
+    }
+
+    /// Adds an entry, whose rows are `tokens`.
+    mutating func append(_ entry: Entry, tokens: ArraySlice<Int32>) {
+        for (position, token) in zip(entry.startPosition..., tokens) {
+            let page = Int(entry.blockTable[position / pageSize])
+            tokenIDs.append(token)
             positions.append(Int32(position))
             entryOfRow.append(Int32(entries.count))
             slots.append(Int32(page * pageSize + position % pageSize))
         }
         let pagesInUse = (entry.endPosition + pageSize - 1) / pageSize
         queryIndptr.append(Int32(tokenIDs.count))
-        kvIndices.append(contentsOf: sequence.blockTable[..<pagesInUse])
+        kvIndices.append(contentsOf: entry.blockTable[..<pagesInUse])
         kvIndptr.append(Int32(kvIndices.count))
         kvLastPageLengths.append(Int32(entry.endPosition - (pagesInUse - 1) * pageSize))
         if entry.samples { sampledRows.append(Int32(tokenIDs.count - 1)) }

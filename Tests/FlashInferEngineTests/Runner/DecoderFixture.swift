@@ -7,13 +7,13 @@ enum DecoderFixture {
         [5, 9, 2, 40, 17, 3, 8, 21, 60, 11, 12, 13, 14, 7, 19, 33, 2, 2, 5, 44, 31], [7], [30, 31, 5, 9],
     ]
 
-    /// A model of seed 3 in a file of `folder`.
+    /// A model in a file of `folder`.
     static func weights(
         _ architecture: TinyModelWriter.Architecture, _ precision: TinyModelWriter.Precision,
         in folder: TemporaryFolder,
-        headDim: Int? = nil, tiedEmbeddings: Bool = false
+        headDim: Int? = nil, tiedEmbeddings: Bool = false, seed: UInt64 = 3
     ) throws -> ModelWeights {
-        var writer = TinyModelWriter(architecture: architecture, precision: precision, seed: 3)
+        var writer = TinyModelWriter(architecture: architecture, precision: precision, seed: seed)
         writer.tiedEmbeddings = tiedEmbeddings
         // Blocks of 32 weights need a query width of at least that.
         if precision != .float32 { writer.headDim = 16 }
@@ -38,7 +38,7 @@ enum DecoderFixture {
         return options
     }
 
-    struct Result {
+    struct Result: Sendable {
         var logits: [[Float]] = []
         var tokens: [Int32] = []
     }
@@ -49,7 +49,7 @@ enum DecoderFixture {
             configuration: SchedulerConfiguration(
                 contextLength: context, maxBatchTokens: runner.options.maximumBatchTokens,
                 maxSequences: runner.options.maximumSequences, prefillChunk: chunk),
-            pool: BlockPool(pageCount: runner.options.pageCount, pageSize: runner.options.pageSize))
+            pool: BlockPool(pageCount: runner.options.pageCount, pageSize: runner.positionsPerPage))
     }
 
     /// Each request's logits at each of its sampled steps, and its greedy tokens.

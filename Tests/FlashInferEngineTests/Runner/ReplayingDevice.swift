@@ -7,8 +7,15 @@ import Synchronization
 /// A replay runs the recorded operations again on what memory holds then, so whatever a captured step had taken from the host
 /// would come out wrong.
 final class ReplayingDevice: Device {
+    /// What a capture holds.
+    enum Captured: Sendable {
+        case operation(Operation)
+        /// What others enqueue on the device: a collective of its ranks.
+        case action(@Sendable () throws(FlashInferError) -> Void)
+    }
+
     private struct State {
-        var captured: [Operation]?
+        var captured: [Captured]?
         /// By the workspace's address: the plan that was prepared there last.
         var plans: [UInt: Plan] = [:]
         var captures = 0
@@ -85,22 +92,36 @@ final class ReplayingDevice: Device {
         }
     }
 
-    func execute(_ operation: Operation) throws(FlashInferError) {
+    func execute(_ operation: Operation) throws(FlashInferError) { try enqueue(.operation(operation)) }
+
+    /// Runs what is no operation of the device in order with those that are.
+    func perform(_ action: @escaping @Sendable () throws(FlashInferError) -> Void) throws(FlashInferError) {
+        try enqueue(.action(action))
+    }
+
+    private func enqueue(_ work: Captured) throws(FlashInferError) {
         let isCaptured = state.withLock { state in
             if state.captured != nil {
-                state.captured?.append(operation)
+                state.captured?.append(work)
                 return true
             }
             state.executions += 1
             return false
         }
-        if !isCaptured { try run(operation) }
+        if !isCaptured { try run(work) }
     }
 
-    fileprivate func replay(_ operations: [Operation]) throws(FlashInferError) {
+    fileprivate func replay(_ captured: [Captured]) throws(FlashInferError) {
         try refuseWhileCapturing("replay")
         state.withLock { $0.replays += 1 }
-        for operation in operations { try run(operation) }
+        for work in captured { try run(work) }
+    }
+
+    private func run(_ work: Captured) throws(FlashInferError) {
+        switch work {
+        case .operation(let operation): try run(operation)
+        case .action(let action): try action()
+        }
     }
 
     private func run(_ operation: Operation) throws(FlashInferError) {
@@ -129,15 +150,15 @@ final class ReplayingDevice: Device {
 }
 
 private final class ReplayedGraph: DeviceGraph {
-    private let operations: [Operation]
+    private let captured: [ReplayingDevice.Captured]
     private let device: ReplayingDevice
 
-    init(_ operations: [Operation], on device: ReplayingDevice) {
-        self.operations = operations
+    init(_ captured: [ReplayingDevice.Captured], on device: ReplayingDevice) {
+        self.captured = captured
         self.device = device
     }
 
-    func replay() throws(FlashInferError) { try device.replay(operations) }
+    func replay() throws(FlashInferError) { try device.replay(captured) }
 }
 
 /// Packed weights, and the same as float32 rows.
