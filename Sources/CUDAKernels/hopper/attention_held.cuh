@@ -7,15 +7,8 @@
 #include "hopper/attention_products.cuh"
 #include "hopper/attention_weigh.cuh"
 
-/// Steps of scores that are needed once more which are written out. A loop of one step, which chooses its queries, saves a seventh of what
-/// the whole kernel takes to compile; beside a variant's expressions it would cost registers that are not there.
-#ifdef FI_VARIANT
-constexpr int steps_written = held_steps;
-#else
-constexpr int steps_written = 1;
-#endif
-
-/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group.
+/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group. A loop of one step, which
+/// chooses its queries, as steps that are written out are a seventh of what the whole kernel takes to compile.
 FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint32 stage) {
     // Else the compiler computes these addresses for every stage, in registers that all others need.
     int lane;
@@ -25,7 +18,7 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
     for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = 0;
-#pragma unroll steps_written
+#pragma unroll 1
     for (int step = 0; step < held_steps; ++step) {
         const uint32 column = row + step / 4 * (keys * 128) + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
         uint32 a[4];
