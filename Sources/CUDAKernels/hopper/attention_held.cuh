@@ -94,7 +94,9 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         free_keys();
         raise_to_maximum(state, s[0], scale, factor);
         relate(state, s[0], scale);
+        const ValueFactors<key_tiles> first_factors(ValueKeys{p, item, finder, span.key(0)}, 0);
         exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        first_factors.multiply(s, 0);
         pack_all(weights, s[0]);
         bool by_sums = is_settled(state);
         // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
@@ -119,6 +121,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
                 if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
                 relate(state, s[0], scale);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 exponentiate<0, key_tiles / 2>(s[0], sums);
                 // This branch also keeps the compiler from waiting for the product under way before the exponentials.
                 if (!any_reaches(sums, unsafe_sum) || by_maximum) {
@@ -129,6 +132,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                         by_sums = is_settled(state);
                     }
                     exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                    factors.multiply(s, 0);
                     pack_all(weights, s[0]);
                     if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
                         state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];

@@ -97,23 +97,27 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
 
 constexpr float log2_e = 1.4426950408889634f;
 
+/// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
+FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
+
+#include "portable/attention_variant.cuh"
+
+/// Whether the softmax takes a variant's own logits.
+constexpr bool has_natural_logits = logits == Logits::variant && normalises;
+
 /// What the softmax multiplies scores by, and what they are multiplied by before.
 FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
     float scale = p.score_scale;
     if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
     if constexpr (logits != Logits::capped && logits != Logits::variant) scale *= log2_e;
-    return make_float2(logits == Logits::plain ? scale : 1, scale);
+    // A variant's logits are natural ones: the softmax's product with them is there anyway.
+    return make_float2(logits == Logits::plain ? scale : has_natural_logits ? log2_e : 1, scale);
 }
 
 /// What a head's queries are multiplied by, where scores are not only scaled by the softmax.
 FI_DEVICE float query_factor(const fi_attention_params &p, const Item &item, int row, int query) {
     return logits == Logits::plain || p.query_scales == 0 ? 1 : pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
 }
-
-/// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
-FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
-
-#include "portable/attention_variant.cuh"
 
 /// The first and the last key, or column, that query `query` of a request may see.
 FI_DEVICE int first_visible(const fi_attention_params &p, const Item &item, int query) {
@@ -295,7 +299,7 @@ FI_DEVICE void change_score(float &score, const fi_attention_params &p, const Sc
     if constexpr (logits == Logits::alibi) score = score * scale + row.slope * static_cast<float>(position - row.query);
     if constexpr (logits == Logits::variant) {
         score = variant_logit(p, row.at, score * scale, key, position);
-        score = normalises ? log2_e * score : variant_weight(p, row.at, score, key, position);
+        if constexpr (!normalises) score = variant_weight(p, row.at, score, key, position);
     }
 }
 
