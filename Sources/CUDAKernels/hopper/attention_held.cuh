@@ -7,15 +7,8 @@
 #include "hopper/attention_products.cuh"
 #include "hopper/attention_weigh.cuh"
 
-/// Steps of scores that are needed once more which are written out. A loop of one step, which chooses its queries, saves a seventh of what
-/// the whole kernel takes to compile; beside a variant's expressions it would cost registers that are not there.
-#ifdef FI_VARIANT
-constexpr int steps_written = held_steps;
-#else
-constexpr int steps_written = 1;
-#endif
-
-/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group.
+/// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group. A loop of one step, which
+/// chooses its queries, as steps that are written out are a seventh of what the whole kernel takes to compile.
 FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint32 stage) {
     // Else the compiler computes these addresses for every stage, in registers that all others need.
     int lane;
@@ -25,7 +18,7 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
     for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = 0;
-#pragma unroll steps_written
+#pragma unroll 1
     for (int step = 0; step < held_steps; ++step) {
         const uint32 column = row + step / 4 * (keys * 128) + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
         uint32 a[4];
@@ -101,7 +94,9 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         free_keys();
         raise_to_maximum(state, s[0], scale, factor);
         relate(state, s[0], scale);
+        const ValueFactors<key_tiles> first_factors(ValueKeys{p, item, finder, span.key(0)}, 0);
         exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        first_factors.multiply(s, 0);
         pack_all(weights, s[0]);
         bool by_sums = is_settled(state);
         // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
@@ -126,6 +121,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
                 if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
                 relate(state, s[0], scale);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 exponentiate<0, key_tiles / 2>(s[0], sums);
                 // This branch also keeps the compiler from waiting for the product under way before the exponentials.
                 if (!any_reaches(sums, unsafe_sum) || by_maximum) {
@@ -136,6 +132,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                         by_sums = is_settled(state);
                     }
                     exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                    factors.multiply(s, 0);
                     pack_all(weights, s[0]);
                     if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
                         state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];

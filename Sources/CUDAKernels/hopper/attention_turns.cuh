@@ -100,8 +100,9 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             free_queries(tiles == 1);
             key_ring.next();
             finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
+            const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(0)}, 0);
             weigh_scores(state, s, scale.x);
-            multiply_by_value_factors(s, ValueKeys{p, item, finder, span.key(0)}, 0, key_tiles);
+            factors.multiply(s, 0);
             pack_all(weights, s[0]);
             // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
@@ -122,8 +123,9 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 free_queries(tile == tiles - 1);
                 key_ring.next();
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 const Rise rise = weigh_scores(state, s, scale.x);
-                multiply_by_value_factors(s, ValueKeys{p, item, finder, span.key(tile * keys)}, 0, key_tiles);
+                factors.multiply(s, 0);
                 wgmma_wait<0>();
                 free_stage(barriers.values_empty[value_ring.stage]);
                 value_ring.next();

@@ -97,23 +97,27 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
 
 constexpr float log2_e = 1.4426950408889634f;
 
+/// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
+FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
+
+#include "portable/attention_variant.cuh"
+
+/// Whether the softmax takes a variant's own logits.
+constexpr bool has_natural_logits = logits == Logits::variant && normalises;
+
 /// What the softmax multiplies scores by, and what they are multiplied by before.
 FI_DEVICE float2 score_scales(const fi_attention_params &p, const Item &item) {
     float scale = p.score_scale;
     if (p.key_scales != 0) scale *= pointer<const float>(p.key_scales)[item.head];
     if constexpr (logits != Logits::capped && logits != Logits::variant) scale *= log2_e;
-    return make_float2(logits == Logits::plain ? scale : 1, scale);
+    // A variant's logits are natural ones: the softmax's product with them is there anyway.
+    return make_float2(logits == Logits::plain ? scale : has_natural_logits ? log2_e : 1, scale);
 }
 
 /// What a head's queries are multiplied by, where scores are not only scaled by the softmax.
 FI_DEVICE float query_factor(const fi_attention_params &p, const Item &item, int row, int query) {
     return logits == Logits::plain || p.query_scales == 0 ? 1 : pointer<const float>(p.query_scales)[item.query_head(p, row, query)];
 }
-
-/// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
-FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
-
-#include "portable/attention_variant.cuh"
 
 /// The first and the last key, or column, that query `query` of a request may see.
 FI_DEVICE int first_visible(const fi_attention_params &p, const Item &item, int query) {
@@ -267,57 +271,70 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
 
 /// What is known of a thread's row of scores.
 struct ScoreRow {
-    int query, first;
-    uint32 span;
+    int query, first, last;
     float slope = 0, factor;
-    RowMask mask;
     VariantRow at;
 
-    __device__ __forceinline__ ScoreRow(const fi_attention_params &p, const Item &item, int row, int first_key)
-        : query(item.query(p, row)), factor(query_factor(p, item, row, query)), mask(p, item, query, first_key),
-          at(p, item, query, item.query_head(p, row, query)) {
+    __device__ __forceinline__ ScoreRow(const fi_attention_params &p, const Item &item, int row)
+        : query(item.query(p, row)), first(first_visible(p, item, query)), last(last_visible(p, item, query)),
+          factor(query_factor(p, item, row, query)), at(p, item, query, item.query_head(p, row, query)) {
         if constexpr (logits == Logits::alibi)
             slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
-        first = first_visible(p, item, query);
-        int last = last_visible(p, item, query);
         if constexpr (!FI_COLUMNS) {
             first = max(first, item.key);
             last = min(last, item.key_end() - 1);
             if (last < first) first = last = 0x7fffffff;
         }
-        span = last - first;
     }
 };
 
 /// Key tiles whose reads are under way at a time: fewer beside queries in registers.
 constexpr int tiles_read_at_once = holds_queries ? 2 : 4;
 
+/// A score as the variant has it, before anything is hidden.
+FI_DEVICE void change_score(float &score, const fi_attention_params &p, const ScoreRow &row, float common_scale, int key, int position) {
+    const float scale = common_scale * row.factor;
+    if constexpr (logits == Logits::scaled) score *= scale;
+    if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
+    if constexpr (logits == Logits::alibi) score = score * scale + row.slope * static_cast<float>(position - row.query);
+    if constexpr (logits == Logits::variant) {
+        score = variant_logit(p, row.at, score * scale, key, position);
+        if constexpr (!normalises) score = variant_weight(p, row.at, score, key, position);
+    }
+}
+
+/// The score of a key that a row does not see.
+FI_DEVICE float hidden_score() { return normalises ? negative_infinity() : 0; }
+
+/// What a thread's two rows see of a stage by the variant's condition and the run's mask, as bits: bit 2n + i for key i of this thread's in
+/// key tile n. A loop, where a comparison and a choice for each score would be most of what a kernel takes to compile; registers for
+/// scores need places that are known, those of bits do not.
+FI_DEVICE uint2 bits_by_rule(const fi_attention_params &p, const Item &item, const ScoreRow &above, const ScoreRow &below, int first_key, int quad) {
+    const RowMask mask_above(p, item, above.query, first_key), mask_below(p, item, below.query, first_key);
+    uint2 bits = make_uint2(0, 0);
+#pragma unroll tiles_read_at_once
+    for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int key = first_key + n * 8 + 2 * quad + i;
+            bits.x |= static_cast<uint32>(mask_above.shows(n, i, true) & variant_shows(p, above.at, key, key)) << (2 * n + i);
+            bits.y |= static_cast<uint32>(mask_below.shows(n, i, true) & variant_shows(p, below.at, key, key)) << (2 * n + i);
+        }
+    return bits;
+}
+
 /// The same with a variant's expressions: first what becomes of scores, then what is hidden. Both rows of a thread at once, as what is
 /// read for a key is there for both. Some reads are under way at a time, not all of them, which would take all registers.
 FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
                                      const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
-    const bool needs_mask = FI_COLUMNS || custom_mask != Mask::none || first_key < common.first
-                            || first_key + warp_keys - 1 > common.last
-                            || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
+    // What hides: the ends of what is seen, as without a variant, or its condition and the run's mask.
+    const bool hides_ends = FI_COLUMNS || first_key < common.first || first_key + warp_keys - 1 > common.last;
+    const bool hides_by_rule = FI_COLUMNS || custom_mask != Mask::none
+                               || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
+    const bool needs_mask = hides_ends || hides_by_rule;
     if (logits == Logits::plain && !needs_mask) return;
-    const auto change = [&](float &score, const ScoreRow &row, int key, int position) {
-        const float scale = common_scale * row.factor;
-        if constexpr (logits == Logits::scaled) score *= scale;
-        if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
-        if constexpr (logits == Logits::alibi) score = score * scale + row.slope * static_cast<float>(position - row.query);
-        if constexpr (logits == Logits::variant) {
-            score = variant_logit(p, row.at, score * scale, key, position);
-            score = normalises ? log2_e * score : variant_weight(p, row.at, score, key, position);
-        }
-    };
-    const auto hide = [&](float &score, const ScoreRow &row, int n, int i, int key, int position) {
-        bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= row.span;
-        if constexpr (FI_COLUMNS) is_visible = is_visible && key >= item.key && key < item.key_end();
-        is_visible = row.mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
-        if (!is_visible) score = normalises ? negative_infinity() : 0;
-    };
-    const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1), first_key); };
+    const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1)); };
     const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
     const auto position_of = [&](int key) {
         if constexpr (FI_COLUMNS) return key >= item.key && key < item.key_end() ? finder.column(key) : 0;
@@ -333,19 +350,42 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     const int key = key_of(n, i), position = position_of(key);
-                    change(s[m][n][i], above, key, position), change(s[m][n][2 + i], below, key, position);
+                    change_score(s[m][n][i], p, above, common_scale, key, position);
+                    change_score(s[m][n][2 + i], p, below, common_scale, key, position);
                 }
             }
             if (!needs_mask) continue;
         }
+        if constexpr (masks_by_bits) {
+            uint32 bits[2] = {shown_bits(above.first - first_key, above.last - first_key, quad),
+                              shown_bits(below.first - first_key, below.last - first_key, quad)};
+            if (hides_by_rule) {
+                const uint2 shown = bits_by_rule(p, item, above, below, first_key, quad);
+                bits[0] &= shown.x, bits[1] &= shown.y;
+            }
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+#pragma unroll
+                for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+                    for (int i = 0; i < 2; ++i)
+                        if ((bits[h] >> (2 * n + i) & 1) == 0) s[m][n][2 * h + i] = hidden_score();
+            continue;
+        }
+        const RowMask mask_above(p, item, above.query, first_key), mask_below(p, item, below.query, first_key);
+        const auto hide = [&](float &score, const ScoreRow &row, const RowMask &mask, int n, int i) {
+            const int key = key_of(n, i), position = position_of(key);
+            // One comparison for both ends.
+            bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= static_cast<uint32>(row.last - row.first);
+            if constexpr (FI_COLUMNS) is_visible = is_visible && key >= item.key && key < item.key_end();
+            is_visible = mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
+            if (!is_visible) score = hidden_score();
+        };
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
             if (reads_keys && n > 0 && n % tiles_read_at_once == 0) __syncwarp();
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int key = key_of(n, i), position = position_of(key);
-                hide(s[m][n][i], above, n, i, key, position), hide(s[m][n][2 + i], below, n, i, key, position);
-            }
+            for (int i = 0; i < 2; ++i) hide(s[m][n][i], above, mask_above, n, i), hide(s[m][n][2 + i], below, mask_below, n, i);
         }
     }
 }

@@ -176,26 +176,40 @@ struct ValueKeys {
     }
 };
 
-/// Weights of key tiles first ..< end times the factors that a variant has for their keys' values. The sum has been taken.
-FI_DEVICE void multiply_by_value_factors(float (&s)[row_tiles][key_tiles][4], const ValueKeys &those, int first, int end) {
-    if constexpr (value_hook == ValueHook::factor) {
+/// The factors that a variant has for the values of `tiles` key tiles from `first` on. Eight rows of a warp need the same ones: of four key
+/// tiles a lane computes one.
+template <int tiles> struct ValueFactors {
+    float own[(tiles + 3) / 4];
+
+    __device__ __forceinline__ ValueFactors(const ValueKeys &those, int first) {
+        if constexpr (value_hook == ValueHook::factor) {
 #pragma unroll
-        for (int n = first; n < end; ++n)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int position = those.position(n * 8 + threadIdx.x % 4 * 2 + i);
-                const float factor = variant_value(those.p, VariantKey(those.p, those.item, position), 1, position);
-#pragma unroll
-                for (int m = 0; m < row_tiles; ++m)
-#pragma unroll
-                    for (int h = 0; h < 2; ++h) {
-                        // What is hidden stays so, whatever its factor.
-                        float &weight = s[m][n][2 * h + i];
-                        weight = weight == 0 ? 0 : weight * factor;
-                    }
+            for (int n = 0; n < tiles; n += 4) {
+                const int position = those.position((first + n) * 8 + threadIdx.x % warp_size);
+                own[n / 4] = variant_value(those.p, VariantKey(those.p, those.item, position), 1, position);
             }
+        }
     }
-}
+    /// Multiplies those key tiles' weights, whose sum has been taken.
+    __device__ __forceinline__ void multiply(float (&s)[row_tiles][key_tiles][4], int first) const {
+        if constexpr (value_hook == ValueHook::factor) {
+#pragma unroll
+            for (int n = 0; n < tiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const float factor = __shfl_sync(0xffffffff, own[n / 4], n % 4 * 8 + threadIdx.x % 4 * 2 + i);
+#pragma unroll
+                    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+                        for (int h = 0; h < 2; ++h) {
+                            // What is hidden stays so, whatever its factor.
+                            float &weight = s[m][first + n][2 * h + i];
+                            if (weight != 0) weight *= factor;
+                        }
+                }
+        }
+    }
+};
 
 /// What a variant makes of values as products take them: of elements of two keys, the first from `key` on, low and high.
 FI_DEVICE uint32 change_values(uint32 pair, const ValueKeys &those, int key, float scale) {
@@ -241,7 +255,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
 #pragma unroll
     for (int unit = 0; unit < units; ++unit) {
         uint32 a[unit_tiles / 2][row_tiles][4];
-        multiply_by_value_factors(s, those, unit * unit_tiles, (unit + 1) * unit_tiles);
+        ValueFactors<unit_tiles>(those, unit * unit_tiles).multiply(s, unit * unit_tiles);
         // The first of a thread's keys in each key tile of the unit.
         const int own_key = unit * unit_tiles * 8 + lane % 4 * 2;
 #pragma unroll

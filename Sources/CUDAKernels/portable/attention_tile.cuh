@@ -139,9 +139,9 @@ struct Item : fi_attention_item {
     }
     /// Rows of the workspace between a merge's parts.
     __device__ __forceinline__ int part_stride() const { return is_latent ? heads : heads * row_count; }
-    /// Whether only causality and window hide some of `count` keys from `first` on.
+    /// Whether only causality and window hide some of those of `count` keys from `first` on that are the item's.
     __device__ __forceinline__ bool is_full(int first, int count) const {
-        return first >= full && first + count <= full + full_count;
+        return max(first, key) >= full && min(first + count, key_end()) <= full + full_count;
     }
     /// The query row, within the request, of packed row `row` of the tile.
     __device__ __forceinline__ int query(const fi_attention_params &p, int row) const {

@@ -183,9 +183,9 @@ extension AttentionHeads {
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows
         let form = problem.variant.form
         hasPlainScores =
-            form.logits == nil && form.weights == nil && form.values == nil && form.maskTensor == nil
+            form.logits == nil && form.weights == nil && (form.values == nil || form.valueFactor != nil)
+            && form.maskTensor == nil
             && !problem.readsColumns && form.softCap == nil && !form.isALiBi
-            && !(form.restOfMask.map { $0.contains(.divide) || $0.contains(.remainder) } ?? false)
         // The kernel of 8-bit products knows no compiled variants and no masks of the caller's.
         let isOrdinary = form.isFused && !form.mask.isCustom
         // Values meet the weights in shared memory as the copy engine brings them: factors go into the weights, nothing else can.

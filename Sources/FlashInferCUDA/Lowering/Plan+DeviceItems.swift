@@ -41,7 +41,7 @@ struct DeviceItems {
         let areRows = geometry.blocks.blocksAreRows
         let lists = plan.stateLists
         var finder = RunFinder(plan)
-        let isSameForHeads = plan.analysis == nil
+        let isSameForHeads = finder.isSameForHeads
         plan.items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
                 geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
@@ -128,7 +128,8 @@ extension WorkItem {
 private struct RunFinder {
     private let plan: Plan
     private let group: Int
-    private let isSameForHeads: Bool
+    /// Whether items that differ in nothing but their head have the same runs.
+    let isSameForHeads: Bool
     /// Items of other heads often have the same rows and keys.
     private var known: [SiteBlock: BlockAnalysis.Runs] = [:]
 

@@ -207,14 +207,14 @@ import Testing
         let output = try KernelCompiler().compile(spec, architecture: architecture, with: nvrtc, isVerbose: true)
         let resources = try #require(KernelResources(log: output.log, entry: spec.entry))
         print("\(variant.name) on Hopper: \(resources.registers) registers, \(resources.spillByteCount) bytes spilt")
-        // Tables, and many numbers a row, may take some: not what people use every day.
-        // Beside queries in registers, what is read for each key takes a few.
-        #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 96 : 512), "\(variant.name)")
+        // Tables, and factors of values, may take some.
+        #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 0 : 64), "\(variant.name)")
     }
 
     private static let mayNotSpill: Set<String> = [
         "documents", "documents both ways", "prefix", "streaming", "window both ways", "items", "gemma-2",
-        "causal, cap of 1, documents", "alibi, clipped", "temperature", "sigmoid", "log-n",
+        "causal, cap of 1, documents", "alibi, clipped", "temperature", "sigmoid", "log-n", "tree", "dilated",
+        "block diagonal", "custom and documents", "packed or near",
     ]
 
     @Test(arguments: 0..<6) func randomExpressions(_ seed: Int) throws {

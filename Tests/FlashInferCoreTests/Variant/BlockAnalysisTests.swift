@@ -141,6 +141,9 @@ import Testing
         for mask: Mask in [
             .window(left: 19) || .prefix(4), .documents(documents), .causal && .documents(documents),
             .items(prompt: lengths, item: documents), .causal || .prefix(lengths), !.causal, .window(left: 3, right: 9),
+            !.documents(documents), !(.window(left: 3, right: 9) || .prefix(lengths)),
+            Mask { 2 * $0.keyPosition <= $0.queryPosition + 3 }, Mask { $0.queryPosition < 3 * $0.keyPosition - 7 },
+            Mask { documents[$0.queryIndex] == documents[$0.keyPosition] || $0.keyPosition == 11 },
         ] {
             let bench = try Bench(mask) { geometry, _ in
                 [

@@ -15,10 +15,10 @@ extension BlockAnalysis {
     /// The runs of a block: solved for, or by halving what is partial, all of one size before any of the next.
     package func runs(_ block: SiteBlock) -> Runs {
         if block.keys.isEmpty { return Runs() }
-        if let solved = solve(block) {
+        if let seen = solve(block), let hidden = solve(block, hidden: true) {
             var runs = Runs()
-            runs.empty = solved.seen.longestGap(in: block.keys)
-            runs.full = solved.hidden.longestGap(in: block.keys)
+            runs.empty = seen.longestGap(in: block.keys)
+            runs.full = hidden.longestGap(in: block.keys)
             return runs
         }
         var parts = [(keys: block.keys, kind: kind(block))]

@@ -1,57 +1,48 @@
-/// Of a block of queries: the keys that some of them may see, and those that some of them may not.
-struct SolvedKeys: BitwiseCopyable {
-    var seen: KeySet
-    var hidden: KeySet
-
-    /// Any key may be seen or not.
-    static func unknown(_ keys: Range<Int>) -> SolvedKeys {
-        let all = KeySet(keys.lowerBound, keys.upperBound)
-        return SolvedKeys(seen: all, hidden: all)
-    }
-
-    /// Keys for which `coefficient · key + rest` may be 0 or more, and for which it may be less.
-    static func atLeastZero(_ coefficient: Int, _ rest: (low: Int, high: Int), _ keys: Range<Int>) -> SolvedKeys {
+extension KeySet {
+    /// The keys of `keys` for which `coefficient · key + greatest` is 0 or more: those for which a sum may be, whose rest is `greatest` at most.
+    @inline(__always)
+    static func atLeastZero(_ coefficient: Int, _ greatest: Int, _ keys: Range<Int>) -> KeySet {
         let (first, end) = (keys.lowerBound, keys.upperBound)
-        if coefficient == 0 {
-            return SolvedKeys(
-                seen: rest.high >= 0 ? KeySet(first, end) : KeySet(),
-                hidden: rest.low < 0 ? KeySet(first, end) : KeySet()
-            )
-        }
-        // The key from which on, or up to which, the sum is 0 or more: for the greatest rest and for the least.
-        func clipped(_ key: Int) -> Int { min(max(key, first), end) }
+        if coefficient == 0 { return greatest >= 0 ? KeySet(first, end) : KeySet() }
+        // The key from which on, or before which, the sum is 0 or more. Most coefficients are 1, and divisions are slow.
         if coefficient > 0 {
-            return SolvedKeys(
-                seen: KeySet(clipped(divideUp(-rest.high, coefficient)), end),
-                hidden: KeySet(first, clipped(divideUp(-rest.low, coefficient))))
+            let from = coefficient == 1 ? -greatest : divideUp(-greatest, coefficient)
+            return KeySet(Swift.max(from, first), end)
         }
-        return SolvedKeys(
-            seen: KeySet(first, clipped(divideDown(rest.high, -coefficient) + 1)),
-            hidden: KeySet(clipped(divideDown(rest.low, -coefficient) + 1), end))
+        let before = (coefficient == -1 ? greatest : -divideUp(-greatest, -coefficient)) + 1
+        return KeySet(first, Swift.min(before, end))
     }
 
-    /// Keys for which `coefficient · key + rest` may be 0, and for which it may be something else.
-    static func zero(_ coefficient: Int, _ rest: (low: Int, high: Int), _ keys: Range<Int>) -> SolvedKeys {
-        let above = atLeastZero(coefficient, rest, keys)
-        let below = atLeastZero(-coefficient, (-rest.high, -rest.low), keys)
-        return SolvedKeys(seen: above.seen.intersection(below.seen), hidden: above.hidden.union(below.hidden))
-    }
+    private static func divideUp(_ a: Int, _ b: Int) -> Int { a <= 0 ? -(-a / b) : (a - 1) / b + 1 }
 
-    private static func divideDown(_ a: Int, _ b: Int) -> Int { a >= 0 ? a / b : -((b - 1 - a) / b) }
-    private static func divideUp(_ a: Int, _ b: Int) -> Int { -divideDown(-a, b) }
+    /// The keys of `keys` for which `coefficient · key + rest` may be 0 or more, or 0; or for which it may not.
+    @inline(__always)
+    static func comparison(
+        _ coefficient: Int, _ rest: (low: Int, high: Int), isEqual: Bool, isNegated: Bool, _ keys: Range<Int>
+    ) -> KeySet {
+        switch (isEqual, isNegated) {
+        case (false, false): return atLeastZero(coefficient, rest.high, keys)
+        case (false, true): return atLeastZero(-coefficient, -rest.low - 1, keys)
+        case (true, false):
+            return atLeastZero(coefficient, rest.high, keys).intersection(atLeastZero(-coefficient, -rest.low, keys))
+        case (true, true):
+            return atLeastZero(coefficient, rest.high - 1, keys).union(
+                atLeastZero(-coefficient, -rest.low - 1, keys))
+        }
+    }
 }
 
 extension BlockAnalysis {
     /// The site's numbers over a block as whole numbers, each found where it is asked for.
     struct Numbers {
         private let block: SiteBlock
-        private let analysis: BlockAnalysis
+        private let group: Int
         private let queryLength: Int
         private let keyLength: Int
 
         @inline(__always)
         init(_ block: SiteBlock, _ analysis: BlockAnalysis) {
-            (self.block, self.analysis) = (block, analysis)
+            (self.block, group) = (block, analysis.group)
             (queryLength, keyLength) = analysis.lengths(block.request)
         }
 
@@ -64,7 +55,7 @@ extension BlockAnalysis {
             switch field {
             case .request: (block.request, block.request)
             case .head: (block.heads.lowerBound, block.heads.upperBound - 1)
-            case .kvHead: (block.heads.lowerBound / analysis.group, (block.heads.upperBound - 1) / analysis.group)
+            case .kvHead: (block.heads.lowerBound / group, (block.heads.upperBound - 1) / group)
             case .queryIndex: (block.queries.lowerBound, block.queries.upperBound - 1)
             case .queryPosition: (block.queries.lowerBound + offset, block.queries.upperBound - 1 + offset)
             case .keyPosition: (block.keys.lowerBound, block.keys.upperBound - 1)
@@ -74,12 +65,12 @@ extension BlockAnalysis {
         }
     }
 
-    /// The keys of a block that some of its queries may see, and those that some may not; `nil` where the mask's conditions were not
-    /// solved, or a tensor's elements are not in order.
-    func solve(_ block: SiteBlock) -> SolvedKeys? {
+    /// The keys of a block that some of its queries may see; or, `hidden`, those that some may not. `nil` where the mask's conditions were
+    /// not solved, or a tensor's elements are not in order.
+    func solve(_ block: SiteBlock, hidden: Bool = false) -> KeySet? {
         guard let solver, !block.keys.isEmpty, !block.queries.isEmpty, !block.heads.isEmpty else { return nil }
         let numbers = Numbers(block, self)
-        if solver.terms.isEmpty { return solve(block, solver, numbers) { _ in Interval(0) } }
+        if solver.terms.isEmpty { return solve(block, solver, numbers, hidden) { _ in Interval(0) } }
         let site = Ranges(block, self)
         return withUnsafeTemporaryAllocation(of: Interval.self, capacity: graph.nodes.count) { values in
             for place in solver.terms {
@@ -88,65 +79,103 @@ extension BlockAnalysis {
                 let b = node.b >= 0 ? values[Int(node.b)] : Interval(0)
                 values[place] = value(node, place, a, b, node.c >= 0 ? values[Int(node.c)] : a, site)
             }
-            return solve(block, solver, numbers) { values[$0] }
+            return solve(block, solver, numbers, hidden) { values[$0] }
         }
     }
 
+    /// What hides a key is what shows it with each of its conditions the other way round, and "and" for "or".
+    @inline(__always)
     private func solve(
-        _ block: SiteBlock, _ solver: KeySolver, _ numbers: Numbers, _ term: (Int) -> Interval
-    ) -> SolvedKeys? {
+        _ block: SiteBlock, _ solver: KeySolver, _ numbers: Numbers, _ hidden: Bool, _ term: (Int) -> Interval
+    ) -> KeySet? {
         let keys = block.keys
-        return withUnsafeTemporaryAllocation(of: SolvedKeys.self, capacity: KeySolver.depth) { stack in
+        let (all, none) = (KeySet(keys.lowerBound, keys.upperBound), KeySet())
+        return withUnsafeTemporaryAllocation(of: KeySet.self, capacity: KeySolver.depth) { stack in
             var top = -1
-            for step in solver.steps {
-                switch step {
-                case .constant(let isSeen):
+            for index in solver.steps.indices {
+                let isNegated = solver.steps[index].isNegated != hidden
+                switch solver.steps[index].kind {
+                case .constant:
                     top += 1
-                    let (all, none) = (KeySet(keys.lowerBound, keys.upperBound), KeySet())
-                    stack[top] = SolvedKeys(seen: isSeen ? all : none, hidden: isSeen ? none : all)
-                case .sum(let coefficient, let rest, let isEqual):
+                    stack[top] = solver.steps[index].isSeen != isNegated ? all : none
+                case .comparison:
                     top += 1
-                    let bounds = rest.bounds(numbers)
-                    stack[top] = isEqual ? .zero(coefficient, bounds, keys) : .atLeastZero(coefficient, bounds, keys)
-                case .terms(let coefficient, let left, let right, let isStrict, let isEqual):
-                    top += 1
-                    guard let a = bounds(left, term), let b = bounds(right, term) else {
-                        stack[top] = .unknown(keys)
+                    guard let rest = rest(solver.steps[index], solver, block.request, numbers, term) else {
+                        stack[top] = all
                         continue
                     }
-                    let rest = (low: b.low - a.high - (isStrict ? 1 : 0), high: b.high - a.low - (isStrict ? 1 : 0))
-                    stack[top] = isEqual ? .zero(coefficient, rest, keys) : .atLeastZero(coefficient, rest, keys)
-                case .element(let parameter, let value):
+                    stack[top] = .comparison(
+                        solver.steps[index].coefficient, rest, isEqual: solver.steps[index].isEqual,
+                        isNegated: isNegated, keys)
+                case .element:
                     top += 1
-                    guard let table = tables[parameter] else {
-                        stack[top] = .unknown(keys)
+                    guard let table = tables[solver.steps[index].parameter] else {
+                        stack[top] = all
                         continue
                     }
-                    guard let (some, all) = table.positions(of: term(value), row: block.request, in: keys) else {
-                        return nil
+                    let found =
+                        switch solver.values[solver.steps[index].right] {
+                        case .element(solver.steps[index].parameter, let place, _):
+                            table.positions(ofElements: place.bounds(numbers), row: block.request, in: keys)
+                        case .term(let place): table.positions(of: term(place), row: block.request, in: keys)
+                        case .element(let other, let place, let isOfRequest):
+                            table.positions(
+                                of: interval(other, isOfRequest ? block.request : 0, place.bounds(numbers)),
+                                row: block.request, in: keys)
+                        }
+                    guard let (some, isOne) = found else { return nil }
+                    if !isNegated {
+                        stack[top] = KeySet(some.lowerBound, some.upperBound)
+                    } else {
+                        stack[top] =
+                            isOne
+                            ? KeySet(keys.lowerBound, some.lowerBound).union(KeySet(some.upperBound, keys.upperBound))
+                            : all
                     }
-                    stack[top] = SolvedKeys(
-                        seen: KeySet(some.lowerBound, some.upperBound),
-                        hidden: KeySet(keys.lowerBound, all.lowerBound).union(KeySet(all.upperBound, keys.upperBound)))
                 case .and, .or:
-                    let (a, b) = (stack[top - 1], stack[top])
                     top -= 1
-                    let isAnd = if case .and = step { true } else { false }
+                    let isAnd = (solver.steps[index].kind == .and) != isNegated
                     stack[top] =
-                        isAnd
-                        ? SolvedKeys(seen: a.seen.intersection(b.seen), hidden: a.hidden.union(b.hidden))
-                        : SolvedKeys(seen: a.seen.union(b.seen), hidden: a.hidden.intersection(b.hidden))
-                case .not: stack[top] = SolvedKeys(seen: stack[top].hidden, hidden: stack[top].seen)
+                        isAnd ? stack[top].intersection(stack[top + 1]) : stack[top].union(stack[top + 1])
                 }
             }
             return stack[0]
         }
     }
 
-    /// The least and the greatest value of a side; `nil` where nothing is known.
-    private func bounds(_ part: KeySolver.Part, _ term: (Int) -> Interval) -> (low: Int, high: Int)? {
-        guard let place = part.term else { return (part.constant, part.constant) }
-        let value = term(place)
-        return value.mayWrap ? nil : (Int(value.low), Int(value.high))
+    /// The least and the greatest value of what of a comparison does not depend on the key; `nil` where nothing is known.
+    @inline(__always)
+    private func rest(
+        _ step: KeySolver.Step, _ solver: KeySolver, _ request: Int, _ numbers: Numbers, _ term: (Int) -> Interval
+    ) -> (low: Int, high: Int)? {
+        var rest = step.rest.bounds(numbers)
+        if step.right >= 0 {
+            guard let value = bounds(solver.values[step.right], request, numbers, term) else { return nil }
+            rest = (rest.low + value.low, rest.high + value.high)
+        }
+        if step.left >= 0 {
+            guard let value = bounds(solver.values[step.left], request, numbers, term) else { return nil }
+            rest = (rest.low - value.high, rest.high - value.low)
+        }
+        return rest
+    }
+
+    @inline(__always)
+    private func bounds(
+        _ value: KeySolver.Value, _ request: Int, _ numbers: Numbers, _ term: (Int) -> Interval
+    ) -> (low: Int, high: Int)? {
+        switch value {
+        case .term(let place):
+            let value = term(place)
+            return value.mayWrap ? nil : (Int(value.low), Int(value.high))
+        case .element(let parameter, let index, let isOfRequest):
+            return tables[parameter]?.bounds(row: isOfRequest ? request : 0, columns: index.bounds(numbers))
+        }
+    }
+
+    /// What an element at some places of a parameter may be.
+    private func interval(_ parameter: Int, _ row: Int, _ places: (low: Int, high: Int)) -> Interval {
+        tables[parameter]?.bounds(row: row, columns: places).map { Interval(Double($0.low), Double($0.high)) }
+            ?? .unknown(.int)
     }
 }

@@ -83,8 +83,8 @@ package final class BlockAnalysis: Sendable {
 
     /// The least range that has every key of `keys` which the analysis does not call hidden from the block's queries; empty where all are.
     package func visible(_ block: SiteBlock) -> Range<Int> {
-        if let solved = solve(block) {
-            let hull = solved.seen.hull
+        if let seen = solve(block) {
+            let hull = seen.hull
             if hull.isEmpty { return block.keys.lowerBound..<block.keys.lowerBound }
             // From and to multiples of a leaf, where kernels' blocks begin too.
             let first = Swift.max(hull.lowerBound / Self.leaf * Self.leaf, block.keys.lowerBound)

@@ -72,9 +72,15 @@ struct KeySet: BitwiseCopyable {
     func union(_ other: KeySet) -> KeySet {
         if count == 0 { return other }
         if other.count == 0 { return self }
-        if count == 1, other.count == 1, starts[0] <= other.ends[0], other.starts[0] <= ends[0] {
-            return KeySet(
-                Int(Swift.min(starts[0], other.starts[0])), Int(Swift.max(ends[0], other.ends[0])))
+        if count == 1, other.count == 1 {
+            if starts[0] <= other.ends[0], other.starts[0] <= ends[0] {
+                return KeySet(
+                    Int(Swift.min(starts[0], other.starts[0])), Int(Swift.max(ends[0], other.ends[0])))
+            }
+            var result = starts[0] < other.starts[0] ? self : other
+            let last = starts[0] < other.starts[0] ? other : self
+            (result.starts[1], result.ends[1], result.count) = (last.starts[0], last.ends[0], 2)
+            return result
         }
         return walkedUnion(other)
     }

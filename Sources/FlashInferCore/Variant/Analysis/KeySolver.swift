@@ -5,28 +5,42 @@
 /// (its own numbers, tensors' elements at the query's place), or asks whether a tensor's element at the key's position is equal to
 /// what does not depend on the key, where the elements of the request are in order (documents).
 struct KeySolver: Sendable {
-    /// What becomes of the sets on a stack.
-    enum Step: Sendable {
-        /// Some keys for which nothing is known.
-        case constant(Bool)
-        /// Whether `key · coefficient + rest >= 0`, or is 0.
-        case sum(coefficient: Int, rest: KeylessSum, isEqual: Bool)
-        /// The same, where the rest is the difference of two terms' values.
-        case terms(coefficient: Int, left: Part, right: Part, isStrict: Bool, isEqual: Bool)
-        /// Whether the element at the key is a term's value.
-        case element(parameter: Int, value: Int)
-        case and, or, not
+    /// A condition, or what joins two: plain numbers, as tiles by the thousand walk over them.
+    struct Step: Sendable {
+        enum Kind: Sendable {
+            /// All keys or none.
+            case constant
+            /// Whether `coefficient · key + rest + value right − value left` is 0 or more, or is 0.
+            case comparison
+            /// Whether a parameter's element at the key is value `right`.
+            case element
+            case and, or
+        }
+
+        var kind: Kind
+        /// Whether it is meant the other way round: `!` is taken to the conditions.
+        var isNegated: Bool
+        /// Of a constant: whether it is all keys.
+        var isSeen = false
+        var isEqual = false
+        var coefficient = 0
+        var rest = KeylessSum()
+        /// Of the values; −1 where there is none.
+        var left = -1
+        var right = -1
+        var parameter = 0
     }
 
-    /// What of a side of a comparison does not depend on the key: a term, or a constant.
-    struct Part: Sendable {
-        /// A term without the key, where there is one.
-        var term: Int?
-        var constant = 0
+    /// What of a condition does not depend on the key.
+    enum Value: Sendable {
+        case term(Int)
+        /// A parameter's element at a sum: of the request's row, where each has its own.
+        case element(parameter: Int, index: KeylessSum, isOfRequest: Bool)
     }
 
     /// In the order in which they are computed, each condition after its own.
     let steps: [Step]
+    let values: [Value]
     /// Terms without the key that the steps ask for, and what those are made of, in order.
     let terms: [Int]
     /// Sets that wait at a time, at most.
@@ -39,8 +53,8 @@ struct KeySolver: Sendable {
     /// - Parameter forms: the terms that are sums.
     init?(_ graph: ExprGraph, _ forms: [Affine?]) {
         var compiler = Compiler(graph, forms)
-        guard compiler.condition(graph.root), compiler.deepest <= Self.depth else { return nil }
-        steps = compiler.steps
+        guard compiler.condition(graph.root, isNegated: false), compiler.deepest <= Self.depth else { return nil }
+        (steps, values) = (compiler.steps, compiler.values)
         var needed = Set(compiler.needed)
         for place in graph.nodes.indices.reversed() where needed.contains(place) {
             needed.formUnion(graph.nodes[place].operands)
@@ -54,6 +68,7 @@ struct KeySolver: Sendable {
         /// Terms that depend on the key.
         let hasKey: [Bool]
         var steps: [Step] = []
+        var values: [Value] = []
         var needed: [Int] = []
         var deepest = 0
         private var waiting = 0
@@ -70,11 +85,7 @@ struct KeySolver: Sendable {
         }
 
         private mutating func push(_ step: Step) -> Bool {
-            switch step {
-            case .and, .or: waiting -= 1
-            case .not: break
-            default: waiting += 1
-            }
+            waiting += step.kind == .and || step.kind == .or ? -1 : 1
             deepest = max(deepest, waiting)
             steps.append(step)
             // Terms that are used again and again are computed again and again.
@@ -82,19 +93,20 @@ struct KeySolver: Sendable {
         }
 
         /// Adds a condition's steps; false where it cannot be solved.
-        mutating func condition(_ place: Int) -> Bool {
+        mutating func condition(_ place: Int, isNegated: Bool) -> Bool {
             let node = graph.nodes[place]
             switch node.operation {
-            case .constant: return push(.constant(node.bool))
+            case .constant: return push(Step(kind: .constant, isNegated: isNegated, isSeen: node.bool))
             case .and, .or:
-                return condition(Int(node.a)) && condition(Int(node.b)) && push(node.operation == .and ? .and : .or)
-            case .not: return condition(Int(node.a)) && push(.not)
-            case .less, .lessEqual, .equal: return comparison(node)
+                return condition(Int(node.a), isNegated: isNegated) && condition(Int(node.b), isNegated: isNegated)
+                    && push(Step(kind: node.operation == .and ? .and : .or, isNegated: isNegated))
+            case .not: return condition(Int(node.a), isNegated: !isNegated)
+            case .less, .lessEqual, .equal: return comparison(node, isNegated)
             default: return false
             }
         }
 
-        private mutating func comparison(_ node: ExprGraph.Node) -> Bool {
+        private mutating func comparison(_ node: ExprGraph.Node, _ isNegated: Bool) -> Bool {
             let (a, b) = (Int(node.a), Int(node.b))
             guard graph.nodes[a].type == .int else { return false }
             let (isStrict, isEqual) = (node.operation == .less, node.operation == .equal)
@@ -103,43 +115,62 @@ struct KeySolver: Sendable {
             {
                 guard var rest = KeylessSum(difference) else { return false }
                 if isStrict { rest.constant -= 1 }
-                return push(.sum(coefficient: difference[.keyPosition], rest: rest, isEqual: isEqual))
+                return push(
+                    Step(
+                        kind: .comparison, isNegated: isNegated, isEqual: isEqual,
+                        coefficient: difference[.keyPosition], rest: rest))
             }
             if isEqual {
-                if let parameter = elementAtKey(a), !hasKey[b] { return element(parameter, b) }
-                if let parameter = elementAtKey(b), !hasKey[a] { return element(parameter, a) }
+                if let parameter = elementAtKey(a), !hasKey[b] { return element(parameter, b, isNegated) }
+                if let parameter = elementAtKey(b), !hasKey[a] { return element(parameter, a, isNegated) }
             }
             guard let left = side(a), let right = side(b) else { return false }
             return push(
-                .terms(
-                    coefficient: right.coefficient - left.coefficient, left: left.part, right: right.part,
-                    isStrict: isStrict, isEqual: isEqual))
+                Step(
+                    kind: .comparison, isNegated: isNegated, isEqual: isEqual,
+                    coefficient: right.coefficient - left.coefficient,
+                    rest: KeylessSum(right.constant - left.constant - (isStrict ? 1 : 0)), left: left.value,
+                    right: right.value))
         }
 
-        private mutating func element(_ parameter: Int, _ value: Int) -> Bool {
-            needed.append(value)
-            return push(.element(parameter: parameter, value: value))
+        private mutating func element(_ parameter: Int, _ term: Int, _ isNegated: Bool) -> Bool {
+            push(Step(kind: .element, isNegated: isNegated, right: value(term), parameter: parameter))
         }
 
-        /// The parameter whose element at the key's position a term is, one for each position.
-        private func elementAtKey(_ place: Int) -> Int? {
-            let node = graph.nodes[place]
-            guard node.operation == .load, node.a >= 0, node.b < 0, let index = forms[Int(node.a)],
-                index == Affine(.keyPosition), graph.parameters[Int(node.payload)].extent == .perPosition
-            else { return nil }
-            return Int(node.payload)
-        }
-
-        /// A side of a comparison: a multiple of the key's position and a constant, or a term without the key.
-        private mutating func side(_ place: Int) -> (coefficient: Int, part: Part)? {
-            if !hasKey[place] {
-                needed.append(place)
-                return (0, Part(term: place))
+        /// The place among the values of a term without the key.
+        private mutating func value(_ term: Int) -> Int {
+            if let (parameter, index) = load(term), isSmall(index), let sum = KeylessSum(index) {
+                let isOfRequest = graph.parameters[parameter].extent == .perPosition
+                values.append(.element(parameter: parameter, index: sum, isOfRequest: isOfRequest))
+            } else {
+                needed.append(term)
+                values.append(.term(term))
             }
+            return values.count - 1
+        }
+
+        /// The parameter whose element a term is, and at which sum.
+        private func load(_ place: Int) -> (parameter: Int, index: Affine)? {
+            let node = graph.nodes[place]
+            guard node.operation == .load, node.a >= 0, node.b < 0, let index = forms[Int(node.a)] else { return nil }
+            return (Int(node.payload), index)
+        }
+
+        /// The parameter, one for each position, whose element at the key's position a term is.
+        private func elementAtKey(_ place: Int) -> Int? {
+            guard let (parameter, index) = load(place), index == Affine(.keyPosition),
+                graph.parameters[parameter].extent == .perPosition
+            else { return nil }
+            return parameter
+        }
+
+        /// A side of a comparison: a multiple of the key's position and a constant, or a value without the key.
+        private mutating func side(_ place: Int) -> (coefficient: Int, constant: Int, value: Int)? {
+            if !hasKey[place] { return (0, 0, value(place)) }
             guard let form = forms[place], isSmall(form) else { return nil }
             var others = form
             others.coefficients[Int(SiteField.keyPosition.rawValue)] = 0
-            return others.isConstant ? (form[.keyPosition], Part(constant: form.constant)) : nil
+            return others.isConstant ? (form[.keyPosition], form.constant, -1) : nil
         }
 
         /// Whether neither a sum nor what it is made of can wrap.
@@ -153,9 +184,12 @@ struct KeySolver: Sendable {
 struct KeylessSum: Sendable {
     var constant: Int
     /// The multiple of what a query's position is more than its index.
-    private let offset: Int
+    private var offset = 0
     private var fields = (SiteField.request, SiteField.request, SiteField.request)
     private var factors = (0, 0, 0)
+
+    /// A constant.
+    init(_ constant: Int = 0) { self.constant = constant }
 
     /// All of a sum but the key's position; `nil` where it has more numbers than that. The query's two numbers are one.
     init?(_ sum: Affine) {
