@@ -44,7 +44,7 @@ extension CUDADevice {
         for entry in launches {
             let tile = entry.tile
             parameters.place = entry.place.rawValue
-            let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters)
+            let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters, plan.heads)
             let choice = PreparedPlan.Choice(tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper)
             let function = try plan.function(choice, on: self)
             parameters.tile = Int32(tile)
@@ -57,8 +57,7 @@ extension CUDADevice {
             let grid = (entry.blocks, slices, 1)
             if isHopper {
                 let boxed = try fi_hopper_attention_params(
-                    parameters, operation, tile: plan.tiles[tile], gathersAll: plan.heads.gather == .all,
-                    context: queue.context)
+                    parameters, operation, tile: plan.tiles[tile], heads: plan.heads, context: queue.context)
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)

@@ -2,8 +2,8 @@
 // 2407.08608), over the plan's queue of work items.
 //
 // One warpgroup brings: a warp asks the copy engine for keys and values, the others take items from the queue and copy their queries,
-// of the item at hand and then of the next; 8-bit elements they widen on their way. Rows of small pages are copied by two warps or three,
-// values or both, and the queries by one. The other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have
+// of the item at hand and then of the next; 8-bit elements they widen on their way. Rows of small pages are copied by three warps, and the
+// queries by one. The other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have
 // 64 rows, one computes, and two blocks share
 // a processor.
 #define FI_HOPPER 1
@@ -17,12 +17,11 @@
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
-constexpr int bringer_registers = is_narrow ? 88 : gathers_values ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
+constexpr int bringer_registers = is_narrow ? 88 : gathers_rows ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
 /// Threads that copy queries.
-constexpr int queriers = gathers_values ? warp_size : bringers;
+constexpr int queriers = gathers_rows ? warp_size : bringers;
 /// Who says that keys and values have come: the copy engine's warp, or all who widen or copy.
-constexpr int key_announcers = is_narrow ? bringers : gathers_keys ? gatherers : 1;
-constexpr int value_announcers = is_narrow ? bringers : gathers_values ? gatherers : 1;
+constexpr int announcers = is_narrow ? bringers : gathers_rows ? gatherers : 1;
 
 /// The warps that take items, copy queries, and widen 8-bit keys and values.
 FI_DEVICE void bring_queries(const Block &block, int thread) {
@@ -62,8 +61,8 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {
-            barrier(barriers.keys_full[stage]).init(key_announcers);
-            barrier(barriers.values_full[stage]).init(value_announcers);
+            barrier(barriers.keys_full[stage]).init(announcers);
+            barrier(barriers.values_full[stage]).init(announcers);
             barrier(barriers.keys_empty[stage]).init(warps);
             barrier(barriers.values_empty[stage]).init(warps);
         }
@@ -78,11 +77,9 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
         const int thread = threadIdx.x - threads;
-        if constexpr (gathers_values) {
-            constexpr int others = 128 - gatherers;
-            if (!gathers_keys && thread < warp_size) bring_keys(block);
-            else if (thread < others) bring_queries(block, thread - (others - warp_size));
-            else Gatherer(block, thread - others).gather();
+        if constexpr (gathers_rows) {
+            if (thread < queriers) bring_queries(block, thread);
+            else Gatherer(block, thread - queriers).gather();
         } else {
             if (thread < warp_size) bring_keys(block);
             else bring_queries(block, thread - warp_size);

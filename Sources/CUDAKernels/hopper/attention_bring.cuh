@@ -9,6 +9,18 @@ constexpr int groups = warps / 4, all_threads = threads + 128;
 /// Threads that bring queries, and widen 8-bit elements.
 constexpr int bringers = 96;
 
+/// How a stage's rows lie: in tiles of eight rows of 128 bytes, swizzled, of which `columns` are beside each other.
+///
+/// The copy engine's time goes by boxes as much as by what is in them, so of blocks' rows, where they are whole tiles, it brings all columns in
+/// one box. Eight rows then lie after eight, with all their columns, and not column after column.
+template <int dim> struct StageTiles {
+    static constexpr int columns = ceil_div(dim, 64), bytes = keys * columns * 128;
+    static constexpr bool is_wide = !FI_RAGGED && !is_narrow && !gathers_rows && dim % 64 == 0 && columns > 1;
+    static constexpr int next_column = is_wide ? 1024 : keys * 128, next_eight = is_wide ? columns * 1024 : 1024;
+};
+using KeyTiles = StageTiles<dim_qk>;
+using ValueTiles = StageTiles<slice_vo>;
+
 /// The block's barriers.
 struct Barriers {
     uint64 item_full[2], queries_full[2], item_empty[2];
@@ -102,6 +114,15 @@ struct Boxes {
         for (int column = share.column(); column < columns; column += share.column_step())
             copy_box(to + (column * keys + share.first_row()) * row_bytes, map, first + column * elements, head, row, page, full);
     }
+    /// Asks for a box of whole rows from each block, whose heads' places are `apart` from the next one's.
+    template <class Tiles>
+    __device__ __forceinline__ void copy_wide(const BoxShare &share, const fi_tensor_map &map, uint32 to, int first, int head, int apart,
+                                              Barrier full) const {
+        if (threadIdx.x % warp_size == 0) full.arrive_expecting(used / 8 * Tiles::next_eight);
+        __syncwarp();
+        if (share.first_row() >= used || share.column() != 0) return;
+        copy_wide_box(to + share.first_row() / 8 * Tiles::next_eight, map, first / 64, row / 8, page * apart + head, full);
+    }
 };
 
 /// The warp that asks for keys and values.
@@ -119,8 +140,9 @@ FI_DEVICE void bring_keys(const Block &block) {
         const KeyFinder finder{p, item};
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles(), head = item.head;
-        const auto bring = [&](const fi_tensor_map &map, uint32 to, int columns, int dim, int first, const Boxes &boxes, Ring &ring,
+        const auto bring = [&](auto tiles, const fi_tensor_map &map, uint32 to, int dim, int first, int apart, const Boxes &boxes, Ring &ring,
                                const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+            using Tiles = decltype(tiles);
             if constexpr (is_narrow) {
                 barrier(barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);
                 boxes.copy(share, map, block.base + Shared::raw + raw_ring.stage * Shared::raw_bytes, 1, dim, dim, first, head,
@@ -128,7 +150,10 @@ FI_DEVICE void bring_keys(const Block &block) {
                 raw_ring.next();
             } else {
                 barrier(empty[ring.stage]).wait(ring.phase ^ 1);
-                boxes.copy(share, map, to + ring.stage * keys * columns * 128, columns, 64, 128, first, head, barrier(full[ring.stage]));
+                const Barrier arrived = barrier(full[ring.stage]);
+                to += ring.stage * Tiles::bytes;
+                if constexpr (Tiles::is_wide) boxes.copy_wide<Tiles>(share, map, to, first, head, apart, arrived);
+                else boxes.copy(share, map, to, Tiles::columns, 64, 128, first, head, arrived);
                 ring.next();
             }
         };
@@ -140,12 +165,12 @@ FI_DEVICE void bring_keys(const Block &block) {
             Boxes boxes;
             if (tile < tiles) {
                 boxes.find(share, item, finder, span, tile);
-                bring(block.maps.keys, block.base + Shared::key_stages, Shared::key_columns, dim_qk, 0, boxes, key_ring,
+                bring(KeyTiles(), block.maps.keys, block.base + Shared::key_stages, dim_qk, 0, block.maps.keys_apart, boxes, key_ring,
                       barriers.keys_full, barriers.keys_empty);
             }
-            if (!gathers_values && tile > 0)
-                bring(block.maps.values, block.base + Shared::value_stages, Shared::value_columns, slice_vo, blockIdx.y * slice_vo,
-                      before, value_ring, barriers.values_full, barriers.values_empty);
+            if (tile > 0)
+                bring(ValueTiles(), block.maps.values, block.base + Shared::value_stages, slice_vo, blockIdx.y * slice_vo,
+                      block.maps.values_apart, before, value_ring, barriers.values_full, barriers.values_empty);
             before = boxes;
         }
     }

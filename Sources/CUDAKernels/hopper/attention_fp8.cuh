@@ -170,12 +170,8 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             free_values();
             kept.add_to(state);
         }
-        if (item.partial_row < 0) {
-            finish_from_registers(p, item, state, warp_row, 1);
-        } else {
-            store_part(p, item, state, warp_row, 1);
-            merge_if_last(p, item, shared);
-        }
+        end_in_registers(p, item, state, warp_row, 1);
+        if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
         if (lane == 0) barrier(barriers.item_empty[slot]).arrive();
     }

@@ -1,6 +1,4 @@
-// Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it. Or two, of values alone: for
-// pages of 16 rows the copy engine has 32 boxes a stage to bring, which takes it longer than the stage's products, and with the keys' half it
-// keeps up.
+// Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it.
 //
 // A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Copies of
 // three stages are under way, the next item's among them: reading ids where they were needed, and one after another, took eight times as
@@ -8,8 +6,8 @@
 #pragma once
 #include "hopper/attention_bring.cuh"
 
-/// Threads that copy, of keys and values or of values.
-constexpr int gatherers = gathers_keys ? 96 : 64;
+/// Threads that copy.
+constexpr int gatherers = 96;
 
 /// One of them.
 struct Gatherer {
@@ -22,10 +20,8 @@ struct Gatherer {
     const Block &block;
     const int warp, lane;
     Ring key_ring, value_ring;
-    /// The barriers of the stages whose copies are under way, the older first; 0 where there is none. A stage of values alone has been under
-    /// way for a whole stage's products when the next one's copies start.
-    static constexpr int under_way = gathers_keys ? 2 : 1;
-    uint32 unannounced[under_way] = {};
+    /// The barriers of the stages whose copies are under way, the older first; 0 where there is none.
+    uint32 unannounced[2] = {};
 
     __device__ __forceinline__ Gatherer(const Block &block, int thread) : block(block), warp(thread / warp_size), lane(thread % warp_size) {}
 
@@ -38,8 +34,8 @@ struct Gatherer {
         full = 0;
     }
     __device__ __forceinline__ void announce_all() {
-        if constexpr (under_way == 2) announce<1>(unannounced[0]);
-        announce<0>(unannounced[under_way - 1]);
+        announce<1>(unannounced[0]);
+        announce<0>(unannounced[1]);
     }
 
     /// The key of a stage that this lane looks up: of its warp's turn `look * 8 + lane / 4`.
@@ -76,9 +72,9 @@ struct Gatherer {
                                turn * rows_apart < there - own && (padded == dim || column * 64 + chunk * 8 < dim));
         }
         copy_commit();
-        announce<under_way>(unannounced[0]);
-        if constexpr (under_way == 2) unannounced[0] = unannounced[1];
-        unannounced[under_way - 1] = barrier(full[ring.stage]).address;
+        announce<2>(unannounced[0]);
+        unannounced[0] = unannounced[1];
+        unannounced[1] = barrier(full[ring.stage]).address;
         ring.next();
     }
 
@@ -105,26 +101,20 @@ struct Gatherer {
         };
         ask(0);
 #pragma unroll 1
-        for (int tile = 0; tile < tiles + gathers_keys; ++tile) {
-            if constexpr (gathers_keys) {
-                // As late as hides it: what is claimed early waits for this block while others have nothing left.
-                if (warp == 0 && lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
-                if (tile < tiles) {
-                    find_rows(key_rows, tile);
-                    copy_stage<dim_qk, padded_qk>(p.keys, item.keys_address(p), key_rows, span.count - tile * keys,
-                                                  block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
-                }
-                if (tile > 0) copy_values(tile - 1);
-#pragma unroll
-                for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
-            } else {
-                find_rows(value_rows, tile);
-                copy_values(tile);
+        for (int tile = 0; tile <= tiles; ++tile) {
+            // As late as hides it: what is claimed early waits for this block while others have nothing left.
+            if (warp == 0 && lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
+            if (tile < tiles) {
+                find_rows(key_rows, tile);
+                copy_stage<dim_qk, padded_qk>(p.keys, item.keys_address(p), key_rows, span.count - tile * keys,
+                                              block.base + Shared::key_stages, key_ring, barriers.keys_full, barriers.keys_empty);
             }
+            if (tile > 0) copy_values(tile - 1);
+#pragma unroll
+            for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
         }
-        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first; nor is the last
-        // stage of values, which is needed before the next item's rows are found.
-        if (!gathers_keys || tiles < 4) announce_all();
+        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first.
+        if (tiles < 4) announce_all();
     }
 
     /// Item after item.

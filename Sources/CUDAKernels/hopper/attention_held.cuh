@@ -13,14 +13,14 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
     // Else the compiler computes these addresses for every stage, in registers that all others need.
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
-    const uint32 row = stage + (lane / 16 * 8 + lane % 8) * 128;
+    const uint32 row = stage + lane / 16 * KeyTiles::next_eight + lane % 8 * 128;
 #pragma unroll
     for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = 0;
 #pragma unroll 1
     for (int step = 0; step < held_steps; ++step) {
-        const uint32 column = row + step / 4 * (keys * 128) + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
+        const uint32 column = row + step / 4 * KeyTiles::next_column + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
         uint32 a[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -31,7 +31,7 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
 #pragma unroll
         for (int pair = 0; pair < key_tiles / 2; ++pair) {
             uint32 b[4];
-            load_matrices(b, column + pair * 16 * 128);
+            load_matrices(b, column + pair * 2 * KeyTiles::next_eight);
             mma<half_type>(s[2 * pair], a, b[0], b[1]);
             mma<half_type>(s[2 * pair + 1], a, b[2], b[3]);
         }
@@ -54,7 +54,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
     const auto start_stage = [&] {
         wgmma_fence();
-        start_scores(s[0], held, operand(keys_stage()));
+        start_scores(s[0], held, key_operand(keys_stage()));
     };
     // Whether there is item number `turn`; if so, its queries are held, and its first scores can start.
     const auto await_item = [&](uint32 turn) {
@@ -86,7 +86,9 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
             key_ring.next();
         };
         State state;
-        state.clear();
+        // Outputs start with the first product.
+#pragma unroll
+        for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Weights weights;
         Pair factor;
         wgmma_wait<0>();
@@ -110,7 +112,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
             if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
             start_stage();
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+            start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
             wgmma_wait<1>();
             // Once, but where weights left float32's range.
@@ -151,19 +153,15 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
         if (first > 0 || end < keys) clear_values(values_stage(), first, end);
         wgmma_fence();
-        start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+        start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
         const bool is_more = await_item(turn + 1);
         // Where there is nothing more, nobody reads what comes of it.
         start_stage();
         wgmma_wait<1>();
         free_stage(barriers.values_empty[value_ring.stage]);
         value_ring.next();
-        if (item.partial_row < 0) {
-            finish_from_registers(p, item, state, warp_row, 1);
-        } else {
-            store_part(p, item, state, warp_row, 1);
-            merge_if_last(p, item, shared);
-        }
+        end_in_registers(p, item, state, warp_row, 1);
+        if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
         if (lane == 0) barrier(barriers.item_empty[turn % 2]).arrive();
         if (!is_more) break;

@@ -5,12 +5,16 @@
 #include "hopper/attention_shared.cuh"
 #include "hopper/wgmma.cuh"
 
+/// A stage's keys and values as operands.
+FI_DEVICE uint64 key_operand(uint32 stage) { return operand(stage, 16, KeyTiles::next_eight); }
+FI_DEVICE uint64 value_operand(uint32 stage) { return operand(stage, ValueTiles::next_column, ValueTiles::next_eight); }
+
 /// scores = queries · keys of a stage, under way.
 FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 keys_at) {
 #pragma unroll
     for (int step = 0; step < padded_qk / 16; ++step) {
         const int tile = step / 4, within = step % 4 * 32;
-        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * keys * 128 + within),
+        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * KeyTiles::next_column + within),
                          step > 0);
     }
     wgmma_commit();
@@ -19,27 +23,27 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 key
 /// The same with the queries in registers. A template, so that what is not for these sizes is left out.
 template <int tiles> FI_DEVICE void start_scores(float (&s)[tiles][4], const uint32 (&queries)[held_steps][4], uint64 keys_at) {
     if constexpr (tiles == 16 && held_steps == 8) {
-#pragma unroll
-        for (int step = 0; step < held_steps; step += 4)
-            wgmma_four_by_rows<half_type, 32>(s, queries + step, advance_operand(keys_at, step / 4 * keys * 128), step > 0);
+        wgmma_eight_by_rows<half_type, 32, KeyTiles::next_column>(s, queries, keys_at, false);
     } else {
 #pragma unroll
         for (int step = 0; step < held_steps; ++step)
-            wgmma_by_rows<half_type>(s, queries[step], advance_operand(keys_at, step / 4 * keys * 128 + step % 4 * 32), step > 0);
+            wgmma_by_rows<half_type>(s, queries[step], advance_operand(keys_at, step / 4 * KeyTiles::next_column + step % 4 * 32), step > 0);
     }
     wgmma_commit();
 }
 
-/// output += weights · values of a stage, under way.
-template <int tiles> FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at) {
-    if constexpr (tiles == 16 && keys % 64 == 0) {
-#pragma unroll
-        for (int step = 0; step < keys / 16; step += 4)
-            wgmma_four<half_type, 16 * 128>(output, weights + step, advance_operand(values_at, step * 16 * 128), true);
+/// output += weights · values of a stage, under way; or output = weights · values, where there is none yet.
+template <int tiles>
+FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at, bool adds = true) {
+    constexpr int step_bytes = 2 * ValueTiles::next_eight;
+    if constexpr (tiles == 16 && keys == 128) {
+        wgmma_eight<half_type, step_bytes, 4 * step_bytes>(output, weights, values_at, adds);
+    } else if constexpr (tiles == 16 && keys == 64 && !holds_queries) {
+        wgmma_four<half_type, step_bytes>(output, weights, values_at);
     } else {
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)
-            wgmma<half_type>(output, weights[step], advance_operand(values_at, step * 16 * 128), true);
+            wgmma<half_type>(output, weights[step], advance_operand(values_at, step * step_bytes), adds || step > 0);
     }
     wgmma_commit();
 }
@@ -54,7 +58,7 @@ FI_DEVICE void clear_values(uint32 stage, int first, int end) {
 #pragma unroll 1
     for (int id = thread; id < (first + keys - end) * chunks; id += threads) {
         const int row = id / chunks < first ? id / chunks : id / chunks - first + end;
-        store_shared(stage + (id % chunks / 8 * keys + row) * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
+        store_shared(stage + id % chunks / 8 * ValueTiles::next_column + row / 8 * ValueTiles::next_eight + row % 8 * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
     }
     fence_async_proxy();
     sync_block();

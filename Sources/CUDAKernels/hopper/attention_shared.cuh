@@ -13,10 +13,9 @@ constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
 /// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
 constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries ? 2 : 1;
 
-/// Whose rows threads copy: pages of fewer than 8 rows are too small for boxes, boxes of 8 are so many that the copy engine does not keep
-/// up, and of 16 so many that it has time for the keys' only.
-constexpr bool gathers_keys = FI_GATHER == 1, gathers_values = FI_GATHER != 0;
-static_assert(!gathers_values || !is_narrow, "rows are copied by threads, or widened by them");
+/// Whether threads copy keys and values: rows of blocks so small that boxes of them are more than the copy engine keeps up with.
+constexpr bool gathers_rows = FI_GATHER == 1;
+static_assert(!gathers_rows || !is_narrow, "rows are copied by threads, or widened by them");
 
 /// Stages of 8-bit keys and values that are on their way.
 constexpr int raw_stages = is_narrow ? FI_RAW_STAGES : 1;

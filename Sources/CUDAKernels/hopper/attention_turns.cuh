@@ -83,7 +83,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         const auto free_queries = [&](bool is_last) {
             if (query_slots == 1 && is_last) free_stage(barriers.queries_empty);
         };
-        const auto keys_at = [&] { return operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
+        const auto keys_at = [&] { return key_operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
         const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
@@ -116,7 +116,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 wgmma_fence();
                 start_scores(s[0], queries, keys_at());
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+                start_values(state.output[0], weights, value_operand(values_stage()));
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<1>();
                 free_stage(barriers.keys_empty[key_ring.stage]);
@@ -136,23 +136,21 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
             if (first > 0 || end < keys) clear_values(values_stage(), first, end);
             wgmma_fence();
-            start_values(state.output[0], weights, operand(values_stage(), keys * 128));
+            start_values(state.output[0], weights, value_operand(values_stage()));
             wgmma_wait<0>();
             free_stage(barriers.values_empty[value_ring.stage]);
             value_ring.next();
         }
-        if (item.partial_row < 0) {
-            if constexpr (leaves_from_registers) {
-                finish_from_registers(p, item, state, warp_row, scale.x);
-            } else {
-                // Outputs leave through the group's queries, which all its warps have read.
-                sync_threads(group_barrier + group, 128);
-                finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
-            }
+        if constexpr (leaves_from_registers) {
+            end_in_registers(p, item, state, warp_row, scale.x);
+        } else if (item.partial_row >= 0) {
+            end_in_registers<true>(p, item, state, warp_row, scale.x);
         } else {
-            store_part(p, item, state, warp_row, scale.x);
-            merge_if_last(p, item, shared);
+            // Outputs leave through the group's queries, which all its warps have read.
+            sync_threads(group_barrier + group, 128);
+            finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
         }
+        if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
         if (lane == 0) barrier(barriers.item_empty[slot]).arrive();
     }

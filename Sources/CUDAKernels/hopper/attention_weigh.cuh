@@ -15,8 +15,9 @@ constexpr float largest_sum = 448;
 /// set by sums: weights then keep their three bits of mantissa down to some 2^-12 of the greatest.
 constexpr int lift = 7;
 #else
-/// A thread's weights of a row and stage add up to this at most: well inside the range of 16 bits.
-constexpr float largest_sum = 256;
+/// A thread's weights of a row and stage add up to this at most: well inside the range of float16. That of bfloat16 is float32's, so its
+/// references do not rise until weights come near the end of it.
+constexpr float largest_sum = half_type == Half::float16 ? 256 : 0x1p60f;
 /// A row's greatest weight is 2^lift when its reference is set by a maximum.
 constexpr int lift = 0;
 #endif
@@ -30,8 +31,8 @@ using Weights = uint32[keys / product_keys][4];
 /// What a thread's rows are multiplied by.
 using Pair = float[2];
 
-/// Sums from here on may be of weights that had no float32.
-constexpr float unsafe_sum = 0x1p100f;
+/// Sums from here on may be of weights that had no float32, or outputs may have none.
+constexpr float unsafe_sum = largest_sum > 0x1p50f ? largest_sum : 0x1p100f;
 
 /// Whether a sum of the warp is not below `limit`; one that is no number is not.
 FI_DEVICE bool any_reaches(const Pair &sums, float limit) {
@@ -120,6 +121,7 @@ FI_DEVICE void raise_to_maximum(State &state, const float (&s)[key_tiles][4], co
 /// References rise where a row's weights are large, and weights, sums and output follow. False, and nothing changed, where weights
 /// may have left float32's range.
 FI_DEVICE bool raise_to_sums(State &state, float (&s)[key_tiles][4], Weights &weights, Pair &sums) {
+    if constexpr (largest_sum == unsafe_sum) return false;
     const Pair top = {quad_max(sums[0]), quad_max(sums[1])};
     if (any_reaches(top, unsafe_sum)) return false;
     Pair factor;

@@ -15,6 +15,14 @@ FI_DEVICE void copy_box(uint32 to, const fi_tensor_map &map, int element, int he
         : "memory");
 }
 
+/// Copies the box of whole rows, eight by eight, at (column, eight, place) of a map of five dimensions.
+FI_DEVICE void copy_wide_box(uint32 to, const fi_tensor_map &map, int column, int eight, int place, Barrier barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%6, %6, %3, %4, %5}], [%2];" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(column), "r"(eight), "r"(place), "r"(0)
+        : "memory");
+}
+
 /// The same to the same place in all blocks of the cluster whose bits are set; the bytes arrive at each one's barrier.
 FI_DEVICE void copy_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier) {
     asm volatile(

@@ -11,11 +11,11 @@ FI_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" 
 /// Waits until at most the `pending` newest groups of products are under way.
 template <int pending> FI_DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory"); }
 
-/// Where an operand lies in shared memory: 128-byte rows, swizzled, eight rows 1,024 bytes apart from the next eight.
+/// Where an operand lies in shared memory: 128-byte rows, swizzled, eight rows `eights` bytes apart from the next eight.
 ///
 /// `columns` is how far apart blocks of 64 elements of the other dimension are, where rows are what is multiplied over.
-FI_DEVICE uint64 operand(uint32 address, uint32 columns = 16) {
-    return static_cast<uint64>(1) << 62 | static_cast<uint64>(1024 >> 4) << 32 | static_cast<uint64>(columns >> 4) << 16
+FI_DEVICE uint64 operand(uint32 address, uint32 columns = 16, uint32 eights = 1024) {
+    return static_cast<uint64>(1) << 62 | static_cast<uint64>(eights >> 4) << 32 | static_cast<uint64>(columns >> 4) << 16
            | (address & 0x3ffff) >> 4;
 }
 /// The operand `bytes` further on.
@@ -77,25 +77,50 @@ FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66"
 FI_WGMMA(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101")
 FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131", "%132", "%133")
 
-// Four products with a in registers, `apart` bytes of b apart, as one text: the compiler takes each text's sums apart and together again.
+// Several products with a in registers as one text: the compiler takes each text's sums apart and together again.
 #define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"
 #define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
-#define FI_WGMMA_FOUR(TYPE, N, SUMS, LIST, TRANS, A0, A1, A2, A3, B, ADDS, S1, S2, S3)                                                 \
-    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3;\nsetp.ne.b32 p, " ADDS ", 0;\n"                                           \
-                 "add.s64 b1, " B ", " S1 ";\nadd.s64 b2, " B ", " S2 ";\nadd.s64 b3, " B ", " S3 ";\n"                             \
-                 FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A0, B, "p") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A1, "b1", "1")                 \
-                 FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A2, "b2", "1") FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A3, "b3", "1") "}\n"        \
-                 : LIST : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), \
-                 "n"(apart >> 4), "n"(2 * (apart >> 4)), "n"(3 * (apart >> 4)))
-#define FI_WGMMA_FOURS(N, SUMS, LIST, ...)                                                                                          \
-    template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[N / 8][4], const uint32 (*a)[4], uint64 b, bool adds) {    \
-        if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "1", __VA_ARGS__);                        \
-        else FI_WGMMA_FOUR("bf16", N, SUMS, FI_LIST(LIST), "1", __VA_ARGS__);                                                       \
-    }                                                                                                                               \
-    template <Half type, int apart> FI_DEVICE void wgmma_four_by_rows(float (&c)[N / 8][4], const uint32 (*a)[4], uint64 b, bool adds) { \
-        if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                        \
-        else FI_WGMMA_FOUR("bf16", N, SUMS, FI_LIST(LIST), "0", __VA_ARGS__);                                                       \
-    }
-FI_WGMMA_FOURS(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64,%65,%66,%67", "%68,%69,%70,%71", "%72,%73,%74,%75",
-               "%76,%77,%78,%79", "%80", "%81", "%82", "%83", "%84")
+#define FI_ADVANCED(TO, B, STEP) "add.s64 " TO ", " B ", " STEP ";\n"
+
+/// c += a · b, four steps `apart` bytes of b apart.
+#define FI_WGMMA_FOUR(TYPE)                                                                                                         \
+    asm volatile("{\n.reg .b64 b1, b2, b3;\n" FI_ADVANCED("b1", "%80", "%81") FI_ADVANCED("b2", "%80", "%82") FI_ADVANCED("b3", "%80", "%83")     \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%64,%65,%66,%67", "%80", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%68,%69,%70,%71", "b1", "1")                                            \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%72,%73,%74,%75", "b2", "1")                                            \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%76,%77,%78,%79", "b3", "1") "}\n"                                      \
+                 : FI_32(c, 0), FI_32(c, 8)                                                                                         \
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "n"(apart >> 4), "n"(apart >> 3),  \
+                   "n"(3 * (apart >> 4)))
+template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], const uint32 (*a)[4], uint64 b) {
+    if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16");
+    else FI_WGMMA_FOUR("bf16");
+}
+
+/// c = a · b, or c += a · b, eight steps: `apart` bytes of b apart, the second four `half` from the first.
+#define FI_WGMMA_EIGHT(TYPE, TRANS)                                                                                                 \
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4, b5, b6, b7;\nsetp.ne.b32 p, %97, 0;\n"                           \
+                 FI_ADVANCED("b1", "%96", "%98") FI_ADVANCED("b2", "%96", "%99") FI_ADVANCED("b3", "%96", "%100") FI_ADVANCED("b4", "%96", "%101")        \
+                 FI_ADVANCED("b5", "%96", "%102") FI_ADVANCED("b6", "%96", "%103") FI_ADVANCED("b7", "%96", "%104")                                   \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%64,%65,%66,%67", "%96", "p")                                        \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%68,%69,%70,%71", "b1", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%72,%73,%74,%75", "b2", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%76,%77,%78,%79", "b3", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%80,%81,%82,%83", "b4", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%84,%85,%86,%87", "b5", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%88,%89,%90,%91", "b6", "1")                                          \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%92,%93,%94,%95", "b7", "1") "}\n"                                    \
+                 : FI_32(c, 0), FI_32(c, 8)                                                                                         \
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), FI_ROW(a[5]), FI_ROW(a[6]), FI_ROW(a[7]),  \
+                   "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),                      \
+                   "n"(3 * (apart >> 4)), "n"(half >> 4), "n"((half + apart) >> 4), "n"((half + 2 * apart) >> 4), \
+                   "n"((half + 3 * apart) >> 4))
+template <Half type, int apart, int half> FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
+    if constexpr (type == Half::float16) FI_WGMMA_EIGHT("f16", "1");
+    else FI_WGMMA_EIGHT("bf16", "1");
+}
+template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
+    if constexpr (type == Half::float16) FI_WGMMA_EIGHT("f16", "0");
+    else FI_WGMMA_EIGHT("bf16", "0");
+}

@@ -11,8 +11,11 @@ typedef struct {
     fi_attention_params attention;
     /// Rows of a box: a whole block's, or a power of two that divides a block's and a stage's.
     int box_rows;
+    /// Where boxes have whole rows: how many heads' places a block is from the next, in keys and in values. Their dimensions are then element
+    /// of 64, row of 8, 64 elements of a row, 8 rows of a block, and head and block in one.
+    int keys_apart, values_apart;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int unused[17];
+    int unused[15];
 } fi_hopper_attention_params;
 
 #ifdef __cplusplus

@@ -3,7 +3,7 @@ internal import CUDAKernels
 internal import FlashInferCore
 
 /// The boxes in which Hopper's copy engine brings keys and values: rows of one block of one head, 128 bytes of each, or all where
-/// they are widened later.
+/// they are widened later, or lie in shared memory as 128 bytes by 128 bytes of eight rows.
 enum AttentionBoxes {
     /// Rows of a box of blocks of so many: the largest power of two that divides them, up to 64; `nil` for fewer than 8, as a
     /// swizzle repeats after eight rows.
@@ -26,10 +26,35 @@ enum AttentionBoxes {
             && (tensor.blockSize == nil || allows(tensor.blockStride, of: tensor.blockCount))
     }
 
+    /// Whether boxes of blocks have whole rows of so many 16-bit elements: 128 bytes several times.
+    static func haveWholeRows(_ dim: Int) -> Bool { dim > 64 && dim % 64 == 0 }
+
+    /// How many heads' places a block is from the next, where places go on from block to block, as they do in all usual layouts; `nil` if not.
+    static func headsApart(_ tensor: KVTensor) -> Int? {
+        guard tensor.headCount > 1, tensor.blockCount > 1 else { return 1 }
+        let (apart, rest) = tensor.blockStride.quotientAndRemainder(dividingBy: tensor.headStride)
+        return rest == 0 && apart * tensor.blockCount <= Int32.max ? apart : nil
+    }
+
+    /// The map of a paged cache's keys or values whose boxes have whole rows: 64 elements, 8 rows, elements by 64, rows by 8, heads' places.
+    private static func wideMap(
+        _ tensor: KVTensor, headDim: Int, boxRows: Int, context: CUDAContext
+    ) throws(FlashInferError) -> fi_tensor_map {
+        let (columns, rows) = (headDim / 64, tensor.blockSize ?? 8)
+        let place = tensor.headCount > 1 ? tensor.headStride : tensor.blockCount > 1 ? tensor.blockStride : 8
+        let places = (tensor.blockCount - 1) * (headsApart(tensor) ?? 1) + tensor.headCount
+        return try encode(
+            tensor, type: tensor.dtype == .float16 ? 6 : 9,
+            extents: [64, 8, columns, rows / 8, places].map { UInt64($0) },
+            strides: [tensor.tokenStride, 64, 8 * tensor.tokenStride, place].map { UInt64($0 * 2) },
+            box: [64, 8, UInt32(columns), UInt32(boxRows / 8), 1], swizzle: 3, context: context)
+    }
+
     /// The map of a cache's keys or values.
     static func map(
-        _ tensor: KVTensor, headDim: Int, boxRows: Int, isFloat8: Bool, context: CUDAContext
+        _ tensor: KVTensor, headDim: Int, boxRows: Int, isWide: Bool, isFloat8: Bool, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
+        if isWide { return try wideMap(tensor, headDim: headDim, boxRows: boxRows, context: context) }
         let bytes = tensor.dtype.byteCount
         // CU_TENSOR_MAP_DATA_TYPE_UINT8, _FLOAT16 and _BFLOAT16.
         let type: Int32 = bytes == 1 ? 0 : tensor.dtype == .float16 ? 6 : 9
@@ -49,13 +74,13 @@ enum AttentionBoxes {
             tensor, type: type, extents: extents, strides: strides, box: box, swizzle: swizzle, context: context)
     }
 
-    /// A map of four dimensions.
+    /// A map of four dimensions, or five.
     private static func encode(
         _ tensor: KVTensor, type: Int32, extents: [UInt64], strides: [UInt64], box: [UInt32], swizzle: Int32,
         context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
         var map = fi_tensor_map()
-        let steps: [UInt32] = [1, 1, 1, 1]
+        let steps: [UInt32] = [1, 1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
         let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
         guard let place else { throw .invalidArgument("cache", found: "no memory", expected: "a device address") }
@@ -63,7 +88,8 @@ enum AttentionBoxes {
             withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { words in
                 // No interleaving; promoted to 128 bytes in the L2 cache; zeros outside.
                 let status = functions.cuTensorMapEncodeTiled(
-                    words.baseAddress!, type, 4, place, extents, strides, box, steps, 0, swizzle, 2, 0)
+                    words.baseAddress!, type, UInt32(extents.count), place, extents, strides, box, steps, 0, swizzle, 2,
+                    0)
                 if status == 0 { map = words.loadUnaligned(as: fi_tensor_map.self) }
                 return status
             }
@@ -89,9 +115,13 @@ extension AttentionBoxes {
 
 extension AttentionOperation {
     /// Whether Hopper's kernel takes this run's tensors; the portable one takes all.
-    func allowsBoxes(_ parameters: fi_attention_params) -> Bool {
-        parameters.query_is_aligned != 0 && parameters.output_is_aligned != 0 && AttentionBoxes.allow(cache.keys)
+    func allowsBoxes(_ parameters: fi_attention_params, _ heads: AttentionHeads) -> Bool {
+        func allowsWideBoxes(_ tensor: KVTensor, _ dim: Int) -> Bool {
+            !heads.hasWideBoxes(dim) || AttentionBoxes.headsApart(tensor) != nil
+        }
+        return parameters.query_is_aligned != 0 && parameters.output_is_aligned != 0 && AttentionBoxes.allow(cache.keys)
             && AttentionBoxes.allow(latent?.keys ?? cache.values)
+            && allowsWideBoxes(cache.keys, heads.dimQK) && allowsWideBoxes(cache.values, heads.dimVO)
             // Products of the rest of latent keys are scaled by the portable kernel only, and so are scores that may not be positive.
             && latent.map { $0.scale == 1 && scoreScale > 0 } ?? true
     }
@@ -100,7 +130,7 @@ extension AttentionOperation {
 extension fi_hopper_attention_params {
     /// The portable kernel's parameter with the maps of the run's cache.
     init(
-        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, gathersAll: Bool,
+        _ parameters: fi_attention_params, _ operation: AttentionOperation, tile: AttentionTile, heads: AttentionHeads,
         context: CUDAContext
     ) throws(FlashInferError) {
         let isFloat8 = operation.queries.dtype == .float8E4M3
@@ -115,7 +145,7 @@ extension fi_hopper_attention_params {
         if tile.cluster > 0, keys.dtype.byteCount == 1 { return }
         if let pageSize = keys.blockSize {
             // Threads copy the rows.
-            guard !gathersAll, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
+            guard !heads.gathersRows, let pageRows = AttentionBoxes.rows(ofBlocks: pageSize) else { return }
             // Boxes of a page's rows are whole within a stage, too.
             boxRows = min(pageRows, stageRows & -stageRows)
         }
@@ -128,10 +158,14 @@ extension fi_hopper_attention_params {
             box_rows = Int32(boxRows)
             return
         }
+        let (isWideKeys, isWideValues) = (heads.hasWideBoxes(shape.headDimQK), heads.hasWideBoxes(shape.headDimVO))
         self.keys = try AttentionBoxes.map(
-            keys, headDim: shape.headDimQK, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            keys, headDim: shape.headDimQK, boxRows: boxRows, isWide: isWideKeys, isFloat8: isFloat8, context: context)
         self.values = try AttentionBoxes.map(
-            values, headDim: shape.headDimVO, boxRows: boxRows, isFloat8: isFloat8, context: context)
+            values, headDim: shape.headDimVO, boxRows: boxRows, isWide: isWideValues, isFloat8: isFloat8,
+            context: context)
         box_rows = Int32(boxRows)
+        if isWideKeys { keys_apart = Int32(AttentionBoxes.headsApart(keys) ?? 1) }
+        if isWideValues { values_apart = Int32(AttentionBoxes.headsApart(values) ?? 1) }
     }
 }

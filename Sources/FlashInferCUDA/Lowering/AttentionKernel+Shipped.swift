@@ -28,7 +28,7 @@ extension AttentionKernel {
                 dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
             if entry.hasColumns { heads.isRagged = false }
-            heads.gather = entry.gather
+            heads.gathersRows = entry.gathersRows
             (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
             heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
@@ -66,7 +66,7 @@ extension AttentionKernel {
         var dimQK = 128
         var dimVO = 128
         var isRagged = false
-        var gather = AttentionHeads.Gather.none
+        var gathersRows = false
         var logits = Logits.plain
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
@@ -93,7 +93,6 @@ extension AttentionKernel {
                     entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, isRagged: isRagged))
                 }
                 entries.append(Entry(queryType: type, kvType: .float8E4M3, dimQK: dim, dimVO: dim))
-                entries.append(Entry(queryType: type, kvType: type, dimQK: dim, dimVO: dim, gather: .values))
             }
         }
         return entries
@@ -141,15 +140,13 @@ extension AttentionKernel {
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
         }
         entries.append(Entry(hasColumns: true))
-        for gather in [AttentionHeads.Gather.none, .all, .values] {
-            entries.append(Entry(gather: gather, mask: .none, isBlockSparse: true))
+        for gathersRows in [false, true] {
+            entries.append(Entry(gathersRows: gathersRows, mask: .none, isBlockSparse: true))
         }
-        for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, gather: .all)) }
+        for dim in [64, 128, 256] { entries.append(Entry(dimQK: dim, dimVO: dim, gathersRows: true)) }
         // Levels of shared prefixes; also the engine's.
         for dim in [64, 128] {
-            for gather in [AttentionHeads.Gather.none, .values] {
-                entries.append(Entry(dimQK: dim, dimVO: dim, gather: gather, hasLevels: true))
-            }
+            entries.append(Entry(dimQK: dim, dimVO: dim, hasLevels: true))
         }
         for group in [16, 128] {
             for type in [DType.bfloat16, .float16] {

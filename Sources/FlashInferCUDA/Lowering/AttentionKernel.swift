@@ -93,12 +93,12 @@ package struct AttentionKernel: Hashable {
             ]
                 + (isHopperLatent
                     ? [
-                        .init("FI_CLUSTER", tile.cluster), .init("FI_GATHER", heads.gather.rawValue),
+                        .init("FI_CLUSTER", tile.cluster), .init("FI_GATHER", heads.gathersRows),
                     ] : [])
                 + (tile.isHopper && !isHopperLatent
                     ? [
                         .init("FI_RAW_STAGES", tile.rawStages),
-                        .init("FI_GATHER", heads.gather.rawValue),
+                        .init("FI_GATHER", heads.gathersRows),
                     ] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
@@ -150,7 +150,7 @@ package struct AttentionKernel: Hashable {
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
-        if tile.isHopper, heads.gather != .none { label += heads.gather == .all ? " small pages" : " pages of 16" }
+        if tile.isHopper, heads.gathersRows { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }

@@ -83,8 +83,8 @@ struct AttentionHeads: Hashable {
     var weighsBySums = false
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
     var allowsHopper = false
-    /// Whose rows threads copy on Hopper.
-    var gather = Gather.none
+    /// Whether threads copy keys and values on Hopper: blocks have too few rows for boxes, or for the copy engine to keep up.
+    var gathersRows = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
@@ -95,15 +95,6 @@ struct AttentionHeads: Hashable {
     var latentRope = 0
     /// Query heads of a latent key, by which its tiles are chosen.
     var latentGroup = 0
-
-    /// Which of keys and values the copy engine leaves to threads; numbers as `FI_GATHER` has them.
-    enum Gather: Int {
-        case none = 0
-        /// Both: pages have too few rows for boxes, or for the engine to keep up.
-        case all = 1
-        /// Boxes of 16 rows are more than the engine brings in a stage's time, but not the keys'.
-        case values = 2
-    }
 
     /// 1 or 2.
     var elementBytes: Int { isNarrow ? 1 : 2 }
@@ -122,6 +113,11 @@ struct AttentionHeads: Hashable {
 
     var paddedQK: Int { (dimQK + 15) & ~15 }
     var paddedVO: Int { (sliceVO + 15) & ~15 }
+
+    /// Whether the copy engine's boxes have whole rows of keys or values of so many elements: see `StageTiles`.
+    func hasWideBoxes(_ dim: Int) -> Bool {
+        !isRagged && !isNarrow && !gathersRows && latentRope == 0 && AttentionBoxes.haveWholeRows(dim)
+    }
 
     /// Elements as the copy engine's boxes have them: rows of 128 bytes.
     var boxedQK: Int { (dimQK + 63) & ~63 }
@@ -154,16 +150,17 @@ extension AttentionProblem {
 }
 
 extension AttentionHeads {
-    /// What threads copy of blocks: all where those have too few rows for boxes, and where boxes of 8 rows would be more than the copy
-    /// engine keeps up with, and the values of 16 (H200, D 128, 128 query rows: boxes of 8, 16, 32 and 64 rows 367, 546, 667 and 699
-    /// TFLOP/s, rows by threads 535 whatever the block). 8-bit rows are widened by those threads; wider heads were not measured.
-    private static func gather(_ problem: AttentionProblem) -> Gather {
-        guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return .all }
+    /// Whether threads copy rows of blocks: those have too few for boxes, or the copy engine would not keep up with so many boxes.
+    ///
+    /// Of 128 keys and their values it brings 16 boxes of 32 tiles' rows in 2,270 cycles, 32 of 16 in 3,080 and 64 of 8 in 4,770
+    /// (H200, D 128), where the products take 2,700; threads, 3,300 whatever the block. 8-bit rows are widened by those threads; wider heads
+    /// have longer products.
+    private static func gathersRows(_ problem: AttentionProblem) -> Bool {
+        guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return true }
         let shape = problem.shape
-        guard problem.kvType.byteCount == 2, !shape.isLatent, max(shape.headDimQK, shape.headDimVO) <= 128 else {
-            return .none
-        }
-        return rows < 16 ? .all : rows == 16 ? .values : .none
+        let dims = [shape.headDimQK, shape.headDimVO]
+        guard problem.kvType.byteCount == 2, !shape.isLatent, dims.max()! <= 128 else { return false }
+        return dims.reduce(0) { $0 + 128 / rows * (AttentionBoxes.haveWholeRows($1) ? 1 : ($1 + 63) / 64) } > 16
     }
 
     /// Block rows from which on they are more than a GPU computes at a time, though each has heads.
@@ -177,7 +174,7 @@ extension AttentionHeads {
         let blocks = problem.geometry.blocks
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
-        gather = isRagged ? .none : Self.gather(problem)
+        gathersRows = !isRagged && Self.gathersRows(problem)
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows
@@ -192,7 +189,7 @@ extension AttentionHeads {
         let hasOrdinaryValues = form.values == nil || form.valueFactor != nil
         allowsHopper =
             !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
-            && !(isNarrow && gather == .all)
+            && !(isNarrow && gathersRows)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         weighsBySums =
             form.isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16

@@ -12,10 +12,20 @@ import Testing
     func boxesLieWithinPages(_ pageSize: Int, _ boxRows: UInt32) throws {
         let pages = 4
         let (maps, launches) = try run(pageSize: pageSize, pages: pages)
+        // Element of 64, row of 8, 64 of 128 elements, 8 of a page's rows, place of a head: keys' pages are 4 · pageSize places apart.
         let token = UInt64(2 * 128 * 2)
         let map = FakeDriver.Map(
-            extents: [128, 2, UInt64(pageSize), UInt64(pages)], strides: [256, token, 2 * UInt64(pageSize) * token],
-            box: [64, 1, boxRows, 1])
+            extents: [64, 8, 2, UInt64(pageSize / 8), UInt64((pages - 1) * 4 * pageSize + 2)],
+            strides: [token, 128, 8 * token, 256], box: [64, 8, 2, boxRows / 8, 1])
+        #expect(maps == [map, map])
+        #expect(launches == [384])
+    }
+
+    /// Rows of 64 elements are 128 bytes, which is a column of boxes.
+    @Test func narrowHeadsHaveColumns() throws {
+        let (maps, launches) = try run(pageSize: 16, pages: 4, dim: 64)
+        let map = FakeDriver.Map(
+            extents: [64, 2, 16, 4], strides: [128, 256, 2 * 16 * 256], box: [64, 1, 16, 1])
         #expect(maps == [map, map])
         #expect(launches == [384])
     }

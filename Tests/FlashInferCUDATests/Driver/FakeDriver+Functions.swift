@@ -274,15 +274,16 @@ extension FakeDriver {
         table.cuTensorMapEncodeTiled = { map, _, rank, address, extents, strides, box, _, _, _, _, _ in
             fakeCall("cuTensorMapEncodeTiled") { state in
                 // What the driver checks of them: alignment, and that nothing is empty.
-                guard UInt(bitPattern: map) & 63 == 0, rank == 4, UInt(bitPattern: address) & 15 == 0,
-                    (0..<4).allSatisfy({ extents[$0] > 0 && box[$0] > 0 && box[$0] <= 256 }),
-                    (0..<3).allSatisfy({ strides[$0] & 15 == 0 && strides[$0] < 1 << 40 })
+                let rank = Int(rank)
+                guard UInt(bitPattern: map) & 63 == 0, 1...5 ~= rank, UInt(bitPattern: address) & 15 == 0,
+                    (0..<rank).allSatisfy({ extents[$0] > 0 && box[$0] > 0 && box[$0] <= 256 }),
+                    (0..<rank - 1).allSatisfy({ strides[$0] & 15 == 0 && strides[$0] < 1 << 40 })
                 else { return 1 }
                 memset(map, 0, 128)
                 state.maps.append(
                     FakeDriver.Map(
-                        extents: (0..<4).map { extents[$0] }, strides: (0..<3).map { strides[$0] },
-                        box: (0..<4).map { box[$0] }))
+                        extents: (0..<rank).map { extents[$0] }, strides: (0..<rank - 1).map { strides[$0] },
+                        box: (0..<rank).map { box[$0] }))
                 return state.requireContext()
             }
         }
