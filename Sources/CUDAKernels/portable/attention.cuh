@@ -26,6 +26,7 @@ struct Queue : ItemQueue {
             const char *from = pointer<const char>(p.items) + static_cast<int64>(start + claimed) * sizeof(fi_attention_item);
 #pragma unroll
             for (int i = 0; i < sizeof(fi_attention_item); i += 16) copy_async<16>(shared_address(&next) + i, from + i, true);
+            copy_commit();
         } else {
             next.tile = -1;
         }
@@ -105,6 +106,20 @@ struct StageBarriers {
         if (threadIdx.x % warp_size == 0) of_warps(stage).arrive();
     }
 };
+
+/// Whether an item's outputs leave while the next one's first copies are under way: where no other block computes meanwhile (H200, D 256:
+/// 357 and 369 TFLOP/s). They leave through the last stage's memory then, of the keys' the first warps', and of the values' the others';
+/// padding there is written once, and would be overwritten.
+constexpr int staged_bytes = warp_rows * Rows<padded_vo, 2>::stride;
+constexpr int staged_in_keys = keys * KeyRows::stride / staged_bytes, staged_in_values = keys * ValueRows::stride / staged_bytes;
+constexpr bool starts_early = has_stage_barriers && can_finish_alone && staged_in_keys + staged_in_values >= warps && dim_qk % 16 == 0;
+
+/// Where a warp's outputs are on their way: where its queries were, which no other warp reads, or in the last stage.
+FI_DEVICE uint32 staged_outputs(int warp) {
+    if (!starts_early) return Shared::queries + warp * warp_rows * QueryRows::stride;
+    return warp < staged_in_keys ? Shared::key_stages + (stages - 1) * keys * KeyRows::stride + warp * staged_bytes
+                                 : Shared::value_stages + (stages - 1) * keys * ValueRows::stride + (warp - staged_in_keys) * staged_bytes;
+}
 
 /// A block at work on an item.
 struct Block {
@@ -190,6 +205,7 @@ struct Block {
 #pragma unroll 1
         for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
+            if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
                 load(sources, barriers, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
@@ -199,11 +215,6 @@ struct Block {
                 }
             }
             if constexpr (has_stage_barriers) barriers.await(stage);
-            if constexpr (FI_QUEUE) {
-                // As late as hides it: what is claimed early waits for this block while others have nothing left.
-                if (tile == max(tiles - 4, 0)) queue->claim();
-                if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
-            }
             // Where the keys of the next stages lie: asked for now, noted after the products.
             const int next_places = (tile + place_stages) * keys;
             const bool finds_places = !FI_RAGGED && tile % place_stages == 0 && (FI_QUEUE || next_places < those.count());
@@ -225,6 +236,11 @@ struct Block {
                             ValueKeys{p, item, finder, first_key + warp_n * warp_keys}, weighs_by_sums && !queue->is_again);
 
             if (finds_places) ahead.note(finder, those, next_places, places[(tile / place_stages + 1) % 2]);
+            if constexpr (FI_QUEUE) {
+                // As late as hides it: what is claimed early waits for this block while others have nothing left.
+                if (tile == max(tiles - 4, 0)) queue->claim();
+                if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
+            }
             if constexpr (has_stage_barriers) {
                 barriers.leave(stage);
             } else {
@@ -237,7 +253,6 @@ struct Block {
             if (tiles < 2) {
                 if (tiles == 0) queue->claim();
                 queue->fetch(p, *next);
-                copy_commit();
             }
         }
         copy_wait<0>();
@@ -246,12 +261,16 @@ struct Block {
         return true;
     }
 
-    /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
+    /// Whether an item's warps end it each on its own, in memory of their own.
+    __device__ __forceinline__ bool ends_alone(const Item &item) const {
+        return can_finish_alone && item.partial_row < 0 && p.output_is_aligned;
+    }
+    /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory if it does not end alone.
     __device__ __forceinline__ void end(const Item &item, State &state) const {
         const float scale = score_scales(p, item).x;
         if constexpr (can_finish_alone) {
-            if (item.partial_row < 0 && p.output_is_aligned) {
-                finish_alone(p, item, state, base + Shared::queries + warp_row * QueryRows::stride, warp_row, scale);
+            if (ends_alone(item)) {
+                finish_alone(p, item, state, base + staged_outputs(threadIdx.x / warp_size / warps_n), warp_row, scale);
                 return;
             }
         }
@@ -265,21 +284,48 @@ FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
     Queue queue(block.p);
     StageBarriers barriers;
     if (blockIdx.x < queue.count) {
+        Sources sources;
+        const auto begin = [&](const Item &item) {
+            block.find_first(item);
+            block.begin(item, own_query(block.p, item), sources, barriers);
+        };
         read_item(block.p, queue.start + blockIdx.x, items[0]);
-        for (int now = 0;; now = 1 - now) {
-            // The item before has left its memory, and this one is here.
+        if constexpr (starts_early) {
             __syncthreads();
-            if (items[now].tile < 0) break;
-            State state;
-            queue.is_again = false;
-            while (true) {
-                block.find_first(items[now]);
-                Sources sources;
-                block.begin(items[now], own_query(block.p, items[now]), sources, barriers);
-                if (block.compute(items[now], sources, barriers, state, &queue, &items[1 - now])) break;
-                queue.is_again = true;
+            begin(items[0]);
+            for (int now = 0; items[now].tile >= 0;) {
+                State state;
+                const bool is_done = block.compute(items[now], sources, barriers, state, &queue, &items[1 - now]);
+                const bool leaves_room = !is_done || block.ends_alone(items[now]);
+                const int next = is_done ? 1 - now : now;
+                // In either order, but one copy of the text.
+#pragma unroll 1
+                for (int step = 0; step < 2; ++step) {
+                    if (leaves_room != (step == 0)) {
+                        if (is_done) block.end(items[now], state);
+                    } else if (items[next].tile >= 0) {
+                        // What left has left its memory.
+                        if (step == 1) __syncthreads();
+                        begin(items[next]);
+                    }
+                }
+                queue.is_again = !is_done;
+                now = next;
             }
-            block.end(items[now], state);
+        } else {
+            for (int now = 0;; now = 1 - now) {
+                // The item before has left its memory, and this one is here.
+                __syncthreads();
+                if (items[now].tile < 0) break;
+                State state;
+                queue.is_again = false;
+                while (true) {
+                    begin(items[now]);
+                    if (block.compute(items[now], sources, barriers, state, &queue, &items[1 - now])) break;
+                    queue.is_again = true;
+                }
+                block.end(items[now], state);
+            }
         }
     }
     queue.end();

@@ -118,18 +118,28 @@ template <class Layout, int elements> struct RowCopies {
 using KeyCopies = RowCopies<KeyRows, dim_qk>;
 using ValueCopies = RowCopies<ValueRows, slice_vo>;
 
+template <bool has_chunks> struct ChunkPlace { using Type = uint64; };
+template <> struct ChunkPlace<true> { using Type = uint32; };
+
 /// Where this thread's copies of the next stage come from, of keys one after another: stepped from stage to stage, as computed anew each
-/// time it took as many instructions as the copies.
+/// time it took as many instructions as the copies. In chunks from the tensors' starts: 64 GiB of each are in reach of half the registers.
 struct Sources {
-    uint64 keys_at, values_at;
+    static constexpr int shift = FI_CHUNK >= 16 ? 4 : 0;
+    using Place = ChunkPlace<FI_CHUNK >= 16>::Type;
+    Place keys_at, values_at;
+
+    __device__ __forceinline__ uint64 keys(const fi_attention_params &p) const { return p.keys.address + (static_cast<uint64>(keys_at) << shift); }
+    __device__ __forceinline__ uint64 values(const fi_attention_params &p) const {
+        return p.values.address + (static_cast<uint64>(values_at) << shift);
+    }
 
     /// To an item's first key.
     __device__ __forceinline__ void start(const fi_attention_params &p, const Item &item, const Stages &those) {
         if constexpr (!FI_RAGGED) return;
         const int64 first = item.only_block + those.key(0), key_stride = p.keys.token * element_bytes,
                     value_stride = p.values.token * element_bytes;
-        keys_at = KeyCopies::first_source(item.keys_address(p) + first * key_stride, key_stride);
-        values_at = ValueCopies::first_source(item.values_address(p) + first * value_stride, value_stride);
+        keys_at = (KeyCopies::first_source(item.keys_address(p) + first * key_stride, key_stride) - p.keys.address) >> shift;
+        values_at = (ValueCopies::first_source(item.values_address(p) + first * value_stride, value_stride) - p.values.address) >> shift;
     }
 };
 
@@ -140,11 +150,11 @@ FI_DEVICE void load_stage(const fi_attention_params &p, Sources &sources, const 
     if constexpr (FI_RAGGED) {
         const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
         const int step = those.key((tile + 1) * keys) - those.key(tile * keys);
-        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(sources.keys_at, key_stride, turn); });
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(sources.keys(p), key_stride, turn); });
         ValueCopies::copy_all(value_stage, there,
-                              [&](int turn) { return ValueCopies::source(sources.values_at, value_stride, turn); });
-        sources.keys_at += step * key_stride;
-        sources.values_at += step * value_stride;
+                              [&](int turn) { return ValueCopies::source(sources.values(p), value_stride, turn); });
+        sources.keys_at += step * static_cast<Sources::Place>(key_stride >> Sources::shift);
+        sources.values_at += step * static_cast<Sources::Place>(value_stride >> Sources::shift);
     } else {
         const Places &at = places[tile / place_stages % 2];
         const int first = tile % place_stages * keys;
