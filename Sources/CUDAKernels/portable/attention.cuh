@@ -136,8 +136,9 @@ struct Block {
     /// Starts to load stage `tile` of an item.
     __device__ __forceinline__ void load(Sources &sources, StageBarriers &barriers, const Stages &those, int stage, int tile) const {
         // Past the last tile an empty group keeps the count; or zeros are written, as a branch keeps the addresses from being computed
-        // beside the products.
-        if ((FI_QUEUE && !has_stage_barriers) || tile * keys < those.count()) {
+        // beside the products, which those of rows that threads do not divide evenly have no registers for.
+        constexpr bool writes_zeros = FI_QUEUE && !has_stage_barriers && KeyCopies::is_even && ValueCopies::is_even;
+        if (writes_zeros || tile * keys < those.count()) {
             if constexpr (has_stage_barriers) barriers.await_empty(stage);
             load_stage(p, sources, those, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
                        base + Shared::value_stages + stage * keys * ValueRows::stride, tile);

@@ -122,13 +122,15 @@ template <bool has_chunks> struct ChunkPlace { using Type = uint64; };
 template <> struct ChunkPlace<true> { using Type = uint32; };
 
 /// Where this thread's copies of the next stage come from, of keys one after another: stepped from stage to stage, as computed anew each
-/// time it took as many instructions as the copies. In chunks from the tensors' starts: 64 GiB of each are in reach of half the registers.
+/// time it took as many instructions as the copies. In chunks from the tensors' starts, which takes half the registers and reaches 64 GiB.
 struct Sources {
     static constexpr int shift = FI_CHUNK >= 16 ? 4 : 0;
     using Place = ChunkPlace<FI_CHUNK >= 16>::Type;
     Place keys_at, values_at;
 
-    __device__ __forceinline__ uint64 keys(const fi_attention_params &p) const { return p.keys.address + (static_cast<uint64>(keys_at) << shift); }
+    __device__ __forceinline__ uint64 keys(const fi_attention_params &p) const {
+        return p.keys.address + (static_cast<uint64>(keys_at) << shift);
+    }
     __device__ __forceinline__ uint64 values(const fi_attention_params &p) const {
         return p.values.address + (static_cast<uint64>(values_at) << shift);
     }
