@@ -26,6 +26,7 @@ struct Queue : ItemQueue {
             const char *from = pointer<const char>(p.items) + static_cast<int64>(start + claimed) * sizeof(fi_attention_item);
 #pragma unroll
             for (int i = 0; i < sizeof(fi_attention_item); i += 16) copy_async<16>(shared_address(&next) + i, from + i, true);
+            copy_commit();
         } else {
             next.tile = -1;
         }
@@ -66,6 +67,60 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 /// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
 
+/// Whether warps wait for copies and for memory, not for each other stage by stage: eight of one block do so for a twelfth of the time
+/// (H200, D 256: 337 and 362 TFLOP/s); where two blocks of four share a processor, it costs more than it saves.
+constexpr bool has_stage_barriers = FI_QUEUE && warps > 4 && rope == Rope::none && !is_latent;
+
+/// Which stages have come, and which have been left by all warps. Every stage that is loaded is waited for, and left, in turn.
+struct StageBarriers {
+    uint32 address;
+    /// A bit for each stage: the phase that is waited for next.
+    uint32 full = 0, empty = (1 << stages) - 1;
+
+    /// For all threads.
+    __device__ __forceinline__ StageBarriers() {
+        if constexpr (!has_stage_barriers) return;
+        __shared__ __align__(8) uint64 memory[2 * stages];
+        address = shared_address(memory);
+        if (threadIdx.x == 0) {
+#pragma unroll
+            for (int stage = 0; stage < stages; ++stage) of_copies(stage).init(threads), of_warps(stage).init(warps);
+        }
+        __syncthreads();
+    }
+    __device__ __forceinline__ CopyBarrier of_copies(int stage) const { return {address + 8 * stage}; }
+    __device__ __forceinline__ CopyBarrier of_warps(int stage) const { return {address + 8 * (stages + stage)}; }
+    /// Waits for the copies of all threads.
+    __device__ __forceinline__ void await(int stage) {
+        of_copies(stage).wait(full >> stage);
+        full ^= 1 << stage;
+    }
+    /// Waits until a stage may be written.
+    __device__ __forceinline__ void await_empty(int stage) {
+        of_warps(stage).wait(empty >> stage);
+        empty ^= 1 << stage;
+    }
+    /// The warp has read what it needed.
+    __device__ __forceinline__ void leave(int stage) const {
+        __syncwarp();
+        if (threadIdx.x % warp_size == 0) of_warps(stage).arrive();
+    }
+};
+
+/// Whether an item's outputs leave while the next one's first copies are under way: where no other block computes meanwhile (H200, D 256:
+/// 357 and 369 TFLOP/s). They leave through the last stage's memory then, of the keys' the first warps', and of the values' the others';
+/// padding there is written once, and would be overwritten.
+constexpr int staged_bytes = warp_rows * Rows<padded_vo, 2>::stride;
+constexpr int staged_in_keys = keys * KeyRows::stride / staged_bytes, staged_in_values = keys * ValueRows::stride / staged_bytes;
+constexpr bool starts_early = has_stage_barriers && can_finish_alone && staged_in_keys + staged_in_values >= warps && dim_qk % 16 == 0;
+
+/// Where a warp's outputs are on their way: where its queries were, which no other warp reads, or in the last stage.
+FI_DEVICE uint32 staged_outputs(int warp) {
+    if (!starts_early) return Shared::queries + warp * warp_rows * QueryRows::stride;
+    return warp < staged_in_keys ? Shared::key_stages + (stages - 1) * keys * KeyRows::stride + warp * staged_bytes
+                                 : Shared::value_stages + (stages - 1) * keys * ValueRows::stride + (warp - staged_in_keys) * staged_bytes;
+}
+
 /// A block at work on an item.
 struct Block {
     const fi_attention_params &p;
@@ -78,11 +133,17 @@ struct Block {
         : p(p), shared(shared), base(shared_address(shared)), places(reinterpret_cast<Places *>(shared + Shared::places)),
           warp_n(threadIdx.x / warp_size % warps_n), warp_row(threadIdx.x / warp_size / warps_n * warp_rows) {}
 
-    __device__ __forceinline__ void load(const Item &item, const Stages &those, int stage, int tile) const {
-        // Past the last tile an empty group keeps the count.
-        if (tile * keys < those.count())
-            load_stage(p, item, those, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
+    /// Starts to load stage `tile` of an item.
+    __device__ __forceinline__ void load(Sources &sources, StageBarriers &barriers, const Stages &those, int stage, int tile) const {
+        // Past the last tile an empty group keeps the count; or zeros are written, as a branch keeps the addresses from being computed
+        // beside the products, which those of rows that threads do not divide evenly have no registers for.
+        constexpr bool writes_zeros = FI_QUEUE && !has_stage_barriers && KeyCopies::is_even && ValueCopies::is_even;
+        if (writes_zeros || tile * keys < those.count()) {
+            if constexpr (has_stage_barriers) barriers.await_empty(stage);
+            load_stage(p, sources, those, places, base + Shared::key_stages + stage * keys * KeyRows::stride,
                        base + Shared::value_stages + stage * keys * ValueRows::stride, tile);
+            if constexpr (has_stage_barriers) barriers.of_copies(stage).arrive_after_copies();
+        }
         copy_commit();
     }
 
@@ -98,16 +159,17 @@ struct Block {
         }
     }
     /// Asks for everything else that is needed first, at once: the queries, and the keys.
-    __device__ __forceinline__ void begin(const Item &item, uint64 own_query) const {
+    __device__ __forceinline__ void begin(const Item &item, uint64 own_query, Sources &sources, StageBarriers &barriers) const {
         load_queries(p, item, base + Shared::queries, own_query);
         // Where the warps met there may be something in the padding.
         clear_padding<KeyRows, dim_qk>(base + Shared::key_stages, stages * keys);
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
+        const Stages those(item);
+        sources.start(p, item, those);
         if constexpr (!loads_first) {
-            const Stages those(item);
 #pragma unroll 1
-            for (int stage = 0; stage < stages - 1; ++stage) load(item, those, stage, stage);
+            for (int stage = 0; stage < stages - 1; ++stage) load(sources, barriers, those, stage, stage);
         }
     }
     /// Waits for what `begin` asked for; for all threads.
@@ -118,12 +180,13 @@ struct Block {
             turn_queries(p, item, base + Shared::queries);
             __syncthreads();
         }
-        queries.keep();
+        queries.keep(warp_row);
     }
 
     /// All of an item's keys into `state`; meanwhile the next item is claimed and fetched, if there is a queue. Ends with all
     /// memory free and all copies, the next item's too, arrived. False where weights by sums left the range in which they are exact.
-    __device__ __forceinline__ bool compute(const Item &item, State &state, Queue *queue, Item *next) const {
+    __device__ __forceinline__ bool compute(const Item &item, Sources &sources, StageBarriers &barriers, State &state, Queue *queue,
+                                            Item *next) const {
         const KeyFinder finder{p, item};
         const Stages those(item);
         const int tiles = ceil_div(those.count(), keys);
@@ -142,20 +205,17 @@ struct Block {
         int stage = 0;
 #pragma unroll 1
         for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
-            // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next.
+            // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
+            if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
-                load(item, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
+                load(sources, barriers, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;
                 }
             }
-            if constexpr (FI_QUEUE) {
-                // As late as hides it: what is claimed early waits for this block while others have nothing left.
-                if (tile == max(tiles - 4, 0)) queue->claim();
-                if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
-            }
+            if constexpr (has_stage_barriers) barriers.await(stage);
             // Where the keys of the next stages lie: asked for now, noted after the products.
             const int next_places = (tile + place_stages) * keys;
             const bool finds_places = !FI_RAGGED && tile % place_stages == 0 && (FI_QUEUE || next_places < those.count());
@@ -171,21 +231,29 @@ struct Block {
             float s[row_tiles][key_tiles][4];
             multiply_keys(s, p, queries, key_stage, warp_n * warp_keys);
             // After the products: addresses are computed while the tensor cores end.
-            if constexpr (!loads_first) load(item, those, next_stage, tile + stages - 1);
+            if constexpr (!loads_first) load(sources, barriers, those, next_stage, tile + stages - 1);
             finish_scores(s, p, item, finder, common, warp_row, first_key + warp_n * warp_keys, scale.y);
             multiply_values(state, s, scale.x, base + Shared::value_stages + stage * keys * ValueRows::stride, warp_n * warp_keys,
                             ValueKeys{p, item, finder, first_key + warp_n * warp_keys}, weighs_by_sums && !queue->is_again);
 
             if (finds_places) ahead.note(finder, those, next_places, places[(tile / place_stages + 1) % 2]);
+            if constexpr (FI_QUEUE) {
+                // As late as hides it: what is claimed early waits for this block while others have nothing left.
+                if (tile == max(tiles - 4, 0)) queue->claim();
+                if (tile == max(tiles - 2, 1)) queue->fetch(p, *next);
+            }
+            if constexpr (has_stage_barriers) {
+                barriers.leave(stage);
+            } else {
+                copy_wait<stages - 2>();
+                __syncthreads();
+            }
             stage = stage + 1 == stages ? 0 : stage + 1;
-            copy_wait<stages - 2>();
-            __syncthreads();
         }
         if constexpr (FI_QUEUE) {
             if (tiles < 2) {
                 if (tiles == 0) queue->claim();
                 queue->fetch(p, *next);
-                copy_commit();
             }
         }
         copy_wait<0>();
@@ -194,12 +262,16 @@ struct Block {
         return true;
     }
 
-    /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory.
+    /// Whether an item's warps end it each on its own, in memory of their own.
+    __device__ __forceinline__ bool ends_alone(const Item &item) const {
+        return can_finish_alone && item.partial_row < 0 && p.output_is_aligned;
+    }
+    /// Writes an item's result, or its part of one, merging the parts if it is the last; needs all of the memory if it does not end alone.
     __device__ __forceinline__ void end(const Item &item, State &state) const {
         const float scale = score_scales(p, item).x;
         if constexpr (can_finish_alone) {
-            if (item.partial_row < 0 && p.output_is_aligned) {
-                finish_alone(p, item, state, base + Shared::queries + warp_row * QueryRows::stride, warp_row, scale);
+            if (ends_alone(item)) {
+                finish_alone(p, item, state, base + staged_outputs(threadIdx.x / warp_size / warps_n), warp_row, scale);
                 return;
             }
         }
@@ -211,21 +283,50 @@ struct Block {
 
 FI_DEVICE void run_queue(const Block &block, Item (&items)[2]) {
     Queue queue(block.p);
+    StageBarriers barriers;
     if (blockIdx.x < queue.count) {
+        Sources sources;
+        const auto begin = [&](const Item &item) {
+            block.find_first(item);
+            block.begin(item, own_query(block.p, item), sources, barriers);
+        };
         read_item(block.p, queue.start + blockIdx.x, items[0]);
-        for (int now = 0;; now = 1 - now) {
-            // The item before has left its memory, and this one is here.
+        if constexpr (starts_early) {
             __syncthreads();
-            if (items[now].tile < 0) break;
-            State state;
-            queue.is_again = false;
-            while (true) {
-                block.find_first(items[now]);
-                block.begin(items[now], own_query(block.p, items[now]));
-                if (block.compute(items[now], state, &queue, &items[1 - now])) break;
-                queue.is_again = true;
+            begin(items[0]);
+            for (int now = 0; items[now].tile >= 0;) {
+                State state;
+                const bool is_done = block.compute(items[now], sources, barriers, state, &queue, &items[1 - now]);
+                const bool leaves_room = !is_done || block.ends_alone(items[now]);
+                const int next = is_done ? 1 - now : now;
+                // In either order, but one copy of the text.
+#pragma unroll 1
+                for (int step = 0; step < 2; ++step) {
+                    if (leaves_room != (step == 0)) {
+                        if (is_done) block.end(items[now], state);
+                    } else if (items[next].tile >= 0) {
+                        // What left has left its memory.
+                        if (step == 1) __syncthreads();
+                        begin(items[next]);
+                    }
+                }
+                queue.is_again = !is_done;
+                now = next;
             }
-            block.end(items[now], state);
+        } else {
+            for (int now = 0;; now = 1 - now) {
+                // The item before has left its memory, and this one is here.
+                __syncthreads();
+                if (items[now].tile < 0) break;
+                State state;
+                queue.is_again = false;
+                while (true) {
+                    begin(items[now]);
+                    if (block.compute(items[now], sources, barriers, state, &queue, &items[1 - now])) break;
+                    queue.is_again = true;
+                }
+                block.end(items[now], state);
+            }
         }
     }
     queue.end();
@@ -241,6 +342,7 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
     const int rest_start = __ldcg(rest), rest_end = __ldcg(rest + 1);
     touch_parameter(p);
     bool is_first = true;
+    StageBarriers barriers;
     for (int index = list;;) {
         read_part(p, index, head, item);
         __syncthreads();
@@ -258,8 +360,9 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         }
         if (is_own) {
             State state;
-            block.begin(item, query);
-            block.compute(item, state, nullptr, nullptr);
+            Sources sources;
+            block.begin(item, query, sources, barriers);
+            block.compute(item, sources, barriers, state, nullptr, nullptr);
             meet(item, state, block.shared, score_scales(p, item).x);
             part(p, item, block.shared);
             if (item.partial_row >= 0) merge_part_if_last(p, item, block.shared);

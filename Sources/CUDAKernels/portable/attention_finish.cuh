@@ -131,7 +131,7 @@ FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, in
 constexpr bool can_finish_alone =
     warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;
 
-/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is the address of its queries.
+/// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is the address of memory for them.
 FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, float scale) {
     using OutputRows = Rows<padded_vo, 2>;
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;

@@ -47,20 +47,23 @@ struct PlaceFinder {
 };
 
 /// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
-/// for rows that are not there. A thread has `turns` of them.
+/// for rows that are not there. A thread has `turns` rows, and `columns` chunks of each.
 template <class Layout, int elements> struct RowCopies {
     static constexpr int chunk = FI_CHUNK >= 4 ? FI_CHUNK : element_bytes;
     static constexpr int per_row = elements * element_bytes / chunk;
     static_assert(per_row * chunk == elements * element_bytes, "rows are whole chunks");
-    static constexpr int count = keys * per_row, turns = ceil_div(count, threads);
+    /// Threads side by side along a row. Eight have a line of 128 bytes of it and a swizzle's period: their other chunks of the row are at
+    /// constant distances, and one address is enough for all of them.
+    static constexpr int across = FI_QUEUE && chunk == 16 && per_row % 8 == 0 && !is_latent ? 8 : per_row, columns = per_row / across;
+    static constexpr int count = keys * across, turns = ceil_div(count, threads);
     // Where threads divide evenly into rows, a thread keeps its column, and its swizzle, for all rows.
-    static constexpr bool is_even = threads % per_row == 0;
+    static constexpr bool is_even = threads % across == 0;
+    static constexpr int row_step = threads / across;
 
-    FI_DEVICE int row(int turn) {
-        return is_even ? turn * (threads / per_row) + threadIdx.x / per_row : (turn * threads + threadIdx.x) / per_row;
-    }
+    FI_DEVICE int first_row() { return threadIdx.x / across; }
+    FI_DEVICE int row(int turn) { return is_even ? turn * row_step + first_row() : (turn * threads + threadIdx.x) / across; }
     FI_DEVICE int byte(int turn) {
-        return (is_even ? threadIdx.x % per_row : turn * threads + threadIdx.x - row(turn) * per_row) * chunk;
+        return (is_even ? threadIdx.x % across : turn * threads + threadIdx.x - row(turn) * across) * chunk;
     }
     FI_DEVICE bool has(int turn) { return turn < turns && (count % threads == 0 || turn * threads + threadIdx.x < count); }
     /// Where a turn copies from, by the table.
@@ -71,18 +74,25 @@ template <class Layout, int elements> struct RowCopies {
         if (!has(turn)) return 0;
         return byte(turn) < shared ? places[row(turn)] + byte(turn) : rest[row(turn)] + byte(turn) - shared;
     }
-    /// Where this thread's first turn copies from, of rows one after another, and how much further on the next one does.
-    FI_DEVICE uint64 first_source(uint64 first, int64 stride) { return first + row(0) * stride + byte(0); }
-    FI_DEVICE uint64 source(uint64 first, uint64 first_source, int64 stride, int turn) {
-        // Past the last row nothing is read.
-        return is_even ? first_source + turn * (threads / per_row) * stride : first + row(turn) * stride + byte(turn);
+    /// Where this thread's first turn copies from, of rows one after another from `first` on.
+    FI_DEVICE uint64 first_source(uint64 first, int64 stride) { return is_even ? first + first_row() * stride + byte(0) : first; }
+    /// Where a turn does: past the last row nothing is read.
+    FI_DEVICE uint64 source(uint64 first_source, int64 stride, int turn) {
+        return first_source + (is_even ? turn * row_step * stride : row(turn) * stride + byte(turn));
     }
     FI_DEVICE void copy(uint32 stage, uint64 from, int there, int turn) {
         if (!has(turn)) return;
-        const uint32 to = stage + Layout::offset(row(turn), byte(turn) / 16) + byte(turn) % 16;
-        const bool is_there = row(turn) < there;
+        // Rows a multiple of eight apart have the same swizzle.
+        const uint32 to = is_even && row_step % 8 == 0
+                              ? stage + Layout::offset(first_row(), byte(0) / 16) + byte(0) % 16 + turn * row_step * Layout::stride
+                              : stage + Layout::offset(row(turn), byte(turn) / 16) + byte(turn) % 16;
+        const bool is_there = is_even ? turn * row_step < there - first_row() : row(turn) < there;
         if constexpr (FI_CHUNK >= 4) {
-            copy_async<chunk>(to, pointer<const char>(from), is_there);
+#pragma unroll
+            for (int column = 0; column < columns; ++column) {
+                const int step = column * across * chunk;
+                copy_async<chunk>(to + step, pointer<const char>(from) + step, is_there);
+            }
         } else if constexpr (element_bytes == 2) {
             store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));
         } else {
@@ -108,19 +118,45 @@ template <class Layout, int elements> struct RowCopies {
 using KeyCopies = RowCopies<KeyRows, dim_qk>;
 using ValueCopies = RowCopies<ValueRows, slice_vo>;
 
-/// Stage `tile` of an item into stage memory; `places` are those of the stages that `tile` is one of.
-FI_DEVICE void load_stage(const fi_attention_params &p, const Item &item, const Stages &those, const Places *places, uint32 key_stage,
-                          uint32 value_stage, int tile) {
+template <bool has_chunks> struct ChunkPlace { using Type = uint64; };
+template <> struct ChunkPlace<true> { using Type = uint32; };
+
+/// Where this thread's copies of the next stage come from, of keys one after another: stepped from stage to stage, as computed anew each
+/// time it took as many instructions as the copies. In chunks from the tensors' starts, which takes half the registers and reaches 64 GiB.
+struct Sources {
+    static constexpr int shift = FI_CHUNK >= 16 ? 4 : 0;
+    using Place = ChunkPlace<FI_CHUNK >= 16>::Type;
+    Place keys_at, values_at;
+
+    __device__ __forceinline__ uint64 keys(const fi_attention_params &p) const {
+        return p.keys.address + (static_cast<uint64>(keys_at) << shift);
+    }
+    __device__ __forceinline__ uint64 values(const fi_attention_params &p) const {
+        return p.values.address + (static_cast<uint64>(values_at) << shift);
+    }
+
+    /// To an item's first key.
+    __device__ __forceinline__ void start(const fi_attention_params &p, const Item &item, const Stages &those) {
+        if constexpr (!FI_RAGGED) return;
+        const int64 first = item.only_block + those.key(0), key_stride = p.keys.token * element_bytes,
+                    value_stride = p.values.token * element_bytes;
+        keys_at = (KeyCopies::first_source(item.keys_address(p) + first * key_stride, key_stride) - p.keys.address) >> shift;
+        values_at = (ValueCopies::first_source(item.values_address(p) + first * value_stride, value_stride) - p.values.address) >> shift;
+    }
+};
+
+/// Stage `tile` of an item into stage memory; `sources` are at it, and step on, or `places` are those of the stages that `tile` is one of.
+FI_DEVICE void load_stage(const fi_attention_params &p, Sources &sources, const Stages &those, const Places *places, uint32 key_stage, uint32 value_stage,
+                          int tile) {
     const int there = those.count() - tile * keys;
     if constexpr (FI_RAGGED) {
-        const int64 first = item.only_block + those.key(tile * keys);
         const int64 key_stride = p.keys.token * element_bytes, value_stride = p.values.token * element_bytes;
-        const uint64 key_source = item.keys_address(p) + first * key_stride, value_source = item.values_address(p) + first * value_stride;
-        const uint64 key_first = KeyCopies::first_source(key_source, key_stride);
-        const uint64 value_first = ValueCopies::first_source(value_source, value_stride);
-        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(key_source, key_first, key_stride, turn); });
+        const int step = those.key((tile + 1) * keys) - those.key(tile * keys);
+        KeyCopies::copy_all(key_stage, there, [&](int turn) { return KeyCopies::source(sources.keys(p), key_stride, turn); });
         ValueCopies::copy_all(value_stage, there,
-                              [&](int turn) { return ValueCopies::source(value_source, value_first, value_stride, turn); });
+                              [&](int turn) { return ValueCopies::source(sources.values(p), value_stride, turn); });
+        sources.keys_at += step * static_cast<Sources::Place>(key_stride >> Sources::shift);
+        sources.values_at += step * static_cast<Sources::Place>(value_stride >> Sources::shift);
     } else {
         const Places &at = places[tile / place_stages % 2];
         const int first = tile % place_stages * keys;
@@ -212,6 +248,39 @@ FI_DEVICE uint64 of_row(uint64 own, int row) { return __shfl_sync(0xffffffff, ow
 constexpr bool copies_queries = !has_narrow_keys && !has_narrow_queries && !is_latent && dim_qk % 16 == 0;
 constexpr int own_query_rows = rows / warps;
 
+/// Whether bfloat16 queries meet 8-bit keys as float16, to which those are widened in a quarter of the instructions: each row times a power of
+/// two that brings its largest element to 2^14, so that what float16 cannot hold is 2^-38 of that and less. The lanes that copy a row are
+/// neighbours, a power of two of them.
+constexpr int query_units = padded_qk / 16;
+constexpr bool multiplies_in_float16 = has_narrow_keys && !has_narrow_queries && half_type == Half::bfloat16
+                                       && (narrow != Narrow::e4m3 || widens_e4m3) && (query_units & (query_units - 1)) == 0
+                                       && query_units <= warp_size && rows * query_units % warp_size == 0;
+constexpr Half product_type = multiplies_in_float16 ? Half::float16 : half_type;
+
+/// What the products of each row are multiplied by where they are float16's.
+FI_DEVICE float *row_factors() {
+    __shared__ float of_rows[multiplies_in_float16 ? rows : 1];
+    return of_rows;
+}
+
+/// Sixteen elements of row `row`, of which neighbouring lanes have the others, times its power of two; notes what takes it back.
+FI_DEVICE void rebase_queries(uint4 &low, uint4 &high, int row, int unit) {
+    uint32 *words[8] = {&low.x, &low.y, &low.z, &low.w, &high.x, &high.y, &high.z, &high.w};
+    float maximum = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        maximum = fmaxf(maximum, fmaxf(fabsf(__uint_as_float(*words[i] << 16)), fabsf(__uint_as_float(*words[i] & 0xffff0000))));
+#pragma unroll
+    for (int step = 1; step < query_units; step *= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
+    // Both powers are normal numbers.
+    const uint32 exponent = max(__float_as_uint(maximum) >> 23, 15u);
+    const float power = __uint_as_float((268 - exponent) << 23);
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        *words[i] = pack<Half::float16>(__uint_as_float(*words[i] << 16) * power, __uint_as_float(*words[i] & 0xffff0000) * power);
+    if (unit == 0) row_factors()[row] = __uint_as_float((exponent - 14) << 23);
+}
+
 /// Where that one of the warp's rows of queries starts that this lane knows of.
 FI_DEVICE uint64 own_query(const fi_attention_params &p, const Item &item) {
     if (!copies_queries || item.row_count == 0) return 0;
@@ -235,8 +304,9 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
         }
         return;
     }
-    // For narrow keys each 16 elements come evens first, then odds: the order `widen` gives keys in.
-    constexpr int units = padded_qk / 16;
+    // For narrow keys each 16 elements come evens first, then odds, the order `widen` gives keys in; or every other pair first, for
+    // `widen_neighbours`.
+    constexpr int units = query_units;
 #pragma unroll 1
     for (int id = threadIdx.x; id < rows * units; id += threads) {
         const int row = id / units, unit = id % units;
@@ -262,7 +332,11 @@ FI_DEVICE void load_queries(const fi_attention_params &p, const Item &item, uint
             low = load_query(from, unit * 16, p.query_is_aligned);
             high = load_query(from, unit * 16 + 8, p.query_is_aligned);
         }
-        if constexpr (has_narrow_keys && !has_narrow_queries) {
+        if constexpr (multiplies_in_float16) {
+            rebase_queries(low, high, row, unit);
+            const uint4 a = low, b = high;
+            low = make_uint4(a.x, a.z, b.x, b.z), high = make_uint4(a.y, a.w, b.y, b.w);
+        } else if constexpr (has_narrow_keys && !has_narrow_queries) {
             const uint4 a = low, b = high;
             low = make_uint4(__byte_perm(a.x, a.y, 0x5410), __byte_perm(a.z, a.w, 0x5410), __byte_perm(b.x, b.y, 0x5410),
                              __byte_perm(b.z, b.w, 0x5410));

@@ -10,13 +10,21 @@ struct Queries {
     uint32 kept[keeps_queries ? padded_qk / 16 : 1][row_tiles][4];
     /// This lane's row of the first tile.
     uint32 start;
+    /// What products are multiplied by: see `multiplies_in_float16`.
+    float factors[row_tiles][2];
 
     __device__ __forceinline__ Queries(uint32 base, int first_row) {
         const int lane = threadIdx.x % warp_size;
         start = base + QueryRows::offset(first_row + lane % 16, lane / 16);
     }
     /// Reads what is kept, once the queries have arrived.
-    __device__ __forceinline__ void keep() {
+    __device__ __forceinline__ void keep(int first_row) {
+        if constexpr (multiplies_in_float16) {
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) factors[m][h] = row_factors()[first_row + m * 16 + h * 8 + threadIdx.x % warp_size / 4];
+        }
         if constexpr (keeps_queries) {
 #pragma unroll
             for (int step = 0; step < padded_qk / 16; ++step)
@@ -39,8 +47,8 @@ struct Queries {
 
 /// c = a · b at first, c += a · b from then on.
 FI_DEVICE void multiply(float (&c)[4], const uint32 (&a)[4], uint32 b0, uint32 b1, bool is_first) {
-    if (is_first) mma_first<half_type>(c, a, b0, b1);
-    else mma<half_type>(c, a, b0, b1);
+    if (is_first) mma_first<product_type>(c, a, b0, b1);
+    else mma<product_type>(c, a, b0, b1);
 }
 
 /// s[m][n] = rows · keys, of the warp's part of the stage.
@@ -79,10 +87,11 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
             if constexpr (has_narrow_keys) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    uint32 even, odd;
-                    widen<half_type, narrow>(b[now][i], even, odd);
+                    uint32 first, second;
+                    if constexpr (multiplies_in_float16) widen_neighbours<narrow>(b[now][i], first, second);
+                    else widen<half_type, narrow>(b[now][i], first, second);
 #pragma unroll
-                    for (int m = 0; m < row_tiles; ++m) multiply(s[m][4 * g + i], rows_a[m], even, odd, step == 0);
+                    for (int m = 0; m < row_tiles; ++m) multiply(s[m][4 * g + i], rows_a[m], first, second, step == 0);
                 }
             } else {
 #pragma unroll
@@ -92,6 +101,14 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
                 }
             }
         }
+    }
+    if constexpr (multiplies_in_float16) {
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) s[m][n][i] *= queries.factors[m][i / 2];
     }
 }
 

@@ -83,13 +83,14 @@ constexpr float tolerated_rise = 8;
 /// A reference follows the maximum only when that has risen by more than 8 (in powers of two): weights then stay below 256,
 /// well inside the 16-bit range, and most stages need not touch the output (FlashAttention-4's lazy rescaling). Whether one has, each lane
 /// says of its own scores; only where one has do the four lanes of a row agree on its maximum.
-FI_DEVICE void raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale) {
+FI_DEVICE void raise_references(State &state, const float (&s)[row_tiles][key_tiles][4], float scale, bool has_lower) {
     float maximum[row_tiles][2];
     bool rises = false;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
+            if (h == 1 && !has_lower) break;
             float even = s[m][0][2 * h], odd = s[m][0][2 * h + 1];
 #pragma unroll
             for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[m][n][2 * h]), odd = fmaxf(odd, s[m][n][2 * h + 1]);
@@ -107,6 +108,8 @@ FI_DEVICE void raise_references(State &state, const float (&s)[row_tiles][key_ti
         for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
+                factors[m][h] = 1;
+                if (h == 1 && !has_lower) break;
                 has_seen |= state.maximum[m][h] != negative_infinity();
                 const float next = fmaxf(quad_max(maximum[m][h]), state.maximum[m][h]);
                 factors[m][h] = exp2_approximate(state.maximum[m][h] * scale - reference(next, scale));
@@ -126,10 +129,10 @@ FI_DEVICE void raise_references(State &state, const float (&s)[row_tiles][key_ti
 }
 
 /// What the weights of a stage are relative to; `may_sum` says whether later stages may go by sums.
-FI_DEVICE References references_of(State &state, const float (&s)[row_tiles][key_tiles][4], float scale, bool may_sum) {
+FI_DEVICE References references_of(State &state, const float (&s)[row_tiles][key_tiles][4], float scale, bool may_sum, bool has_lower) {
     if constexpr (!normalises) return {};
     if (!weighs_by_sums || !state.by_sums) {
-        raise_references(state, s, scale);
+        raise_references(state, s, scale, has_lower);
         if constexpr (weighs_by_sums) state.by_sums = may_sum && __all_sync(0xffffffff, state.has_seen());
     }
     References references;
@@ -143,6 +146,17 @@ FI_DEVICE References references_of(State &state, const float (&s)[row_tiles][key
 /// Keys that one product with the values takes: 32 where their elements are loaded for 32 keys at a time.
 constexpr int unit_tiles = is_narrow ? 4 : 2, units = key_tiles / unit_tiles;
 
+/// Weights of 8-bit values are rounded to float16, in which they are no more than 2^8 and the values exact, where that takes fewer
+/// instructions than bfloat16: but e4m3 without an instruction of its own would need a factor.
+constexpr bool weighs_in_float16 =
+    is_narrow && half_type == Half::bfloat16 && !has_variant && (narrow != Narrow::e4m3 || widens_e4m3);
+constexpr Half weight_type = weighs_in_float16 ? Half::float16 : half_type;
+
+/// Whether a list's warp has one tile of rows, of which an item may have the upper half only: then the lower half's weights, a quarter of
+/// what a stage takes, are left out.
+constexpr bool may_halve_rows = !FI_QUEUE && warps_m == 1 && row_tiles == 1 && normalises;
+FI_DEVICE bool has_lower_rows(const Item &item) { return !may_halve_rows || item.row_count > 8; }
+
 /// Turns scores first ..< end of unit `unit` into weights 2^(score · scale - reference).
 FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
                      int end) {
@@ -153,6 +167,18 @@ FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const Re
         s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], scale, references.of[m][h]));
         state.sum[m][h] += s[m][n][i];
     }
+}
+
+/// All scores of a thread's upper or lower row into weights.
+FI_DEVICE void weigh_row(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int h) {
+    if constexpr (!normalises) return;
+#pragma unroll
+    for (int n = 0; n < key_tiles; ++n)
+#pragma unroll
+        for (int i = 2 * h; i < 2 * h + 2; ++i) {
+            s[0][n][i] = exp2_approximate(fmaf(s[0][n][i], scale, references.of[0][h]));
+            state.sum[0][h] += s[0][n][i];
+        }
 }
 
 /// What a quantised cache's values are multiplied by.
@@ -229,11 +255,11 @@ FI_DEVICE uint32 change_values(uint32 pair, const ValueKeys &those, int key, flo
 }
 
 /// The weights of 16 keys as a left operand.
-FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int step) {
-    a[0] = pack<half_type>(s[2 * step][0], s[2 * step][1]);
-    a[1] = pack<half_type>(s[2 * step][2], s[2 * step][3]);
-    a[2] = pack<half_type>(s[2 * step + 1][0], s[2 * step + 1][1]);
-    a[3] = pack<half_type>(s[2 * step + 1][2], s[2 * step + 1][3]);
+template <Half type = half_type> FI_DEVICE void pack_weights(uint32 (&a)[4], const float (&s)[key_tiles][4], int step) {
+    a[0] = pack<type>(s[2 * step][0], s[2 * step][1]);
+    a[1] = pack<type>(s[2 * step][2], s[2 * step][3]);
+    a[2] = pack<type>(s[2 * step + 1][0], s[2 * step + 1][1]);
+    a[3] = pack<type>(s[2 * step + 1][2], s[2 * step + 1][3]);
 }
 
 /// output += weights · values, of the warp's part of the stage. The weights of one unit of keys are computed between the products
@@ -246,8 +272,15 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                          + (is_latent ? blockIdx.y * slice_vo * element_bytes : 0);
     static_assert(!is_latent || slice_vo * element_bytes % 128 == 0 || slice_vo == dim_vo || !ValueRows::is_swizzled, "slices are whole swizzles");
     constexpr int weights = row_tiles * unit_tiles * 4, pairs = value_tiles / 2;
-    const References references = references_of(state, s, scale, may_sum);
-    weigh(state, s, references, scale, 0, 0, weights);
+    const bool has_lower = has_lower_rows(those.item);
+    const References references = references_of(state, s, scale, may_sum, has_lower);
+    if constexpr (may_halve_rows) {
+        // Scores of rows that are not there stay what they are: finite or not, no other row sees them.
+        weigh_row(state, s, references, scale, 0);
+        if (has_lower) weigh_row(state, s, references, scale, 1);
+    } else {
+        weigh(state, s, references, scale, 0, 0, weights);
+    }
     const float element_scale = value_hook == ValueHook::element ? value_scale(those.p, those.item) : 1;
     // Fragments are loaded one pair of tiles ahead of the products that need them.
     uint32 b[2][4];
@@ -261,7 +294,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
 #pragma unroll
         for (int step = 0; step < unit_tiles / 2; ++step)
 #pragma unroll
-            for (int m = 0; m < row_tiles; ++m) pack_weights(a[step][m], s[m], unit * (unit_tiles / 2) + step);
+            for (int m = 0; m < row_tiles; ++m) pack_weights<weight_type>(a[step][m], s[m], unit * (unit_tiles / 2) + step);
 #pragma unroll
         for (int pair = 0; pair < pairs; ++pair) {
             const int now = (unit * pairs + pair) % 2, next_unit = pair + 1 < pairs ? unit : unit + 1, next_pair = pair + 1 < pairs ? pair + 1 : 0;
@@ -273,7 +306,8 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                 uint32 even[4], odd[4];
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    widen<half_type, narrow>(b[now][i], even[i], odd[i]);
+                    if constexpr (weighs_in_float16) widen_to_float16<narrow>(b[now][i], even[i], odd[i]);
+                    else widen<half_type, narrow>(b[now][i], even[i], odd[i]);
                     even[i] = change_values(even[i], those, own_key + 8 * i, element_scale);
                     odd[i] = change_values(odd[i], those, own_key + 8 * i, element_scale);
                 }
@@ -281,8 +315,8 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                 for (int step = 0; step < 2; ++step)
 #pragma unroll
                     for (int m = 0; m < row_tiles; ++m) {
-                        mma<half_type>(state.output[m][2 * pair], a[step][m], even[2 * step], even[2 * step + 1]);
-                        mma<half_type>(state.output[m][2 * pair + 1], a[step][m], odd[2 * step], odd[2 * step + 1]);
+                        mma<weight_type>(state.output[m][2 * pair], a[step][m], even[2 * step], even[2 * step + 1]);
+                        mma<weight_type>(state.output[m][2 * pair + 1], a[step][m], odd[2 * step], odd[2 * step + 1]);
                     }
             } else {
 #pragma unroll
@@ -293,7 +327,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                     mma<half_type>(state.output[m][2 * pair + 1], a[0][m], b[now][2], b[now][3]);
                 }
             }
-            if (unit + 1 < units)
+            if (!may_halve_rows && unit + 1 < units)
                 weigh(state, s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
         }
     }

@@ -60,6 +60,12 @@ constexpr int first_merger = 0, mergers = threads;
 constexpr bool is_narrow = narrow != Narrow::none;
 /// Keys that are turned are widened on the way, so only keys that are not reach the tensor cores narrow.
 constexpr bool has_narrow_keys = is_narrow && rope == Rope::none;
+/// Whether one instruction widens e4m3 to float16.
+#if __CUDA_ARCH__ >= 890
+constexpr bool widens_e4m3 = true;
+#else
+constexpr bool widens_e4m3 = false;
+#endif
 constexpr int element_bytes = is_narrow ? 1 : 2;
 
 /// Products take 16 elements at a time, the copy engine 64; heads are padded with zeros.

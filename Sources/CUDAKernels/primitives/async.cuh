@@ -25,6 +25,37 @@ template <int pending> FI_DEVICE void copy_wait() { asm volatile("cp.async.wait_
 /// Waits for all copies of this thread, of groups or not.
 FI_DEVICE void copy_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+/// A barrier in shared memory (mbarrier, 8 bytes) at which copies arrive too: who waits for some waits for no more than those.
+struct CopyBarrier {
+    uint32 address;
+
+    __device__ __forceinline__ void init(int arrivals) const {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+    }
+    __device__ __forceinline__ void arrive() const {
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address) : "memory");
+    }
+    /// Arrives when this thread's copies have come.
+    __device__ __forceinline__ void arrive_after_copies() const {
+        asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address) : "memory");
+    }
+    /// Waits for phase `phase`, of which the parity counts.
+    __device__ __forceinline__ void wait(uint32 phase) const {
+#if __CUDA_ARCH__ >= 900
+#define FI_TRY_WAIT "mbarrier.try_wait.parity.shared::cta.b64"
+#else
+#define FI_TRY_WAIT "mbarrier.test_wait.parity.shared::cta.b64"
+#endif
+        asm volatile(
+            "{\n"
+            ".reg .pred passed;\n"
+            "again:\n" FI_TRY_WAIT " passed, [%0], %1;\n"
+            "@!passed bra again;\n"
+            "}\n" ::"r"(address), "r"(phase & 1) : "memory");
+#undef FI_TRY_WAIT
+    }
+};
+
 FI_DEVICE void store_shared(uint32 to, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
