@@ -120,6 +120,7 @@ static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold
 /// `isRaw`.
 template <bool isRaw = false>
 struct fi_weight_groups {
+    static constexpr bool reads_row = true;
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         return of(fi_raw_groups{row.part}(group), group);
@@ -405,6 +406,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     row.part = fi_take_part(address, width);
     row.width = width;
     row.low_bits = low_bits;
+    row.bound = 0;
     row.kth = 0;
     row.last = 0xffffffffu;
     row.is_weighed = false;
@@ -420,18 +422,14 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         }
     };
 #if !defined(FI_SUMS_ONLY) && !FI_HELD
-    const bool gathers = few > 0;
-    if (gathers) row.bound = fi_bound_of_part(row.part, few, shared);
+    if (few > 0) row.bound = fi_bound_of_part(row.part, few, shared);
     const float bound = fi_order_value(row.bound);
-#else
-    const bool gathers = false;
-    const float bound = 0;
-#endif
     const auto gather = [&](float4 x, unsigned int group) {
-#ifndef FI_SUMS_ONLY
-        if (gathers) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]);
-#endif
+        if (few > 0) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]);
     };
+#else
+    const auto gather = [](float4, unsigned int) {};
+#endif
 #if FI_SUMS_EARLY
     fi_masses sum;
     if (samples) {
@@ -441,9 +439,12 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
     if (sums) {
-        const float unit = row.low_unit();
         unsigned int steps = 0;
-        if (FI_FORM == 0) row.powers.set_exponent(exponent);
+#if FI_FORM == 0
+        // A weight of 1 is 2^bits: its mass is the weight.
+        const float bits = 23.0f + (float)low_bits;
+        row.powers.set_exponent(exponent - bits);
+#endif
         fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
 #if FI_FORM == 0
             float most = fi_neutral();
@@ -454,19 +455,22 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
                 // Something greater: from here on it says what weighs how much.
                 const float top = fi_order_value(__reduce_max_sync(0xffffffffu, fi_order_key(most)));
                 const float next = fi_exponent_of(top * row.powers.high);
-                const unsigned int distance = (unsigned int)(next - exponent);
-                sum.flush(low_bits);
-                sum.total = distance < 64 ? sum.total >> distance : 0;
+                sum.total = fi_shifted(sum.total, (int)(next - exponent));
                 exponent = next;
-                row.powers.set_exponent(next);
+                row.powers.set_exponent(next - bits);
             }
+            // Their masses at once, by the unit for exponentials and conversions, as the others are busy with the weights.
 #pragma unroll
-            for (int i = 0; i < 4; i++) sum.add(row.powers.of(x[i]), unit);
+            for (int i = 0; i < 4; i++) {
+                const float4 w = row.powers.of(x[i]);
+                sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
+                    + ((unsigned long long)__float2ll_rn(w.z) + (unsigned long long)__float2ll_rn(w.w));
+            }
 #else
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 meet(x[i]);
-                sum.add(x[i], unit);
+                sum.add(x[i], row.low_unit());
                 if (samples) fi_sample_group(x[i], group + 32 * i, shared);
                 gather(x[i], group + 32 * i);
             }

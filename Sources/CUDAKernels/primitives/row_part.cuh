@@ -108,6 +108,8 @@ static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, 
 
 /// The entries as they are: what is held, or from memory.
 struct fi_raw_groups {
+    /// Whether they are made of the row's entries alone, by `of`.
+    static constexpr bool reads_row = true;
     const fi_row_part &part;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
 #if FI_HELD
@@ -206,7 +208,7 @@ static __device__ __forceinline__ void fi_each_group(
     const fi_row_part &part, const Groups &groups, Visit &&visit, Flush &&flush
 ) {
     const unsigned int lane = threadIdx.x % 32;
-    if constexpr (!FI_HELD && unroll > 1) {
+    if constexpr (!FI_HELD && unroll > 1 && Groups::reads_row) {
         unsigned int steps = 0;
         fi_each_four(part, [&](const float4 (&x)[4], unsigned int group) {
 #pragma unroll
@@ -214,23 +216,23 @@ static __device__ __forceinline__ void fi_each_group(
             if (++steps % (FI_FLUSH_GROUPS / 4) == 0) flush();
         });
         flush();
-        return;
-    }
+    } else {
 #pragma unroll 1
-    for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
-        const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS || FI_HELD ? part.end : start + 32 * FI_FLUSH_GROUPS;
-        unsigned int group = start;
-        if constexpr (unroll > 1) {
+        for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
+            const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS || FI_HELD ? part.end : start + 32 * FI_FLUSH_GROUPS;
+            unsigned int group = start;
+            if constexpr (unroll > 1) {
 #pragma unroll 1
-            for (; group + 32 * (unroll - 1) < end; group += 32 * unroll) {
+                for (; group + 32 * (unroll - 1) < end; group += 32 * unroll) {
 #pragma unroll
-                for (unsigned int i = 0; i < unroll; i++) visit(groups(group + 32 * i), group + 32 * i);
+                    for (unsigned int i = 0; i < unroll; i++) visit(groups(group + 32 * i), group + 32 * i);
+                }
             }
-        }
 #pragma unroll 1
-        for (; group < end; group += 32) visit(groups(group), group);
-        flush();
-        if (FI_HELD) break;
+            for (; group < end; group += 32) visit(groups(group), group);
+            flush();
+            if (FI_HELD) break;
+        }
     }
 }
 

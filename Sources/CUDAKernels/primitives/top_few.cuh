@@ -124,6 +124,7 @@ static __device__ __forceinline__ unsigned int fi_select_few(
 static __device__ __forceinline__ void fi_keep_sent(
     fi_row &row, const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
 ) {
+    static_assert((FI_WARPS & (FI_WARPS - 1)) == 0, "what a block reduces");
     fi_select_few(counts, all, k, shared);
     unsigned long long first = 0;
     for (unsigned int i = threadIdx.x; i < k; i += FI_THREADS) {
