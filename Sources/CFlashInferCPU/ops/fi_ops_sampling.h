@@ -223,6 +223,33 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
     return v_sum_total(sum);
 }
 
+/// Weights of draws that nothing filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x weighs
+/// 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. False where the row's numbers are too
+/// great for that.
+static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale) {
+    const double factor = (double)scale * 0x1.71547652b82fep0;
+    const float high = (float)factor, low = (float)(factor - (double)high);
+    if (!(scale >= 0x1p-64f && scale <= 0x1p64f && __builtin_fabsf(max * high) < 0x1p20f)) return false;
+    const float exponent = __builtin_rintf(max * high) + 1.0f;
+    const vf magic = v_set(0x1.8p23f - exponent), least = v_set((exponent - 100.0f) / high);
+    FI_FOR_VECTORS(count, {
+        const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
+        const vf bounded = v_max(v, least);
+        const vf shifted = v_fma(bounded, v_set(high), magic);
+        const vf integer = shifted - magic;
+        const vf f = v_fma(bounded, v_set(low), v_fma(bounded, v_set(high), -integer));
+        vf p = v_fma(v_set(0x1.5c08e4p-10f), f, v_set(0x1.3d0c54p-7f));
+        p = v_fma(p, f, v_set(0x1.c6b6e4p-5f));
+        p = v_fma(p, f, v_set(0x1.ebf918p-3f));
+        p = v_fma(p, f, v_set(0x1.62e428p-1f));
+        p = v_fma(p, f, v_set(1.0f));
+        // Times a power of 2 by the exponent's bits; what weighs 2^-100 weighs nothing.
+        const vf e = p * v_float(v_unsigned((v_ibits(shifted) - v_seti(0x4b400000) + v_seti(127)) << 23));
+        v_store(w, i, FI_DTYPE_F32, n, v > least ? e : v_set(0.0f));
+    });
+    return true;
+}
+
 /// How a row's values become weights.
 typedef struct weighing {
     float max, scale;
@@ -310,6 +337,8 @@ static kept_row keep_row(
         }
         return kept;
     }
+    const bool is_plain = !by_p && p->min_p == 0 && !form.are_probabilities;
+    if (is_plain && weigh_by_powers(x, s->values, width, form.max, form.scale)) return kept;
     const double total = weigh(x, s->values, width, form);
     if (by_p) {
         // A token of the nucleus has at least (1 - top_p) * total at or below it, so it weighs at least that / width.

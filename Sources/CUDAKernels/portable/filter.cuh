@@ -22,7 +22,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, is_few ? own.top_k : 0, shared, &own_key);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);

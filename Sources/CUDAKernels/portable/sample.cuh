@@ -2,6 +2,7 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
+#define FI_DRAWS
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
@@ -17,17 +18,25 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_greedy = own.temperature == 0.0f;
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW && !is_greedy;
+    const bool is_sent = is_few || (!FI_HELD && has_top_k && own.top_k <= FI_MANY && !is_greedy);
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     // What is summed as it comes: all, unless another filter says what counts.
     const bool has_top_p = own.top_p < 1.0f;
-    const bool sums = has_top_k ? is_joint : !is_greedy && (has_top_p || own.min_p == 0.0f), samples = !has_top_k && has_top_p;
+    const bool is_plain = !has_top_k && !has_top_p && !is_greedy && own.min_p == 0.0f;
+    const bool samples = FI_FORM == 1 && !has_top_k && has_top_p;
+    bool sums = is_plain || samples || (FI_FORM == 1 && is_joint);
     fi_row row;
+#if FI_FORM == 0
+    const float scale = fi_temperature_scale(own.temperature);
+    row.powers.set_scale(scale);
+    sums = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+#endif
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, is_sent ? own.top_k : 0, shared, &own_key);
     // By one warp, while the others may still load.
     if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
-    if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
+    if (is_sent) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;
@@ -67,11 +76,24 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             if (few.place >= 0) write(few.place);
             return;
         }
+#if !FI_HELD
+        if (is_sent && sent.fits && sent.count >= own.top_k) {
+            fi_keep_sent(row, counts, sent.count, own.top_k, shared);
+            continue;
+        }
+#endif
         fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
         fi_drop(row);
     }
     const float threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
-    fi_walk(
-        row.part, fi_weight_groups<>{row}, sum, fi_share(shared.uniform, sum.total), shared,
+    const unsigned long long target = fi_share(shared.uniform, sum.total);
+    fi_target at;
+#if FI_FORM == 0
+    if (!(row.is_powers ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at))) return;
+#else
+    if (!fi_has_target(row.part, sum, target, shared, &at)) return;
+#endif
+    fi_walk_run(
+        row.part, fi_drawn_groups{row}, at, shared,
         [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
 }

@@ -42,7 +42,8 @@ struct top_list {
 /// move. A step compares `index` with `index ^ distance`; the first step of a merge has distance 2 * half - 1.
 static __device__ __forceinline__ void sort_step(const top_list &list, unsigned int span, unsigned int half, bool is_first) {
     for (unsigned int pair = threadIdx.x; pair < span / 2; pair += FI_THREADS) {
-        const unsigned int left = (pair / half) * 2 * half + pair % half;
+        // The half is a power of 2.
+        const unsigned int left = 2 * pair - (pair & (half - 1));
         const unsigned int right = is_first ? left ^ (2 * half - 1) : left + half;
         if (right >= list.count) continue;
         const unsigned long long a = list.get(left), b = list.get(right);
@@ -176,17 +177,18 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     output.values = fi_row_address<VALUES>(p.values, index, 1);
     output.places = (int *)fi_row_address<FI_FLOAT32>(p.places, index, 1);
     fi_row row;
-    unsigned int top = fi_begin_row(row, output.input, p.width, p.low_bits, false, false, shared, &own_key);
-    const bool is_few = p.k <= FI_FEW && p.k < p.width;
+    const bool is_few = p.k <= FI_FEW && p.k < p.width, is_sent = is_few || (!FI_HELD && p.k <= FI_MANY && p.k < p.width);
+    unsigned int top =
+        fi_begin_row(row, output.input, p.width, p.low_bits, false, false, is_sent ? p.k : 0, shared, &own_key);
     const bool is_many = FI_HELD && !is_few && p.k <= FI_MANY && p.k < p.width;
-    if (is_few) count = fi_send_few(row, own_key, top, p.k, shared);
+    if (is_sent) count = fi_send_few(row, own_key, top, p.k, shared);
     const unsigned int share = (p.k + FI_TEAM - 1) / FI_TEAM;
     if (is_many) count = fi_bound_of_threads(own_key, top, share, share / 16, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;
     // Entries of -inf are not sent.
-    const bool fits = is_few && sent.fits && sent.count >= p.k;
+    const bool fits = is_sent && sent.fits && sent.count >= p.k;
     output.status = fi_top_status(top, false);
     output.scale = fi_reciprocal_temperature(p.temperatures, p.temperature, index);
     output.logarithm = 0;
@@ -202,8 +204,22 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (fits) {
         if (!is_writer) return;
         fi_select_few(counts, sent.count, p.k, shared);
-        put_few(output, p.k, p.sorted != 0, row.maximum, shared);
+        if (is_few) return put_few(output, p.k, p.sorted != 0, row.maximum, shared);
+#if !FI_HELD
+        // Sorted by value, or by place with the halves of each entry swapped.
+        const auto swap = [&] {
+            __syncthreads();
+            for (unsigned int i = threadIdx.x; i < p.k && p.sorted == 0; i += FI_THREADS) {
+                shared.entries[i] = shared.entries[i] << 32 | shared.entries[i] >> 32;
+            }
+            __syncthreads();
+        };
+        swap();
+        sort_chunk({shared.entries, nullptr, 0, p.k}, false);
+        swap();
+        for (unsigned int i = threadIdx.x; i < p.k; i += FI_THREADS) output.put(i, shared.entries[i], row.maximum);
         return;
+#endif
     }
     top_list list = {nullptr, output.places, output.input, p.k};
 #if FI_HELD

@@ -53,6 +53,7 @@ struct left_over {
 
 /// The entries of what is left: held, or made anew.
 struct left_groups {
+    static constexpr bool reads_row = false;
     const left_over &left;
     const fi_row_part &part;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {

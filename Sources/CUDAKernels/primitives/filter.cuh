@@ -4,7 +4,8 @@
 // makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of adding them gives the same sum, so
 // neither threads nor blocks keep to one.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them. FI_DRAWS: rows are
+// drawn from.
 #pragma once
 
 #include "primitives/argmax.cuh"
@@ -17,12 +18,17 @@
 #define FI_BINS (1 << FI_BIN_BITS)
 static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 /// Entries that the first block gathers for a narrow decision: in all, and of each block. As many as the bins' memory holds.
-#define FI_GATHERED 1024
+#define FI_GATHERED (FI_TEAM == 1 ? 4096 : 1024)
 #define FI_GATHERED_EACH (FI_GATHERED / FI_TEAM)
 /// The same of weights, which are shorter; somewhat fewer, so that three blocks fit on a processor.
-#define FI_NEAR (2 * FI_GATHERED_EACH - 16)
+#define FI_NEAR (FI_TEAM == 1 ? 2048 : 2 * FI_GATHERED_EACH - 16)
+/// The greatest k that is surely found among the threads' maxima of a block, half of them; and that is looked for by an estimate.
+#define FI_FEW 128
+#define FI_MANY 2048
 /// Bins of a sample of the weights: the upper bits of float32, 16 bins an octave, down to 2^-32.
 #define FI_SAMPLE_BINS 512
+/// Groups of each warp's run that say what may be among the greatest few.
+#define FI_FIRST_GROUPS 256
 /// The key of the first bin of the sample, and what a bin has of keys.
 #define FI_SAMPLE_SHIFT 19
 #define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
@@ -34,10 +40,16 @@ struct fi_row {
     float maximum, scale;
     /// A weight of 1 is the mass 2^(23 + low_bits).
     int low_bits;
+    /// What is not held is sent to `fi_select_few` from this key on, in the first pass.
+    unsigned int bound;
     /// Top-k keeps the keys above `kth`, and those equal to it up to place `last`.
     unsigned int kth, last;
     /// Whether what is held are weights.
     bool is_weighed;
+    /// Whether the row has been summed by powers of 2, and for what exponent.
+    bool is_powers;
+    int exponent;
+    fi_powers powers;
 
     __device__ __forceinline__ float weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
@@ -108,9 +120,12 @@ static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold
 /// `isRaw`.
 template <bool isRaw = false>
 struct fi_weight_groups {
+    static constexpr bool reads_row = true;
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
-        float4 x = fi_raw_groups{row.part}(group);
+        return of(fi_raw_groups{row.part}(group), group);
+    }
+    __device__ __forceinline__ float4 of(float4 x, unsigned int group) const {
         if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
         if (!FI_HELD && row.kth > 0) {
             const unsigned int place = row.part.place(4 * group);
@@ -122,6 +137,18 @@ struct fi_weight_groups {
         return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
     }
 };
+
+#if FI_FORM == 0
+/// The weights of the entries of a row that may have been summed by powers of 2.
+struct fi_drawn_groups {
+    const fi_row &row;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+        return row.is_powers ? row.powers.of(fi_raw_groups{row.part}(group)) : fi_weight_groups<>{row}(group);
+    }
+};
+#else
+typedef fi_weight_groups<> fi_drawn_groups;
+#endif
 
 /// An entry of a part: held parts are short.
 #if FI_HELD
@@ -184,8 +211,11 @@ struct fi_filter_shared {
         unsigned long long parts[FI_SAMPLE_BINS / 2];
     };
     union {
-        /// What the blocks have summed in the first pass.
-        unsigned long long sums[FI_TEAM];
+        /// What the blocks have summed in the first pass, and for what exponents; of logits, the warps' exponents too.
+        struct {
+            unsigned long long sums[FI_TEAM];
+            int exponents[FI_TEAM], of_warps[FI_WARPS];
+        } first;
         /// Later, which of the block's weights were gathered.
         fi_place_in_part near[FI_NEAR];
     };
@@ -244,11 +274,31 @@ static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
     return result;
 }
 
-#if FI_FORM == 1 && !defined(FI_SUMS_ONLY)
+/// Whether the first pass can sum what it meets: probabilities, and logits that are drawn from.
+#if !defined(FI_SUMS_ONLY) && (FI_FORM == 1 || defined(FI_DRAWS))
 #define FI_SUMS_EARLY 1
 #else
 #define FI_SUMS_EARLY 0
 #endif
+
+/// A sum for a greater exponent.
+static __device__ __forceinline__ unsigned long long fi_shifted(unsigned long long sum, int distance) {
+    return distance < 64 ? sum >> distance : 0;
+}
+
+/// The greatest of the exponents of sums; `joined` is the sum of all for it.
+template <unsigned int count>
+static __device__ __forceinline__ int fi_join_exponents(
+    const unsigned long long *sums, const int *exponents, unsigned long long *joined
+) {
+    int greatest = exponents[0];
+#pragma unroll
+    for (unsigned int i = 1; i < count; i++) greatest = exponents[i] > greatest ? exponents[i] : greatest;
+    *joined = 0;
+#pragma unroll
+    for (unsigned int i = 0; i < count; i++) *joined += fi_shifted(sums[i], greatest - exponents[i]);
+    return greatest;
+}
 
 #ifndef FI_SUMS_ONLY
 /// Bins of the sample that are to be counted must be 0 and a barrier have come.
@@ -264,21 +314,103 @@ static __device__ __forceinline__ void fi_sample_group(float4 weights, unsigned 
 }
 #endif
 
+#ifndef FI_SUMS_ONLY
+/// An entry and its place as one integer, greater for what comes first.
+static __device__ __forceinline__ unsigned long long fi_ranked(float x, unsigned int place) {
+    return (unsigned long long)fi_order_key(x) << 32 | (0xffffffffu - place);
+}
+static __device__ __forceinline__ unsigned int fi_place_of(unsigned long long entry) {
+    return 0xffffffffu - (unsigned int)entry;
+}
+
+/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
+static __device__ __forceinline__ unsigned int fi_bound_of_threads(
+    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    unsigned int low = __reduce_min_sync(0xffffffffu, own);
+    __syncthreads();
+    if (lane == 0) shared.slots[threadIdx.x / 32] = low;
+    __syncthreads();
+    low = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
+    // Of the keys, `count` are `low` or more, and less than k more than `high`.
+    unsigned int high = top, count = FI_THREADS;
+#pragma unroll 1
+    while (high > low && count > k + slack) {
+        const unsigned int middle = low + (high - low) / 2 + 1;
+        const unsigned int reaching = (unsigned int)__syncthreads_count(own >= middle);
+        if (reaching >= k) {
+            low = middle;
+            count = reaching;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
+}
+
+/// The same for no entry without a weight, as those are not kept.
+static __device__ __forceinline__ unsigned int fi_few_bound(
+    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
+) {
+    const unsigned int bound = fi_bound_of_threads(own, top, k, slack, shared), least = fi_order_key(fi_neutral()) + 1;
+    return bound > least ? bound : least;
+}
+
+/// Puts the entries of a group from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit.
+static __device__ __forceinline__ void fi_gather_few(
+    const fi_row_part &part, float4 x, unsigned int group, float bound, unsigned long long *to, unsigned int *count
+) {
+    // True of NaN as well.
+    const unsigned int mask =
+        !(x.x < bound) | (unsigned int)!(x.y < bound) << 1 | (unsigned int)!(x.z < bound) << 2 | (unsigned int)!(x.w < bound) << 3;
+    fi_put_each(mask, count, [&](unsigned int at, unsigned int i) {
+        if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), part.place(4 * group + i));
+    });
+}
+
+#if !FI_HELD
+/// What the `few` greatest reach, and not many others, by the first entries of each warp's run. More than FI_FEW are an estimate, that
+/// fewer may reach.
+static __device__ __forceinline__ unsigned int fi_bound_of_part(
+    const fi_row_part &part, unsigned int few, fi_filter_shared &shared
+) {
+    fi_row_part first = part;
+    first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
+    float greatest = fi_neutral();
+    fi_each_group<4>(first, fi_raw_groups{first}, [&](float4 x, unsigned int) { fi_raise(greatest, x); });
+    if (threadIdx.x == 0) shared.counters[0] = 0;
+    unsigned int rank = few, slack = few / 4;
+    if (few > FI_FEW) {
+        // Of threads with so many entries each, as many have one of the row's greatest 1.35 k.
+        const float each = 4.0f * FI_FIRST_GROUPS / 32, share = fminf(1.35f * (float)few / (float)part.count, 1.0f);
+        rank = (unsigned int)((float)FI_THREADS * (1.0f - exp2f(each * log2f(1.0f - share))));
+        slack = 4;
+        if (rank > FI_THREADS * 7 / 8 || part.run() < FI_FIRST_GROUPS) return fi_order_key(fi_infinity());
+    }
+    return fi_few_bound(fi_order_key(greatest), FI_KEY_NAN, rank, slack, shared);
+}
+#endif
+#endif
+
 /// Takes a row up. `own` is the greatest key of this thread's entries, 0 for none; the result is the block's, see FI_KEY_NAN.
 ///
-/// Where `sums`, probabilities are summed, and sampled where `samples`, in the same pass as though they weighed what they are:
-/// `fi_first_sum` says whether they do.
+/// Where `sums`, probabilities are summed, and sampled where `samples`, in the same pass as though they weighed what they are, and
+/// logits as powers of 2 by `row.powers`: `fi_first_sum` says whether they are. What is not held and where the `few` greatest
+/// are looked for, if it is not 0, has those that they are among gathered in the same pass, see `fi_send_few`.
 static __device__ __forceinline__ unsigned int fi_begin_row(
-    fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples,
+    fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples, unsigned int few,
     fi_filter_shared &shared, unsigned int *own
 ) {
     fi_team_start();
     row.part = fi_take_part(address, width);
     row.width = width;
     row.low_bits = low_bits;
+    row.bound = 0;
     row.kth = 0;
     row.last = 0xffffffffu;
     row.is_weighed = false;
+    row.is_powers = false;
     fi_bring(row.part);
     float greatest = fi_neutral();
     unsigned int signs = 0;
@@ -289,6 +421,15 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
         }
     };
+#if !defined(FI_SUMS_ONLY) && !FI_HELD
+    if (few > 0) row.bound = fi_bound_of_part(row.part, few, shared);
+    const float bound = fi_order_value(row.bound);
+    const auto gather = [&](float4 x, unsigned int group) {
+        if (few > 0) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]);
+    };
+#else
+    const auto gather = [](float4, unsigned int) {};
+#endif
 #if FI_SUMS_EARLY
     fi_masses sum;
     if (samples) {
@@ -296,22 +437,56 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         __syncthreads();
     }
     fi_wait_brought();
+    float exponent = FI_LEAST_EXPONENT;
     if (sums) {
-        const float unit = row.low_unit();
-        fi_each_group<4>(
-            row.part, fi_raw_groups{row.part},
-            [&](float4 x, unsigned int group) {
-                meet(x);
-                sum.add(x, unit);
-                if (samples) fi_sample_group(x, group, shared);
-            },
-            [&] { sum.flush(low_bits); });
+        unsigned int steps = 0;
+#if FI_FORM == 0
+        // A weight of 1 is 2^bits: its mass is the weight.
+        const float bits = 23.0f + (float)low_bits;
+        row.powers.set_exponent(exponent - bits);
+#endif
+        fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+#if FI_FORM == 0
+            float most = fi_neutral();
+#pragma unroll
+            for (int i = 0; i < 4; i++) fi_raise(most, x[i]);
+            fi_raise(greatest, most);
+            if (__any_sync(0xffffffffu, most * row.powers.high > exponent - 0.5f)) {
+                // Something greater: from here on it says what weighs how much.
+                const float top = fi_order_value(__reduce_max_sync(0xffffffffu, fi_order_key(most)));
+                const float next = fi_exponent_of(top * row.powers.high);
+                sum.total = fi_shifted(sum.total, (int)(next - exponent));
+                exponent = next;
+                row.powers.set_exponent(next - bits);
+            }
+            // Their masses at once, by the unit for exponentials and conversions, as the others are busy with the weights.
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float4 w = row.powers.of(x[i]);
+                sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
+                    + ((unsigned long long)__float2ll_rn(w.z) + (unsigned long long)__float2ll_rn(w.w));
+            }
+#else
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                meet(x[i]);
+                sum.add(x[i], row.low_unit());
+                if (samples) fi_sample_group(x[i], group + 32 * i, shared);
+                gather(x[i], group + 32 * i);
+            }
+#endif
+            if (++steps % 8 == 0) sum.flush(low_bits);
+        });
+        sum.flush(low_bits);
     } else
 #else
     fi_wait_brought();
 #endif
     {
-        fi_each_group<4>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) { meet(x); });
+        fi_each_group<4>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
+            meet(x);
+            gather(x, group);
+        });
     }
     *own = fi_order_key(greatest);
     unsigned int top = *own;
@@ -326,9 +501,15 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     top = __reduce_max_sync(0xffffffffu, top);
     if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
 #if FI_SUMS_EARLY
-    const unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
+    if (FI_FORM == 0 && threadIdx.x % 32 == 0) shared.first.of_warps[threadIdx.x / 32] = (int)exponent;
+    unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
+    int own_exponent = 0;
+    if (FI_FORM == 0 && sums) own_exponent = fi_join_exponents<FI_WARPS>(shared.tiles, shared.first.of_warps, &own_sum);
     fi_team_started();
-    if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.sums[fi_team_rank()], threadIdx.x) = own_sum;
+    if (threadIdx.x < FI_TEAM) {
+        *fi_team_at(&shared.first.sums[fi_team_rank()], threadIdx.x) = own_sum;
+        *fi_team_at(&shared.first.exponents[fi_team_rank()], threadIdx.x) = own_exponent;
+    }
 #else
     fi_team_started();
     __syncthreads();
@@ -394,15 +575,25 @@ static __device__ __forceinline__ unsigned int fi_place_of_top(
 /// Rows that sum to 1/2 or more, none of whose entries is above 1, weigh what they are: their sums have 2^44 units and more. Of
 /// others, what weighs 1/2 to 1 is the greatest.
 static __device__ __forceinline__ bool fi_first_sum(fi_row &row, bool sums, const fi_filter_shared &shared, fi_row_sum *sum) {
-    *sum = {0, 0, shared.sums[fi_team_rank()]};
+    *sum = {0, 0, shared.first.sums[fi_team_rank()]};
+#if FI_FORM == 0
+    if (!sums || !(fabsf(row.maximum * row.powers.high) < -FI_LEAST_EXPONENT)) return false;
+    row.exponent = fi_join_exponents<FI_TEAM>(shared.first.sums, shared.first.exponents, &sum->total);
+    for (unsigned int rank = 0; rank < fi_team_rank(); rank++) {
+        sum->before += fi_shifted(shared.first.sums[rank], row.exponent - shared.first.exponents[rank]);
+    }
+    row.is_powers = true;
+    return true;
+#else
 #pragma unroll
     for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
         if (rank == fi_team_rank()) sum->before = sum->total;
-        sum->total += shared.sums[rank];
+        sum->total += shared.first.sums[rank];
     }
     if (!sums || row.maximum > 1.0f || sum->total >> (22 + row.low_bits) == 0) return false;
     row.scale = 1.0f;
     return true;
+#endif
 }
 #else
 static __device__ __forceinline__ bool fi_first_sum(fi_row &, bool, const fi_filter_shared &, fi_row_sum *) { return false; }
@@ -470,45 +661,91 @@ static __device__ __forceinline__ unsigned long long fi_share(double uniform, un
     return target < 1 ? 1 : target > total ? total : target;
 }
 
-/// Calls `found(place)` in one thread of the row, where the running sum of `amount(x, place)` over groups, in the order of places, reaches
-/// `target`, which is 1 or more and at most the row's sum; see `fi_row_sum`, whose tiles must be up to date. No thread waits.
-template <class Groups, class Amount, class Found>
-static __device__ __forceinline__ void fi_walk(
-    const fi_row_part &part, const Groups &groups, const fi_row_sum &sum, unsigned long long target,
-    const fi_filter_shared &shared, Amount &&amount, Found &&found
+/// Where in the row a running sum is reached: by the groups of one warp's run, from `begin` to `end`, before which it is `running`.
+struct fi_target {
+    unsigned long long target, running;
+    unsigned int begin, end;
+};
+
+/// Whether the block has where the running sum of the row reaches `target`, which is 1 or more and at most the row's sum. Tiles must be
+/// up to date, see `fi_row_sum`. All threads get the same.
+static __device__ __forceinline__ bool fi_has_target(
+    const fi_row_part &part, const fi_row_sum &sum, unsigned long long target, const fi_filter_shared &shared, fi_target *at
 ) {
-    if (target <= sum.before || target > sum.before + sum.own) return;
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (target <= sum.before || target > sum.before + sum.own) return false;
+    unsigned int warp = 0;
     unsigned long long running = sum.before;
-#pragma unroll
-    for (unsigned int other = 0; other < FI_WARPS; other++) running += other < warp ? shared.tiles[other] : 0;
-    if (target <= running || target > running + shared.tiles[warp]) return;
-    // Neighbouring groups of the warp's run to each lane, so that one running sum over the lanes finds the lane.
-    const unsigned int share = (part.end - part.begin + 31) / 32;
-    unsigned int group = part.begin + lane * share;
+#pragma unroll 1
+    while (warp < FI_WARPS - 1 && target > running + shared.tiles[warp]) running += shared.tiles[warp++];
+    *at = {target, running, warp * part.run(), (warp + 1) * part.run()};
+    return true;
+}
+
+#if FI_SUMS_EARLY && FI_FORM == 0
+/// The same of a row that was summed by powers of 2: what is looked for becomes one of the warp's own sum, for the warp's exponent.
+static __device__ __forceinline__ bool fi_has_power_target(
+    fi_row &row, const fi_row_sum &sum, unsigned long long target, const fi_filter_shared &shared, fi_target *at
+) {
+    const int exponent = shared.first.exponents[fi_team_rank()];
+    const int distance = row.exponent - exponent;
+    if (target <= sum.before || target > sum.before + fi_shifted(sum.own, distance)) return false;
+    // Sums were rounded down, so what is reached after a shift is reached before it.
+    target = (target - sum.before) << distance;
+    unsigned int warp = 0;
+    unsigned long long running = 0;
+    int own;
+#pragma unroll 1
+    while (true) {
+        own = exponent - shared.first.of_warps[warp];
+        const unsigned long long tile = fi_shifted(shared.tiles[warp], own);
+        if (warp == FI_WARPS - 1 || target <= running + tile) break;
+        running += tile;
+        warp++;
+    }
+    row.powers.set_exponent((float)shared.first.of_warps[warp]);
+    *at = {(target - running) << own, 0, warp * row.part.run(), (warp + 1) * row.part.run()};
+    return true;
+}
+#endif
+
+/// Calls `found(place)` in one thread of the block, where the running sum of `amount(x, place)` over groups, in the order of places,
+/// reaches its target. All threads of the block take part.
+template <class Groups, class Amount, class Found>
+static __device__ __forceinline__ void fi_walk_run(
+    const fi_row_part &part, const Groups &groups, const fi_target &at, fi_filter_shared &shared, Amount &&amount, Found &&found
+) {
+    // Neighbouring groups to each thread.
+    const unsigned int end = at.end < part.groups ? at.end : part.groups;
+    const unsigned int share = (end - at.begin + FI_THREADS - 1) / FI_THREADS;
+    const unsigned int begin = at.begin + threadIdx.x * share;
     unsigned long long own = 0;
 #pragma unroll 1
-    for (unsigned int i = 0; i < share; i++) {
-        if (group + i >= part.end) break;
-        const float4 x = groups(group + i);
-        const unsigned int place = part.place(4 * (group + i));
+    for (unsigned int group = begin; group < begin + share && group < end; group++) {
+        const float4 x = groups(group);
+        const unsigned int place = part.place(4 * group);
         own += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
     }
-    unsigned long long reached = running + fi_warp_running_sum(own);
-    unsigned int lead = (unsigned int)__ffs((int)__ballot_sync(0xffffffffu, reached >= target)) - 1;
-    running = __shfl_sync(0xffffffffu, reached - own, lead);
-    group = __shfl_sync(0xffffffffu, group, lead);
-    // Its entries, one a lane.
+    const unsigned long long reached = at.running + fi_block_running_sum<FI_THREADS>(own, shared.slots);
+    // Sums that were shifted may be a few units more than those of the shifted masses.
+    unsigned long long target = at.running;
+#pragma unroll
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) target += shared.slots[warp];
+    if (at.target < target) target = at.target;
+    if (reached < target || reached - own >= target) return;
+    unsigned long long running = reached - own;
 #pragma unroll 1
-    for (unsigned int index = 4 * group + lane;; index += 32) {
-        own = 0;
-        if (index < 4 * part.end) own = amount(fi_entry(groups(index / 4), index % 4), part.place(index));
-        reached = running + fi_warp_running_sum(own);
-        const unsigned int reaching = __ballot_sync(0xffffffffu, reached >= target);
-        if (reaching != 0) {
-            if (lane == (unsigned int)__ffs((int)reaching) - 1) found((int)part.place(index));
-            return;
-        }
-        running = __shfl_sync(0xffffffffu, reached, 31);
+    for (unsigned int index = 4 * begin;; index++) {
+        running += amount(fi_entry(groups(index / 4), index % 4), part.place(index));
+        if (running >= target) return found((int)part.place(index));
     }
+}
+
+/// The same of the row, whose sum is at least `target`.
+template <class Groups, class Amount, class Found>
+static __device__ __forceinline__ void fi_walk(
+    const fi_row_part &part, const Groups &groups, const fi_row_sum &sum, unsigned long long target, fi_filter_shared &shared,
+    Amount &&amount, Found &&found
+) {
+    fi_target at;
+    if (fi_has_target(part, sum, target, shared, &at)) fi_walk_run(part, groups, at, shared, amount, found);
 }

@@ -12,8 +12,9 @@
 
 /// Rows from this width on have a sample taken.
 #define FI_SAMPLED_WIDTH 4096
-/// Bins on either side of the one that the sample names, for its noise.
-#define FI_SAMPLE_MARGIN 1
+/// Bins on either side of the one that the sample names, for its noise, which is about one bin: what does not lie in the interval costs a
+/// row three times as much. A block alone would pass over it more often than a cluster, and has room for more.
+#define FI_SAMPLE_MARGIN (FI_TEAM == 1 ? 3 : 2)
 /// The key of a weight of 1.
 #define FI_KEY_ONE 0x3f800000u
 
@@ -109,6 +110,21 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     return result;
 }
 
+/// Calls `visit(weight)` for what a block has sent, in as many of the first block's warps as there are for each; the block's rank is
+/// `fi_near_rank()`.
+#define FI_NEAR_WARPS (FI_WARPS / FI_TEAM)
+static_assert(FI_NEAR_WARPS > 0, "a warp for each block");
+static __device__ __forceinline__ unsigned int fi_near_rank() { return threadIdx.x / (32 * FI_NEAR_WARPS); }
+template <class Visit>
+static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shared, Visit &&visit) {
+    const unsigned int rank = fi_near_rank();
+    if (rank >= FI_TEAM) return;
+#pragma unroll 1
+    for (unsigned int at = threadIdx.x % (32 * FI_NEAR_WARPS); at < shared.gathered[rank]; at += 32 * FI_NEAR_WARPS) {
+        visit(shared.weights[rank * FI_NEAR + at]);
+    }
+}
+
 /// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
 /// the row's first block.
 static __device__ __forceinline__ int fi_decide_near(
@@ -133,15 +149,8 @@ static __device__ __forceinline__ int fi_decide_near(
         *threshold = __uint_as_float(least);
         return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
     }
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    // Each warp has what one block has sent, or several.
-    const auto each = [&](auto &&visit) {
-#pragma unroll 1
-        for (unsigned int rank = warp; rank < FI_TEAM; rank += FI_WARPS) {
-#pragma unroll 1
-            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) visit(shared.weights[rank * FI_NEAR + at]);
-        }
-    };
+    const unsigned int lane = threadIdx.x % 32;
+    const auto each = [&](auto &&visit) { fi_each_near(shared, visit); };
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
     while (true) {
@@ -202,20 +211,16 @@ static __device__ __forceinline__ int fi_decide_near(
 static __device__ __forceinline__ void fi_tell_near(
     const fi_row &row, int outcome, float threshold, const unsigned long long *above, fi_filter_shared &shared
 ) {
-    const unsigned int lane = threadIdx.x % 32;
     __syncthreads();
     if (outcome == FI_OUTCOME_FOUND) {
-#pragma unroll 1
-        for (unsigned int rank = threadIdx.x / 32; rank < FI_TEAM; rank += FI_WARPS) {
-            unsigned long long sum = 0;
-#pragma unroll 1
-            for (unsigned int at = lane; at < shared.gathered[rank]; at += 32) {
-                const float weight = shared.weights[rank * FI_NEAR + at];
-                if (weight >= threshold) sum += fi_mass(row, weight);
-            }
-            sum = fi_warp_reduce(sum, fi_sum());
-            if (lane == 0) shared.slots[rank] = sum + above[rank];
-        }
+        if (threadIdx.x < FI_TEAM) shared.slots[threadIdx.x] = above[threadIdx.x];
+        __syncthreads();
+        unsigned long long sum = 0;
+        fi_each_near(shared, [&](float weight) {
+            if (weight >= threshold) sum += fi_mass(row, weight);
+        });
+        sum = fi_warp_reduce(sum, fi_sum());
+        if (threadIdx.x % 32 == 0 && sum != 0) fi_add_to(&shared.slots[fi_near_rank()], sum);
         __syncthreads();
     }
     if (threadIdx.x < FI_TEAM) {

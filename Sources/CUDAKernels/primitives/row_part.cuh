@@ -36,10 +36,14 @@ struct fi_row_part {
     __device__ __forceinline__ unsigned int place(unsigned int index) const { return first + index - pad; }
     __device__ __forceinline__ bool has(unsigned int index) const { return index - pad < count; }
 
-    /// Runs are whole steps of a warp.
+    /// Groups of a warp's run: whole steps of a warp, of four groups a lane where rows are long.
+    __device__ __forceinline__ unsigned int run() const {
+        const unsigned int step = !FI_HELD && groups >= 4 * FI_THREADS ? 4 : 1;
+        return (groups + step * FI_THREADS - 1) / (step * FI_THREADS) * (32 * step);
+    }
     __device__ __forceinline__ void spread() {
         groups = (pad + count + 3) / 4;
-        const unsigned int run = (groups + FI_THREADS - 1) / FI_THREADS * 32;
+        const unsigned int run = this->run();
         const unsigned int from = threadIdx.x / 32 * run;
         begin = from < groups ? from : groups;
         end = groups - begin < run ? groups : begin + run;
@@ -48,7 +52,7 @@ struct fi_row_part {
 
 /// Which warp has an entry.
 static __device__ __forceinline__ unsigned int fi_warp_of(const fi_row_part &part, unsigned int index) {
-    return index / 4 / ((part.groups + FI_THREADS - 1) / FI_THREADS * 32);
+    return index / 4 / part.run();
 }
 
 static __device__ __forceinline__ fi_row_part fi_take_part(unsigned long long address, unsigned int width) {
@@ -63,15 +67,16 @@ static __device__ __forceinline__ fi_row_part fi_take_part(unsigned long long ad
     return part;
 }
 
-/// A whole group, from what is known to be global memory.
+/// A whole group, from what is known to be global memory. Volatile, as the compiler moves other assembly to where it is not known that
+/// there is such a group.
 static __device__ __forceinline__ fi_packed<FI_INPUT, 4> fi_load_group(unsigned long long address, unsigned int group) {
     fi_packed<FI_INPUT, 4> packed;
     if constexpr (fi_size(FI_INPUT) == 4) {
-        asm("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+        asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
             : "=r"(packed.word[0]), "=r"(packed.word[1]), "=r"(packed.word[2]), "=r"(packed.word[3])
             : "l"(address + 16ull * group));
     } else {
-        asm("ld.global.v2.u32 {%0, %1}, [%2];"
+        asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
             : "=r"(packed.word[0]), "=r"(packed.word[1]) : "l"(address + 8ull * group));
     }
     return packed;
@@ -103,6 +108,8 @@ static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, 
 
 /// The entries as they are: what is held, or from memory.
 struct fi_raw_groups {
+    /// Whether they are made of the row's entries alone, by `of`.
+    static constexpr bool reads_row = true;
     const fi_row_part &part;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
 #if FI_HELD
@@ -111,6 +118,8 @@ struct fi_raw_groups {
         return fi_read_group(part, group);
 #endif
     }
+    /// What a pass makes of entries that it has read.
+    __device__ __forceinline__ float4 of(float4 x, unsigned int) const { return x; }
 };
 
 /// Four entries of a row of another tensor, of `type`, whose first and last group may have fewer; `output` is the address of group 0.
@@ -147,6 +156,48 @@ static __device__ __forceinline__ void fi_raise(float &greatest, float4 x) {
     fi_raise(greatest, x.w);
 }
 
+/// Calls `visit(x, group)` for four groups of each lane of this warp at a time, of which `group` is the first, and 32 are from one to
+/// the next; entries that are not the part's are neutral. What is not held is loaded at once; the loads of other warps run beside.
+template <class Visit>
+static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, Visit &&visit) {
+    const unsigned int lane = threadIdx.x % 32;
+    const float4 neutral = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+#if FI_HELD
+#pragma unroll 1
+    for (unsigned int start = part.begin; start < part.end; start += 128) {
+        float4 x[4];
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) {
+            const unsigned int group = start + 32 * i + lane;
+            x[i] = group < part.end ? ((const float4 *)fi_held)[group] : neutral;
+        }
+        visit(x, start + lane);
+    }
+#else
+    // Groups that are the part's alone.
+    const unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
+    const unsigned int end = part.end < most ? part.end : most;
+#pragma unroll 1
+    for (unsigned int start = part.begin; start < part.end; start += 128) {
+        float4 x[4];
+        if (start >= least && start + 128 <= end) {
+            fi_packed<FI_INPUT, 4> packed[4];
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) packed[i] = fi_load_group(part.address, start + 32 * i + lane);
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) x[i] = fi_group(packed[i]);
+        } else {
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) {
+                const unsigned int group = start + 32 * i + lane;
+                x[i] = group < part.end ? fi_read_edge(part.address, group, part.pad, part.count) : neutral;
+            }
+        }
+        visit(x, start + lane);
+    }
+#endif
+}
+
 /// Entries that a thread passes over between two calls of `flush`, at most; of held parts, all are fewer.
 #define FI_FLUSH_GROUPS 64
 
@@ -157,21 +208,31 @@ static __device__ __forceinline__ void fi_each_group(
     const fi_row_part &part, const Groups &groups, Visit &&visit, Flush &&flush
 ) {
     const unsigned int lane = threadIdx.x % 32;
-#pragma unroll 1
-    for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
-        const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS || FI_HELD ? part.end : start + 32 * FI_FLUSH_GROUPS;
-        unsigned int group = start;
-        if constexpr (unroll > 1) {
-#pragma unroll 1
-            for (; group + 32 * (unroll - 1) < end; group += 32 * unroll) {
+    if constexpr (!FI_HELD && unroll > 1 && Groups::reads_row) {
+        unsigned int steps = 0;
+        fi_each_four(part, [&](const float4 (&x)[4], unsigned int group) {
 #pragma unroll
-                for (unsigned int i = 0; i < unroll; i++) visit(groups(group + 32 * i), group + 32 * i);
-            }
-        }
-#pragma unroll 1
-        for (; group < end; group += 32) visit(groups(group), group);
+            for (unsigned int i = 0; i < 4; i++) visit(groups.of(x[i], group + 32 * i), group + 32 * i);
+            if (++steps % (FI_FLUSH_GROUPS / 4) == 0) flush();
+        });
         flush();
-        if (FI_HELD) break;
+    } else {
+#pragma unroll 1
+        for (unsigned int start = part.begin + lane; start < part.end; start += 32 * FI_FLUSH_GROUPS) {
+            const unsigned int end = part.end - start < 32 * FI_FLUSH_GROUPS || FI_HELD ? part.end : start + 32 * FI_FLUSH_GROUPS;
+            unsigned int group = start;
+            if constexpr (unroll > 1) {
+#pragma unroll 1
+                for (; group + 32 * (unroll - 1) < end; group += 32 * unroll) {
+#pragma unroll
+                    for (unsigned int i = 0; i < unroll; i++) visit(groups(group + 32 * i), group + 32 * i);
+                }
+            }
+#pragma unroll 1
+            for (; group < end; group += 32) visit(groups(group), group);
+            flush();
+            if (FI_HELD) break;
+        }
     }
 }
 

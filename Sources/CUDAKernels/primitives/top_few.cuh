@@ -9,67 +9,24 @@
 
 #include "primitives/filter.cuh"
 
-/// The greatest k that is looked for in this way: half of the threads' maxima of a block.
-#define FI_FEW 128
-
-/// An entry and its place as one integer, greater for what comes first.
-static __device__ __forceinline__ unsigned long long fi_ranked(float x, unsigned int place) {
-    return (unsigned long long)fi_order_key(x) << 32 | (0xffffffffu - place);
-}
-static __device__ __forceinline__ unsigned int fi_place_of(unsigned long long entry) {
-    return 0xffffffffu - (unsigned int)entry;
-}
-
-/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
-static __device__ __forceinline__ unsigned int fi_bound_of_threads(
-    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
-) {
-    const unsigned int lane = threadIdx.x % 32;
-    unsigned int low = __reduce_min_sync(0xffffffffu, own);
-    __syncthreads();
-    if (lane == 0) shared.slots[threadIdx.x / 32] = low;
-    __syncthreads();
-    low = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
-    // Of the keys, `count` are `low` or more, and less than k more than `high`.
-    unsigned int high = top, count = FI_THREADS;
-#pragma unroll 1
-    while (high > low && count > k + slack) {
-        const unsigned int middle = low + (high - low) / 2 + 1;
-        const unsigned int reaching = (unsigned int)__syncthreads_count(own >= middle);
-        if (reaching >= k) {
-            low = middle;
-            count = reaching;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
-
 /// Of what `fi_send_few` says: that k entries of the block are equal to its greatest.
 #define FI_FEW_TIED 0x80000000u
 
 /// Sends the block's entries that its k greatest are among to the row's first block; says how many they are, of which only
-/// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`. What is sent is there after a barrier of the team.
+/// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`, which has gathered them where they are not held. What is sent is there after a barrier of the team.
 static __device__ __forceinline__ unsigned int fi_send_few(
     const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
 ) {
+    unsigned int bound = row.bound;
+#if FI_HELD
     if (threadIdx.x == 0) shared.counters[0] = 0;
-    unsigned int bound = fi_bound_of_threads(own, top, k, k / 4, shared);
-    // What has no weight is not kept.
-    const unsigned int least = fi_order_key(fi_neutral()) + 1;
-    bound = bound > least ? bound : least;
-    const float value = fi_order_value(bound);
+    bound = fi_few_bound(own, top, k, k / 4, shared);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
     fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
-        // True of NaN as well.
-        const unsigned int mask =
-            !(x.x < value) | (unsigned int)!(x.y < value) << 1 | (unsigned int)!(x.z < value) << 2 | (unsigned int)!(x.w < value) << 3;
-        fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
-            if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), row.part.place(4 * group + i));
-        });
+        fi_gather_few(row.part, x, group, fi_order_value(bound), to, &shared.counters[0]);
     });
     __syncthreads();
+#endif
     return shared.counters[0] | (bound == top ? FI_FEW_TIED : 0);
 }
 
@@ -161,6 +118,25 @@ static __device__ __forceinline__ unsigned int fi_select_few(
     __syncthreads();
     return count;
 }
+
+#if !FI_HELD
+/// Says that top-k keeps the k greatest of the entries that were sent, see `fi_select_few`.
+static __device__ __forceinline__ void fi_keep_sent(
+    fi_row &row, const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
+) {
+    static_assert((FI_WARPS & (FI_WARPS - 1)) == 0, "what a block reduces");
+    fi_select_few(counts, all, k, shared);
+    unsigned long long first = 0;
+    for (unsigned int i = threadIdx.x; i < k; i += FI_THREADS) {
+        // The least of them has the greatest complement.
+        const unsigned long long other = ~shared.entries[i];
+        first = other > first ? other : first;
+    }
+    const unsigned long long last = ~fi_block_reduce<FI_THREADS>(first, fi_top_max(), shared.slots);
+    row.kth = (unsigned int)(last >> 32);
+    row.last = fi_place_of(last);
+}
+#endif
 
 /// What is drawn of few entries, and which of them are kept.
 struct fi_few {

@@ -11,8 +11,6 @@
 #include "primitives/intervals.cuh"
 #include "primitives/top_few.cuh"
 
-/// The greatest k that is looked for in this way: a share of it is two thirds of a block's threads.
-#define FI_MANY 2048
 /// Entries that fit where the first block held its part: what was sent, and after it what is kept.
 #define FI_MANY_PLACES 8192
 

@@ -7,7 +7,8 @@ internal import FlashInferCore
 /// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor (three, of softmax, which has no histograms), so that one loads while the other counts |
 /// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
 /// | 8 blocks of 512 that hold nothing | up to 95 rows of 16,384 entries and more that are passed over once | a small batch has work for more processors; a large one is quicker without barriers |
-/// | 1 block of 1,024 | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
+/// | 1 block of 512, two on a processor | draws and few of the greatest of many rows | no block waits for others, and what is read once or twice need not be held |
+/// | 1 block of 1,024 (512 of kernels that filter) | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
     package let blocks: Int
@@ -31,14 +32,16 @@ package struct RowTeam: Hashable, Sendable {
     /// Rows of this width and more are worth a cluster.
     private static let leastWidth = 16_384
 
-    /// The team for rows of a width that are passed over more than once.
-    package static func choose(width: Int, hasClusters: Bool) -> RowTeam {
-        guard hasClusters, width >= leastWidth else { return .alone }
-        return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
-    }
-
     /// So many rows have a block for each of most processors by themselves.
     private static let manyRows = 96
+
+    /// The team for rows of a width that are passed over more than once.
+    ///
+    /// - Parameter streamedRows: how many rows there are, of kernels that are as quick with a block a row that holds nothing; else 0.
+    package static func choose(width: Int, streamedRows: Int = 0, hasClusters: Bool) -> RowTeam {
+        guard hasClusters, width >= leastWidth, streamedRows < manyRows else { return .alone }
+        return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
+    }
 
     /// The team for rows of a width that are passed over once.
     package static func choosePassing(width: Int, rows: Int, hasClusters: Bool) -> RowTeam {
@@ -54,20 +57,26 @@ package struct RowTeam: Hashable, Sendable {
     /// Threads of a cluster's blocks that filter a row: three blocks of them, as many as fit with what they hold, have 56 registers a
     /// thread, and 36 warps hide each other's waits.
     static let filteringThreads = 384
+    /// Threads of a block alone that filters a row, two on a processor.
+    static let aloneThreads = 512
+    /// The greatest k that a block alone looks for in one pass, as in `primitives/filter.cuh`.
+    package static let manyTopK = 2048
 
     /// A specialisation for this team.
     ///
     /// - Parameters:
     ///   - clusterThreads: threads of a cluster's blocks, where they are others than ``threads``.
+    ///   - aloneThreads: those of a block alone; as many blocks are on a processor as have 1,024 together.
     ///   - blocksPerProcessor: of the clusters; as many as fit with what they hold, where it is not given.
     func spec(
         _ file: String, _ entry: String, _ defines: [KernelSpec.Define], clusterThreads: Int? = nil,
-        blocksPerProcessor: Int? = nil, label: String
+        aloneThreads: Int? = nil, blocksPerProcessor: Int? = nil, label: String
     ) -> KernelSpec {
-        KernelSpec(
+        let threads = (blocks == 1 ? aloneThreads : clusterThreads) ?? self.threads
+        return KernelSpec(
             file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
-            threads: blocks == 1 ? threads : clusterThreads ?? threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: blocks == 1 ? 1 : blocksPerProcessor ?? (self == .eight ? 3 : 2),
+            threads: threads, sharedByteCount: sharedByteCount,
+            blocksPerProcessor: blocks == 1 ? 1024 / threads : blocksPerProcessor ?? (self == .eight ? 3 : 2),
             label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
     }
 
@@ -93,7 +102,9 @@ extension KernelSpec {
 
 extension CUDADevice {
     /// The team for rows of a width that are passed over more than once.
-    func team(width: Int) -> RowTeam { RowTeam.choose(width: width, hasClusters: hasLargeClusters) }
+    func team(width: Int, streamedRows: Int = 0) -> RowTeam {
+        RowTeam.choose(width: width, streamedRows: streamedRows, hasClusters: hasLargeClusters)
+    }
 
     /// The team for so many rows of a width that are passed over once.
     func passingTeam(width: Int, rows: Int) -> RowTeam {

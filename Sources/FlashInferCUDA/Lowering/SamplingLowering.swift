@@ -12,7 +12,7 @@ private struct FilteringSpecs {
             team.spec(
                 name, name,
                 [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)],
-                clusterThreads: RowTeam.filteringThreads,
+                clusterThreads: RowTeam.filteringThreads, aloneThreads: RowTeam.aloneThreads,
                 label: "\(name) \(form == .logits ? type.label : "probabilities")")
         }
     }
@@ -94,7 +94,7 @@ package enum TopKKernel {
             team.spec(
                 "top_k", "top_k",
                 [.init("FI_INPUT", type.kernelNumber)] + (logarithms ? [.init("FI_LOGARITHMS", true)] : []),
-                clusterThreads: RowTeam.filteringThreads,
+                clusterThreads: RowTeam.filteringThreads, aloneThreads: RowTeam.aloneThreads,
                 label: "top-k \(type.label)" + (logarithms ? " log" : ""))
         }
     }

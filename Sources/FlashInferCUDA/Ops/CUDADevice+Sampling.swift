@@ -4,9 +4,13 @@ internal import FlashInferCore
 extension CUDADevice {
     /// Samples one token from each row.
     func execute(_ operation: SampleOperation) throws(FlashInferError) {
+        let width = operation.input.width
+        // A block alone would read its row again and again for one of these.
+        let hasGreatTopK = operation.rows.contains { $0.topK > RowTeam.manyTopK && $0.topK < width }
+        let team = self.team(width: width, streamedRows: hasGreatTopK ? 0 : operation.input.rowCount)
         try withRows(operation.rows, operation.packedRows, "sampling", { fi_sampling_row($0) }) {
             (address) throws(FlashInferError) in
-            try enqueue(SampleKernel.lower(operation, rows: address, team: team(width: operation.input.width)))
+            try enqueue(SampleKernel.lower(operation, rows: address, team: team))
         }
     }
 
@@ -22,7 +26,8 @@ extension CUDADevice {
 
     /// The greatest entries of each row.
     func execute(_ operation: TopKOperation) throws(FlashInferError) {
-        try enqueue(TopKKernel.lower(operation, team: team(width: operation.input.width)))
+        let rows = operation.count <= RowTeam.manyTopK ? operation.input.rowCount : 0
+        try enqueue(TopKKernel.lower(operation, team: team(width: operation.input.width, streamedRows: rows)))
     }
 
     /// The pages of the greatest scores of each row.

@@ -50,6 +50,7 @@ import Testing
             (131_073, .wideEight, .passing), (204_801, .alone, .passing),
         ] {
             #expect(RowTeam.choose(width: width, hasClusters: true) == holding)
+            #expect(RowTeam.choose(width: width, streamedRows: 256, hasClusters: true) == .alone)
             #expect(RowTeam.choosePassing(width: width, rows: 64, hasClusters: true) == passing)
             #expect(RowTeam.choosePassing(width: width, rows: 256, hasClusters: true) == .alone)
             #expect(RowTeam.choose(width: width, hasClusters: false) == .alone)

@@ -86,6 +86,42 @@ import Testing
         }
     }
 
+    /// Many rows have a block each, which holds nothing: what it draws is what a cluster draws, on rows of every alignment.
+    @Test(arguments: [DistributionForm.logits, .probabilities], [DType.float32, .bfloat16])
+    func manyRows(form: DistributionForm, dtype: DType) throws {
+        guard form == .logits || dtype == .float32 else { return }
+        var random = OpsRandom(58)
+        let (count, different, width) = (98, 2, 17_003)
+        let filters: [SampleOperation.Row] = [
+            .init(seed: 4, step: 0), .init(topP: 0.9, seed: 4, step: 0), .init(topK: 50, seed: 4, step: 0),
+            .init(topK: 128, topP: 0.8, minP: 0.001, seed: 4, step: 0), .init(minP: 0.02, seed: 4, step: 0),
+            .init(topK: 120, topP: 0.9, seed: 4, step: 0),
+            .init(temperature: form == .logits ? 0.4 : 1, seed: 4, step: 0),
+        ]
+        let rows = (0..<count).map { index in
+            var row = filters[index % filters.count]
+            row.step = UInt64(index)
+            return row
+        }
+        let input = try gpu.tensor(
+            dtype, [different, width], padding: 3, lead: 1,
+            values: (0..<different).flatMap { _ in values(width, &random, form) })
+        let (tokens, status) = (try gpu.tensor(.int32, [count]), try gpu.tensor(.uint8, [count]))
+        for row in 0..<different {
+            func all(_ view: TensorView) throws -> TensorView {
+                try TensorView(
+                    view.region, byteOffset: view.byteOffset + row * view.strides[0] * (dtype == .float32 ? 4 : 2),
+                    dtype: view.dtype,
+                    shape: [count, width], strides: [0, 1])
+            }
+            try compare([tokens, status], "many rows, \(form), row \(row)") { view in
+                .sample(
+                    SampleOperation(
+                        try! all(view(input)), as: form, tokens: view(tokens), status: view(status), rows: rows))
+            }
+        }
+    }
+
     @Test func packedParametersAreTheHosts() throws {
         var random = OpsRandom(55)
         let width = 1_500
@@ -204,6 +240,31 @@ import Testing
                     TopKOperation(
                         logits: view(input), logProbabilities: view(logs), tokens: view(tokens), status: view(status),
                         temperature: 0.7))
+            }
+        }
+    }
+
+    /// Of many rows, each has a block, which meets what is greatest in one pass; of ties it has too many.
+    @Test func theGreatestEntriesOfManyRows() throws {
+        var random = OpsRandom(59)
+        let (count, width) = (96, 40_003)
+        for isTied in [false, true] {
+            var values = random.normals(width, scale: 3).map { isTied ? ($0 / 4).rounded() : $0 }
+            (values[3], values[4], values[17]) = (-.infinity, .infinity, .nan)
+            let input = try gpu.tensor(.float32, [1, width], padding: 3, lead: 1, values: values)
+            func all(_ view: TensorView) -> TensorView {
+                try! TensorView(
+                    view.region, byteOffset: view.byteOffset, dtype: view.dtype, shape: [count, width],
+                    strides: [0, 1])
+            }
+            for (k, isSorted) in [(50, true), (700, false), (700, true)] {
+                let found = try gpu.tensor(.float32, [count, k], padding: 1)
+                let places = try gpu.tensor(.int32, [count, k], padding: 2)
+                try compare([found, places], "top \(k) of \(count) rows") { view in
+                    .topK(
+                        TopKOperation(
+                            input: all(view(input)), values: view(found), places: view(places), isSorted: isSorted))
+                }
             }
         }
     }
