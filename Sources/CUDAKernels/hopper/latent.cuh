@@ -53,7 +53,8 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
         compute_items(block, shared);
     } else {
         shrink_registers<is_gathered ? 56 : 24>();
-        if constexpr (is_gathered) gather_keys(block);
+        if constexpr (is_narrow) gather_keys<Widener>(block);
+        else if constexpr (is_gathered) gather_keys<Gatherer>(block);
         else if (threadIdx.x / warp_size == compute_threads / warp_size) bring_boxes(block);
     }
     if constexpr (cluster > 1) {
