@@ -64,6 +64,37 @@ FI_DEVICE void store_row_parts(const fi_attention_params &p, const Item &item, c
     }
 }
 
+/// The same as float16, see `parts_are_halves`.
+FI_DEVICE void store_row_halves(const fi_attention_params &p, const Item &item, const Outputs &output, const RowEnd (&ends)[2], int column) {
+    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int row = warp_row + h * 8 + lane / 4;
+        const bool is_there = row < item.row_count;
+        const int64 partial = item.partial_row + row;
+        float top = 0;
+#pragma unroll
+        for (int n = 0; n < own_columns / 8; ++n) top = fmaxf(top, fmaxf(fabsf(output[n][2 * h]), fabsf(output[n][2 * h + 1])));
+        // Its exponent, or that of 2^-63: a scale for less, times the factor, would be no number.
+        const uint32 exponent = max(__float_as_uint(quad_max(top) * fabsf(ends[h].factor)) >> 23, 64);
+        char *to = pointer<char>(p.partial_output) + partial * part_row_bytes;
+        if (is_there && lane % 4 == 0) {
+            if (column == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
+            reinterpret_cast<float *>(to + part_scales)[column / own_columns] = __uint_as_float(exponent - 14 << 23);
+        }
+        const float factor = ends[h].factor * __uint_as_float(268 - exponent << 23);
+        uint4 *fours = reinterpret_cast<uint4 *>(to + column * 2) + lane % 4;
+#pragma unroll
+        for (int n = 0; n < own_columns / 8; n += 4) {
+            uint32 w[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j) w[j] = pack<Half::float16>(output[n + j][2 * h] * factor, output[n + j][2 * h + 1] * factor);
+            transpose_quad(w);
+            if (is_there) fours[n] = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    }
+}
+
 /// Outputs follow their rows' references.
 FI_DEVICE void scale_outputs(Outputs &output, const float (&factor)[2]) {
 #pragma unroll
@@ -265,7 +296,8 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             if (item.partial_row < 0) {
                 store_rows(p, item, output, ends, group * own_columns);
             } else {
-                store_row_parts(p, item, output, ends, group * own_columns);
+                if (parts_are_halves(item)) store_row_halves(p, item, output, ends, group * own_columns);
+                else store_row_parts(p, item, output, ends, group * own_columns);
                 // Nothing is left to do where this was the list's last item.
                 merge_with_others(p, item, shared, block.await_item(turn + 1).tile < 0);
             }
