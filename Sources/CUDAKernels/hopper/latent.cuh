@@ -49,11 +49,12 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < compute_threads) {
-        grow_registers<is_gathered ? 224 : 240>();
+        grow_registers<is_gathered ? 224 : 232>();
         compute_items(block, shared);
     } else {
-        shrink_registers<is_gathered ? 56 : 24>();
-        if constexpr (is_gathered) gather_keys(block);
+        shrink_registers<is_gathered ? 56 : 40>();
+        if constexpr (is_narrow) gather_keys<Widener>(block);
+        else if constexpr (is_gathered) gather_keys<Gatherer>(block);
         else if (threadIdx.x / warp_size == compute_threads / warp_size) bring_boxes(block);
     }
     if constexpr (cluster > 1) {

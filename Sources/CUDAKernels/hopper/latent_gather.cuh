@@ -54,39 +54,6 @@ struct Gatherer {
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
     }
 
-    /// A part's rows of 8-bit elements: a column's of a thread are read at once.
-    __device__ __forceinline__ void widen_part(const GatheredRows &rows_at, int stage, int part) {
-        const bool is_rest = part == rest_part;
-        // Columns of 128 elements, and half of one.
-        const int columns = is_rest ? 1 : 2;
-        const bool has_chunk = !is_rest || chunk < 4;
-#pragma unroll 1
-        for (int column = 0; column < columns; ++column) {
-            uint4 bytes[gathered_rows];
-#pragma unroll
-            for (int i = 0; i < gathered_rows; ++i) {
-                const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 64)) + column * 128 + chunk * 16;
-                if (has_chunk) bytes[i] = __ldcg(reinterpret_cast<const uint4 *>(from));
-            }
-            if (column == 0) await_empty(stage, part);
-#pragma unroll
-            for (int i = 0; i < gathered_rows; ++i)
-                if (has_chunk)
-                    widen_chunk(bytes[i], block.stage(stage), thread / 8 + i * 16, part * (Shared::part_columns * 4) + column * 8 + chunk);
-        }
-        fence_async_proxy();
-        barrier(block.barriers.full[stage][part]).arrive();
-        __syncwarp();
-    }
-    /// Brings 8-bit rows to the L2 cache, where the reads that wait for them find them.
-    __device__ __forceinline__ void prefetch(const GatheredRows &rows_at) const {
-#pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
-            const char *key = rows_at.at(false, i), *rest = rows_at.at(true, i), *from = chunk < dim_vo / 128 ? key + chunk * 128 : rest;
-            if (chunk <= dim_vo / 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
-        }
-    }
-
     __device__ __forceinline__ void gather_item(const Item &item) {
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item);
@@ -99,23 +66,139 @@ struct Gatherer {
             // The table is read a stage ahead.
             if (tile + 1 < tiles) next.find(finder, item.key + (tile + 1) * keys, thread);
 #pragma unroll 1
-            for (int i = 0; i < part_count; ++i) {
-                if constexpr (is_narrow) {
-                    widen_part(now, stage, part_in_order(stage, i));
-                    if (i == 0 && tile + 1 < tiles) prefetch(next);
-                } else {
-                    copy_part(now, stage, part_in_order(stage, i));
-                }
-            }
+            for (int i = 0; i < part_count; ++i) copy_part(now, stage, part_in_order(stage, i));
             phases.flip(stage);
             now = next;
         }
     }
 };
 
+/// 8-bit rows: a thread copies sixteen elements to the place of the first eight of them as they will be, and widens them there when they have come.
+/// Nobody else has to do with that place, so that neither more memory is needed nor a word between threads.
+struct Widener {
+    const Block &block;
+    const int thread;
+    /// Where the thread's chunk of its first row lies in a part of columns, and in the rest: the second half is beside the first, on the
+    /// side that the row's swizzle says. Eight lanes have two rows, four chunks of one tile each, so that their stores meet in no bank.
+    const uint32 columns_at, rest_at;
+    StagePhases phases;
+    /// The page of one row that this lane knows of, asked for before it is needed.
+    int page = 0;
+
+    __device__ __forceinline__ explicit Widener(const Block &block)
+        : block(block), thread(threadIdx.x - compute_threads), columns_at(own_tile() * Shared::tile_bytes + place(own_row(), thread % 4)),
+          rest_at(place(rest_row(), thread % 4)) {}
+
+    FI_DEVICE uint32 place(int row, int chunk) { return row * 128 + ((chunk * 2 ^ row % 8) << 4); }
+    /// Of the first two tiles of a part, and of a stage's first 16 rows; every 16th follows.
+    __device__ __forceinline__ int own_tile() const { return (thread / 8 ^ thread / 4) & 1; }
+    __device__ __forceinline__ int own_row() const { return thread / 16 * 2 + thread / 4 % 2; }
+    /// Of the rest, whose rows are as long as a tile's: every 32nd follows.
+    __device__ __forceinline__ int rest_row() const { return thread / warp_size * 4 + thread / 4 % 4 + thread / 16 % 2 * 16; }
+    /// The row that this lane knows of, for its warp.
+    __device__ __forceinline__ int known_row() const { return thread / warp_size * 4 + thread % 4 + thread % 16 / 4 * 16; }
+
+    /// Past the last key it is found again.
+    __device__ __forceinline__ int known_key(const Item &item, int tile) const {
+        return min(item.key + tile * keys + known_row(), item.key_end() - 1);
+    }
+    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { page = finder.block(known_key(finder.item, tile)); }
+    __device__ __forceinline__ void await_empty(int stage, int part) const {
+        barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
+        __syncwarp();
+    }
+
+    /// Asks for a stage's rows, each part as a group of copies.
+    __device__ __forceinline__ void ask(const KeyFinder &finder, int tile) {
+        const fi_attention_params &p = block.p;
+        const int stage = tile % stages, lane = thread % warp_size;
+        const int64 in_page = finder.row(known_key(finder.item, tile));
+        const uint64 key = p.keys.address + page * p.keys.block + in_page * p.keys.token;
+        const uint64 rest = p.values.address + page * p.values.block + in_page * p.values.token;
+        constexpr int own_rows = keys / 16;
+        uint64 from[own_rows];
+#pragma unroll
+        for (int i = 0; i < own_rows; ++i)
+            from[i] = __shfl_sync(0xffffffff, key, i * 4 + lane / 16 * 2 + lane / 4 % 2) + own_tile() * 64 + lane % 4 * 16;
+#pragma unroll
+        for (int i = 0; i < part_count; ++i) {
+            const int part = i == rest_part ? rest_part : stage ^ i;
+            await_empty(stage, part);
+            const uint32 to = block.stage(stage) + Shared::part_at(part);
+            if (i == rest_part) {
+#pragma unroll
+                for (int turn = 0; turn < 2; ++turn)
+                    copy_async<16>(to + rest_at + turn * (32 * 128),
+                                   pointer<const char>(__shfl_sync(0xffffffff, rest, lane / 4 + turn * 8)) + lane % 4 * 16, true);
+            } else {
+#pragma unroll
+                for (int row = 0; row < own_rows; ++row)
+#pragma unroll
+                    for (int pair = 0; pair < 2; ++pair)
+                        copy_async<16>(to + columns_at + pair * (2 * Shared::tile_bytes) + row * (16 * 128),
+                                       pointer<const char>(from[row] + part * (dim_vo / 2) + pair * 128), true);
+            }
+            copy_commit();
+        }
+        phases.flip(stage);
+    }
+
+    /// Sixteen elements at a thread's place.
+    FI_DEVICE void widen_at(uint32 at, uint4 bytes) {
+        uint4 halves[2];
+        widen_sixteen(bytes, halves);
+        store_shared(at, halves[0]);
+        store_shared(at ^ 16, halves[1]);
+    }
+    /// A part that has come.
+    template <bool is_rest> __device__ __forceinline__ void widen_part(int stage, int part) const {
+        constexpr int pairs = is_rest ? 1 : 2, count = is_rest ? 2 : keys / 16, apart = is_rest ? 32 * 128 : 16 * 128;
+        const uint32 at = block.stage(stage) + Shared::part_at(part) + (is_rest ? rest_at : columns_at);
+#pragma unroll
+        for (int pair = 0; pair < pairs; ++pair) {
+            uint4 bytes[count];
+#pragma unroll
+            for (int i = 0; i < count; ++i) bytes[i] = load_shared128(at + pair * (2 * Shared::tile_bytes) + i * apart);
+#pragma unroll
+            for (int i = 0; i < count; ++i) widen_at(at + pair * (2 * Shared::tile_bytes) + i * apart, bytes[i]);
+        }
+        fence_async_proxy();
+        barrier(block.barriers.full[stage][part]).arrive();
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void gather_item(const Item &item) {
+        const KeyFinder finder{block.p, item};
+        const int tiles = tiles_of(item);
+        if (tiles == 0) return;
+        look_up(finder, 0);
+        int asked = 0;
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            // Both stages at first, and then each as it becomes empty, which needs all before it to have been widened.
+#pragma unroll 1
+            for (const int end = min(max(tile + 1, 2), tiles); asked < end; ++asked) {
+                ask(finder, asked);
+                if (asked + 1 < tiles) look_up(finder, asked + 1);
+            }
+            const int stage = tile % stages;
+            const bool is_ahead = asked > tile + 1;
+            if (is_ahead) copy_wait<part_count + 2>();
+            else copy_wait<2>();
+            widen_part<false>(stage, stage);
+            if (is_ahead) copy_wait<part_count + 1>();
+            else copy_wait<1>();
+            widen_part<false>(stage, stage ^ 1);
+            if (is_ahead) copy_wait<part_count>();
+            else copy_wait<0>();
+            widen_part<true>(stage, rest_part);
+        }
+    }
+};
+
 /// The keys of item after item, a warpgroup.
-FI_DEVICE void gather_keys(const Block &block) {
-    Gatherer gatherer(block);
+template <class Bringer> FI_DEVICE void gather_keys(const Block &block) {
+    Bringer gatherer(block);
     ItemReader reader;
     for (uint32 turn = 0;; ++turn) {
         if (gatherer.thread < warp_size) reader.fetch(block, turn);

@@ -28,15 +28,29 @@ constexpr int quarter = 128, quarters = dim_vo / quarter;
 /// Threads that share a unit of `count` by its parts, so that all have something to read.
 FI_DEVICE int merging_groups(int count) { return count > 4 ? 1 : count > 2 ? 2 : count > 1 ? 4 : 8; }
 
+/// Parts of outputs of 16 bits are float16, scaled by a power of two for each row and half of its columns, so that the largest is some 2^14:
+/// they are off by 2^-12 of themselves, a fraction of what the output's rounding and the weights' are, and what the L2 cache writes and reads
+/// is halved, which is most of what a merge takes. A row has the place that it would have in float32; its scales follow its elements.
+FI_DEVICE bool parts_are_halves(const Item &item) { return FI_OUTPUT != 0 && item.parts > 0 && item.parts <= MergeWord::most_parts; }
+constexpr int part_row_bytes = dim_vo * 4, part_scales = dim_vo * 2, part_element_bytes = FI_OUTPUT != 0 ? 2 : 4;
+
+/// Four elements of a part.
+FI_DEVICE float4 read_part(const char *from) {
+    if constexpr (FI_OUTPUT == 0) return __ldcg(reinterpret_cast<const float4 *>(from));
+    const uint2 x = __ldcg(reinterpret_cast<const uint2 *>(from));
+    return make_float4(unpack<Half::float16>(x.x & 0xffff), unpack<Half::float16>(x.x >> 16), unpack<Half::float16>(x.y & 0xffff),
+                       unpack<Half::float16>(x.y >> 16));
+}
+
 /// The weighted sum of parts `first`, `first` + `by` and so on of four elements: `many` of them are under way.
-template <int many> FI_DEVICE float4 add_parts(const float *from, int64 step, const float *weights, int first, int by, int parts) {
+template <int many> FI_DEVICE float4 add_parts(const char *from, int64 step, const float *weights, int first, int by, int parts) {
     float4 v = make_float4(0, 0, 0, 0);
 #pragma unroll 1
     for (int part = first; part < parts; part += by * many) {
         float4 x[many];
 #pragma unroll
         for (int i = 0; i < many; ++i)
-            if (part + i * by < parts) x[i] = __ldcg(reinterpret_cast<const float4 *>(from + (part + i * by) * step));
+            if (part + i * by < parts) x[i] = read_part(from + (part + i * by) * step);
 #pragma unroll
         for (int i = 0; i < many; ++i) {
             if (part + i * by >= parts) continue;
@@ -53,17 +67,22 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
     const int parts = item.parts, stride = item.part_stride(), lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
-    // [rows, parts]: what each part is multiplied by; where queries were.
+    // [rows, 3, parts]: a part's share of the row, and what its columns, left and right, are multiplied by; where queries were.
     float *weights = reinterpret_cast<float *>(shared + Shared::queries);
     const int first_row = first / quarters;
+    const char *outputs = pointer<const char>(p.partial_output) + static_cast<int64>(item.merge_row) * part_row_bytes;
+    const int64 step = static_cast<int64>(stride) * part_row_bytes;
 #pragma unroll 1
     for (int row = first_row + warp; row * quarters < end; row += mergers / warp_size) {
-        float *own = weights + (row - first_row) * parts;
+        float *own = weights + (row - first_row) * 3 * parts;
         float maximum = negative_infinity();
 #pragma unroll 4
         for (int part = lane; part < parts; part += warp_size) {
             const float lse = __ldcg(lses + part * stride + row);
-            own[part] = lse;
+            float2 scales = make_float2(1, 1);
+            if constexpr (FI_OUTPUT != 0)
+                scales = __ldcg(reinterpret_cast<const float2 *>(outputs + part * step + row * part_row_bytes + part_scales));
+            own[part] = lse, own[parts + part] = scales.x, own[2 * parts + part] = scales.y;
             maximum = fmaxf(maximum, lse);
         }
 #pragma unroll
@@ -74,12 +93,17 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
 #pragma unroll
         for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
         const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
-        for (int part = lane; part < parts; part += warp_size) own[part] *= out.factor;
+        for (int part = lane; part < parts; part += warp_size) {
+            const float weight = own[part] * out.factor;
+            own[parts + part] *= weight, own[2 * parts + part] *= weight;
+        }
         if (lane == 0) targets[row - first_row] = out.target;
     }
     sync_block();
-    const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(item.merge_row) * dim_vo + lane * 4;
-    const int64 step = static_cast<int64>(stride) * dim_vo;
+    const auto part_of = [&](int unit) {
+        return outputs + unit / quarters * part_row_bytes + (unit % quarters * quarter + lane * 4) * part_element_bytes;
+    };
+    const auto weights_of = [&](int unit) { return weights + ((unit / quarters - first_row) * 3 + 1 + unit % quarters / (quarters / 2)) * parts; };
     const int count = end - first, groups = merging_groups(count);
     // One of the quarter's fours.
     const auto store = [&](int unit, float4 v) {
@@ -97,8 +121,8 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
 #pragma unroll
                 for (int i = 0; i < at_once; ++i) {
                     const int unit = min(at + i * (mergers / warp_size), end - 1);
-                    const float4 x = __ldcg(reinterpret_cast<const float4 *>(outputs + unit * quarter + part * step));
-                    const float weight = weights[(unit / quarters - first_row) * parts + part];
+                    const float4 x = read_part(part_of(unit) + part * step);
+                    const float weight = weights_of(unit)[part];
                     v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
                 }
 #pragma unroll
@@ -110,8 +134,7 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
         float4 *sums = reinterpret_cast<float4 *>(shared + Shared::queries + 48 * 1024);
         const int unit = first + warp / groups;
         if (unit < end)
-            sums[threadIdx.x] = add_parts<4>(outputs + unit * quarter, step, weights + (unit / quarters - first_row) * parts, warp % groups,
-                                              groups, parts);
+            sums[threadIdx.x] = add_parts<4>(part_of(unit), step, weights_of(unit), warp % groups, groups, parts);
         sync_block();
         if (unit < end && warp % groups == 0) {
             float4 v = sums[threadIdx.x];

@@ -64,6 +64,37 @@ FI_DEVICE void store_row_parts(const fi_attention_params &p, const Item &item, c
     }
 }
 
+/// The same as float16, see `parts_are_halves`.
+FI_DEVICE void store_row_halves(const fi_attention_params &p, const Item &item, const Outputs &output, const RowEnd (&ends)[2], int column) {
+    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int row = warp_row + h * 8 + lane / 4;
+        const bool is_there = row < item.row_count;
+        const int64 partial = item.partial_row + row;
+        float top = 0;
+#pragma unroll
+        for (int n = 0; n < own_columns / 8; ++n) top = fmaxf(top, fmaxf(fabsf(output[n][2 * h]), fabsf(output[n][2 * h + 1])));
+        // Its exponent, or that of 2^-63: a scale for less, times the factor, would be no number.
+        const uint32 exponent = max(__float_as_uint(quad_max(top) * fabsf(ends[h].factor)) >> 23, 64);
+        char *to = pointer<char>(p.partial_output) + partial * part_row_bytes;
+        if (is_there && lane % 4 == 0) {
+            if (column == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
+            reinterpret_cast<float *>(to + part_scales)[column / own_columns] = __uint_as_float(exponent - 14 << 23);
+        }
+        const float factor = ends[h].factor * __uint_as_float(268 - exponent << 23);
+        uint4 *fours = reinterpret_cast<uint4 *>(to + column * 2) + lane % 4;
+#pragma unroll
+        for (int n = 0; n < own_columns / 8; n += 4) {
+            uint32 w[4];
+#pragma unroll
+            for (int j = 0; j < 4; ++j) w[j] = pack<Half::float16>(output[n + j][2 * h] * factor, output[n + j][2 * h + 1] * factor);
+            transpose_quad(w);
+            if (is_there) fours[n] = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    }
+}
+
 /// Outputs follow their rows' references.
 FI_DEVICE void scale_outputs(Outputs &output, const float (&factor)[2]) {
 #pragma unroll
@@ -81,22 +112,19 @@ struct Computer {
     /// Keys before this one are seen by all rows of the warp.
     const int masked;
     const bool has_rows;
-    /// The rest of the queries, as left operands.
-    const HeldQueries &held;
     RowState state;
 
-    __device__ __forceinline__ Computer(const Block &block, const Item &item, StagePhases &phases, int group,
-                                        const HeldQueries &held)
+    __device__ __forceinline__ Computer(const Block &block, const Item &item, StagePhases &phases, int group)
         : block(block), item(item), phases(phases), group(group), tiles(tiles_of(item)), scale(score_scales(block.p, item).x),
           masked(min(item.key_end(), last_visible(block.p, item, item.query(block.p, max(min(first_row(), item.row_count - 1), 0))) + 1)),
-          has_rows(first_row() < item.row_count), held(held) {}
+          has_rows(first_row() < item.row_count) {}
 
     FI_DEVICE int first_row() { return threadIdx.x % 128 / warp_size * 16; }
     /// Where this thread's first row of a stage's references, or a warpgroup's sums, lies; the second is eight rows on.
     __device__ __forceinline__ uint32 row_at(int table, int which) const {
         return block.base + table + (which * rows + first_row() + threadIdx.x % warp_size / 4) * 4;
     }
-    __device__ __forceinline__ uint32 weights_at(int stage) const { return block.base + Shared::weights + stage * (rows * 128); }
+    __device__ __forceinline__ uint32 weights_at() const { return block.base + Shared::weights; }
     /// This warpgroup's columns of a stage's values, with nothing behind the last key.
     __device__ __forceinline__ uint64 values(int tile, int stage) const {
         const uint32 at = block.stage(stage) + Shared::part_at(group);
@@ -126,7 +154,7 @@ struct Computer {
     /// outputs += weights · values of the other warpgroup's stage, under way.
     __device__ __forceinline__ void start_other(Outputs &output, int tile) {
         const int stage = group ^ 1;
-        const uint64 b = values(tile, stage), a = operand(weights_at(stage));
+        const uint64 b = values(tile, stage), a = operand(weights_at());
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)
@@ -150,7 +178,7 @@ struct Computer {
             const int first_key = item.key + tile * keys, row = first_row() + lane % 16;
             if (first_key + keys > masked) hide_scores(s, block.p, item, first_key);
             rises = weigh_scores(state, s, scale, factor);
-            const uint32 to = weights_at(group) + row * 128;
+            const uint32 to = weights_at() + row * 128;
 #pragma unroll
             for (int step = 0; step < keys / 16; ++step) {
                 pack_weights(packed[step], s, step);
@@ -188,16 +216,19 @@ struct Computer {
     template <bool has_other> __device__ __forceinline__ void run(Outputs &output, int tile) {
         float s[key_tiles][4], factor[2];
         uint32 packed[keys / 16][4];
-        start_scores<left_part, right_part>(s, block, held, group, phases.of(group));
+        start_scores<left_part, right_part>(s, block, group, phases.of(group));
         if constexpr (has_other) {
             follow_other(output);
             start_other(output, tile - 1);
         }
-        start_scores<right_part, part_count>(s, block, held, group, phases.of(group));
-        if constexpr (has_other) {
-            wgmma_wait<1>();
-            end_other();
-        }
+        start_scores<right_part, part_count>(s, block, group, phases.of(group), [&] {
+            // Given back as soon as it has been multiplied: with all of these scores asked for first it would be 600 cycles later.
+            if constexpr (has_other) {
+                wgmma_commit();
+                wgmma_wait<1>();
+                end_other();
+            }
+        });
         wgmma_wait<0>();
         block.give_back(group, rest_part);
         const bool rises = weigh(s, packed, factor, tile);
@@ -250,14 +281,13 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
-        HeldQueries held;
-        take_queries(block, item, held);
+        take_queries(block, item);
         Outputs output;
 #pragma unroll
         for (int n = 0; n < own_columns / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
-        Computer computer(block, item, phases, group, held);
+        Computer computer(block, item, phases, group);
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);
@@ -265,7 +295,8 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
             if (item.partial_row < 0) {
                 store_rows(p, item, output, ends, group * own_columns);
             } else {
-                store_row_parts(p, item, output, ends, group * own_columns);
+                if (parts_are_halves(item)) store_row_halves(p, item, output, ends, group * own_columns);
+                else store_row_parts(p, item, output, ends, group * own_columns);
                 // Nothing is left to do where this was the list's last item.
                 merge_with_others(p, item, shared, block.await_item(turn + 1).tile < 0);
             }

@@ -4,11 +4,8 @@
 #include "hopper/wgmma.cuh"
 #include "primitives/quad.cuh"
 
-/// The rest of a warpgroup's queries, as left operands: the weights are in memory where these would be.
-using HeldQueries = uint32[FI_LATENT / 16][4];
-
 /// An item's queries, by all who compute.
-FI_DEVICE void take_queries(const Block &block, const Item &item, HeldQueries &held) {
+FI_DEVICE void take_queries(const Block &block, const Item &item) {
     const fi_attention_params &p = block.p;
     const int chunk = threadIdx.x % 8, count = item.row_count;
 #pragma unroll
@@ -29,17 +26,12 @@ FI_DEVICE void take_queries(const Block &block, const Item &item, HeldQueries &h
     copy_wait<0>();
     fence_async_proxy();
     sync_block();
-    const int lane = threadIdx.x % warp_size;
-    const uint32 row_at = block.base + Shared::weights + (threadIdx.x % 128 / warp_size * 16 + lane % 16) * 128;
-#pragma unroll
-    for (int step = 0; step < FI_LATENT / 16; ++step) load_matrices(held[step], row_at + ((step * 2 + lane / 16 ^ lane % 8) << 4));
-    // Weights of the first stages take their place.
-    sync_block();
 }
 
-/// scores = queries · keys of a stage, or += from the second part on, under way: parts `first` to `end`, in order, as they come.
-template <int first, int end>
-FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, const HeldQueries &held, int stage, uint32 phase) {
+/// scores = queries · keys of a stage, or += from the second part on, under way: parts `first` to `end`, in order, as they come. `between` is done
+/// behind the first few products, which keep the tensor cores busy meanwhile.
+template <int first, int end, class Between>
+FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int stage, uint32 phase, Between between) {
     const uint64 queries = operand(block.base + Shared::queries), keys_at = operand(block.stage(stage));
     wgmma_fence();
 #pragma unroll
@@ -52,11 +44,15 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, const 
 #pragma unroll
         for (int step = 0; step < (i == rest_part ? 1 : Shared::part_columns) * 4; ++step) {
             const int column = step / 4 * Shared::tile_bytes + step % 4 * 32;
-            if (i == rest_part) wgmma_by_rows<half_type>(s, held[step], advance_operand(b, column), true);
-            else wgmma<half_type>(s, advance_operand(a, column), advance_operand(b, column), i + step > 0);
+            wgmma<half_type>(s, advance_operand(a, column), advance_operand(b, column), i + step > 0);
+            if (i == first && step == 3) between();
         }
     }
     wgmma_commit();
+}
+
+template <int first, int end> FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int stage, uint32 phase) {
+    start_scores<first, end>(s, block, stage, phase, [] {});
 }
 
 /// What a warpgroup knows of its rows: two of each thread's.

@@ -26,16 +26,16 @@ constexpr int item_slots = 4;
 enum Part : int { left_part, right_part, rest_part, part_count };
 
 /// Byte offsets into shared memory. Rows of tiles are 128 bytes, 64 elements, swizzled; nine such tiles beside each other are a stage
-/// of keys, eight an item's queries, whose ninth is in registers.
+/// of keys, and an item's queries.
 struct Shared {
     static constexpr int tile_bytes = 64 * 128, columns = dim_qk / 64, part_columns = dim_vo / 128;
     static constexpr int stage_bytes = columns * tile_bytes;
     static constexpr int stages_at = 0;
     static constexpr int queries = stages_at + stages * stage_bytes;
-    /// Weights of two stages.
-    static constexpr int weights = queries + (columns - 1) * rows * 128;
+    /// Weights of one stage: of two, the warpgroup that writes the next ones has multiplied by these, each warp by the rows that it writes.
+    static constexpr int weights = queries + columns * rows * 128;
     /// [2, rows]: what a stage's weights are relative to, not scaled.
-    static constexpr int references = weights + 2 * rows * 128;
+    static constexpr int references = weights + rows * 128;
     /// [2, rows]: the sum of the weights of each warpgroup's stages.
     static constexpr int sums = references + 2 * rows * 4;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].

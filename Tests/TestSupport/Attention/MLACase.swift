@@ -76,6 +76,10 @@ package struct MLACase: Sendable, CustomStringConvertible {
         MLACase(lengths: [(2, 50)], heads: 16) {
             ($0.cacheType, $0.latentScale, $0.ropeScale, $0.seed) = (.float8E4M3, 0.5, 0.4, 206)
         },
+        // Of one scale, which Hopper's kernel takes.
+        MLACase(lengths: [(1, 200), (2, 70)], heads: 128) {
+            ($0.cacheType, $0.pageSize, $0.latentScale, $0.ropeScale, $0.seed) = (.float8E4M3, 16, 0.5, 0.5, 207)
+        },
     ]
 }
 
