@@ -8,6 +8,7 @@ from typing import Any
 from . import _compile, composed
 from ._arrays import TorchLibrary, library_of
 from ._call import Call
+from ._wrapper import refuse
 from .errors import InvalidArgumentError
 from .sampling import readable
 
@@ -63,7 +64,8 @@ def can_implement_filtered_topk() -> bool:
 
 def top_k_page_table_transform(
     input: Any, src_page_table: Any, lengths: Any, k: int, row_to_batch: Any = None, deterministic: bool = False,
-    tie_break: int = TopKTieBreak.NONE, dsa_graph_safe: bool = False, *, recent: int = 0,
+    tie_break: int = TopKTieBreak.NONE, dsa_graph_safe: bool = False, *, recent: int = 0, row_starts: Any = None,
+    page_table_row_starts: Any = None, page_size: int = 1, out_raw_indices: Any = None,
 ) -> Any:
     """The pages of the ``k`` greatest scores of each row, int32 ``[rows, k]``: ``src_page_table[row_to_batch[row], place]``.
 
@@ -75,15 +77,24 @@ def top_k_page_table_transform(
     :param deterministic: accepted; results are always deterministic.
     :param tie_break: of equal scores the lowest places (SMALL, and NONE), or the highest (LARGE).
     :param recent: the last places of each row that are chosen whatever their scores; 1 for attention over pages.
+    :param row_starts, page_table_row_starts, page_size, out_raw_indices: not supported: rows begin at their first score, and an entry
+        of the table is a place.
     """
+    refuse(
+        "top_k_page_table_transform", row_starts=row_starts, page_table_row_starts=page_table_row_starts,
+        page_size=None if page_size == 1 else page_size, out_raw_indices=out_raw_indices)
     return _select_pages(input, lengths, k, tie_break, recent, table=src_page_table, requests=row_to_batch)
 
 
 def top_k_ragged_transform(
     input: Any, offsets: Any, lengths: Any, k: int, deterministic: bool = False, tie_break: int = TopKTieBreak.NONE,
-    dsa_graph_safe: bool = False, *, recent: int = 0,
+    dsa_graph_safe: bool = False, *, recent: int = 0, row_starts: Any = None,
 ) -> Any:
-    """The places of the ``k`` greatest scores of each row and its offset, int32 ``[rows, k]``, ascending; -1 past ``lengths``."""
+    """The places of the ``k`` greatest scores of each row and its offset, int32 ``[rows, k]``, ascending; -1 past ``lengths``.
+
+    ``row_starts`` is not supported: rows begin at their first score.
+    """
+    refuse("top_k_ragged_transform", row_starts=row_starts)
     return _select_pages(input, lengths, k, tie_break, recent, offsets=offsets)
 
 

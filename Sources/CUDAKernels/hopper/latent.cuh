@@ -36,11 +36,12 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
         }
         for (int stage = 0; stage < stages; ++stage) {
             for (int part = 0; part < part_count; ++part) {
-                // The copy engine, or all who copy; the one warpgroup that reads last, of both blocks where both are brought to.
+                // The copy engine, or all who copy; the one warpgroup that reads last, of both blocks where both are brought to. A warp's
+                // one lane would do, but racecheck would not see the order where threads write.
                 barrier(barriers.full[stage][part]).init(is_gathered ? bringers : 1);
-                barrier(barriers.empty[stage][part]).init(128 / warp_size * (is_shared ? cluster : 1));
+                barrier(barriers.empty[stage][part]).init(is_gathered ? 128 : 128 / warp_size * (is_shared ? cluster : 1));
             }
-            // All who write. A warp's one lane would do, but racecheck would not see the order; and named barriers do not keep it.
+            // All who write, as above; named barriers do not keep the order.
             barrier(barriers.weights[stage]).init(128);
         }
         publish_barriers();

@@ -26,6 +26,10 @@ struct Block {
     __device__ __forceinline__ void give_back(int stage, int part) const {
         const Barrier empty = barrier(barriers.empty[stage][part]);
         const int lane = threadIdx.x % warp_size;
+        if constexpr (is_gathered) {
+            empty.arrive();
+            return;
+        }
         __syncwarp();
         if constexpr (!is_shared) {
             if (lane == 0) empty.arrive();

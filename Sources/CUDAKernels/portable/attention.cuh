@@ -84,7 +84,7 @@ struct StageBarriers {
         address = shared_address(memory);
         if (threadIdx.x == 0) {
 #pragma unroll
-            for (int stage = 0; stage < stages; ++stage) of_copies(stage).init(threads), of_warps(stage).init(warps);
+            for (int stage = 0; stage < stages; ++stage) of_copies(stage).init(threads), of_warps(stage).init(threads);
         }
         __syncthreads();
     }
@@ -100,11 +100,8 @@ struct StageBarriers {
         of_warps(stage).wait(empty >> stage);
         empty ^= 1 << stage;
     }
-    /// The warp has read what it needed.
-    __device__ __forceinline__ void leave(int stage) const {
-        __syncwarp();
-        if (threadIdx.x % warp_size == 0) of_warps(stage).arrive();
-    }
+    /// The thread has read what it needed.
+    __device__ __forceinline__ void leave(int stage) const { of_warps(stage).arrive(); }
 };
 
 /// Whether an item's outputs leave while the next one's first copies are under way: where no other block computes meanwhile (H200, D 256:

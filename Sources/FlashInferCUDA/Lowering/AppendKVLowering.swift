@@ -13,7 +13,7 @@ package enum AppendKVKernel {
             KernelSpec(
                 file: "portable/append_kv.cuh", entry: "append_kv",
                 defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokens)],
-                threads: threads, blocksPerProcessor: tokens > 1 ? 4 : 1,
+                threads: threads, blocksPerProcessor: tokens == 1 ? 1 : source == .float32 ? 2 : 4,
                 label: "append-kv \(source.label)" + (tokens > 1 ? " of \(tokens) tokens" : ""))
         }
     }

@@ -14,14 +14,16 @@ enum AttentionBoxes {
         return rows >= 8 ? rows : nil
     }
 
-    /// Whether the driver makes a map of a tensor: the address and strides are multiples of 16 bytes, strides positive and below
-    /// 2^40 bytes.
+    /// Whether the driver makes a map of a tensor: there are elements, the address and strides are multiples of 16 bytes, strides positive
+    /// and below 2^40 bytes.
     static func allow(_ tensor: KVTensor) -> Bool {
         let bytes = tensor.dtype.byteCount
         func allows(_ stride: Int, of extent: Int) -> Bool {
             extent <= 1 || (stride > 0 && stride * bytes & 15 == 0 && stride * bytes < 1 << 40)
         }
-        return Int(bitPattern: tensor.view.address) & 15 == 0 && allows(tensor.headStride, of: tensor.headCount)
+        let address = Int(bitPattern: tensor.view.address)
+        return address != 0 && tensor.view.elementCount > 0 && address & 15 == 0
+            && allows(tensor.headStride, of: tensor.headCount)
             && allows(tensor.tokenStride, of: tensor.blockSize ?? tensor.blockCount)
             && (tensor.blockSize == nil || allows(tensor.blockStride, of: tensor.blockCount))
     }

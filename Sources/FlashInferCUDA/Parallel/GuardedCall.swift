@@ -49,13 +49,17 @@ enum GuardedCall {
             start.release()
             return body()
         }
-        pthread_detach(thread)
         let clock = ContinuousClock()
         let end = clock.now + timeout
         while !call.isDone.load(ordering: .acquiring) {
-            if clock.now > end { return nil }
+            if clock.now > end {
+                pthread_detach(thread)
+                return nil
+            }
             usleep(200)
         }
+        // What libraries keep for a thread goes with it: not while the process is already ending.
+        pthread_join(thread, nil)
         return call.result.withLock { $0 }
     }
 }

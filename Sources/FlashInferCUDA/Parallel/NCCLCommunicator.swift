@@ -60,6 +60,7 @@ public final class NCCLCommunicator: Communicator {
     package init(
         on device: CUDADevice, ranks host: any Communicator, library: NCCL, timeout: Duration
     ) throws(FlashInferError) {
+        ProcessEnd.watch()
         var id = fi_nccl_unique_id()
         if host.rank == 0 { try library.check(library.functions.ncclGetUniqueId(&id), "ncclGetUniqueId") }
         let own = host.rank == 0 ? withUnsafeBytes(of: id) { Array($0) } : []
@@ -106,13 +107,15 @@ public final class NCCLCommunicator: Communicator {
     deinit {
         let (library, handle, context) = (library, handle, gpu.queue.context)
         let isLost = isLost.load(ordering: .relaxed)
-        // Ends its threads and waits for nobody, or not for long.
-        _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
-            context.release { _ in
-                _ = isLost ? library.functions.ncclCommAbort(handle) : library.functions.ncclCommDestroy(handle)
-                return 0
+        ProcessEnd.before {
+            // Ends its threads and waits for nobody, or not for long.
+            _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
+                context.release { _ in
+                    _ = isLost ? library.functions.ncclCommAbort(handle) : library.functions.ncclCommDestroy(handle)
+                    return 0
+                }
+                return true
             }
-            return true
         }
     }
 
