@@ -12,7 +12,7 @@
 
 /// Rows from this width on have a sample taken.
 #define FI_SAMPLED_WIDTH 4096
-/// Bins on either side of the one that the sample names, for its noise, which is about one bin: what does not lie in the interval costs a
+/// At most so many bins on either side of the one that the sample names, for its noise, which is about one bin: what does not lie in the interval costs a
 /// row three times as much. A block alone would pass over it more often than a cluster, and has room for more.
 #define FI_SAMPLE_MARGIN (FI_TEAM == 1 ? 3 : 2)
 /// The key of a weight of 1.
@@ -54,10 +54,21 @@ static __device__ __forceinline__ void fi_guess(
     if (before < tail && through >= tail) shared.found[0] = (int)(before + in_low >= tail ? bin : bin + 1);
     __syncthreads();
     const int found = shared.found[0];
-    if (found - FI_SAMPLE_MARGIN > 0) *low = ((unsigned int)(found - FI_SAMPLE_MARGIN) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
-    if (found + FI_SAMPLE_MARGIN + 1 < FI_SAMPLE_BINS) {
-        *high = (((unsigned int)(found + FI_SAMPLE_MARGIN + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
+    if (threadIdx.x < 32) {
+        // As wide as fits by the sample's counts, as what does not fit takes the long way.
+        const int offset = (int)threadIdx.x - FI_SAMPLE_MARGIN, at = found + offset;
+        unsigned int count = 0;
+        if (offset <= FI_SAMPLE_MARGIN && at >= 0 && at < FI_SAMPLE_BINS) {
+            for (unsigned int rank = 0; rank < FI_TEAM; rank++) count += *fi_team_at(shared.sample + at, rank);
+        }
+        int margin = FI_SAMPLE_MARGIN;
+        while (margin > 0 && 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) > FI_TEAM * FI_NEAR / 4 * 3) margin--;
+        if (threadIdx.x == 0) shared.found[1] = margin;
     }
+    __syncthreads();
+    const int margin = shared.found[1];
+    if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
+    if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
     __syncthreads();
 }
 
