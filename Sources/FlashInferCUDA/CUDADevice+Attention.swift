@@ -40,6 +40,7 @@ extension CUDADevice {
         if isCapturing { plan.isCaptured = true }
         // Kernels read a plan's page ids before those ahead of them have ended, but not ids that one of these may write.
         let mayStartEarly = operation.pageIndices == nil
+        if plan.heads.isRagged { try operation.checkRaggedReach() }
         let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
         for entry in launches {
             let tile = entry.tile

@@ -116,6 +116,16 @@ extension AttentionBoxes {
 }
 
 extension AttentionOperation {
+    /// The portable kernel counts where ragged keys and values lie in 32 bits of 16 bytes each, from their tensor's start.
+    func checkRaggedReach() throws(FlashInferError) {
+        for (tensor, name) in [(cache.keys, "keys"), (cache.values, "values")] {
+            let rows = Int(tensor.blockSize ?? 1) * tensor.blockCount
+            guard rows * max(tensor.tokenStride, 0) * tensor.dtype.byteCount < 1 << 36 else {
+                throw .overflow("ragged \(name) of 64 GiB and more")
+            }
+        }
+    }
+
     /// Whether Hopper's kernel takes this run's tensors; the portable one takes all.
     func allowsBoxes(_ parameters: fi_attention_params, _ heads: AttentionHeads) -> Bool {
         func allowsWideBoxes(_ tensor: KVTensor, _ dim: Int) -> Bool {
