@@ -113,10 +113,15 @@ class SamplingTests(unittest.TestCase):
             # A power of two changes no digit, so neither does it a draw.
             np.testing.assert_array_equal(call(p, seed=5, offset=0), call(p * np.float32(0.25), seed=5, offset=0))
 
+    def test_a_share_of_nothing_is_the_likeliest(self):
+        p = probabilities(4, 20)
+        np.testing.assert_array_equal(fi.top_p_sampling_from_probs(p, 0.0), p.argmax(-1))
+        np.testing.assert_array_equal(fi.top_p_renorm_probs(p, 0.0), (p == p.max(-1, keepdims=True)).astype(np.float32))
+
     def test_wrong_parameters(self):
         p = probabilities(4, 20)
         for call in (
-            lambda: fi.top_p_sampling_from_probs(p, 0.0), lambda: fi.top_p_sampling_from_probs(p, 1.5),
+            lambda: fi.top_p_sampling_from_probs(p, -0.1), lambda: fi.top_p_sampling_from_probs(p, 1.5),
             lambda: fi.top_k_sampling_from_probs(p, 0), lambda: fi.min_p_sampling_from_probs(p, -0.5),
             lambda: fi.top_p_sampling_from_probs(p, np.full(3, 0.5, np.float32)), lambda: fi.sampling_from_probs(p[0]),
             lambda: fi.top_p_sampling_from_probs(p, np.full((4, 1), 0.5, np.float32)),
@@ -270,7 +275,7 @@ class PackedTests(unittest.TestCase):
         np.testing.assert_array_equal(packed.filter(logits, packed.parameters(p, top_k=k)), fi.top_k_mask_logits(logits, k))
         np.testing.assert_array_equal(packed.sample(logits, packed.parameters(p, temperature=0)), p.argmax(-1))
         for call in (
-            lambda: packed.parameters(p, top_p=0.0), lambda: packed.parameters(p, temperature=-1.0),
+            lambda: packed.parameters(p, top_p=-0.1), lambda: packed.parameters(p, temperature=-1.0),
             lambda: packed.parameters(p, top_k=k[:3]), lambda: packed.sample(p, given, "odds"),
             lambda: packed.sample(p, given[:4], "probs"), lambda: packed.sample(p, given, filter_apply_order="first"),
         ):
