@@ -279,6 +279,9 @@ static const char primitives_rows[] = {
 static const char primitives_scalar[] = {
 #embed "primitives/scalar.cuh"
     , 0};
+static const char primitives_slot[] = {
+#embed "primitives/slot.cuh"
+    , 0};
 static const char primitives_team[] = {
 #embed "primitives/team.cuh"
     , 0};
@@ -385,6 +388,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/row_part.cuh", primitives_row_part},
     {"primitives/rows.cuh", primitives_rows},
     {"primitives/scalar.cuh", primitives_scalar},
+    {"primitives/slot.cuh", primitives_slot},
     {"primitives/team.cuh", primitives_team},
     {"primitives/top_few.cuh", primitives_top_few},
     {"primitives/top_many.cuh", primitives_top_many},

@@ -7,16 +7,7 @@
 #include "fi_cache_params.h"
 #include "primitives/dispatch.cuh"
 #include "primitives/launch.cuh"
-
-/// Where a vector of a token's slot lies in the cache, or -1: slots in device memory are nobody's to check but ours, and what is outside of
-/// the cache is not stored.
-static __device__ __forceinline__ long long target_of(
-    const fi_append_params &p, const fi_append_half &half, long long block, long long row, long long place
-) {
-    const bool is_paged = p.block_rows > 0;
-    const bool is_inside = block >= 0 && row >= 0 && (is_paged ? block < p.blocks && row < p.block_rows : block + row < p.blocks);
-    return is_inside ? block * half.block + row * half.token + place : -1;
-}
+#include "primitives/slot.cuh"
 
 template <int CACHE, int V>
 static __device__ __forceinline__ void store(
@@ -58,7 +49,7 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
 #pragma unroll
     for (int t = 0; t < FI_TOKENS; t++) {
         const unsigned int token = first + t;
-        block[t] = -1;
+        block[t] = row[t] = -1;
         if (token < p.tokens) {
             packed[t] = fi_load<FI_SOURCE, V>(half.source, token * half.source_token + head * half.source_head + index);
             block[t] = ((const int *)p.slots)[token];
@@ -67,9 +58,8 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
     }
 #pragma unroll
     for (int t = 0; t < FI_TOKENS; t++) {
-        if (block[t] < 0) continue;
-        const long long target = target_of(p, half, block[t], row[t], head * half.head + index);
-        if (target >= 0) store<CACHE, V>(half, head, target, packed[t]);
+        if (!fi_is_slot(block[t], row[t], p.blocks, p.block_rows)) continue;
+        store<CACHE, V>(half, head, block[t] * half.block + row[t] * half.token + head * half.head + index, packed[t]);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "portable/rope_turn.cuh"
 #include "primitives/dispatch.cuh"
 #include "primitives/launch.cuh"
+#include "primitives/slot.cuh"
 
 /// A thread's head.
 struct head_place {
@@ -136,9 +137,7 @@ static __device__ __forceinline__ bool target_of(
     }
     const int *slots = (const int *)p.slots;
     const long long block = slots[token], row = slots[p.tokens + token];
-    // Slots in device memory are nobody's to check but ours: what is outside of the cache is not stored.
-    if (block < 0 || row < 0) return false;
-    if (p.block_rows > 0 ? block >= p.blocks || row >= p.block_rows : block + row >= p.blocks) return false;
+    if (!fi_is_slot(block, row, p.blocks, p.block_rows)) return false;
     target.start += block * part.block + row * part.target.token;
     return true;
 }
