@@ -1,4 +1,5 @@
 internal import CFlashInferCPU
+internal import FlashInferCore
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -51,23 +52,9 @@ private final class Shared: @unchecked Sendable {
     private let isStopping = Atomic<Bool>(false)
     private let workers: Int
     private let turn = Locked<Void>(())
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let wake: UnsafeMutablePointer<pthread_cond_t>
+    private let sleep = Monitor()
 
-    init(workers: Int) {
-        self.workers = workers
-        mutex = .allocate(capacity: 1)
-        wake = .allocate(capacity: 1)
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(wake, nil)
-    }
-
-    deinit {
-        pthread_cond_destroy(wake)
-        pthread_mutex_destroy(mutex)
-        wake.deallocate()
-        mutex.deallocate()
-    }
+    init(workers: Int) { self.workers = workers }
 
     func run(_ body: @escaping (Int) -> Void) {
         turn.withLock { _ in
@@ -88,19 +75,10 @@ private final class Shared: @unchecked Sendable {
     }
 
     func start(_ worker: Int) {
-        let argument = Unmanaged.passRetained(Start(shared: self, worker: worker)).toOpaque()
-        #if canImport(Darwin)
-            var thread: pthread_t?
-        #else
-            var thread = pthread_t()
-        #endif
-        let status = pthread_create(&thread, nil, workerEntry, argument)
-        precondition(status == 0, "pthread_create failed with status \(status)")
-        #if canImport(Darwin)
-            if let thread { pthread_detach(thread) }
-        #else
-            pthread_detach(thread)
-        #endif
+        guard let thread = SystemThread({ self.work(worker) }) else {
+            preconditionFailure("the system gives no thread for worker \(worker)")
+        }
+        thread.detach()
     }
 
     /// Opens the next region, and wakes those who sleep.
@@ -108,13 +86,11 @@ private final class Shared: @unchecked Sendable {
         // Sequentially consistent with `sleepers`: either this sees the sleeper, or the sleeper sees the new generation.
         generation.wrappingAdd(1, ordering: .sequentiallyConsistent)
         if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
-            pthread_mutex_lock(mutex)
-            pthread_cond_broadcast(wake)
-            pthread_mutex_unlock(mutex)
+            sleep.withLock { sleep.wakeAll() }
         }
     }
 
-    fileprivate func work(_ worker: Int) {
+    private func work(_ worker: Int) {
         var seen = 0
         while true {
             wait(after: seen)
@@ -132,11 +108,11 @@ private final class Shared: @unchecked Sendable {
             if generation.load(ordering: .acquiring) != seen { return }
             pause(&spins)
         }
-        pthread_mutex_lock(mutex)
-        sleepers.wrappingAdd(1, ordering: .sequentiallyConsistent)
-        while generation.load(ordering: .sequentiallyConsistent) == seen { pthread_cond_wait(wake, mutex) }
-        sleepers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
-        pthread_mutex_unlock(mutex)
+        sleep.withLock {
+            sleepers.wrappingAdd(1, ordering: .sequentiallyConsistent)
+            while generation.load(ordering: .sequentiallyConsistent) == seen { sleep.wait() }
+            sleepers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+        }
     }
 
     /// About 50 µs of spinning, the longest serial gap inside a decode step, before a thread sleeps.
@@ -148,29 +124,3 @@ private final class Shared: @unchecked Sendable {
         if spins % 1_024 == 0 { sched_yield() } else { fi_spin_hint() }
     }
 }
-
-/// What a new thread is handed.
-private final class Start {
-    let shared: Shared
-    let worker: Int
-
-    init(shared: Shared, worker: Int) {
-        self.shared = shared
-        self.worker = worker
-    }
-}
-
-#if canImport(Darwin)
-    private func workerEntry(_ argument: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
-        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        start.shared.work(start.worker)
-        return nil
-    }
-#else
-    private func workerEntry(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-        guard let argument else { return nil }
-        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        start.shared.work(start.worker)
-        return nil
-    }
-#endif

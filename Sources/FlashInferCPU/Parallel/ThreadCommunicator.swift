@@ -106,8 +106,7 @@ private final class Meeting: @unchecked Sendable {
 
     let worldSize: Int
     private let timeout: Duration
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let condition: UnsafeMutablePointer<pthread_cond_t>
+    private let monitor = Monitor()
     private var posts: [Post?]
     /// Who has used the posts.
     private var isBack: [Bool]
@@ -120,17 +119,6 @@ private final class Meeting: @unchecked Sendable {
         self.timeout = timeout
         posts = [Post?](repeating: nil, count: worldSize)
         isBack = [Bool](repeating: false, count: worldSize)
-        mutex = .allocate(capacity: 1)
-        condition = .allocate(capacity: 1)
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
-    }
-
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
     }
 
     /// Shows every rank's post to every rank; returns when all have used them.
@@ -155,8 +143,12 @@ private final class Meeting: @unchecked Sendable {
 
     /// Waits until all ranks are here.
     private func arrive(_ rank: Int, _ post: Post?, _ call: String, _ deadline: Deadline) throws(FlashInferError) {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+        try monitor.withLock { () throws(FlashInferError) in try arriveLocked(rank, post, call, deadline) }
+    }
+
+    private func arriveLocked(
+        _ rank: Int, _ post: Post?, _ call: String, _ deadline: Deadline
+    ) throws(FlashInferError) {
         if let failure { throw failure }
         if let post { posts[rank] = post } else { isBack[rank] = true }
         arrived += 1
@@ -165,7 +157,7 @@ private final class Meeting: @unchecked Sendable {
             round += 1
             isBack = [Bool](repeating: false, count: worldSize)
             if post == nil { posts = [Post?](repeating: nil, count: worldSize) }
-            pthread_cond_broadcast(condition)
+            monitor.wakeAll()
             return
         }
         let own = round
@@ -177,27 +169,18 @@ private final class Meeting: @unchecked Sendable {
                 failure = .rankFailure(
                     rank: late, call: call,
                     message: "it did not come \(deadline.text); it is slow, has stopped, or makes other calls")
-                pthread_cond_broadcast(condition)
+                monitor.wakeAll()
                 continue
             }
-            wait(milliseconds: left)
+            monitor.wait(milliseconds: left)
         }
-    }
-
-    private func wait(milliseconds: Int32) {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        let nanoseconds = Int(now.tv_nsec) + Int(milliseconds % 1000) * 1_000_000
-        now.tv_sec += Int(milliseconds / 1000) + nanoseconds / 1_000_000_000
-        now.tv_nsec = nanoseconds % 1_000_000_000
-        pthread_cond_timedwait(condition, mutex, &now)
     }
 
     /// A rank will not come again.
     func leave(_ rank: Int) {
-        pthread_mutex_lock(mutex)
-        failure = failure ?? .rankFailure(rank: rank, call: "a collective", message: "it has ended")
-        pthread_cond_broadcast(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.withLock {
+            failure = failure ?? .rankFailure(rank: rank, call: "a collective", message: "it has ended")
+            monitor.wakeAll()
+        }
     }
 }

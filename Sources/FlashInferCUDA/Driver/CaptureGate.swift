@@ -1,3 +1,4 @@
+internal import FlashInferCore
 internal import Synchronization
 
 #if canImport(Glibc)

@@ -1,3 +1,4 @@
+internal import FlashInferCore
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -40,24 +41,11 @@ package enum ParallelWork {
         _ count: Int, threads: Int = ParallelWork.processors, _ body: @escaping @Sendable (Int) -> Void
     ) {
         let jobs = Jobs(count: count, body: body)
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        pthread_attr_setstacksize(&attributes, stackByteCount)
-        defer { pthread_attr_destroy(&attributes) }
-        var running: [pthread_t] = []
-        for _ in 0..<min(threads, count) {
-            var thread = pthread_t()
-            let argument = Unmanaged.passRetained(jobs)
-            let status = pthread_create(
-                &thread, &attributes,
-                { argument in
-                    Unmanaged<Jobs>.fromOpaque(argument!).takeRetainedValue().run()
-                    return nil
-                }, argument.toOpaque())
-            if status == 0 { running.append(thread) } else { argument.release() }
+        let running = (0..<min(threads, count)).compactMap { _ in
+            SystemThread(stackByteCount: stackByteCount) { jobs.run() }
         }
         // Where no thread can be had, this one does it all.
         if running.isEmpty { jobs.run() }
-        for thread in running { pthread_join(thread, nil) }
+        for thread in running { thread.join() }
     }
 }

@@ -1,3 +1,5 @@
+internal import FlashInferCore
+
 /// The specs of one family of kernels by a small number, each made when it is first asked for: a launch makes no strings.
 final class SpecTable: Sendable {
     private let specs: Locked<[KernelSpec?]>

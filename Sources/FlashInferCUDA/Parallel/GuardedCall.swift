@@ -1,3 +1,4 @@
+internal import FlashInferCore
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -10,12 +11,6 @@ internal import Synchronization
 
 /// Calls that may never return, as a collective does whose other ranks are gone.
 enum GuardedCall {
-    private final class Start {
-        let run: () -> Void
-
-        init(_ run: @escaping () -> Void) { self.run = run }
-    }
-
     private final class Call<Result: Sendable>: Sendable {
         let body: @Sendable () -> Result
         let result = Locked<Result?>(nil)
@@ -37,29 +32,18 @@ enum GuardedCall {
         timeout: Duration, _ body: @escaping @Sendable () -> Result
     ) -> Result? {
         let call = Call(body)
-        var thread = pthread_t()
-        let start = Unmanaged.passRetained(Start { call.run() })
-        let status = pthread_create(
-            &thread, nil,
-            { argument in
-                Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().run()
-                return nil
-            }, start.toOpaque())
-        guard status == 0 else {
-            start.release()
-            return body()
-        }
+        guard let thread = SystemThread({ call.run() }) else { return body() }
         let clock = ContinuousClock()
         let end = clock.now + timeout
         while !call.isDone.load(ordering: .acquiring) {
             if clock.now > end {
-                pthread_detach(thread)
+                thread.detach()
                 return nil
             }
             usleep(200)
         }
         // What libraries keep for a thread goes with it: not while the process is already ending.
-        pthread_join(thread, nil)
+        thread.join()
         return call.result.withLock { $0 }
     }
 }

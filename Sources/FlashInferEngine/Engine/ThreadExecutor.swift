@@ -1,4 +1,5 @@
 internal import DequeModule
+internal import FlashInferCore
 
 #if canImport(Darwin)
     internal import Darwin
@@ -40,37 +41,24 @@ private struct Job {
 
 /// The queue between the tasks and the thread.
 ///
-/// Unchecked: `jobs` and `isStopped` are only touched with `mutex` locked, and the two pointers never change.
+/// Unchecked: `jobs` and `isStopped` are only touched within the monitor.
 private final class JobQueue: @unchecked Sendable {
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let monitor = Monitor()
     private var jobs: Deque<Job> = []
     private var isStopped = false
 
-    init() {
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
-    }
-
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
-
     func append(_ job: Job) {
-        pthread_mutex_lock(mutex)
-        jobs.append(job)
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.withLock {
+            jobs.append(job)
+            monitor.wakeOne()
+        }
     }
 
     func stop() {
-        pthread_mutex_lock(mutex)
-        isStopped = true
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.withLock {
+            isStopped = true
+            monitor.wakeOne()
+        }
     }
 
     /// The thread's life. Jobs keep their executor alive, so when the executor is gone there are none left.
@@ -79,18 +67,11 @@ private final class JobQueue: @unchecked Sendable {
     }
 
     private func next() -> Job? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while jobs.isEmpty, !isStopped { pthread_cond_wait(condition, mutex) }
-        return jobs.popFirst()
+        monitor.withLock {
+            while jobs.isEmpty, !isStopped { monitor.wait() }
+            return jobs.popFirst()
+        }
     }
-}
-
-/// The closure a new thread runs, boxed to pass through a C pointer.
-private final class ThreadBody {
-    let run: () -> Void
-
-    init(run: @escaping () -> Void) { self.run = run }
 }
 
 /// Runs `body` on a thread of its own after every `interval` until it says that there is no point in another time.
@@ -107,22 +88,8 @@ func repeatOnThread(every interval: Duration, _ body: @escaping @Sendable () -> 
     }
 }
 
-/// Starts a detached thread that runs `body` once.
+/// Starts a thread that runs `body` once, and that nothing waits for.
 private func startThread(_ body: @escaping @Sendable () -> Void) {
-    let boxed = Unmanaged.passRetained(ThreadBody(run: body))
-    #if canImport(Darwin)
-        var thread: pthread_t?
-        let status = pthread_create(&thread, nil, { runThread(Unmanaged.fromOpaque($0)) }, boxed.toOpaque())
-        guard status == 0, let thread else { preconditionFailure("cannot start a thread: error \(status)") }
-    #else
-        var thread = pthread_t()
-        let status = pthread_create(&thread, nil, { runThread(Unmanaged.fromOpaque($0!)) }, boxed.toOpaque())
-        guard status == 0 else { preconditionFailure("cannot start a thread: error \(status)") }
-    #endif
-    pthread_detach(thread)
-}
-
-private func runThread(_ boxed: Unmanaged<ThreadBody>) -> UnsafeMutableRawPointer? {
-    boxed.takeRetainedValue().run()
-    return nil
+    guard let thread = SystemThread(body) else { preconditionFailure("the system gives no thread") }
+    thread.detach()
 }

@@ -1,33 +1,34 @@
 #if canImport(Glibc)
-    internal import Glibc
+    package import Glibc
 #elseif canImport(Musl)
-    internal import Musl
+    package import Musl
 #elseif canImport(Darwin)
-    internal import Darwin
+    package import Darwin
 #endif
 
 /// A value that one thread at a time may use.
 ///
 /// A POSIX mutex and not `Synchronization.Mutex`, whose lock is inside the standard library where ThreadSanitizer cannot see it: with
-/// this one, everything guarded is checked too.
-final class Locked<Value: ~Copyable>: @unchecked Sendable {
+/// this one, everything guarded is checked too. Inlinable, because a launch takes several of these and each module that uses it would
+/// otherwise call it unspecialised.
+package final class Locked<Value: ~Copyable>: @unchecked Sendable {
     // Unchecked because the compiler cannot see that the mutex guards the value.
-    private var value: Value
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    @usableFromInline internal var value: Value
+    @usableFromInline internal let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
-    init(_ value: consuming sending Value) {
+    @inlinable package init(_ value: consuming sending Value) {
         self.value = value
         mutex = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
     }
 
-    deinit {
+    @inlinable deinit {
         pthread_mutex_destroy(mutex)
         mutex.deallocate()
     }
 
     /// Calls `body` with the value, alone.
-    func withLock<Result: ~Copyable, Failure: Error>(
+    @inlinable package func withLock<Result: ~Copyable, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)
