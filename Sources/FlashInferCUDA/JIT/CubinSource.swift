@@ -18,11 +18,14 @@ package final class CubinSource: Sendable {
         package var bundled = 0
         package var cached = 0
         package var compiled = 0
+        /// How many of those compiled were variants put into a frame.
+        package var assembled = 0
 
-        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0) {
+        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0, assembled: Int = 0) {
             self.bundled = bundled
             self.cached = cached
             self.compiled = compiled
+            self.assembled = assembled
         }
     }
 
@@ -79,10 +82,38 @@ package final class CubinSource: Sendable {
             counts.withLock { $0.cached += 1 }
             return cubin
         }
-        let cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        let cubin: [UInt8]
+        if let assembled = assembled(spec, architecture, nvrtc) {
+            cubin = assembled
+            counts.withLock { $0.assembled += 1 }
+        } else {
+            cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        }
         counts.withLock { $0.compiled += 1 }
         disk?.keep(cubin, for: key)
         return cubin
+    }
+
+    /// The machine code of a variant by the frame of its kind, which is kept beside kernels; nil where the whole must be compiled, be it
+    /// because of an error: the whole text's messages name the place in Swift.
+    private func assembled(_ spec: KernelSpec, _ architecture: Architecture, _ nvrtc: NVRTC) -> [UInt8]? {
+        guard let splice = spec.splice, let frame = spec.frame,
+            let source = try? compiler.sourceKey(for: frame, architecture: architecture)
+        else { return nil }
+        let key = KernelCompiler.key(sourceKey: source + " ptx", version: nvrtc.version)
+        let ptx: [UInt8]
+        if let kept = disk?.cubin(for: key) {
+            ptx = kept
+        } else {
+            guard let made = try? compiler.framePTX(frame, architecture: architecture, with: nvrtc) else { return nil }
+            disk?.keep(made, for: key)
+            ptx = made
+        }
+        guard let output = try? compiler.assemble(spec, splice, frame: ptx, architecture: architecture, with: nvrtc)
+        else { return nil }
+        // Where registers run out the whole is compiled: its optimizer sees more at once. A few words are not worth a second compilation.
+        if let found = KernelResources(log: output.log, entry: spec.entry), found.spillByteCount > 64 { return nil }
+        return output.cubin
     }
 
     /// Finds out whether kernels can be had at all: from a bundle, or from a compiler.
