@@ -98,22 +98,29 @@ package final class CubinSource: Sendable {
     /// because of an error: the whole text's messages name the place in Swift.
     private func assembled(_ spec: KernelSpec, _ architecture: Architecture, _ nvrtc: NVRTC) -> [UInt8]? {
         guard let splice = spec.splice, let frame = spec.frame,
-            let source = try? compiler.sourceKey(for: frame, architecture: architecture)
+            let ptx = try? framePTX(frame, exactly: architecture, with: nvrtc)
         else { return nil }
-        let key = KernelCompiler.key(sourceKey: source + " ptx", version: nvrtc.version)
-        let ptx: [UInt8]
-        if let kept = disk?.cubin(for: key) {
-            ptx = kept
-        } else {
-            guard let made = try? compiler.framePTX(frame, architecture: architecture, with: nvrtc) else { return nil }
-            disk?.keep(made, for: key)
-            ptx = made
-        }
         guard let output = try? compiler.assemble(spec, splice, frame: ptx, architecture: architecture, with: nvrtc)
         else { return nil }
         // Where registers run out the whole is compiled: its optimizer sees more at once. A few words are not worth a second compilation.
         if let found = KernelResources(log: output.log, entry: spec.entry), found.spillByteCount > 64 { return nil }
         return output.cubin
+    }
+
+    /// The PTX of a frame: from the bundle, the disk cache, or the compiler.
+    package func framePTX(
+        _ frame: KernelSpec, exactly architecture: Architecture, with nvrtc: NVRTC
+    ) throws(FlashInferError) -> [UInt8] {
+        let source = try compiler.frameKey(frame, architecture: architecture)
+        // An assembler reads what compilers before it have written.
+        if case .success(let bundle)? = bundle, let entry = bundle.entries[source], entry.version <= nvrtc.version {
+            return try bundle.cubin(entry)
+        }
+        let key = KernelCompiler.key(sourceKey: source, version: nvrtc.version)
+        if let ptx = disk?.cubin(for: key) { return ptx }
+        let ptx = try compiler.framePTX(frame, architecture: architecture, with: nvrtc)
+        disk?.keep(ptx, for: key)
+        return ptx
     }
 
     /// Finds out whether kernels can be had at all: from a bundle, or from a compiler.

@@ -75,6 +75,11 @@ extension KernelCompiler {
         return options
     }
 
+    /// What the PTX of a frame depends on apart from the compiler's version.
+    package func frameKey(_ frame: KernelSpec, architecture: Architecture) throws(FlashInferError) -> String {
+        try sourceKey(for: frame, architecture: architecture) + "-ptx"
+    }
+
     /// The PTX of a frame, with its marks.
     package func framePTX(
         _ frame: KernelSpec, architecture: Architecture, with nvrtc: NVRTC
