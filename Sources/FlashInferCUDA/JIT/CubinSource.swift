@@ -10,6 +10,9 @@ package final class CubinSource: Sendable {
     private let environment: CUDAEnvironment
     private let disk: DiskCache?
     private let bundle: Result<KernelBundle, FlashInferError>?
+    /// Bytes that a variant in a frame may spill: where registers run out in earnest the whole is compiled, whose optimizer sees more at
+    /// once. A few words are not worth a second compilation.
+    package static let frameSpillLimit = 64
     private let nvrtc = Locked<Result<NVRTC, FlashInferError>?>(nil)
     private let counts = Locked(Counts())
 
@@ -102,8 +105,10 @@ package final class CubinSource: Sendable {
         else { return nil }
         guard let output = try? compiler.assemble(spec, splice, frame: ptx, architecture: architecture, with: nvrtc)
         else { return nil }
-        // Where registers run out the whole is compiled: its optimizer sees more at once. A few words are not worth a second compilation.
-        if let found = KernelResources(log: output.log, entry: spec.entry), found.spillByteCount > 64 { return nil }
+        if let found = KernelResources(log: output.log, entry: spec.entry), found.spillByteCount > Self.frameSpillLimit
+        {
+            return nil
+        }
         return output.cubin
     }
 
