@@ -222,6 +222,12 @@ static const char portable_softmax[] = {
 static const char portable_top_k[] = {
 #embed "portable/top_k.cuh"
     , 0};
+static const char portable_variant_parts[] = {
+#embed "portable/variant_parts.cuh"
+    , 0};
+static const char portable_variant_terms[] = {
+#embed "portable/variant_terms.cuh"
+    , 0};
 static const char portable_verify_drafts[] = {
 #embed "portable/verify_drafts.cuh"
     , 0};
@@ -369,6 +375,8 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/select_pages.cuh", portable_select_pages},
     {"portable/softmax.cuh", portable_softmax},
     {"portable/top_k.cuh", portable_top_k},
+    {"portable/variant_parts.cuh", portable_variant_parts},
+    {"portable/variant_terms.cuh", portable_variant_terms},
     {"portable/verify_drafts.cuh", portable_verify_drafts},
     {"primitives/argmax.cuh", primitives_argmax},
     {"primitives/async.cuh", primitives_async},

@@ -65,7 +65,8 @@ struct CompileCommand: AsyncParsableCommand {
         let start = Date()
         let progress = CompileProgress()
         let items = try KernelBundle.compile(
-            preset.specs, architectures: architectures, with: nvrtc, threads: jobs
+            preset.specs, frames: AttentionKernel.shippedFrames(for:), architectures: architectures, with: nvrtc,
+            threads: jobs
         ) { done, count, label in progress.show(done, of: count, label) }
         progress.clear()
         try KernelBundle.write(items, to: path)

@@ -95,6 +95,10 @@ EXPORT int nvrtcGetProgramLog(void *program, char *log) {
     return real<int(void *, char *)>("nvrtcGetProgramLog")(program, log);
 }
 
+EXPORT int nvrtcGetPTXSize(void *program, size_t *bytes) { return real<int(void *, size_t *)>("nvrtcGetPTXSize")(program, bytes); }
+
+EXPORT int nvrtcGetPTX(void *program, char *text) { return real<int(void *, char *)>("nvrtcGetPTX")(program, text); }
+
 EXPORT int nvrtcGetCUBINSize(void *program, size_t *bytes) {
     return real<int(void *, size_t *)>("nvrtcGetPTXSize")(program, bytes);
 }

@@ -31,6 +31,8 @@ enum {
       (fi_nvrtc_program program, int option_count, const char *_Nullable const *_Nullable options)) \
     X(nvrtcGetProgramLogSize, 1, (fi_nvrtc_program program, size_t *_Nonnull bytes)) \
     X(nvrtcGetProgramLog, 1, (fi_nvrtc_program program, char *_Nonnull log)) \
+    X(nvrtcGetPTXSize, 1, (fi_nvrtc_program program, size_t *_Nonnull bytes)) \
+    X(nvrtcGetPTX, 1, (fi_nvrtc_program program, char *_Nonnull text)) \
     X(nvrtcGetCUBINSize, 1, (fi_nvrtc_program program, size_t *_Nonnull bytes)) \
     X(nvrtcGetCUBIN, 1, (fi_nvrtc_program program, char *_Nonnull cubin))
 

@@ -112,11 +112,6 @@ FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_atten
     }
 }
 
-constexpr float log2_e = 1.4426950408889634f;
-
-/// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
-FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
-
 #include "portable/attention_variant.cuh"
 
 /// Whether the softmax takes a variant's own logits.

@@ -10,6 +10,9 @@ package final class CubinSource: Sendable {
     private let environment: CUDAEnvironment
     private let disk: DiskCache?
     private let bundle: Result<KernelBundle, FlashInferError>?
+    /// Bytes that a variant in a frame may spill: where registers run out in earnest the whole is compiled, whose optimizer sees more at
+    /// once. A few words are not worth a second compilation.
+    package static let frameSpillLimit = 64
     private let nvrtc = Locked<Result<NVRTC, FlashInferError>?>(nil)
     private let counts = Locked(Counts())
 
@@ -18,11 +21,14 @@ package final class CubinSource: Sendable {
         package var bundled = 0
         package var cached = 0
         package var compiled = 0
+        /// How many of those compiled were variants put into a frame.
+        package var assembled = 0
 
-        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0) {
+        package init(bundled: Int = 0, cached: Int = 0, compiled: Int = 0, assembled: Int = 0) {
             self.bundled = bundled
             self.cached = cached
             self.compiled = compiled
+            self.assembled = assembled
         }
     }
 
@@ -79,10 +85,47 @@ package final class CubinSource: Sendable {
             counts.withLock { $0.cached += 1 }
             return cubin
         }
-        let cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        let cubin: [UInt8]
+        if let assembled = assembled(spec, architecture, nvrtc) {
+            cubin = assembled
+            counts.withLock { $0.assembled += 1 }
+        } else {
+            cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        }
         counts.withLock { $0.compiled += 1 }
         disk?.keep(cubin, for: key)
         return cubin
+    }
+
+    /// The machine code of a variant by the frame of its kind, which is kept beside kernels; nil where the whole must be compiled, be it
+    /// because of an error: the whole text's messages name the place in Swift.
+    private func assembled(_ spec: KernelSpec, _ architecture: Architecture, _ nvrtc: NVRTC) -> [UInt8]? {
+        guard let splice = spec.splice, let frame = spec.frame,
+            let ptx = try? framePTX(frame, exactly: architecture, with: nvrtc)
+        else { return nil }
+        guard let output = try? compiler.assemble(spec, splice, frame: ptx, architecture: architecture, with: nvrtc)
+        else { return nil }
+        if let found = KernelResources(log: output.log, entry: spec.entry), found.spillByteCount > Self.frameSpillLimit
+        {
+            return nil
+        }
+        return output.cubin
+    }
+
+    /// The PTX of a frame: from the bundle, the disk cache, or the compiler.
+    package func framePTX(
+        _ frame: KernelSpec, exactly architecture: Architecture, with nvrtc: NVRTC
+    ) throws(FlashInferError) -> [UInt8] {
+        let source = try compiler.frameKey(frame, architecture: architecture)
+        // An assembler reads what compilers before it have written.
+        if case .success(let bundle)? = bundle, let entry = bundle.entries[source], entry.version <= nvrtc.version {
+            return try bundle.cubin(entry)
+        }
+        let key = KernelCompiler.key(sourceKey: source, version: nvrtc.version)
+        if let ptx = disk?.cubin(for: key) { return ptx }
+        let ptx = try compiler.framePTX(frame, architecture: architecture, with: nvrtc)
+        disk?.keep(ptx, for: key)
+        return ptx
     }
 
     /// Finds out whether kernels can be had at all: from a bundle, or from a compiler.

@@ -31,13 +31,15 @@ package struct KernelSpec: Sendable {
         let usesFastMath: Bool
         let label: String
         let variant: String?
+        let splice: VariantSplice?
         let hash: Int
 
         init(
             file: String, entry: String, defines: [Define], threads: Int, sharedByteCount: Int,
-            blocksPerProcessor: Int, usesFastMath: Bool, label: String, variant: String?
+            blocksPerProcessor: Int, usesFastMath: Bool, label: String, variant: String?, splice: VariantSplice?
         ) {
             self.variant = variant
+            self.splice = splice
             self.file = file
             self.entry = entry
             self.defines = defines
@@ -73,15 +75,18 @@ package struct KernelSpec: Sendable {
     ///   - usesFastMath: compile with `--use_fast_math`.
     ///   - label: its name in the register table and in messages.
     ///   - variant: the text of an attention variant's expressions, which the kernel includes as `FI_VARIANT`.
+    ///   - splice: the same variant in parts for a frame, where it has them.
     package init(
         file: String, entry: String, defines: [Define] = [], threads: Int, sharedByteCount: Int = 0,
-        blocksPerProcessor: Int = 1, usesFastMath: Bool = false, label: String, variant: String? = nil
+        blocksPerProcessor: Int = 1, usesFastMath: Bool = false, label: String, variant: String? = nil,
+        splice: VariantSplice? = nil
     ) {
         precondition(threads >= 1 && threads <= 1024, "a block has 1 ... 1024 threads, not \(threads)")
         precondition(sharedByteCount >= 0 && blocksPerProcessor >= 1, "sizes of a launch are positive")
         content = Content(
             file: file, entry: entry, defines: defines, threads: threads, sharedByteCount: sharedByteCount,
-            blocksPerProcessor: blocksPerProcessor, usesFastMath: usesFastMath, label: label, variant: variant)
+            blocksPerProcessor: blocksPerProcessor, usesFastMath: usesFastMath, label: label, variant: variant,
+            splice: splice)
     }
 
     /// The text's path below the `CUDAKernels` module.
@@ -102,6 +107,16 @@ package struct KernelSpec: Sendable {
     package var label: String { content.label }
     /// The text of a variant's expressions.
     package var variant: String? { content.variant }
+    /// The variant in parts for a frame; follows from the variant, so that equality need not look at it.
+    package var splice: VariantSplice? { content.splice }
+    /// The frame of a spec that has one: the kernel of all variants of its kind, which is no kernel before one is put into it.
+    package var frame: KernelSpec? {
+        splice.map {
+            KernelSpec(
+                file: file, entry: entry, defines: defines, threads: threads, sharedByteCount: sharedByteCount,
+                blocksPerProcessor: blocksPerProcessor, usesFastMath: usesFastMath, label: label, variant: $0.frame)
+        }
+    }
 }
 
 extension KernelSpec: Hashable {

@@ -12,7 +12,7 @@ package final class NVRTC: @unchecked Sendable {
 
     /// What a compilation gave.
     package struct Output: Sendable {
-        /// The machine code.
+        /// The machine code, or PTX where that was asked for.
         package let cubin: [UInt8]
         /// Warnings, and the assembler's figures where they were asked for.
         package let log: String
@@ -75,11 +75,19 @@ package final class NVRTC: @unchecked Sendable {
         return all.contains(Int32(architecture.major * 10 + architecture.minor))
     }
 
+    /// What a compilation ends with.
+    package enum Product {
+        case cubin
+        /// Its architecture is a virtual one: "compute_90a".
+        case ptx
+    }
+
     /// Compiles a text with others as its named headers.
     ///
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` with the compiler's errors, by file and line.
     package func compile(
-        name: String, text: String, headers: [(name: String, text: String)], options: [String]
+        name: String, text: String, headers: [(name: String, text: String)] = [], options: [String],
+        to product: Product = .cubin
     ) throws(FlashInferError) -> Output {
         var program: fi_nvrtc_program = 0
         var status: fi_nvrtc_status = 0
@@ -101,15 +109,18 @@ package final class NVRTC: @unchecked Sendable {
                 message: "\(self.text(of: status)) (NVRTC \(version), \(options.joined(separator: " ")))\n\(log)")
         }
         var size = 0
-        try check(functions.nvrtcGetCUBINSize(program, &size), "nvrtcGetCUBINSize")
+        switch product {
+        case .cubin: try check(functions.nvrtcGetCUBINSize(program, &size), "nvrtcGetCUBINSize")
+        case .ptx: try check(functions.nvrtcGetPTXSize(program, &size), "nvrtcGetPTXSize")
+        }
         let cubin = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
             buffer.withMemoryRebound(to: CChar.self) { bytes in
                 guard let base = bytes.baseAddress else { return }
-                status = functions.nvrtcGetCUBIN(program, base)
+                status = product == .ptx ? functions.nvrtcGetPTX(program, base) : functions.nvrtcGetCUBIN(program, base)
             }
             count = status == 0 ? size : 0
         }
-        try check(status, "nvrtcGetCUBIN")
+        try check(status, product == .ptx ? "nvrtcGetPTX" : "nvrtcGetCUBIN")
         return Output(cubin: cubin, log: log)
     }
 

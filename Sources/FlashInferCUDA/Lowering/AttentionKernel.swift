@@ -103,7 +103,8 @@ package struct AttentionKernel: Hashable {
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
-            blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text)
+            blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text,
+            splice: isFloat8 || isHopperLatent ? nil : variant?.splice)
     }
 
     private var text: (file: String, entry: String) {

@@ -12,6 +12,10 @@ package struct VariantText: Hashable, Sendable {
     /// The text.
     package let text: String
 
+    /// The same for a frame: a kernel for all variants of this one's kind, into which this one's machine-independent code is put; nil
+    /// where a variant changes more than scores, and where it keeps more terms of a row than a frame has room for.
+    package let splice: VariantSplice?
+
     /// Tensors that a kernel can be given.
     package static let maximumParameters = 16
 
@@ -47,48 +51,64 @@ package struct VariantText: Hashable, Sendable {
             "float variant_value(const fi_attention_params &p, const VariantKey &at, float score, int position)",
             form.valueFactor ?? form.values ?? score, variant.value.place, form.parameters, isOfKeys: true)
         let valueHook = form.valueFactor != nil ? "factor" : form.values != nil ? "element" : "none"
-        var text = """
+        let readsKeys = hooks.contains { $0.readsKeys }
+        let head = """
             #pragma once
             constexpr bool normalises = \(form.weights == nil), changes_output = \(form.output != nil);
             constexpr bool computes_sink = \(form.sink != nil), changes_sum = \(form.normalizer != nil);
             constexpr ValueHook value_hook = ValueHook::\(valueHook);
-            constexpr bool reads_keys = \(hooks.contains { $0.readsKeys });
-            struct VariantRow : VariantSite {
+            constexpr bool reads_keys = \(readsKeys);
 
             """
-        for member in hooks.flatMap(\.members) { text += "    \(member);\n" }
-        text += """
-                __device__ __forceinline__ VariantRow(const fi_attention_params &p, const Item &item, int query_row, int query_head)
-                    : VariantSite(p, item, query_row, query_head) {
-                    const VariantRow &at = *this;
+        let members = hooks.flatMap(\.members)
+        func body(_ rowsOwn: String) -> String {
+            var text = "struct VariantRow : VariantSite {\n"
+            for member in members { text += "    \(member.type) \(member.name);\n" }
+            text += """
+                    __device__ __forceinline__ VariantRow(const fi_attention_params &p, const Item &item, int query_row, int query_head)
+                        : VariantSite(p, item, query_row, query_head) {
+                        const VariantRow &at = *this;
 
-            """
-        for line in hooks.flatMap(\.rowLines) { text += line + "\n" }
-        text += "    }\n};\nstruct VariantKey : VariantKeySite {\n"
-        for member in value.members { text += "    \(member);\n" }
-        text += """
-                __device__ __forceinline__ VariantKey(const fi_attention_params &p, const Item &item, int position) : VariantKeySite(item) {
-                    const VariantKey &at = *this;
+                """
+            for line in hooks.flatMap(\.rowLines) { text += line + "\n" }
+            text += "    }\n\(rowsOwn)};\nstruct VariantKey : VariantKeySite {\n"
+            for member in value.members { text += "    \(member.type) \(member.name);\n" }
+            text += """
+                    __device__ __forceinline__ VariantKey(const fi_attention_params &p, const Item &item, int position) : VariantKeySite(item) {
+                        const VariantKey &at = *this;
 
-            """
-        for line in value.rowLines { text += line + "\n" }
-        text += "    }\n};\n"
-        for hook in hooks + [value] { text += hook.function }
-        text += """
-            FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
-                const VariantBlock at(p, item, warp_row, first_key);
-                return !(\(BlockTest(mask).text));
-            }
+                """
+            for line in value.rowLines { text += line + "\n" }
+            text += "    }\n};\n"
+            for hook in hooks + [value] { text += hook.function }
+            text += """
+                FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
+                    const VariantBlock at(p, item, warp_row, first_key);
+                    return !(\(BlockTest(mask).text));
+                }
 
-            """
-        self.text = text
+                """
+            return text
+        }
+        text = head + body("")
+        // What ends rows, and what changes values, is outside of the loop over scores, in functions of its own.
+        let changesScoresOnly =
+            form.sink == nil && form.normalizer == nil && form.output == nil && form.values == nil
+            && form.valueFactor == nil
+        guard changesScoresOnly, members.count <= VariantSplice.keptTerms else {
+            splice = nil
+            return
+        }
+        splice = VariantSplice(
+            head: head, changesLogits: hasLogits, weighs: form.weights != nil,
+            hides: !mask.isConstant(true), parts: head + body(VariantSplice.rowFunctions(members)))
     }
 }
 
 /// One hook as C++: its terms a row, or a key for values, and the function of its terms a score.
 private struct VariantHook {
     /// Declarations of the terms that depend on the row (or the key) alone, and the lines that compute them.
-    private(set) var members: [String] = []
+    private(set) var members: [(type: String, name: String)] = []
     private(set) var rowLines: [String] = []
     private(set) var function: String
     /// Whether elements of tensors are read for each score.
@@ -114,7 +134,7 @@ private struct VariantHook {
             }
             let value = Self.term(node, node.operands.map { names[$0] }, graph, parameters)
             if isRow {
-                members.append("\(Self.type(node.type)) \(prefix)\(index)")
+                members.append((Self.type(node.type), "\(prefix)\(index)"))
                 rowLines += [line, "        \(prefix)\(index) = \(value);"]
                 names.append("at.\(prefix)\(index)")
             } else {
@@ -233,6 +253,13 @@ private struct VariantHook {
         let row = operands.count > 1 ? operands[1] : parameter.extent == .perPosition ? "at.request" : "0"
         let number = parameters.firstIndex(of: parameter) ?? 0
         return "variant_element<\(type(parameter.type.expression))>(p.variant[\(number)], \(row), \(operands[0]))"
+    }
+}
+
+extension ExprGraph {
+    /// Whether it is one constant.
+    fileprivate func isConstant(_ value: Bool) -> Bool {
+        nodes[root].operation == .constant && nodes[root].type == .bool && nodes[root].bool == value
     }
 }
 

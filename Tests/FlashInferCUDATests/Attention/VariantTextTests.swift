@@ -211,6 +211,38 @@ import Testing
         #expect(resources.spillByteCount <= (Self.mayNotSpill.contains(variant.name) ? 0 : 64), "\(variant.name)")
     }
 
+    /// Put into the frame of its kind a variant takes what it takes compiled whole, or a few words more.
+    @Test(arguments: VariantSample.builtIns.indices) func inFrames(_ index: Int) throws {
+        let variant = VariantSample.builtIns[index].variant
+        if variant.form.isFused || variant.rope != nil { return }
+        let problem = try AttentionProblem(
+            geometry: .ragged(queryIndptr: [0, 400], kvIndptr: [0, 900]),
+            shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128), variant: variant, queryType: .bfloat16,
+            kvType: .bfloat16)
+        let architecture = try #require(Architecture("sm_90a"))
+        let spec = try AttentionKernel.longestSpec(of: problem, on: architecture)
+        guard let splice = spec.splice, let frame = spec.frame else { return }
+        let nvrtc = try #require(TestMachine.nvrtc)
+        let compiler = KernelCompiler()
+        let ptx = try compiler.framePTX(frame, architecture: architecture, with: nvrtc)
+        let output = try compiler.assemble(spec, splice, frame: ptx, architecture: architecture, with: nvrtc)
+        let resources = try #require(KernelResources(log: output.log, entry: spec.entry))
+        #expect(resources.spillByteCount <= CubinSource.frameSpillLimit, "\(variant.name)")
+    }
+
+    /// Variants of a kind have one frame, whatever their numbers; what changes more than scores has none.
+    @Test func kindsShareFrames() throws {
+        func splice(_ variant: AttentionVariant) -> VariantSplice? { VariantText(variant).splice }
+        let even = AttentionVariant("a", mask: Mask { ($0.keyPosition & 1) == 0 })
+        let near = AttentionVariant("b", mask: Mask { $0.queryPosition - $0.keyPosition < 90 || $0.head < 3 })
+        #expect(splice(even) != nil && splice(even)?.frame == splice(near)?.frame)
+        #expect(splice(even)?.parts != splice(near)?.parts)
+        let biased = AttentionVariant("c", mask: .causal) { score, at in score + at.keyPosition.float }
+        #expect(splice(biased) != nil && splice(biased)?.frame != splice(even)?.frame)
+        let ended = AttentionVariant("d", output: Output { value, _ in value * 2 })
+        #expect(splice(ended) == nil)
+    }
+
     private static let mayNotSpill: Set<String> = [
         "documents", "documents both ways", "prefix", "streaming", "window both ways", "items", "gemma-2",
         "causal, cap of 1, documents", "alibi, clipped", "temperature", "sigmoid", "log-n", "tree", "dilated",
