@@ -39,8 +39,8 @@ typedef struct {
     unsigned long long scores;
     long long score_request, score_head;
     unsigned int width, page_count, heads, rows, group;
-    /// Blocks of threads that a request takes, and warps of a block that share its heads: a power of two.
-    unsigned int request_blocks, head_warps;
+    /// Tiles of pages, one for each block at a time: of all requests, and of one; and warps of a block that share the heads: a power of two.
+    unsigned int tiles, request_tiles, head_warps;
     int is_per_head, is_sum;
 } fi_score_pages_params;
 

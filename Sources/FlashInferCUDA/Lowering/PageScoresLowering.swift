@@ -68,18 +68,35 @@ package enum PageBoundsKernel {
 
 /// The kernels that score pages by their bounds, on tensor cores.
 package enum ScorePagesKernel {
-    private static let warps = 8
     /// Pages of a warp.
     private static let pageRows = 16
+    /// Tiles of a warp in shared memory: one is computed on while two are under way.
+    private static let stages = 3
+    /// Blocks that go on from tile to tile on each processor, where it has room for them.
+    private static let blocksPerProcessor = 2
+
+    /// Four chunks of 16 bytes of a head, one for each lane of a quad.
+    private static func fours(_ headDim: Int) -> Int { (headDim + 31) / 32 }
+
+    /// Warps of a block: as many as have room in 96 KB, which all architectures have.
+    private static func warps(_ headDim: Int) -> Int {
+        switch fours(headDim) {
+        case ...4: 4
+        case ...8: 2
+        default: 1
+        }
+    }
 
     private static func spec(_ type: DType, headDim: Int) -> KernelSpec {
         KernelSpec(
             file: "portable/score_pages.cuh", entry: "score_pages",
             defines: [
                 .init("FI_HALF", "Half::\(type == .float16 ? "float16" : "bfloat16")"),
-                .init("FI_HEAD_DIM", headDim),
+                .init("FI_HEAD_DIM", headDim), .init("FI_STAGES", stages),
             ],
-            threads: warps * 32, blocksPerProcessor: 2, label: "score pages \(type.label) D \(headDim)")
+            threads: warps(headDim) * 32,
+            sharedByteCount: warps(headDim) * stages * fours(headDim) * 4 * 16 * 32,
+            blocksPerProcessor: blocksPerProcessor, label: "score pages \(type.label) D \(headDim)")
     }
 
     /// The specialisations that ship.
@@ -91,7 +108,7 @@ package enum ScorePagesKernel {
     ///
     /// - Throws: ``FlashInferError/unsupported(_:device:nearest:)`` for types other than 16 bits' and heads that are no whole 16 bytes.
     package static func lower(
-        _ operation: ScorePagesOperation, deviceName: String
+        _ operation: ScorePagesOperation, deviceName: String, processors: Int
     ) throws(FlashInferError) -> KernelLaunch<fi_score_pages_params>? {
         let (queries, bounds, table, scores) = (operation.queries, operation.bounds, operation.table, operation.scores)
         let (requests, width, heads, dim) = (table.shape[0], table.shape[1], bounds.shape[2], queries.shape[2])
@@ -109,12 +126,13 @@ package enum ScorePagesKernel {
         try table.checkAlignment("table")
         try scores.checkAlignment("scores")
         try operation.lengths.checkAlignment("lengths")
+        let warps = warps(dim)
         var headWarps = 1
         while headWarps < min(heads, warps) { headWarps *= 2 }
         let pagesPerBlock = warps / headWarps * pageRows
-        let requestBlocks = (width + pagesPerBlock - 1) / pagesPerBlock
-        let (blocks, overflow) = requests.multipliedReportingOverflow(by: requestBlocks)
-        guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("blocks of page scores") }
+        let requestTiles = (width + pagesPerBlock - 1) / pagesPerBlock
+        let (tiles, overflow) = requests.multipliedReportingOverflow(by: requestTiles)
+        guard !overflow, tiles <= Int(Int32.max) else { throw .overflow("tiles of page scores") }
         var parameters = fi_score_pages_params()
         parameters.queries = UInt64(queries.address)
         parameters.query_token = Int64(queries.strides[0])
@@ -134,10 +152,12 @@ package enum ScorePagesKernel {
         parameters.heads = UInt32(clamping: heads)
         parameters.rows = UInt32(clamping: operation.rowsPerRequest)
         parameters.group = UInt32(clamping: operation.group)
-        parameters.request_blocks = UInt32(clamping: requestBlocks)
+        parameters.tiles = UInt32(clamping: tiles)
+        parameters.request_tiles = UInt32(clamping: requestTiles)
         parameters.head_warps = UInt32(clamping: headWarps)
         parameters.is_per_head = operation.isPerHead ? 1 : 0
         parameters.is_sum = operation.reduction == .sum ? 1 : 0
+        let blocks = min(tiles, blocksPerProcessor * processors)
         return KernelLaunch(spec(queries.dtype, headDim: dim), blocks: blocks, parameters)
     }
 }

@@ -42,7 +42,7 @@ extension CUDADevice {
 
     /// Scores of pages by their bounds.
     func execute(_ operation: ScorePagesOperation) throws(FlashInferError) {
-        try enqueue(ScorePagesKernel.lower(operation, deviceName: name))
+        try enqueue(ScorePagesKernel.lower(operation, deviceName: name, processors: limits.processors))
     }
 
     /// Biases, penalties and masks on rows of logits.

@@ -12,6 +12,16 @@ import Testing
         #expect(try SelectedPagesFixture(test, on: device).mismatches { run in run } == [])
     }
 
+    @Test(arguments: SelectedPlacesFixture.Case.all(.float32) + SelectedPlacesFixture.Case.all(.bfloat16))
+    func matchesDenseAttentionWithAMask(_ test: SelectedPlacesFixture.Case) throws {
+        #expect(try SelectedPlacesFixture(test, on: device).mismatches { run in run } == [])
+    }
+
+    @Test(arguments: [DType.float8E4M3, .int8]) func boundsKeysOf8Bits(_ type: DType) throws {
+        let test = SelectedPlacesFixture.Case(.bfloat16, kvType: type, pageSize: 8, .causal, keyPositions: .sequential)
+        #expect(try SelectedPlacesFixture(test, on: device).mismatches { run in run } == [])
+    }
+
     @Test func lengthsAreThoseOfTheChosenPages() throws {
         let geometry = try BatchGeometry.selectedPages(
             kvLengths: [0, 1, 16, 17, 48, 100], pagesPerRequest: 3, pageSize: 16, pageCount: 9)

@@ -22,4 +22,27 @@ import Testing
         }
         #expect(mismatches == [])
     }
+
+    @Test(arguments: SelectedPlacesFixture.Case.all(.bfloat16) + SelectedPlacesFixture.Case.all(.float16))
+    func matchesDenseAttentionWithAMask(_ test: SelectedPlacesFixture.Case) throws {
+        #expect(try SelectedPlacesFixture(test, on: GPU.device).mismatches { run in run } == [])
+    }
+
+    @Test(arguments: SelectedPlacesFixture.Case.all(.bfloat16).prefix(4))
+    func replaysWithPlaces(_ test: SelectedPlacesFixture.Case) throws {
+        let device = try GPU.makeDevice()
+        let mismatches = try SelectedPlacesFixture(test, on: device).mismatches { run in
+            try run()
+            try device.synchronize()
+            let graph = try #require(try device.capture { () throws(FlashInferError) in try run() })
+            return { try graph.replay() }
+        }
+        #expect(mismatches == [])
+    }
+
+    @Test func boundsKeysOf8Bits() throws {
+        let test = SelectedPlacesFixture.Case(
+            .bfloat16, kvType: .float8E4M3, pageSize: 8, .causal, keyPositions: .sequential)
+        #expect(try SelectedPlacesFixture(test, on: GPU.device).mismatches { run in run } == [])
+    }
 }
