@@ -179,7 +179,7 @@ import Testing
         expect(
             fi_update_page_bounds(
                 device.handle, nil, keys.c, Int32(FI_NHD), bounds.c, table.c, lengths.c, lengths.c, 2),
-            FI_INVALID_ARGUMENT, "appended keys")
+            FI_INVALID_REQUEST, "appended keys")
         expect(
             fi_score_pages(device.handle, nil, q.c, bounds.c, table.c, counts.c, 2, scores.c), FI_INVALID_ARGUMENT,
             "reduction")

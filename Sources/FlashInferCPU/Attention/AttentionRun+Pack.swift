@@ -83,7 +83,8 @@ extension AttentionRun {
     /// Keys of one head into panels, turned where that is wanted.
     private func packKeys(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
         blocks.locate(
-            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: keys, into: scratch.keyOffsets)
+            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: keys,
+            into: scratch.keyOffsets)
         let source = fi_attn_rows(
             base: keys.base + head * keys.head, offsets: scratch.keyOffsets, count: Int32(range.count), type: cacheType)
         let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
@@ -103,7 +104,8 @@ extension AttentionRun {
     /// Values of one head into panels, changed where the variant says so.
     private func packValues(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
         blocks.locate(
-            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: values, into: scratch.valueOffsets)
+            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: values,
+            into: scratch.valueOffsets)
         let source = fi_attn_rows(
             base: values.base + head * values.head, offsets: scratch.valueOffsets, count: Int32(range.count),
             type: cacheType)

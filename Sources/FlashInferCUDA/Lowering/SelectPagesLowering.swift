@@ -41,9 +41,10 @@ package enum SelectPagesKernel {
             parameters.offsets = UInt64(offsets.address)
         }
         parameters.pages = try fi_row_tensor(pages, "pages")
-        parameters.positions = try operation.positions.map { (view) throws(FlashInferError) in
-            try fi_row_tensor(view, "positions")
-        } ?? .absent
+        parameters.positions =
+            try operation.positions.map { (view) throws(FlashInferError) in
+                try fi_row_tensor(view, "positions")
+            } ?? .absent
         parameters.heads = scores.innerRows
         parameters.width = UInt32(scores.width)
         // No row has more pages than 32 bits count.

@@ -66,7 +66,8 @@ public struct AttentionOperation: Sendable {
         queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, cache: KVCacheView,
         output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil,
         alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:],
-        pageIndices: TensorView? = nil, pagePositions: TensorView? = nil, plan: Plan, workspace: MemoryRegion, capacity: PlanSize? = nil
+        pageIndices: TensorView? = nil, pagePositions: TensorView? = nil, plan: Plan, workspace: MemoryRegion,
+        capacity: PlanSize? = nil
     ) {
         self.queries = queries
         self.queryScale = queryScale

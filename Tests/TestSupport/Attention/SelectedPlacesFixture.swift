@@ -47,16 +47,20 @@ package final class SelectedPlacesFixture {
                 Case(type, pageSize: 8, AttentionVariant(mask: .causal, windowLeft: 50)),
                 Case(type, pageSize: 16, AttentionVariant(mask: .causal, positionEncoding: .alibi), reduction: .sum),
                 Case(type, pageSize: 5, rope, group: 1),
-                Case(type, pageSize: 8, queryLength: 3, AttentionVariant(mask: .causal, windowLeft: 40), hasHeadTables: true),
+                Case(
+                    type, pageSize: 8, queryLength: 3, AttentionVariant(mask: .causal, windowLeft: 40),
+                    hasHeadTables: true),
                 Case(type, pageSize: 16, queryLength: 4, rope, hasHeadTables: true, reduction: .sum, group: 3),
                 Case(type, pageSize: 8, .causal, hasHeadTables: true, keyPositions: .sequential),
                 Case(type, pageSize: 1, .causal, hasHeadTables: true, keyPositions: .sequential, k: 9, group: 12),
                 Case(type, pageSize: 8, strided, hides: isStrided),
                 Case(
-                    type, pageSize: 16, queryLength: 2, AttentionVariant("strided", mask: .causal && .strided(3), logits: .alibi),
+                    type, pageSize: 16, queryLength: 2,
+                    AttentionVariant("strided", mask: .causal && .strided(3), logits: .alibi),
                     hasHeadTables: true, hides: isStrided),
                 Case(
-                    type, pageSize: 16, queryLength: 70, AttentionVariant(mask: .causal, windowLeft: 90), k: 8, dim: 128,
+                    type, pageSize: 16, queryLength: 70, AttentionVariant(mask: .causal, windowLeft: 90), k: 8,
+                    dim: 128,
                     lengths: [300, 97, 70]),
                 Case(
                     type, pageSize: 16, queryLength: 70, .causal, hasHeadTables: true, keyPositions: .sequential, k: 8,
@@ -96,7 +100,8 @@ package final class SelectedPlacesFixture {
             shape: shape, variant: test.variant, queryType: test.type, kvType: test.kvType)
         whole = try AttentionProblem(
             geometry: .ragged(
-                queryIndptr: queryIndptr, kvIndptr: kvLengths.reduce(into: [0]) { $0.append($0[$0.count - 1] + Int32($1)) }),
+                queryIndptr: queryIndptr,
+                kvIndptr: kvLengths.reduce(into: [0]) { $0.append($0[$0.count - 1] + Int32($1)) }),
             shape: shape, variant: test.variant, queryType: test.type, kvType: test.kvType)
         let queries = try AttentionTensor(test.type, [requests * test.queryLength, shape.queryHeads, dim])
         let keys = try AttentionTensor(test.kvType, [poolPages, size, heads, dim])
@@ -120,8 +125,10 @@ package final class SelectedPlacesFixture {
         self.queries = try place(queries)
         (self.keys, self.values, self.table) = (try place(keys), try place(values), try place(table))
         (self.lengths, self.counts) = (try place(lengths), try place(counts))
-        bounds = try place(AttentionTensor(test.kvType.byteCount == 1 ? test.type : test.kvType, [poolPages, 2, heads, dim]))
-        scores = try place(AttentionTensor(.float32, test.hasHeadTables ? [requests, heads, width] : [requests, width]))
+        bounds = try place(
+            AttentionTensor(test.kvType.byteCount == 1 ? test.type : test.kvType, [poolPages, 2, heads, dim]))
+        scores = try place(
+            AttentionTensor(.float32, test.hasHeadTables ? [requests, heads, width] : [requests, width]))
         let chosen: Shape = test.hasHeadTables ? [requests, heads, test.k] : [requests, test.k]
         (pages, positions) = (try place(AttentionTensor(.int32, chosen)), try place(AttentionTensor(.int32, chosen)))
         output = try place(AttentionTensor(problem.outputType, queries.view.shape))
@@ -205,7 +212,9 @@ package final class SelectedPlacesFixture {
                         let at = (page(request, place) * 2 * Self.kvHeads + head) * test.dim + d
                         let found = (bounds.host.get(at), bounds.host.get(at + Self.kvHeads * test.dim))
                         let expected = bound(request, place, head, d)
-                        if found != expected { return "bounds of page \(place) of request \(request): \(found), not \(expected)" }
+                        if found != expected {
+                            return "bounds of page \(place) of request \(request): \(found), not \(expected)"
+                        }
                     }
                 }
             }
@@ -242,7 +251,9 @@ package final class SelectedPlacesFixture {
                 if test.hasHeadTables {
                     expected = heads.map(\.value)
                 } else {
-                    expected = [test.reduction == .sum ? heads.reduce(0) { $0 + $1.value } : heads.map(\.value).max() ?? 0]
+                    expected = [
+                        test.reduction == .sum ? heads.reduce(0) { $0 + $1.value } : heads.map(\.value).max() ?? 0
+                    ]
                 }
                 for (head, value) in expected.enumerated() {
                     let found = scores.host.get((request * expected.count + head) * width + place)
