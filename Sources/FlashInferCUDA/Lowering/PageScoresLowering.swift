@@ -70,15 +70,15 @@ package enum PageBoundsKernel {
 package enum ScorePagesKernel {
     /// Pages of a warp.
     private static let pageRows = 16
-    /// Tiles of a warp in shared memory: one is computed on while two are under way.
-    private static let stages = 3
+    /// Tiles of a warp in shared memory: one is computed on while the other is under way. More blocks are worth more than more of these.
+    private static let stages = 2
     /// Blocks that go on from tile to tile on each processor, where it has room for them.
-    private static let blocksPerProcessor = 2
+    private static let blocksPerProcessor = 3
 
     /// Four chunks of 16 bytes of a head, one for each lane of a quad.
     private static func fours(_ headDim: Int) -> Int { (headDim + 31) / 32 }
 
-    /// Warps of a block: as many as have room in 96 KB, which all architectures have.
+    /// Warps of a block: as many as have room in 64 KB, of which Hopper has three.
     private static func warps(_ headDim: Int) -> Int {
         switch fours(headDim) {
         case ...4: 4

@@ -60,7 +60,7 @@ import Testing
             #expect(error.map { "\($0)".contains(name) } ?? false, "\(name): \(String(describing: error))")
         }
         let wild = try OpsTensor(.int32, [2, 2], values: [0, 3, 2, 0])
-        try expect("request 0: page 3") { $0.table = wild.view }
+        try expect("is page 3") { $0.table = wild.view }
         try expect("bounds") { $0.bounds = try OpsTensor(.float32, [3, 2, 3, 8]).view }
         try expect("queries") { $0.queries = try OpsTensor(.float32, [3, 4, 8]).view }
         try expect("scores") { $0.scores = try OpsTensor(.float32, [2, 4, 2]).view }
