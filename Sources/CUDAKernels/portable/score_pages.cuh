@@ -108,38 +108,30 @@ struct Asker {
     }
 };
 
-/// This lane's chunks of eight query heads, as the products' columns.
-struct Queries {
+/// bounds · queries of eight query heads from number `first` of a key/value head's on.
+FI_DEVICE void score(float (&c)[4], const fi_score_pages_params &p, uint32 from, unsigned int request, unsigned int head, unsigned int first) {
+    const int lane = threadIdx.x % warp_size, quad = lane % 4;
+    const unsigned int member = first + lane / 4, row = member / p.group;
+    const bool is_query = row < p.rows;
+    const uint4 *query = pointer<const uint4>(
+        p.queries
+        + 2 * ((request * p.rows + (is_query ? row : 0)) * p.query_token + (head * p.group + (is_query ? member - row * p.group : 0)) * p.query_head));
     uint4 own[fours];
-
-    /// Those from number `first` of a key/value head's on.
-    __device__ __forceinline__ void load(const fi_score_pages_params &p, unsigned int request, unsigned int head, unsigned int first) {
-        const int lane = threadIdx.x % warp_size, quad = lane % 4;
-        const unsigned int member = first + lane / 4, row = member / p.group;
-        const bool is_query = row < p.rows;
-        const int64 token = request * p.rows + (is_query ? row : 0), query_head = head * p.group + (is_query ? member - row * p.group : 0);
-        const uint4 *query = pointer<const uint4>(p.queries + 2 * (token * p.query_token + query_head * p.query_head));
 #pragma unroll
-        for (int i = 0; i < fours; ++i)
-            own[i] = is_query && (chunks % 4 == 0 || i * 4 + quad < chunks) ? query[i * 4 + quad] : make_uint4(0, 0, 0, 0);
-    }
-};
-
-/// bounds · queries.
-FI_DEVICE void score(float (&c)[4], const Queries &queries, uint32 from) {
+    for (int i = 0; i < fours; ++i)
+        own[i] = is_query && (chunks % 4 == 0 || i * 4 + quad < chunks) ? query[i * 4 + quad] : make_uint4(0, 0, 0, 0);
     // The oldest stage; those after it may be under way.
     copy_wait<stages - 1>();
 #pragma unroll
     for (int i = 0; i < 4; ++i) c[i] = 0;
-    from += threadIdx.x % warp_size * 16;
+    from += lane * 16;
 #pragma unroll
     for (int i = 0; i < fours; ++i) {
         uint4 positive, negative;
-        const uint4 own = queries.own[i];
-        split(own.x, positive.x, negative.x);
-        split(own.y, positive.y, negative.y);
-        split(own.z, positive.z, negative.z);
-        split(own.w, positive.w, negative.w);
+        split(own[i].x, positive.x, negative.x);
+        split(own[i].y, positive.y, negative.y);
+        split(own[i].z, positive.z, negative.z);
+        split(own[i].w, positive.w, negative.w);
         const auto chunk = [&](int h, int side) { return load_shared_chunk(from + ((h * 2 + side) * fours + i) * chunk_bytes); };
         multiply(c, chunk(0, 0), chunk(1, 0), negative);
         multiply(c, chunk(0, 1), chunk(1, 1), positive);
@@ -159,19 +151,14 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) score_pa
 
     Tile tile;
     tile.number = blockIdx.x;
-    tile.find(p, groups);
     Asker asker{p, tile, group, groups, first_head, first_head, {0, 0}, ring};
     asker.begin();
 #pragma unroll
     for (int i = 0; i < stages; ++i) asker.ask();
     int stage = 0, side = 0;
-    // Of the next head, or the next tile's first, while this one is computed on.
-    Queries queries;
-    if (tile.number < p.tiles && first_head < p.heads) queries.load(p, tile.request, first_head, 0);
-    Tile next;
-    for (; tile.number < p.tiles; tile = next) {
-        next.number = tile.number + gridDim.x;
-        next.find(p, groups);
+    for (;; tile.number += gridDim.x) {
+        tile.find(p, groups);
+        if (tile.number >= p.tiles) break;
         const unsigned int first = tile.first + group * page_rows;
         bool are_there[2];
 #pragma unroll
@@ -181,16 +168,13 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) score_pa
             float value[2] = {neutral, neutral};
             for (unsigned int column = 0; column < members; column += 8) {
                 float c[4];
-                if (column > 0) queries.load(p, tile.request, head, column);
-                score(c, queries, ring + stage * stage_bytes);
+                score(c, p, ring + stage * stage_bytes, tile.request, head, column);
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
                     if (column + 2 * quad + i % 2 < members) value[i / 2] = combine(value[i / 2], c[i]);
             }
             if (++stage == stages) stage = 0;
             asker.ask();
-            if (head + p.head_warps < p.heads) queries.load(p, tile.request, head + p.head_warps, 0);
-            else if (next.number < p.tiles) queries.load(p, next.request, first_head, 0);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
 #pragma unroll
