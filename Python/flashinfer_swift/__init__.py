@@ -54,6 +54,8 @@ from .page import get_seq_lens as get_seq_lens
 from .page import get_slot_table as get_slot_table
 from .page import rope_append_paged_kv_cache as rope_append_paged_kv_cache
 from .page import rope_append_paged_kv_cache_at as rope_append_paged_kv_cache_at
+from .pages import score_pages as score_pages
+from .pages import update_page_bounds as update_page_bounds
 from .pod import BatchPODWithPagedKVCacheWrapper as BatchPODWithPagedKVCacheWrapper
 from .pod import PODWithPagedKVCacheWrapper as PODWithPagedKVCacheWrapper
 from .prefill import BatchPrefillWithPagedKVCacheWrapper as BatchPrefillWithPagedKVCacheWrapper

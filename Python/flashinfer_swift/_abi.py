@@ -87,8 +87,12 @@ class RunArgs(ctypes.Structure):
         ("lse", c_void_p), ("mask", c_void_p), ("alibi_slopes", c_void_p), ("sinks", c_void_p), ("k_scales", c_void_p),
         ("v_scales", c_void_p), ("q_scale", c_float), ("k_scale", c_float), ("v_scale", c_float), ("o_scale", c_float),
         ("sm_scale", c_float), ("lse_natural", c_int32), ("parameters", c_void_p), ("parameter_count", c_uint64),
-        ("q_scales", c_void_p), ("page_indices", c_void_p),
+        ("q_scales", c_void_p), ("page_indices", c_void_p), ("page_positions", c_void_p),
     ]
+
+
+class SelectedPagesOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("has_positions", c_int32), ("per_head", c_int32)]
 
 
 class CascadeLevel(ctypes.Structure):
@@ -177,7 +181,7 @@ class RequestDraw(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "fi_device_options": DeviceOptions, "fi_device_info": DeviceInfo, "fi_rope_options": RopeOptions,
     "fi_attention_options": AttentionOptions, "fi_attention_run_args": RunArgs, "fi_attention_plan_info": PlanInfo,
-    "fi_mla_run_args": MLARunArgs,
+    "fi_mla_run_args": MLARunArgs, "fi_selected_pages_options": SelectedPagesOptions,
     "fi_append_args": AppendArgs, "fi_quantize_options": QuantizeOptions, "fi_split_rope_args": SplitRopeArgs,
     "fi_sampling_parameters": SamplingParameters, "fi_request_draw": RequestDraw, "fi_logit_changes": LogitChanges,
     "fi_kv_share": KVShare, "fi_communicator_options": CommunicatorOptions,
@@ -198,6 +202,7 @@ FUNCTIONS: dict[str, list] = {
     "fi_attention_configure": [_H, c_void_p],
     "fi_attention_plan_paged": [_H, _S, _T, _T, _T, _T, _I64, _I64],
     "fi_attention_plan_selected_pages": [_H, _S, _T, _T, _I64, _I64, _I64],
+    "fi_attention_plan_selected_pages_with_options": [_H, _S, _T, _T, _I64, _I64, _I64, c_void_p],
     "fi_attention_plan_cascade": [_H, _S, c_void_p, c_uint64, _I64, _I64],
     "fi_attention_plan_shared_prefixes": [_H, _S, _T, _T, _T, _T, _I64, _I64, _I64],
     "fi_kv_share_key_count": [c_void_p, _I64, POINTER(c_int64)],
@@ -253,6 +258,9 @@ FUNCTIONS: dict[str, list] = {
     "fi_filter_packed": [_H, _S, _T, _I32, _T, _I32, _T, _T],
     "fi_top_k": [_H, _S, _T, _I32, _T, _T],
     "fi_select_pages": [_H, _S, _T, _T, _T, _T, _T, _I32, _I32, _T],
+    "fi_select_pages_with_positions": [_H, _S, _T, _T, _T, _T, _T, _I32, _I32, _T, _T],
+    "fi_update_page_bounds": [_H, _S, _T, _I32, _T, _T, _T, _T, _I64],
+    "fi_score_pages": [_H, _S, _T, _T, _T, _T, _I32, _T],
     "fi_top_log_probabilities": [_H, _S, _T, _F, _T, _T, _T],
     "fi_adjust_logits": [_H, _S, _T, c_void_p, _I64, _T, _T, _T, _T],
     "fi_verify_drafts": [_H, _S, _T, _T, _T, _T, _T, c_void_p, _I64, _T, _T, _T, _T, _T],

@@ -111,7 +111,9 @@ class PlannedAttention:
         self.queries = 0
         self._args = _abi.RunArgs(struct_size=ctypes.sizeof(_abi.RunArgs))
         self._args_address = ctypes.addressof(self._args)
-        names = ("q", "k", "v", "kv", "out", "lse", "mask", "sinks", "q_scales", "k_scales", "v_scales", "page_indices")
+        names = (
+            "q", "k", "v", "kv", "out", "lse", "mask", "sinks", "q_scales", "k_scales", "v_scales", "page_indices",
+            "page_positions")
         self._slots = {name: Slot() for name in names}
         self._q, self._k, self._v, self._kv = (self._slots[name] for name in ("q", "k", "v", "kv"))
         self._out, self._lse = self._slots["out"], self._slots["lse"]
@@ -194,9 +196,11 @@ class PlannedAttention:
         self, arrays: ArrayLibrary, q: Any, kv: Any, out: Any, lse: Any, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
         stream: int | None = None, parameters: dict[str, Any] | None = None, page_indices: Any = None,
+        page_positions: Any = None,
     ) -> None:
         """Runs the plan. `kv` is a combined cache or a pair; `lse` may be None; `stream` is the current one of q's device;
-        `parameters` are the tensors that the plan's variant reads, by name; `page_indices` int32 page ids in place of the plan's."""
+        `parameters` are the tensors that the plan's variant reads, by name; `page_indices` int32 page ids in place of the plan's, and
+        `page_positions` their places."""
         if not self.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
         scales = (q_scale, k_scale, v_scale, o_scale, sm_scale)
@@ -232,6 +236,11 @@ class PlannedAttention:
                 args.page_indices = self._slots["page_indices"].fill(pages_view, "page_indices")
             elif args.page_indices:
                 args.page_indices = 0
+            if page_positions is not None:
+                positions_view = arrays.view(page_positions)
+                args.page_positions = self._slots["page_positions"].fill(positions_view, "page_positions")
+            elif args.page_positions:
+                args.page_positions = 0
             # Scales that are numbers change rarely, and tensors of scales must be read anew each time; they have no truth of ==.
             known = self._scales
             held_scales = None

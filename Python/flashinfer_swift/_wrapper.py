@@ -170,7 +170,7 @@ class BatchWrapper:
     def _run(
         self, q: Any, kv: Any, out: Any, lse: Any, return_lse: bool, sinks: Any = None, q_scale: Any = None,
         k_scale: Any = None, v_scale: Any = None, o_scale: Any = None, sm_scale: float | None = None,
-        parameters: dict[str, Any] | None = None, page_indices: Any = None,
+        parameters: dict[str, Any] | None = None, page_indices: Any = None, page_positions: Any = None,
     ) -> Any:
         arrays = self._arrays
         if arrays is None or type(q) is not self._q_type:
@@ -183,7 +183,7 @@ class BatchWrapper:
         # An lse that is given is written, asked for or not, as the peer does.
         self._core.run(
             arrays, q, kv, out, lse, sinks, q_scale, k_scale, v_scale, o_scale, sm_scale, parameters=parameters,
-            page_indices=page_indices)
+            page_indices=page_indices, page_positions=page_positions)
         return (out, lse) if return_lse else out
 
     def _run_traced(

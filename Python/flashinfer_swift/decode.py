@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import warnings
 from typing import Any
@@ -134,19 +135,76 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
 
     def _plan(
         self, indptr: Any, indices: Any, last_page_len: Any, num_qo_heads: int, num_kv_heads: int, head_dim: int,
-        page_size: int, *, pos_encoding_mode: str = "NONE", window_left: int = -1, window_right: int = 0,
+        page_size: int, *, block_tables: Any = None, seq_lens: Any = None, q_len_per_req: int = 1, **options: Any,
+    ) -> None:
+        batch = len(last_page_len)
+        call = self._call(indptr, "indptr")
+        if self._use_cuda_graph:
+            check_graph_pages("indices", indices, "paged_kv_indices_buffer", self._max_pages)
+        self._prepare(call, batch, num_qo_heads, num_kv_heads, head_dim, page_size, q_len_per_req=q_len_per_req, **options)
+        queries = 0
+        if q_len_per_req > 1:
+            if seq_lens is not None and min(call.arrays.to_list(seq_lens), default=q_len_per_req) < q_len_per_req:
+                raise InvalidArgumentError(
+                    f"q_len_per_req={q_len_per_req} needs kv_len >= q_len_per_req for every request")
+            self._check_lengths(call, indptr, last_page_len, page_size, q_len_per_req)
+            queries = call.tensor(host_ints([row * q_len_per_req for row in range(batch + 1)]), "qo_indptr")
+        self._core.plan(
+            "fi_attention_plan_paged", call.arrays.stream(call.like), queries, call.tensor(indptr, "indptr"),
+            call.tensor(indices, "indices"), call.tensor(last_page_len, "last_page_len"), page_size, 0,
+            queries=batch * q_len_per_req)
+        self._finish(batch, q_len_per_req)
+
+    def plan_selected_pages(
+        self, seq_lens: Any, k: int, num_qo_heads: int, num_kv_heads: int, head_dim: int, page_size: int, num_pages: int, *,
+        positions: bool = False, per_head: bool = False, q_len_per_req: int = 1, **options: Any,
+    ) -> None:
+        """Plans over pages that are chosen on the device, ``k`` of each request at most, its last among them: run with ``page_indices``
+        of ``top_k_page_table_transform``. (Not the peer's, which plans as many pages as are chosen.)
+
+        :param seq_lens: int32 ``[requests]``: keys of each whole sequence.
+        :param num_pages: pages of the cache.
+        :param positions: runs give ``page_positions``, so that windows, ALiBi, RoPE and variants see keys where they stand in the
+            whole sequence; else chosen keys count as neighbours.
+        :param per_head: each kv head has a table of its own: ``page_indices``, and ``page_positions``, are ``[requests, num_kv_heads, k]``.
+        :param q_len_per_req: rows of each request, whose own keys must lie in pages that are chosen (``recent``).
+        :param options: as of ``plan``.
+        """
+        call = self._call(seq_lens, "seq_lens")
+        batch = len(seq_lens)
+        entries = batch * k * (num_kv_heads if per_head else 1)
+        if self._use_cuda_graph and entries > self._max_pages:
+            raise InvalidArgumentError(
+                f"the plan has {entries} selected pages, but paged_kv_indices_buffer has room for {self._max_pages}")
+        self._prepare(call, batch, num_qo_heads, num_kv_heads, head_dim, page_size, q_len_per_req=q_len_per_req, **options)
+        queries = 0
+        if q_len_per_req > 1:
+            if min(call.arrays.to_list(seq_lens), default=q_len_per_req) < q_len_per_req:
+                raise InvalidArgumentError(
+                    f"q_len_per_req={q_len_per_req} needs kv_len >= q_len_per_req for every request")
+            queries = call.tensor(host_ints([row * q_len_per_req for row in range(batch + 1)]), "qo_indptr")
+        selection = _abi.SelectedPagesOptions(
+            struct_size=ctypes.sizeof(_abi.SelectedPagesOptions), has_positions=int(bool(positions)), per_head=int(bool(per_head)))
+        self._core.plan(
+            "fi_attention_plan_selected_pages_with_options", call.arrays.stream(call.like), queries,
+            call.tensor(seq_lens, "seq_lens"), k, page_size, num_pages, ctypes.addressof(selection),
+            queries=batch * q_len_per_req)
+        self._finish(batch, q_len_per_req)
+
+    def _prepare(
+        self, call: Any, batch: int, num_qo_heads: int, num_kv_heads: int, head_dim: int, page_size: int, *,
+        q_len_per_req: int, pos_encoding_mode: str = "NONE", window_left: int = -1, window_right: int = 0,
         logits_soft_cap: float | None = None, q_data_type: Any = "float16", kv_data_type: Any = None,
         o_data_type: Any = None, data_type: Any = None, sm_scale: float | None = None, rope_scale: float | None = None,
-        rope_theta: float | None = None, non_blocking: bool = True, block_tables: Any = None, seq_lens: Any = None,
-        fixed_split_size: int | None = None, disable_split_kv: bool = False, q_len_per_req: int = 1,
+        rope_theta: float | None = None, non_blocking: bool = True, fixed_split_size: int | None = None,
+        disable_split_kv: bool = False,
     ) -> None:
+        """The options of a plan."""
         position_code(pos_encoding_mode)
         if window_right != 0:
             raise unsupported(f"{self._name}.plan", "there is no window_right", "window_left")
         if q_len_per_req < 1:
             raise InvalidArgumentError(f"q_len_per_req is {q_len_per_req}, but must be at least 1")
-        batch = len(last_page_len)
-        call = self._call(indptr, "indptr")
         if data_type is not None:
             q_data_type = data_type if q_data_type is None else q_data_type
             kv_data_type = data_type if kv_data_type is None else kv_data_type
@@ -154,7 +212,6 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         bounds: dict[str, Any] = {}
         if self._use_cuda_graph:
             check_graph_batch(batch, self._fixed_batch_size, "paged_kv_last_page_len_buffer")
-            check_graph_pages("indices", indices, "paged_kv_indices_buffer", self._max_pages)
             if self._graph_q_len is not None and self._graph_q_len != q_len_per_req:
                 raise InvalidArgumentError(
                     f"q_len_per_req is {q_len_per_req}, but this CUDA-graph wrapper was planned with {self._graph_q_len}; "
@@ -171,17 +228,9 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             logits_soft_cap=logits_soft_cap or 0.0, sm_scale=default_scale(sm_scale), pos_encoding_mode=pos_encoding_mode,
             rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta,
             split_mode=split_mode, split_size=split_size, **bounds))
-        queries = 0
-        if q_len_per_req > 1:
-            if seq_lens is not None and min(call.arrays.to_list(seq_lens), default=q_len_per_req) < q_len_per_req:
-                raise InvalidArgumentError(
-                    f"q_len_per_req={q_len_per_req} needs kv_len >= q_len_per_req for every request")
-            self._check_lengths(call, indptr, last_page_len, page_size, q_len_per_req)
-            queries = call.tensor(host_ints([row * q_len_per_req for row in range(batch + 1)]), "qo_indptr")
-        self._core.plan(
-            "fi_attention_plan_paged", call.arrays.stream(call.like), queries, call.tensor(indptr, "indptr"),
-            call.tensor(indices, "indices"), call.tensor(last_page_len, "last_page_len"), page_size, 0,
-            queries=batch * q_len_per_req)
+
+    def _finish(self, batch: int, q_len_per_req: int) -> None:
+        """Notes what runs are checked against."""
         self._batch_size = batch
         self._q_len_per_req = q_len_per_req
         if self._use_cuda_graph:
@@ -204,7 +253,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         out: Any = None, lse: Any = None, return_lse: bool = False, enable_pdl: bool | None = None,
         window_left: int | None = None, sinks: Any = None, q_len_per_req: int | None = None,
         skip_softmax_threshold_scale_factor: float | None = None, kv_cache_sf: Any = None,
-        parameters: dict[str, Any] | None = None, page_indices: Any = None,
+        parameters: dict[str, Any] | None = None, page_indices: Any = None, page_positions: Any = None,
     ) -> Any:
         """Runs the plan on one layer.
 
@@ -214,6 +263,8 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         :param page_indices: int32 page ids on the device in place of the plan's ``indices``, as many or more: read when this runs, and
             each time that a graph of it is replayed. For pages that ``top_k_page_table_transform`` chose (``recent=1``), plan as many
             for each request, with the last page's length of the sequence.
+        :param page_positions: as ``page_indices``: the place of each page in its sequence, ``out_raw_indices`` of
+            ``top_k_page_table_transform``; exactly where ``plan_selected_pages`` was told of ``positions``.
         :param enable_pdl: accepted; does nothing.
         :returns: the output, or with ``return_lse`` the output and the base-2 log-sum-exp ``[rows, num_qo_heads]``.
         """
@@ -239,7 +290,9 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)
-        return self._run(q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, parameters=parameters, page_indices=page_indices)
+        return self._run(
+            q, paged_kv_cache, out, lse, return_lse, sinks, q_scale, k_scale, v_scale, parameters=parameters, page_indices=page_indices,
+            page_positions=page_positions)
 
     def _refuse_extras(self, args: Any, sinks: Any, kv_cache_sf: Any, skip: Any) -> None:
         if args:

@@ -71,19 +71,23 @@ def top_k_page_table_transform(
 
     Pages come in the order of their places, -1 past ``lengths``. (The peer's order is not specified.)
 
-    :param input: scores ``[rows, width]``, floating; of row ``r`` the first ``lengths[r]`` (int32 ``[rows]``).
+    :param input: scores ``[rows, width]``, floating; of row ``r`` the first ``lengths[r]`` (int32 ``[rows]``). Or, not the peer's,
+        ``[requests, heads, width]`` of each kv head: the result is ``[requests, heads, k]``, and ``lengths`` and ``row_to_batch`` are the
+        requests'.
     :param src_page_table: int32 ``[batch, width]``.
     :param row_to_batch: int32 ``[rows]``; None where row ``r`` is request ``r``.
     :param deterministic: accepted; results are always deterministic.
     :param tie_break: of equal scores the lowest places (SMALL, and NONE), or the highest (LARGE).
     :param recent: the last places of each row that are chosen whatever their scores; 1 for attention over pages.
-    :param row_starts, page_table_row_starts, page_size, out_raw_indices: not supported: rows begin at their first score, and an entry
-        of the table is a place.
+    :param out_raw_indices: int32 of the result's shape, written: the places themselves, -1 past ``lengths``.
+    :param row_starts, page_table_row_starts, page_size: not supported: rows begin at their first score, and an entry of the table is a
+        place.
     """
     refuse(
         "top_k_page_table_transform", row_starts=row_starts, page_table_row_starts=page_table_row_starts,
-        page_size=None if page_size == 1 else page_size, out_raw_indices=out_raw_indices)
-    return _select_pages(input, lengths, k, tie_break, recent, table=src_page_table, requests=row_to_batch)
+        page_size=None if page_size == 1 else page_size)
+    return _select_pages(
+        input, lengths, k, tie_break, recent, table=src_page_table, requests=row_to_batch, positions=out_raw_indices)
 
 
 def top_k_ragged_transform(
@@ -100,19 +104,22 @@ def top_k_ragged_transform(
 
 def _select_pages(
     scores: Any, lengths: Any, k: int, tie_break: int, recent: int, table: Any = None, offsets: Any = None, requests: Any = None,
+    positions: Any = None,
 ) -> Any:
     arrays = library_of(scores, "input")
-    if scores.ndim != 2:
-        raise InvalidArgumentError(f"input is of shape {tuple(scores.shape)}, but must be [rows, width]")
+    if scores.ndim not in (2, 3):
+        raise InvalidArgumentError(
+            f"input is of shape {tuple(scores.shape)}, but must be [rows, width], or [requests, heads, width]")
     if k < 1:
         raise InvalidArgumentError(f"k is {k}, but must be 1 or more")
     call = Call(scores, "input")
-    pages = call.empty((scores.shape[0], k), "int32")
+    pages = call.empty((*scores.shape[:-1], k), "int32")
     given = [(table, "src_page_table"), (offsets, "offsets"), (requests, "row_to_batch")]
     call.run(
-        "fi_select_pages", call.tensor(readable(arrays, scores), "input"), call.tensor(lengths, "lengths"),
+        "fi_select_pages_with_positions", call.tensor(readable(arrays, scores), "input"), call.tensor(lengths, "lengths"),
         *(call.tensor(tensor, name) for tensor, name in given), recent,
-        int(tie_break == TopKTieBreak.LARGE), call.output(pages, "pages"))
+        int(tie_break == TopKTieBreak.LARGE), call.output(pages, "pages"),
+        0 if positions is None else call.output(positions, "out_raw_indices"))
     return pages
 
 

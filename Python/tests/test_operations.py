@@ -444,6 +444,68 @@ class BitTests(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "9"):
             wrapper.run(q, cache, page_indices=pages + 1)
 
+    def test_pages_by_their_bounds(self):
+        """Bounds, scores, selection of each head with places, and attention with a window over what was chosen."""
+        heads, kv_heads, dim, size, k, q_len = 4, 2, 16, 4, 3, 2
+        lengths, counts = np.array([30, 9], np.int32), np.array([8, 3], np.int32)
+        cache = np.full((13, 2, size, kv_heads, dim), np.nan, np.float32)
+        table = np.zeros((2, 8), np.int32)
+        ids = np.random.default_rng(4).permutation(13).astype(np.int32)
+        sequences = []
+        for request, length in enumerate(lengths):
+            table[request, :counts[request]] = ids[request * 8:request * 8 + counts[request]]
+            keys = random((length, 2, kv_heads, dim))
+            for j in range(length):
+                cache[table[request, j // size], :, j % size] = keys[j]
+            sequences.append(keys)
+        bounds = np.full((13, 2, kv_heads, dim), np.nan, np.float32)
+        fi.update_page_bounds(cache[:, 0], bounds, table, lengths, lengths, 30)
+        q = random((2 * q_len, heads, dim))
+        for reduction in ("max", "sum"):
+            scores = fi.score_pages(q, bounds, table, counts, per_head=True, reduction=reduction)
+            whole = fi.score_pages(q, bounds, table, counts, reduction=reduction)
+            for request in range(2):
+                rows = q[request * q_len:(request + 1) * q_len].reshape(q_len, kv_heads, -1, dim).astype(np.float64)
+                for place in range(counts[request]):
+                    page = sequences[request][place * size:(place + 1) * size, 0].astype(np.float64)
+                    low, high = page.min(0)[None, :, None], page.max(0)[None, :, None]
+                    np.testing.assert_array_equal(bounds[table[request, place]], np.stack([page.min(0), page.max(0)]))
+                    bound = np.maximum(rows * low, rows * high).sum(-1)
+                    own = getattr(bound, reduction)(axis=(0, 2))
+                    np.testing.assert_allclose(scores[request, :, place], own, rtol=1e-5, atol=1e-5)
+                    np.testing.assert_allclose(whole[request, place], getattr(own, reduction)(), rtol=1e-5, atol=1e-5)
+        positions = np.zeros((2, kv_heads, k), np.int32)
+        pages = fi.top_k_page_table_transform(scores, table, counts, k, recent=2, out_raw_indices=positions)
+        wrapper = fi.BatchDecodeWithPagedKVCacheWrapper()
+        for window, mode in ((12, "NONE"), (-1, "ALIBI"), (12, "ROPE_LLAMA")):
+            wrapper.plan_selected_pages(
+                lengths, k, heads, kv_heads, dim, size, 13, positions=True, per_head=True, q_len_per_req=q_len,
+                window_left=window, pos_encoding_mode=mode, q_data_type="float32")
+            out, lse = wrapper.run(q, cache, page_indices=pages, page_positions=positions, return_lse=True)
+            for request, length in enumerate(lengths):
+                for head in range(kv_heads):
+                    chosen = np.isin(np.arange(length) // size, positions[request, head])
+                    self.assertEqual(pages[request, head].tolist(), table[request, positions[request, head]].tolist())
+                    # A mask takes the place of causality.
+                    mask = chosen[None] & (np.arange(length)[None] <= np.arange(q_len)[:, None] + length - q_len)
+                    group = slice(head * 2, head * 2 + 2)
+                    keys = sequences[request][:, :, head:head + 1]
+                    expected = ref.attention(
+                        q[request * q_len:(request + 1) * q_len, group], keys[:, 0], keys[:, 1], mask=mask,
+                        window_left=window, rope_theta=1e4 if mode == "ROPE_LLAMA" else None,
+                        slopes=ref.alibi_slopes(heads)[group] if mode == "ALIBI" else None)
+                    for found, wanted in zip((out, lse), expected):
+                        np.testing.assert_allclose(
+                            found[request * q_len:(request + 1) * q_len, group], wanted, rtol=1e-4, atol=1e-4)
+        with self.assertRaisesRegex(ValueError, "page positions"):
+            wrapper.run(q, cache, page_indices=pages)
+        with self.assertRaisesRegex(ValueError, r"request 0.*page positions\[1\]"):
+            wrapper.run(q, cache, page_indices=pages, page_positions=np.zeros_like(positions))
+        with self.assertRaisesRegex(ValueError, "reduction"):
+            fi.score_pages(q, bounds, table, counts, reduction="mean")
+        with self.assertRaisesRegex(ValueError, "request 0.*appended keys"):
+            fi.update_page_bounds(cache[:, 0], bounds, table, lengths, lengths, 29)
+
 
 if __name__ == "__main__":
     unittest.main()

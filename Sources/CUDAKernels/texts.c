@@ -15,6 +15,9 @@ static const char hopper_attention_params[] = {
 static const char merge_params[] = {
 #embed "include/fi_merge_params.h"
     , 0};
+static const char page_params[] = {
+#embed "include/fi_page_params.h"
+    , 0};
 static const char rope_params[] = {
 #embed "include/fi_rope_params.h"
     , 0};
@@ -198,6 +201,9 @@ static const char portable_norm[] = {
 static const char portable_pack_bits[] = {
 #embed "portable/pack_bits.cuh"
     , 0};
+static const char portable_page_bounds[] = {
+#embed "portable/page_bounds.cuh"
+    , 0};
 static const char portable_quantize[] = {
 #embed "portable/quantize.cuh"
     , 0};
@@ -212,6 +218,9 @@ static const char portable_rope_turn[] = {
     , 0};
 static const char portable_sample[] = {
 #embed "portable/sample.cuh"
+    , 0};
+static const char portable_score_pages[] = {
+#embed "portable/score_pages.cuh"
     , 0};
 static const char portable_select_pages[] = {
 #embed "portable/select_pages.cuh"
@@ -306,6 +315,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"fi_cache_params.h", cache_params},
     {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
+    {"fi_page_params.h", page_params},
     {"fi_rope_params.h", rope_params},
     {"fi_rope_parts_params.h", rope_parts_params},
     {"fi_rows_params.h", rows_params},
@@ -367,11 +377,13 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
     {"portable/pack_bits.cuh", portable_pack_bits},
+    {"portable/page_bounds.cuh", portable_page_bounds},
     {"portable/quantize.cuh", portable_quantize},
     {"portable/rope.cuh", portable_rope},
     {"portable/rope_parts.cuh", portable_rope_parts},
     {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
+    {"portable/score_pages.cuh", portable_score_pages},
     {"portable/select_pages.cuh", portable_select_pages},
     {"portable/softmax.cuh", portable_softmax},
     {"portable/top_k.cuh", portable_top_k},

@@ -96,11 +96,13 @@ public struct PlannedAttention: ~Copyable, Sendable {
     /// - Parameters:
     ///   - parameters: the variant's parameters, by name; those that the problem was given with their elements may be left out.
     ///   - pageIndices: page ids in place of the plan's, as ``SelectPagesOperation`` chooses them.
+    ///   - pagePositions: their places in their sequences, where the plan's keys have the positions of places.
     /// - Throws: ``FlashInferError`` where a tensor does not fit the plan; then nothing has been run.
     public func run(
         _ queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, _ cache: KVCacheView,
         into output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil, alibiSlopes: TensorView? = nil,
-        sinks: TensorView? = nil, parameters: [String: TensorView] = [:], pageIndices: TensorView? = nil
+        sinks: TensorView? = nil, parameters: [String: TensorView] = [:], pageIndices: TensorView? = nil,
+        pagePositions: TensorView? = nil
     ) throws(FlashInferError) {
         var parameters = parameters
         if !self.parameters.isEmpty {
@@ -109,8 +111,8 @@ public struct PlannedAttention: ~Copyable, Sendable {
         let operation = AttentionOperation(
             queries: queries, queryScale: queryScale, queryScalePerHead: queryScalePerHead, cache: cache,
             output: output, logSumExp: logSumExp, mask: mask, alibiSlopes: alibiSlopes, sinks: sinks,
-            parameters: parameters, pageIndices: pageIndices, plan: plan, workspace: workspace.region,
-            capacity: allocated)
+            parameters: parameters, pageIndices: pageIndices, pagePositions: pagePositions, plan: plan,
+            workspace: workspace.region, capacity: allocated)
         try operation.validate()
         try device.execute(attention: operation)
     }

@@ -73,12 +73,29 @@ public func fi_attention_plan_selected_pages(
     _ attention: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ qo_indptr: UnsafePointer<fi_tensor>?,
     _ kv_len: UnsafePointer<fi_tensor>?, _ k: Int64, _ page_size: Int64, _ page_count: Int64
 ) -> fi_status {
+    fi_attention_plan_selected_pages_with_options(
+        attention, stream, qo_indptr, kv_len, k, page_size, page_count, nil)
+}
+
+/// Plans over pages that are chosen on the device, with their places or for each head.
+@c @implementation
+public func fi_attention_plan_selected_pages_with_options(
+    _ attention: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ qo_indptr: UnsafePointer<fi_tensor>?,
+    _ kv_len: UnsafePointer<fi_tensor>?, _ k: Int64, _ page_size: Int64, _ page_count: Int64,
+    _ selection: UnsafePointer<fi_selected_pages_options>?
+) -> fi_status {
     performPlan(attention, stream) { attention, stream, host in
+        let given =
+            try selection == nil
+            ? fi_selected_pages_options() : options(selection, "options", empty: fi_selected_pages_options())
+        let hasPositions = try flag("has_positions", given.has_positions)
+        let isPerHead = try flag("per_head", given.per_head)
         try attention.plan(
             .selectedPages(
                 queryIndptr: host.int32(optional: qo_indptr, "qo_indptr"), kvLengths: host.int32(kv_len, "kv_len"),
                 pagesPerRequest: int(k, "k"), pageSize: int(page_size, "page_size"),
-                pageCount: int(page_count, "page_count")),
+                pageCount: int(page_count, "page_count"), keyPositions: hasPositions ? .places : .sequential,
+                tableHeads: isPerHead ? attention.kvHeads() : nil),
             on: stream)
     }
 }

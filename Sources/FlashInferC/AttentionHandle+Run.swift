@@ -22,6 +22,7 @@ extension AttentionHandle {
                 sinks: TensorView(optional: args.sinks, "sinks", on: id),
                 parameters: Self.parameters(args, on: id),
                 pageIndices: TensorView(optional: args.page_indices, "page_indices", on: id, .index)?.flattened,
+                pagePositions: TensorView(optional: args.page_positions, "page_positions", on: id, .index)?.flattened,
                 plan: plan, workspace: region, capacity: allocated)
             try operation.validate()
             try stream.device.execute(.attention(operation))
@@ -107,7 +108,7 @@ func perHead(_ view: TensorView, _ name: String, _ heads: Int) throws(FlashInfer
 extension TensorView {
     /// A contiguous table's entries as one vector; anything else as it is.
     fileprivate var flattened: TensorView {
-        guard rank == 2, isContiguous,
+        guard rank == 2 || rank == 3, isContiguous,
             let flat = try? TensorView(region, byteOffset: byteOffset, dtype: dtype, shape: [elementCount])
         else { return self }
         return flat

@@ -52,6 +52,9 @@ final class AttentionHandle: Sendable {
 
     deinit { state.withLock { $0.finishUsers() } }
 
+    /// The heads of the cache.
+    func kvHeads() -> Int { state.withLock { $0.settings.shape.kvHeads } }
+
     /// Other settings; the plan goes.
     func configure(_ settings: AttentionSettings) {
         state.withLock { state in

@@ -144,39 +144,6 @@ public func fi_top_k(
     }
 }
 
-/// The pages of the greatest scores of rows.
-@c @implementation
-public func fi_select_pages(
-    _ device: OpaquePointer?, _ stream: UnsafeMutableRawPointer?, _ scores: UnsafePointer<fi_tensor>?,
-    _ lengths: UnsafePointer<fi_tensor>?, _ table: UnsafePointer<fi_tensor>?, _ offsets: UnsafePointer<fi_tensor>?,
-    _ requests: UnsafePointer<fi_tensor>?, _ recent: Int32, _ ties: Int32, _ pages: UnsafePointer<fi_tensor>?
-) -> fi_status {
-    perform {
-        let stream = try call(device, stream)
-        let id = stream.id
-        let transform: SelectPagesOperation.Transform
-        switch (
-            try TensorView(optional: table, "table", on: id, .index),
-            try TensorView(optional: offsets, "offsets", on: id, .index)
-        ) {
-        case (let table?, nil): transform = .table(table)
-        case (nil, let offsets?): transform = .offsets(offsets)
-        case (_?, _?):
-            throw FlashInferError.invalidArgument("offsets", found: "given besides a table", expected: "NULL")
-        case (nil, nil): throw FlashInferError.invalidArgument("table", found: "NULL", expected: "a table, or offsets")
-        }
-        try stream.run(
-            .selectPages(
-                SelectPagesOperation(
-                    scores: TensorView(scores, "scores", on: id),
-                    lengths: TensorView(lengths, "lengths", on: id, .index),
-                    transform: transform, requests: TensorView(optional: requests, "requests", on: id, .index),
-                    recent: int(Int64(recent), "recent"),
-                    ties: choice("ties", ties, [(FI_TIES_LOWEST, .lowest), (FI_TIES_HIGHEST, .highest)]),
-                    pages: TensorView(pages, "pages", on: id, .index))))
-    }
-}
-
 /// Log-probabilities of the likeliest tokens.
 @c @implementation
 public func fi_top_log_probabilities(

@@ -112,6 +112,8 @@ public final class CPUDevice: Device {
         case .filter(let operation): ops.execute(operation)
         case .topK(let operation): ops.execute(operation)
         case .selectPages(let operation): ops.execute(operation)
+        case .updatePageBounds(let operation): ops.execute(operation)
+        case .scorePages(let operation): ops.execute(operation)
         case .adjustLogits(let operation): ops.execute(operation)
         case .verifyDrafts(let operation): ops.execute(operation)
         case .appendKV(let operation): ops.execute(operation)

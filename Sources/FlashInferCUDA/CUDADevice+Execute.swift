@@ -34,6 +34,8 @@ extension CUDADevice {
         case .filter(let operation): try execute(operation)
         case .topK(let operation): try execute(operation)
         case .selectPages(let operation): try execute(operation)
+        case .updatePageBounds(let operation): try execute(operation)
+        case .scorePages(let operation): try execute(operation)
         case .adjustLogits(let operation): try execute(operation)
         case .verifyDrafts(let operation): try execute(operation)
         case .appendKV(let operation): try execute(operation)

@@ -142,6 +142,49 @@ import Testing
             FI_INVALID_ARGUMENT, "recent")
     }
 
+    @Test func pagesByTheirBounds() throws {
+        // Two pages of two keys, of which the second has one; two heads of two elements.
+        let keys = try OpsTensor(.float32, [3, 2, 2, 2], values: (0..<24).map { Double($0 * 7 % 11) - 5 })
+        let bounds = try OpsTensor(.float32, [3, 2, 2, 2])
+        let table = try OpsTensor(.int32, [1, 2], values: [2, 0])
+        let lengths = try OpsTensor(.int32, [1], values: [3])
+        try ok(
+            fi_update_page_bounds(
+                device.handle, nil, keys.c, Int32(FI_NHD), bounds.c, table.c, lengths.c, lengths.c, 3))
+        for index in 0..<4 {
+            let (first, second) = (keys[16 + index], keys[20 + index])
+            #expect(bounds[16 + index] == min(first, second) && bounds[20 + index] == max(first, second))
+            #expect(bounds[index] == keys[index] && bounds[4 + index] == keys[index])
+            #expect(bounds[8 + index].isNaN)
+        }
+        let q = try OpsTensor(.float32, [1, 2, 2], values: [1, -2, 3, -1])
+        let counts = try OpsTensor(.int32, [1], values: [2])
+        let scores = try OpsTensor(.float32, [1, 2, 2])
+        try ok(
+            fi_score_pages(device.handle, nil, q.c, bounds.c, table.c, counts.c, Int32(FI_REDUCE_MAX), scores.c))
+        for head in 0..<2 {
+            for (place, page) in [2, 0].enumerated() {
+                let expected = (0..<2).reduce(0.0) { sum, d in
+                    let at = page * 8 + head * 2 + d
+                    return sum + max(q[head * 2 + d] * bounds[at], q[head * 2 + d] * bounds[at + 4])
+                }
+                #expect(scores[head * 2 + place] == expected)
+            }
+        }
+        let pages = try OpsTensor(.int32, [1, 2, 1]), positions = try OpsTensor(.int32, [1, 2, 1])
+        try ok(
+            fi_select_pages_with_positions(
+                device.handle, nil, scores.c, counts.c, table.c, nil, nil, 1, 0, pages.c, positions.c))
+        #expect(pages.values == [0, 0] && positions.values == [1, 1])
+        expect(
+            fi_update_page_bounds(
+                device.handle, nil, keys.c, Int32(FI_NHD), bounds.c, table.c, lengths.c, lengths.c, 2),
+            FI_INVALID_REQUEST, "appended keys")
+        expect(
+            fi_score_pages(device.handle, nil, q.c, bounds.c, table.c, counts.c, 2, scores.c), FI_INVALID_ARGUMENT,
+            "reduction")
+    }
+
     @Test func adjustedLogits() throws {
         let logits = try OpsTensor(.float32, [1, 8], values: [1, -1, 2, 3, 4, 5, 6, 7])
         let mask = try OpsTensor(.int32, [1, 1], values: [0b1011_1111])

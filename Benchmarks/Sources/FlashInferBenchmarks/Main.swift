@@ -11,6 +11,7 @@ struct Benchmarks: AsyncParsableCommand {
             CUDAAttentionBenchmark.self,
             CUDAHostBenchmark.self, CUDARowsBenchmark.self, CUDAColdBenchmark.self, CUDALeaksBenchmark.self,
             SamplingBenchmark.self, VariantBenchmark.self, CUDAVariantBenchmark.self, CUDACascadeBenchmark.self,
+            CUDASelectedPagesBenchmark.self,
             CUDABlockSparseBenchmark.self, CUDAMLABenchmark.self, CUDAKVParallelBenchmark.self,
         ])
 }

@@ -39,6 +39,7 @@
 #include "flashinfer_swift/bits.h"
 #include "flashinfer_swift/cache.h"
 #include "flashinfer_swift/logits.h"
+#include "flashinfer_swift/pages.h"
 #include "flashinfer_swift/parallel.h"
 #include "flashinfer_swift/rows.h"
 

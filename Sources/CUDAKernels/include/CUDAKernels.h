@@ -13,6 +13,7 @@
 #include "fi_rope_parts_params.h"
 #include "fi_rows_params.h"
 #include "fi_sample_params.h"
+#include "fi_page_params.h"
 
 /// One embedded text.
 typedef struct {

@@ -21,7 +21,8 @@ typedef struct {
     /// The request's first query row in the batch, its query rows, its keys, and its first entry of the block table.
     int first_query, query_count, key_total, first_block;
     int heads;
-    /// The first block itself where the request has one only, as in ragged tensors; -1 where the table says.
+    /// The first block itself where the request has one only, as in ragged tensors; keys of the whole sequence where keys have the positions
+    /// of their blocks' places in it; else -1.
     int only_block;
     /// What a variant's analysis found: keys in the middle that no row sees, and keys that causality and window alone decide on.
     int hole, hole_count, full, full_count;
@@ -68,8 +69,8 @@ typedef struct {
     /// Of a batch of several levels: the number of lists, segments * kv_heads; [segments + 1], packed rows of the batch; [lists + 1],
     /// where each list of states starts; and the states, rows of the workspace. See StateLists.
     unsigned long long list_count, segment_indptr, list_indptr, states;
-    /// [blocks]
-    unsigned long long block_indices;
+    /// [blocks]; the places of the same blocks in their sequences, or 0.
+    unsigned long long block_indices, block_places;
     /// [partial rows, head_dim_vo] and [partial rows], float32.
     unsigned long long partial_output, partial_lse;
 
@@ -88,6 +89,8 @@ typedef struct {
     unsigned int block_size, block_size_multiplier, block_size_shift;
     /// Query heads of a key/value head, and the same for dividing by it.
     unsigned int group, group_multiplier, group_shift;
+    /// Entries of the block table from one head's to the next one's, where heads have tables of their own.
+    int head_entries;
     /// Which of the plan's tiles this launch runs, and how many workers have lists.
     int tile;
     /// Its place among the launches of the run: see primitives/launch.cuh.

@@ -15,7 +15,7 @@ typedef struct {
     /// of 64, row of 8, 64 elements of a row, 8 rows of a block, and head and block in one.
     int keys_apart, values_apart;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int unused[15];
+    int unused[11];
 } fi_hopper_attention_params;
 
 #ifdef __cplusplus

@@ -59,17 +59,17 @@ typedef struct {
 
 /// The pages of the greatest scores of each row, by place.
 typedef struct {
-    /// [rows, width]
+    /// [requests, heads, width]
     fi_row_tensor scores;
-    /// [rows], int32.
+    /// [requests], int32.
     unsigned long long lengths;
-    /// [table_rows, width or more], int32, and the row of it that each row has, [rows], int32, or 0 for its own; or no table, and
-    /// [rows], int32: what is added to each place.
+    /// [table_rows, width or more], int32, and the row of it that each request has, [requests], int32, or 0 for its own; or no table, and
+    /// [requests], int32: what is added to each place.
     unsigned long long table, requests, offsets;
     long long table_stride;
-    /// [rows, k], int32.
-    unsigned long long pages;
-    long long page_stride;
+    /// [requests, heads, k], int32; the second may be absent.
+    fi_row_tensor pages, positions;
+    unsigned int heads;
     unsigned int width, k, recent, table_rows;
     int takes_highest;
 } fi_select_pages_params;

@@ -18,8 +18,8 @@ struct KeyFinder {
     __device__ __forceinline__ int block(int key) const {
         return item.key_count > 0 ? __ldcg(item.blocks(p) + in_block(min(key, item.key_end() - 1))) : 0;
     }
-    /// The key's column in a block-sparse matrix.
-    __device__ __forceinline__ int column(int key) const { return item.blocks(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
+    /// The key's column in a block-sparse matrix, or place in a sequence.
+    __device__ __forceinline__ int column(int key) const { return item.places(p)[in_block(key)] * static_cast<int>(p.block_size) + row(key); }
 
     __device__ __forceinline__ void place(Places &places, int at, int key, int block) const {
         const int64 r = key < item.key_end() ? row(key) : 0, b = block;

@@ -64,7 +64,7 @@ FI_DEVICE void turn_keys(const fi_attention_params &p, const Item &item, const K
         }
         const int d = first_of_pair(i), e = second_of_pair(i, pairs);
         float a = key_element(stage, row, d), b = key_element(stage, row, e);
-        if (key < item.key_end()) turn(a, b, FI_COLUMNS ? finder.column(key) : key, turns[i]);
+        if (key < item.key_end()) turn(a, b, has_columns ? finder.column(key) : key, turns[i]);
         const uint32 both = pack<half_type>(a, b);
         store_shared(half_address<TurnedRows>(turned, row, d), static_cast<uint16>(both));
         store_shared(half_address<TurnedRows>(turned, row, e), static_cast<uint16>(both >> 16));

@@ -149,11 +149,11 @@ struct CommonlyVisible {
         : first(first_visible(p, item, item.query(p, min(warp_row + warp_rows, item.row_count) - 1))),
           last(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1)))) {
         // Columns are asked for stage by stage.
-        if constexpr (!FI_COLUMNS) first = max(first, item.key), last = min(last, item.key_end() - 1);
+        if constexpr (!has_columns) first = max(first, item.key), last = min(last, item.key_end() - 1);
     }
     /// Whether some row of the warp does not see some key of its part of a stage; for all lanes.
     __device__ __forceinline__ bool hides(const Item &item, const KeyFinder &finder, int first_key) const {
-        if constexpr (!FI_COLUMNS) return first_key < first || first_key + warp_keys - 1 > last;
+        if constexpr (!has_columns) return first_key < first || first_key + warp_keys - 1 > last;
         bool sees = true;
 #pragma unroll 1
         for (int key = first_key + threadIdx.x % warp_size; key < first_key + warp_keys; key += warp_size) {
@@ -202,7 +202,7 @@ struct RowMask {
 
 /// Whether what a row sees of a stage becomes bits of a word: two of each eight keys are a thread's. Seven bits at a time become
 /// predicates, so that many keys take less time and text than a comparison each.
-constexpr bool masks_by_bits = !FI_COLUMNS && key_tiles > 4 && key_tiles <= 16;
+constexpr bool masks_by_bits = !has_columns && key_tiles > 4 && key_tiles <= 16;
 
 /// The lowest `count` bits, of up to 32.
 FI_DEVICE uint32 low_bits(int count) {
@@ -227,7 +227,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
     const bool needs_mask = custom_mask != Mask::none || common.hides(item, finder, first_key);
     if (logits == Logits::plain && !needs_mask) return;
     // Whether eight keys from a multiple of eight on are in one block: then one look-up is enough for them.
-    const bool has_whole_eights = FI_COLUMNS && p.block_size % 8 == 0 && first_key % 8 == 0;
+    const bool has_whole_eights = has_columns && p.block_size % 8 == 0 && first_key % 8 == 0;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -239,7 +239,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                 slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
             const float scale = common_scale * query_factor(p, item, row, query);
             int first = first_visible(p, item, query), last = last_visible(p, item, query);
-            if constexpr (!FI_COLUMNS) {
+            if constexpr (!has_columns) {
                 first = max(first, item.key);
                 last = min(last, item.key_end() - 1);
                 // A row that sees nothing sees one key that there is not.
@@ -251,7 +251,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
                 int eight = 0;
-                if constexpr (FI_COLUMNS) {
+                if constexpr (has_columns) {
                     const int key = first_key + n * 8;
                     if (has_whole_eights && key >= item.key && key < item.key_end()) eight = finder.column(key);
                 }
@@ -263,13 +263,13 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                     if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
                     int position = key;
                     const bool is_there = static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count);
-                    if constexpr (FI_COLUMNS) {
+                    if constexpr (has_columns) {
                         if (has_whole_eights) position = eight + 2 * quad + i;
                         else if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
                     }
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
-                    const bool is_visible = FI_COLUMNS ? is_there && position >= first && position <= last
+                    const bool is_visible = has_columns ? is_there && position >= first && position <= last
                                                        : masks_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
@@ -292,7 +292,7 @@ struct ScoreRow {
           factor(query_factor(p, item, row, query)), at(p, item, query, item.query_head(p, row, query)) {
         if constexpr (logits == Logits::alibi)
             slope = pointer<const float>(p.alibi_slopes)[item.query_head(p, row, query)] * log2_e;
-        if constexpr (!FI_COLUMNS) {
+        if constexpr (!has_columns) {
             first = max(first, item.key);
             last = min(last, item.key_end() - 1);
             if (last < first) first = last = 0x7fffffff;
@@ -341,15 +341,15 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
                                      const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
     // What hides: the ends of what is seen, as without a variant, or its condition and the run's mask.
-    const bool hides_ends = FI_COLUMNS || first_key < common.first || first_key + warp_keys - 1 > common.last;
-    const bool hides_by_rule = FI_COLUMNS || custom_mask != Mask::none
+    const bool hides_ends = has_columns || first_key < common.first || first_key + warp_keys - 1 > common.last;
+    const bool hides_by_rule = has_columns || custom_mask != Mask::none
                                || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
     const bool needs_mask = hides_ends || hides_by_rule;
     if (logits == Logits::plain && !needs_mask) return;
     const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1)); };
     const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
     const auto position_of = [&](int key) {
-        if constexpr (FI_COLUMNS) return key >= item.key && key < item.key_end() ? finder.column(key) : 0;
+        if constexpr (has_columns) return key >= item.key && key < item.key_end() ? finder.column(key) : 0;
         return key;
     };
 #pragma unroll
@@ -389,7 +389,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
             const int key = key_of(n, i), position = position_of(key);
             // One comparison for both ends.
             bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= static_cast<uint32>(row.last - row.first);
-            if constexpr (FI_COLUMNS) is_visible = is_visible && key >= item.key && key < item.key_end();
+            if constexpr (has_columns) is_visible = is_visible && key >= item.key && key < item.key_end();
             is_visible = mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
             if (!is_visible) score = hidden_score();
         };

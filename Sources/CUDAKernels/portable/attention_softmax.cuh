@@ -197,7 +197,7 @@ struct ValueKeys {
         return static_cast<uint32>(first_key + key - item.key) < static_cast<uint32>(item.key_count);
     }
     __device__ __forceinline__ int position(int key) const {
-        if constexpr (FI_COLUMNS) return has(key) ? finder.column(first_key + key) : 0;
+        if constexpr (has_columns) return has(key) ? finder.column(first_key + key) : 0;
         return first_key + key;
     }
 };

@@ -17,7 +17,8 @@
 // FI_MASK            Mask::none, bytes, bits: a mask of the run's own
 // FI_ROPE            Rope::none, half_split, interleaved
 // FI_RAGGED          a request's keys are one after another, from row `only_block` on: no block table is read
-// FI_COLUMNS         keys have the positions of their columns in a block-sparse matrix
+// FI_COLUMNS         1: keys have the positions of their columns in a block-sparse matrix; 2: of their blocks' places in a sequence; 0: neither
+// FI_HEAD_TABLES     1: each key/value head has a block table of its own; else not defined
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
 // FI_LATENT          elements at the end of a key that are no part of its value, which is the key's others: latent attention; else 0
 #pragma once
@@ -35,6 +36,13 @@ constexpr bool has_narrow_queries = FI_NARROW_QUERIES;
 constexpr Logits logits = FI_LOGITS;
 constexpr Mask custom_mask = FI_MASK;
 constexpr Rope rope = FI_ROPE;
+/// Whether keys have positions of their own: columns, or places.
+constexpr bool has_columns = FI_COLUMNS != 0;
+#ifdef FI_HEAD_TABLES
+constexpr bool has_head_tables = true;
+#else
+constexpr bool has_head_tables = false;
+#endif
 #ifdef FI_VARIANT
 constexpr bool has_variant = true;
 #else
@@ -159,11 +167,22 @@ struct Item : fi_attention_item {
     }
     /// The position of query row `query`, as masks see it.
     __device__ __forceinline__ int position(const fi_attention_params &p, int query) const {
-        return query + (FI_COLUMNS ? static_cast<int>(p.column_count) - p.query_count + first_query : key_total - query_count);
+        return query
+               + (FI_COLUMNS == 1 ? static_cast<int>(p.column_count) - p.query_count + first_query : sequence_length() - query_count);
     }
-    /// The request's part of the block table, and this block's part of the first key and value.
+    /// Keys of the request, or of the sequence that it has some blocks of.
+    __device__ __forceinline__ int sequence_length() const { return FI_COLUMNS == 2 ? only_block : key_total; }
+    /// Where the request's, or its head's, block table starts.
+    __device__ __forceinline__ int first_entry(const fi_attention_params &p) const {
+        return first_block + (has_head_tables ? head * p.head_entries : 0);
+    }
+    /// The block table, and this block's part of the first key and value.
     __device__ __forceinline__ const int *blocks(const fi_attention_params &p) const {
-        return pointer<const int>(p.block_indices) + first_block;
+        return pointer<const int>(p.block_indices) + first_entry(p);
+    }
+    /// What positions are counted by: the blocks, or their places.
+    __device__ __forceinline__ const int *places(const fi_attention_params &p) const {
+        return pointer<const int>(FI_COLUMNS == 2 ? p.block_places : p.block_indices) + first_entry(p);
     }
     __device__ __forceinline__ uint64 keys_address(const fi_attention_params &p) const {
         return p.keys.address + head * p.keys.head * element_bytes;

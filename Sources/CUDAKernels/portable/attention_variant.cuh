@@ -11,7 +11,7 @@ struct VariantSite {
 
     __device__ __forceinline__ VariantSite(const fi_attention_params &p, const Item &item, int query, int head)
         : request(item.request), head(head), kv_head(item.head), query_index(query), query_position(item.position(p, query)),
-          query_length(item.query_count), key_length(item.key_total) {}
+          query_length(item.query_count), key_length(item.sequence_length()) {}
 };
 
 /// Where a key's values are; the position comes with each.
@@ -19,7 +19,7 @@ struct VariantKeySite {
     int request, kv_head, query_length, key_length;
 
     __device__ __forceinline__ VariantKeySite(const Item &item)
-        : request(item.request), kv_head(item.head), query_length(item.query_count), key_length(item.key_total) {}
+        : request(item.request), kv_head(item.head), query_length(item.query_count), key_length(item.sequence_length()) {}
 };
 
 /// The queries, heads and keys of a warp's part of a stage, for what is known of all of them.
@@ -32,7 +32,7 @@ struct VariantBlock {
           last_head(first_head + static_cast<int>(p.group) - 1), first_index(item.query(p, min(warp_row, item.row_count - 1))),
           last_index(item.query(p, min(warp_row + warp_rows, item.row_count) - 1)), first_position(item.position(p, first_index)),
           last_position(item.position(p, last_index)), first_key(first_key), last_key(first_key + warp_keys - 1),
-          query_length(item.query_count), key_length(item.key_total) {}
+          query_length(item.query_count), key_length(item.sequence_length()) {}
 };
 
 // Its rows and keys, which are sites with what depends on them alone, its functions, whether weights are the softmax's (normalises), whether

@@ -1,4 +1,4 @@
-// The pages of the greatest scores of each row, by place: a block a row.
+// The pages of the greatest scores of each row (a request, or a head of one), by place: a block a row.
 //
 // The k-th greatest score is found eight bits at a time: a histogram of the bits that follow those already known says which come next.
 // A last pass lists what is above it, and as many of its equals as are wanted, in the order of places. Scores come from L2 after the
@@ -79,12 +79,19 @@ static __device__ __forceinline__ selection find_kth(const score_keys &keys, uns
 /// Where a row's chosen places go, and as what.
 struct page_output {
     int *to;
+    /// The places themselves, or null.
+    int *positions;
     /// The row of the table, or null; else the offset is added.
     const int *table;
     int offset;
     bool is_there;
     __device__ __forceinline__ void put(unsigned int index, unsigned int place) const {
         to[index] = !is_there ? -1 : table ? table[place] : (int)place + offset;
+        if (positions) positions[index] = is_there ? (int)place : -1;
+    }
+    __device__ __forceinline__ void put_none(unsigned int index) const {
+        to[index] = -1;
+        if (positions) positions[index] = -1;
     }
 };
 
@@ -121,21 +128,23 @@ static __device__ __forceinline__ void list_chosen(
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) select_pages(const __grid_constant__ fi_select_pages_params p) {
     fi_follow_predecessors();
     __shared__ select_shared shared;
-    const unsigned int row = blockIdx.x;
-    const score_keys keys = {fi_row_address<FI_INPUT>(p.scores, row, 1)};
-    const int given = ((const int *)p.lengths)[row];
+    const unsigned int row = blockIdx.x, own = row / p.heads;
+    const score_keys keys = {fi_row_address<FI_INPUT>(p.scores, row, p.heads)};
+    const int given = ((const int *)p.lengths)[own];
     const unsigned int length = given < 0 ? 0u : min((unsigned int)given, p.width);
     page_output output;
-    output.to = (int *)p.pages + (long long)row * p.page_stride;
+    // Entries are as large as float32 ones.
+    output.to = (int *)fi_row_address<FI_FLOAT32>(p.pages, row, p.heads);
+    output.positions = p.positions.address ? (int *)fi_row_address<FI_FLOAT32>(p.positions, row, p.heads) : nullptr;
     output.table = nullptr;
     output.offset = 0;
     output.is_there = true;
     if (p.table != 0) {
-        const int request = p.requests ? ((const int *)p.requests)[row] : (int)row;
+        const int request = p.requests ? ((const int *)p.requests)[own] : (int)own;
         output.is_there = request >= 0 && (unsigned int)request < p.table_rows;
         output.table = (const int *)p.table + (output.is_there ? request : 0) * p.table_stride;
     } else {
-        output.offset = ((const int *)p.offsets)[row];
+        output.offset = ((const int *)p.offsets)[own];
     }
     const unsigned int count = min(p.k, length), recent = min(p.recent, count);
     // The last places need no scores, nor do all.
@@ -146,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) select_p
         if (i < count) {
             output.put(i, length - count + i);
         } else {
-            output.to[i] = -1;
+            output.put_none(i);
         }
     }
 }

@@ -55,8 +55,8 @@ struct AttentionRoPETable: ~Copyable {
     private static func positions(_ geometry: BatchGeometry) -> Range<Int> {
         var (low, high) = (0, 1)
         for request in 0..<geometry.requestCount where geometry.queryLength(request) > 0 {
-            low = min(low, geometry.kvLength(request) - geometry.queryLength(request))
-            high = max(high, geometry.kvLength(request))
+            low = min(low, geometry.sequenceLength(request) - geometry.queryLength(request))
+            high = max(high, geometry.sequenceLength(request))
         }
         if geometry.blocks.keyPositions == .columns {
             let columns = geometry.blocks.blockLimit * geometry.blocks.blockSize

@@ -47,7 +47,8 @@ extension AttentionRun {
         let whole = format.element == FI_ATTN_F32 ? UnsafeMutableRawPointer(scratch.rotated) : scratch.narrowed
         format.gather(whole, Int64(size.queryStride), source, Int32(shape.headDimVO))
         blocks.locate(
-            tile.request, from: range.lowerBound, count: range.count, in: latent.keys, into: scratch.bufferOffsets)
+            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: latent.keys,
+            into: scratch.bufferOffsets)
         let rest = fi_attn_rows(
             base: latent.keys.base, offsets: scratch.bufferOffsets, count: Int32(range.count), type: cacheType)
         // The panels are not written yet.

@@ -67,7 +67,7 @@ extension AttentionRun {
         if let latent { return loadLatentQueries(tile, latent, source, scratch) }
         guard let rope else { return format.gather(scratch.queries, stride, source, width) }
         kernels.f32.gather(scratch.rotated, stride, source, width)
-        let base = columnOffset.map { $0 + tile.queryStart } ?? tile.keyLength - tile.queryLength
+        let base = firstPosition(tile)
         tile.forEachRow(group: group) { row, query, _ in
             scratch.cosines[row] = rope.cosine(base + query)
             scratch.sines[row] = rope.sine(base + query)
@@ -83,7 +83,8 @@ extension AttentionRun {
     /// Keys of one head into panels, turned where that is wanted.
     private func packKeys(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
         blocks.locate(
-            tile.request, from: range.lowerBound, count: range.count, in: keys, into: scratch.keyOffsets)
+            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: keys,
+            into: scratch.keyOffsets)
         let source = fi_attn_rows(
             base: keys.base + head * keys.head, offsets: scratch.keyOffsets, count: Int32(range.count), type: cacheType)
         let (stride, width) = (Int64(size.queryStride), Int32(shape.headDimQK))
@@ -103,7 +104,8 @@ extension AttentionRun {
     /// Values of one head into panels, changed where the variant says so.
     private func packValues(_ tile: AttentionTile, _ head: Int, _ range: Range<Int>, _ scratch: AttentionScratch) {
         blocks.locate(
-            tile.request, from: range.lowerBound, count: range.count, in: values, into: scratch.valueOffsets)
+            tile.request, head: tile.heads.lowerBound, from: range.lowerBound, count: range.count, in: values,
+            into: scratch.valueOffsets)
         let source = fi_attn_rows(
             base: values.base + head * values.head, offsets: scratch.valueOffsets, count: Int32(range.count),
             type: cacheType)
@@ -143,8 +145,10 @@ extension AttentionRun {
 
     /// The position of each key of a tile, as masks and rotations see it.
     func locatePositions(_ tile: AttentionTile, _ keys: Range<Int>, _ scratch: AttentionScratch) {
-        if columnOffset != nil {
-            blocks.columns(tile.request, from: keys.lowerBound, count: keys.count, into: scratch.positions)
+        if !isSequential {
+            blocks.positions(
+                tile.request, head: tile.heads.lowerBound, from: keys.lowerBound, count: keys.count,
+                into: scratch.positions)
         } else {
             for key in 0..<keys.count { scratch.positions[key] = Int32(truncatingIfNeeded: keys.lowerBound + key) }
         }

@@ -6,7 +6,7 @@ extension AttentionRun {
     func visible(_ tile: AttentionTile, _ keys: Range<Int>, _ scratch: AttentionScratch) -> fi_attn_ranges {
         let offset = tile.keyLength - tile.queryLength
         let begin = max(tile.keys.lowerBound - keys.lowerBound, 0)
-        let hasPositions = columnOffset == nil
+        let hasPositions = isSequential
         let isCausal = variant.form.mask == .causal && hasPositions
         let window = hasPositions ? variant.windowLeft : nil
         let firstQuery = tile.rows.lowerBound / group
@@ -99,7 +99,7 @@ extension AttentionRun {
         _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, _ scale: Float, stride: Int64,
         _ scratch: AttentionScratch
     ) -> Bool {
-        let hidesColumns = columnOffset != nil && (variant.form.mask == .causal || variant.windowLeft != nil)
+        let hidesColumns = !isSequential && (variant.form.mask == .causal || variant.windowLeft != nil)
         guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns else { return false }
         let first = rows.lowerBound
         var change = fi_attn_transform()
@@ -108,7 +108,7 @@ extension AttentionRun {
         (change.rows, change.columns) = (Int32(rows.count), Int32(keys.count))
         change.scale = scale
         change.cap = variant.logitsSoftCap ?? 0
-        if let slopes, columnOffset == nil {
+        if let slopes, isSequential {
             tile.forEachRow(group: group) { row, query, head in
                 scratch.slopes[row] = slopes[head * slopeStride]
                 scratch.distance[row] = Int32(truncatingIfNeeded: keys.lowerBound - query)
@@ -129,11 +129,11 @@ extension AttentionRun {
             change.mask_is_packed = variant.form.mask == .customPacked
         }
         kernels.transform(&change)
-        if slopes != nil, columnOffset != nil { addColumnBiases(tile, keys, rows, stride: Int(stride), scratch) }
+        if slopes != nil, !isSequential { addColumnBiases(tile, keys, rows, stride: Int(stride), scratch) }
         return true
     }
 
-    /// ALiBi's biases in a block-sparse tile, whose keys may come in any order, on base-2 logits.
+    /// ALiBi's biases where keys have positions of their own (columns, places), on base-2 logits.
     private func addColumnBiases(
         _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, stride: Int, _ scratch: AttentionScratch
     ) {
@@ -148,12 +148,12 @@ extension AttentionRun {
         }
     }
 
-    /// A mask byte for each row and key of a block-sparse tile, whose keys may come in any order.
+    /// A mask byte for each row and key of a tile whose keys have positions of their own (columns, places).
     private func markVisible(_ tile: AttentionTile, _ keys: Range<Int>, stride: Int, _ scratch: AttentionScratch) {
-        guard let columnOffset else { return }
+        let first = firstPosition(tile)
         locatePositions(tile, keys, scratch)
         tile.forEachRow(group: group) { row, query, _ in
-            let position = columnOffset + tile.queryStart + query
+            let position = first + query
             let bytes = scratch.mask + row * stride
             scratch.maskStarts[row] = Int64(row * stride)
             for key in 0..<keys.count {

@@ -49,9 +49,11 @@ extension AttentionRun {
 
     private func locate(_ tile: AttentionTile, _ block: Range<Int>, at place: Int, _ scratch: AttentionScratch) {
         blocks.locate(
-            tile.request, from: block.lowerBound, count: block.count, in: keys, into: scratch.keyOffsets + place)
+            tile.request, head: tile.heads.lowerBound, from: block.lowerBound, count: block.count, in: keys,
+            into: scratch.keyOffsets + place)
         blocks.locate(
-            tile.request, from: block.lowerBound, count: block.count, in: values, into: scratch.valueOffsets + place)
+            tile.request, head: tile.heads.lowerBound, from: block.lowerBound, count: block.count, in: values,
+            into: scratch.valueOffsets + place)
     }
 
     /// Lets `stream` fetch the first `count` tokens of `wanted` while it is used.

@@ -55,7 +55,7 @@ extension AttentionRun {
             case .request: numbers[0] = Int32(truncatingIfNeeded: tile.request)
             case .kvHead: numbers[0] = Int32(truncatingIfNeeded: head)
             case .queryLength: numbers[0] = Int32(truncatingIfNeeded: tile.queryLength)
-            case .keyLength: numbers[0] = Int32(truncatingIfNeeded: tile.keyLength)
+            case .keyLength: numbers[0] = Int32(truncatingIfNeeded: siteKeyLength(tile))
             case .keyPosition: numbers.update(from: scratch.positions, count: keys.count)
             case .head, .queryIndex, .queryPosition: break
             }
@@ -122,13 +122,13 @@ extension AttentionRun {
     /// Sets tables and the site's numbers, but for the keys'.
     private func prepare(_ program: VariantProgram, _ variantScratch: VariantScratch, _ tile: AttentionTile) {
         setTables(program, variantScratch, tile)
-        let position = columnOffset.map { $0 + tile.queryStart } ?? tile.keyLength - tile.queryLength
+        let position = firstPosition(tile)
         for (register, field) in program.sites {
             let numbers = variantScratch.numbers(register)
             switch field {
             case .request: numbers[0] = Int32(truncatingIfNeeded: tile.request)
             case .queryLength: numbers[0] = Int32(truncatingIfNeeded: tile.queryLength)
-            case .keyLength: numbers[0] = Int32(truncatingIfNeeded: tile.keyLength)
+            case .keyLength: numbers[0] = Int32(truncatingIfNeeded: siteKeyLength(tile))
             case .keyPosition: break
             case .head: tile.forEachRow(group: group) { numbers[$0] = Int32(truncatingIfNeeded: $2) }
             case .kvHead: tile.forEachRow(group: group) { numbers[$0] = Int32(truncatingIfNeeded: $2 / group) }

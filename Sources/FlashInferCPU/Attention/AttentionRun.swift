@@ -26,8 +26,12 @@ struct AttentionRun {
     let shape: AttentionShape
     let group: Int
     let size: AttentionScratchSize
+    /// Whether keys stand one after another, so that key `j` has position `j`.
+    let isSequential: Bool
     /// The position of query row 0 of the whole batch in a block-sparse matrix; `nil` for sequences.
-    let columnOffset: Int?
+    private let columnOffset: Int?
+    /// By request: keys of the whole sequences of which there are some pages; `nil` for others.
+    private let sequenceLengths: [Int32]?
 
     /// What no kernel was written for.
     let programs: VariantPrograms
@@ -121,6 +125,8 @@ struct AttentionRun {
         columnOffset =
             geometry.blocks.keyPositions == .columns
             ? geometry.blocks.blockLimit * geometry.blocks.blockSize - geometry.queryCount : nil
+        isSequential = geometry.blocks.keyPositions == .sequential
+        sequenceLengths = geometry.blocks.keyPositions == .places ? geometry.blocks.sequenceLengths : nil
         queries = Rows(operation.queries)
         output = Rows(operation.output)
         logSumExp = operation.logSumExp.map { Rows($0) }
@@ -167,6 +173,18 @@ struct AttentionRun {
         Int(blocks.lengths[request]) + (request < sharedRequests ? queryLength : 0)
     }
 
+    /// The keys of a tile's request as a variant's hooks are told of them: of the whole sequence, where there are some pages of it.
+    @inline(__always)
+    func siteKeyLength(_ tile: AttentionTile) -> Int {
+        sequenceLengths.map { Int($0[tile.request]) } ?? tile.keyLength
+    }
+
+    /// The position of the first query row of a tile's request.
+    @inline(__always)
+    func firstPosition(_ tile: AttentionTile) -> Int {
+        columnOffset.map { $0 + tile.queryStart } ?? siteKeyLength(tile) - tile.queryLength
+    }
+
     /// One thread's share: its own list of items, then whatever the others have left.
     func work(_ worker: Int, _ scratch: AttentionScratch, _ cursor: ItemCursor) {
         let lists = itemIndptr.count - 1
@@ -185,7 +203,8 @@ struct AttentionRun {
         let tile = AttentionTile(item, self)
         // By the request's rows, not the tile's: how a row is computed must not depend on how its request was cut.
         if tile.queryLength * group <= CPUAttention.streamRows, rope == nil, latent == nil, programs.values == nil {
-            stream(tile, scratch)
+            if blocks.headStride == 0 { return stream(tile, scratch) }
+            for head in tile.heads { stream(tile.only(head), scratch) }
         } else {
             for head in tile.heads { pack(tile.only(head), scratch) }
         }

@@ -141,7 +141,7 @@ private struct AttentionMemory: ~Copyable {
             plan.itemIndptr.withUnsafeBufferPointer { itemIndptr in
                 plan.merges.withUnsafeBufferPointer { merges in
                     geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
-                        withTables(geometry.blocks, operation.pageIndices) { blocks in
+                        withTables(geometry.blocks, operation) { blocks in
                             slopes.withUnsafeBufferPointer { slopes in
                                 maskStarts.withUnsafeBufferPointer { maskStarts in
                                     tables.withUnsafeBufferPointer { tables in
@@ -161,16 +161,20 @@ private struct AttentionMemory: ~Copyable {
         }
     }
 
-    private func withTables(_ table: KVBlockTable, _ pages: TensorView?, _ body: (KeyLocator) -> Void) {
+    private func withTables(_ table: KVBlockTable, _ operation: AttentionOperation, _ body: (KeyLocator) -> Void) {
         table.indptr.withUnsafeBufferPointer { indptr in
             table.indices.withUnsafeBufferPointer { indices in
                 table.lengths.withUnsafeBufferPointer { lengths in
-                    let given = pages.map { view in
-                        let ids = view.elements(as: Int32.self).map { UnsafePointer($0) }
-                        return UnsafeBufferPointer(start: ids, count: view.shape[0])
+                    func entries(_ view: TensorView) -> UnsafeBufferPointer<Int32> {
+                        let start = view.elements(as: Int32.self).map { UnsafePointer($0) }
+                        return UnsafeBufferPointer(start: start, count: view.shape[0])
                     }
-                    let indices = given ?? indices
-                    body(KeyLocator(blockSize: table.blockSize, indptr: indptr, indices: indices, lengths: lengths))
+                    let indices = operation.pageIndices.map(entries) ?? indices
+                    body(
+                        KeyLocator(
+                            blockSize: table.blockSize, indptr: indptr, indices: indices,
+                            places: operation.pagePositions.map(entries) ?? indices, lengths: lengths,
+                            headStride: table.headStride))
                 }
             }
         }

@@ -3,7 +3,7 @@ public import FlashInferCore
 extension CPUOps {
     /// The pages of the greatest scores of each row.
     public func execute(_ operation: SelectPagesOperation) {
-        let rows = operation.scores.shape[0]
+        let rows = operation.scores.rowCount
         spread(rows: rows, units: 8 * operation.scores.elementCount) { _, first, last in
             switch operation.scores.dtype {
             case .float16: Self.select(operation, Int(first)..<Int(last), of: Float16.self) { Float($0) }
@@ -20,30 +20,34 @@ extension CPUOps {
         guard let output = operation.pages.elements(as: Int32.self),
             let lengths = operation.lengths.elements(as: Int32.self)
         else { return }
-        let (k, width) = (operation.pages.shape[1], operation.scores.shape[1])
+        let (k, width, heads) = (operation.pages.shape[-1], operation.scores.shape[-1], operation.rowsPerRequest)
+        let positions = operation.positions?.elements(as: Int32.self)
         let requests = operation.requests?.elements(as: Int32.self)
         var keys: [UInt32] = []
         for row in rows {
-            let to = output + row * operation.pages.strides[0]
-            let length = min(max(Int(lengths[row]), 0), width)
+            let own = row / heads
+            let to = output + operation.pages.rowOffset(row)
+            let placed = operation.positions.flatMap { view in positions.map { $0 + view.rowOffset(row) } }
+            let length = min(max(Int(lengths[own]), 0), width)
             let count = min(k, length), recent = min(operation.recent, count)
             let ranked = count == length ? 0 : length - recent
             let table: UnsafeMutablePointer<Int32>?
             var offset: Int32 = 0
             switch operation.transform {
             case .table(let view):
-                table = view.elements(as: Int32.self).map { $0 + Int(requests?[row] ?? Int32(row)) * view.strides[0] }
+                table = view.elements(as: Int32.self).map { $0 + Int(requests?[own] ?? Int32(own)) * view.strides[0] }
             case .offsets(let view):
                 table = nil
-                offset = view.elements(as: Int32.self)?[row] ?? 0
+                offset = view.elements(as: Int32.self)?[own] ?? 0
             }
             var done = 0
             func put(_ place: Int) {
                 to[done] = table?[place] ?? Int32(place) &+ offset
+                placed?[done] = Int32(place)
                 done += 1
             }
             if ranked > 0, count > recent, let scores = operation.scores.elements(as: Element.self) {
-                let own = scores + row * operation.scores.strides[0]
+                let own = scores + operation.scores.rowOffset(row)
                 keys.removeAll(keepingCapacity: true)
                 for place in 0..<ranked { keys.append(orderKey(value(own[place]))) }
                 let kth = PageSelection(keys, count - recent, operation.ties)
@@ -58,7 +62,10 @@ extension CPUOps {
                 }
             }
             for place in length - (count - done)..<length { put(place) }
-            for index in count..<k { to[index] = -1 }
+            for index in count..<k {
+                to[index] = -1
+                placed?[index] = -1
+            }
         }
     }
 
@@ -95,5 +102,13 @@ private struct PageSelection {
             equals = counts[digit]
         }
         if ties == .highest { skipped = equals - self.wanted }
+    }
+}
+
+extension TensorView {
+    /// Elements from the first to those of row `row`: rank 3 is rows of rows.
+    fileprivate func rowOffset(_ row: Int) -> Int {
+        let inner = Int(innerRows)
+        return row / inner * strides[0] + (rank > 2 ? row % inner * strides[1] : 0)
     }
 }

@@ -16,6 +16,9 @@ public final class CPUOps: @unchecked Sendable {
     /// The kernels of this machine's instruction set.
     let kernels: fi_ops_kernels
 
+    /// Its conversions between types.
+    let conversions: fi_convert_kernels
+
     /// Memory kept from call to call. Operations that need some take turns.
     let scratch = Locked(CPUOpsScratch())
 
@@ -25,7 +28,11 @@ public final class CPUOps: @unchecked Sendable {
     public init(pool: ThreadPool, instructionSet: InstructionSet = .detected) {
         precondition(instructionSet.isAvailable, "this machine does not have \(instructionSet.name)")
         self.pool = pool
+        guard let conversions = fi_convert_table(instructionSet.cValue) else {
+            preconditionFailure("\(instructionSet.name) has no conversions in this build")
+        }
         kernels = fi_ops_table(instructionSet.cValue).pointee
+        self.conversions = conversions.pointee
     }
 
     /// Work units (about one element of a copy) below which waking other threads costs more than it saves: some 10 µs.

@@ -17,6 +17,8 @@ package enum KernelCatalogue {
         FilterKernel.shipped,
         TopKKernel.shipped,
         SelectPagesKernel.shipped,
+        PageBoundsKernel.shipped,
+        ScorePagesKernel.shipped,
         AdjustLogitsKernel.shipped,
         VerifyDraftsKernel.shipped,
         AppendKVKernel.shipped,

@@ -27,17 +27,17 @@ extension AttentionKernel {
             var heads = AttentionHeads(
                 dimQK: entry.dimQK, dimVO: entry.dimVO, isNarrow: entry.kvType.byteCount == 1,
                 hasRoPE: entry.pairing != nil, isRagged: entry.isRagged)
-            if entry.hasColumns { heads.isRagged = false }
+            if entry.hasPositions { heads.isRagged = false }
             heads.gathersRows = entry.gathersRows
             (heads.latentRope, heads.latentGroup) = (entry.latentRope, entry.latentGroup)
             heads.isFloat8 = entry.queryType == .float8E4M3 && entry.kvType == .float8E4M3
-            heads.hasLongShortTiles = entry.hasColumns || entry.hasLevels || entry.isBlockSparse
+            heads.hasLongShortTiles = entry.keyPositions == .columns || entry.hasLevels || entry.isBlockSparse
             heads.sharesColumns = entry.isBlockSparse
             heads.hasPlainScores =
-                (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasColumns
+                (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasPositions
             heads.weighsBySums = halfType(query: entry.queryType, cache: entry.kvType) == .bfloat16
             heads.allowsHopper =
-                !heads.hasRoPE && !(entry.hasColumns && heads.isFloat8)
+                !heads.hasRoPE && !(entry.hasPositions && heads.isFloat8)
                 && (entry.outputType ?? entry.queryType).byteCount == 2
                 && (heads.isFloat8 ? !entry.mask.isCustom : entry.queryType != .float8E4M3)
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
@@ -50,7 +50,8 @@ extension AttentionKernel {
                     AttentionKernel(
                         heads: heads, tile: tile, queryType: entry.queryType, kvType: entry.kvType,
                         outputType: entry.outputType ?? entry.queryType, logits: entry.logits, mask: entry.mask,
-                        pairing: entry.pairing, hasColumns: entry.hasColumns,
+                        pairing: entry.pairing, keyPositions: entry.keyPositions,
+                        hasHeadTables: entry.hasHeadTables,
                         isQueued: (index > 0 || heads.sharesColumns) && entry.latentRope == 0,
                         chunk: largestChunk(heads)
                     ).spec)
@@ -70,12 +71,16 @@ extension AttentionKernel {
         var logits = Logits.plain
         var mask = VariantForm.FusedMask.causal
         var pairing: RoPEParameters.Pairing?
-        var hasColumns = false
+        var keyPositions = KVBlockTable.KeyPositions.sequential
+        var hasHeadTables = false
         /// Block-sparse, with a variant that does not ask for columns.
         var isBlockSparse = false
         var hasLevels = false
         var latentRope = 0
         var latentGroup = 0
+
+        /// Whether positions of keys are read from a table.
+        var hasPositions: Bool { keyPositions != .sequential }
 
         /// Latent attention of DeepSeek's dimensions.
         static func latent(group: Int, query: DType = .bfloat16, kv: DType? = nil) -> Entry {
@@ -139,7 +144,10 @@ extension AttentionKernel {
             entries.append(Entry(pairing: pairing))
             entries.append(Entry(kvType: .float8E4M3, pairing: pairing))
         }
-        entries.append(Entry(hasColumns: true))
+        entries.append(Entry(keyPositions: .columns))
+        // Selected pages: with a window, and of each head.
+        entries.append(Entry(keyPositions: .places))
+        entries.append(Entry(hasHeadTables: true))
         for gathersRows in [false, true] {
             entries.append(Entry(gathersRows: gathersRows, mask: .none, isBlockSparse: true))
         }
@@ -161,7 +169,8 @@ extension AttentionKernel {
 extension AttentionKernel {
     private init(
         heads: AttentionHeads, tile: AttentionTile, queryType: DType, kvType: DType, outputType: DType, logits: Logits,
-        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?, hasColumns: Bool, isQueued: Bool, chunk: Int
+        mask: VariantForm.FusedMask, pairing: RoPEParameters.Pairing?,
+        keyPositions: KVBlockTable.KeyPositions, hasHeadTables: Bool, isQueued: Bool, chunk: Int
     ) {
         self.heads = heads
         self.tile = tile
@@ -172,7 +181,8 @@ extension AttentionKernel {
         self.logits = heads.isFloat8 && tile.isHopper && logits == .scaled ? .plain : logits
         self.mask = mask
         self.pairing = pairing
-        self.hasColumns = hasColumns
+        self.keyPositions = keyPositions
+        self.hasHeadTables = hasHeadTables
         self.isQueued = isQueued
         self.chunk = chunk
     }

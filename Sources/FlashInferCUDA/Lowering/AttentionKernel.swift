@@ -24,8 +24,10 @@ package struct AttentionKernel: Hashable {
     /// The text of expressions that the kernel has no words for.
     var variant: VariantText?
     var pairing: RoPEParameters.Pairing?
-    /// Whether keys have the positions of their columns.
-    var hasColumns: Bool
+    /// Which positions of keys are read from a table: of columns, or of places; sequential for none.
+    var keyPositions: KVBlockTable.KeyPositions
+    /// Whether each key/value head has a block table of its own.
+    var hasHeadTables: Bool
     var isQueued: Bool
     /// Bytes that addresses and strides of keys and values are multiples of: 16, 8, 4 or 1.
     var chunk: Int
@@ -55,7 +57,8 @@ package struct AttentionKernel: Hashable {
         self.variant = variant.form.isFused ? nil : VariantText(variant)
         mask = variant.form.mask
         if case .rope(let rope) = variant.positionEncoding { pairing = rope.pairing }
-        hasColumns = problem.readsColumns
+        keyPositions = problem.readsColumns ? problem.geometry.blocks.keyPositions : .sequential
+        hasHeadTables = problem.geometry.blocks.headStride > 0
         self.isQueued = isQueued
         self.chunk = chunk
         // The 8-bit kernel takes any scale.
@@ -88,7 +91,7 @@ package struct AttentionKernel: Hashable {
                 .init("FI_QUERY_REGISTERS", tile.queryRegisters), .init("FI_CHUNK", chunk),
                 .init("FI_LOGITS", "Logits::\(logits.rawValue)"), .init("FI_MASK", "Mask::\(maskName)"),
                 .init("FI_ROPE", "Rope::\(ropeName)"), .init("FI_RAGGED", heads.isRagged),
-                .init("FI_COLUMNS", hasColumns), .init("FI_QUEUE", isQueued),
+                .init("FI_COLUMNS", columns), .init("FI_QUEUE", isQueued),
                 .init("FI_SHARED_BYTES", tile.sharedByteCount(heads)), .init("FI_LATENT", heads.latentRope),
             ]
                 + (isHopperLatent
@@ -100,7 +103,8 @@ package struct AttentionKernel: Hashable {
                         .init("FI_RAW_STAGES", tile.rawStages),
                         .init("FI_GATHER", heads.gathersRows),
                     ] : [])
-                + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : []),
+                + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : [])
+                + (hasHeadTables ? [.init("FI_HEAD_TABLES", 1)] : []),
             threads: tile.threads,
             sharedByteCount: tile.sharedByteCount(heads),
             blocksPerProcessor: tile.blocksPerProcessor, label: label, variant: variant?.text,
@@ -122,6 +126,14 @@ package struct AttentionKernel: Hashable {
         case .float8E5M2: "e5m2"
         case .int8: "int8"
         default: "none"
+        }
+    }
+
+    private var columns: Int {
+        switch keyPositions {
+        case .sequential: 0
+        case .columns: 1
+        case .places: 2
         }
     }
 
@@ -156,7 +168,9 @@ package struct AttentionKernel: Hashable {
         if variant != nil, logits != .variant { label += " with a variant" }
         if maskName != "none" { label += " mask \(maskName)" }
         if pairing != nil { label += " rope \(ropeName)" }
-        if hasColumns { label += " columns" }
+        if keyPositions == .columns { label += " columns" }
+        if keyPositions == .places { label += " places" }
+        if hasHeadTables { label += " head tables" }
         // Tiles of so few rows have lists otherwise.
         if isQueued, heads.sharesColumns, tile.rows == 16 { label += " queued" }
         if chunk != 16 { label += " chunk \(chunk)" }

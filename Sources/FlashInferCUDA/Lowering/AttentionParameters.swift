@@ -39,6 +39,7 @@ extension fi_attention_params {
         query_heads = Int32(shape.queryHeads)
         kv_heads = Int32(shape.kvHeads)
         query_count = Int32(problem.geometry.queryCount)
+        head_entries = Int32(blocks.headStride)
         column_count = Int64(blocks.blockLimit) * Int64(blocks.blockSize)
         is_causal = variant.form.mask == .causal ? 1 : 0
         window_left = variant.windowLeft.map { Int64(min($0, Int(Int32.max))) } ?? -1
@@ -64,6 +65,7 @@ extension fi_attention_params {
         values = fi_kv_tensor(operation.cache.values)
         if let latent = operation.latent { set(latent) }
         if let pages = operation.pageIndices { block_indices = UInt64(pages.address) }
+        if let places = operation.pagePositions { block_places = UInt64(places.address) }
         if let mask = operation.mask { self.mask = UInt64(mask.address) }
         if let slopes = operation.alibiSlopes { alibi_slopes = UInt64(slopes.address) }
         if let sinks = operation.sinks { self.sinks = UInt64(sinks.address) }

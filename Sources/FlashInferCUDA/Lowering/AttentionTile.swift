@@ -141,10 +141,11 @@ extension VariantForm.FusedMask {
 }
 
 extension AttentionProblem {
-    /// Whether the kernel must know the columns of a block-sparse matrix's keys: else its blocks are pages.
+    /// Whether the kernel must know the columns of a block-sparse matrix's keys, or the places of pages: else blocks are pages one after
+    /// another.
     var readsColumns: Bool {
         let form = variant.form
-        return geometry.blocks.keyPositions == .columns
+        return geometry.blocks.keyPositions != .sequential
             && (form.mask == .causal || form.windowLeft != nil || form.isALiBi || variant.rope != nil || !form.isFused)
     }
 }

@@ -39,6 +39,7 @@ struct DeviceItems {
         let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
+        let whole = geometry.blocks.sequenceLengths
         let lists = plan.stateLists
         var finder = RunFinder(plan)
         let isSameForHeads = finder.isSameForHeads
@@ -68,7 +69,7 @@ struct DeviceItems {
                                         merge_row: isPart ? merges[merge].partialRow : 0, first_query: first,
                                         query_count: queryCount, key_total: keyTotal,
                                         first_block: block, heads: item.headCount,
-                                        only_block: areRows ? indices[Int(block)] : -1,
+                                        only_block: areRows ? indices[Int(block)] : whole.isEmpty ? -1 : whole[request],
                                         hole: Int32(runs.empty.lowerBound), hole_count: Int32(runs.empty.count),
                                         full: Int32(runs.full.lowerBound), full_count: Int32(runs.full.count))
                                 }

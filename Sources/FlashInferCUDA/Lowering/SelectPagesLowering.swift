@@ -26,7 +26,6 @@ package enum SelectPagesKernel {
         if rows == 0 { return nil }
         try operation.lengths.checkAlignment("lengths")
         try operation.requests?.checkAlignment("requests")
-        try pages.checkAlignment("pages")
         var parameters = fi_select_pages_params()
         parameters.scores = try fi_row_tensor(scores, "scores")
         parameters.lengths = UInt64(operation.lengths.address)
@@ -41,8 +40,12 @@ package enum SelectPagesKernel {
             try offsets.checkAlignment("offsets")
             parameters.offsets = UInt64(offsets.address)
         }
-        parameters.pages = UInt64(pages.address)
-        parameters.page_stride = Int64(pages.strides[0])
+        parameters.pages = try fi_row_tensor(pages, "pages")
+        parameters.positions =
+            try operation.positions.map { (view) throws(FlashInferError) in
+                try fi_row_tensor(view, "positions")
+            } ?? .absent
+        parameters.heads = scores.innerRows
         parameters.width = UInt32(scores.width)
         // No row has more pages than 32 bits count.
         parameters.k = UInt32(clamping: pages.width)

@@ -35,6 +35,16 @@ extension CUDADevice {
         try enqueue(SelectPagesKernel.lower(operation))
     }
 
+    /// The bounds of the pages that new keys have come to.
+    func execute(_ operation: UpdatePageBoundsOperation) throws(FlashInferError) {
+        try enqueue(PageBoundsKernel.lower(operation))
+    }
+
+    /// Scores of pages by their bounds.
+    func execute(_ operation: ScorePagesOperation) throws(FlashInferError) {
+        try enqueue(ScorePagesKernel.lower(operation, deviceName: name, processors: limits.processors))
+    }
+
     /// Biases, penalties and masks on rows of logits.
     func execute(_ operation: AdjustLogitsOperation) throws(FlashInferError) {
         try withRows(operation.rows, nil, "penalties", { fi_logit_adjustment($0) }) {

@@ -148,10 +148,11 @@ final class PreparedPlan: Sendable {
 
     private static func haveSameBlocks(_ a: BatchGeometry, _ b: BatchGeometry) -> Bool {
         guard a.blocks.blocksAreRows == b.blocks.blocksAreRows, a.blocks.keyPositions == b.blocks.keyPositions,
+            a.blocks.headStride == b.blocks.headStride,
             a.blocks.blocksAreRows || a.blocks.blockSize == b.blocks.blockSize
         else { return false }
         // Columns count from the matrix's end.
-        return a.blocks.keyPositions == .sequential
+        return a.blocks.keyPositions != .columns
             || (a.queryCount == b.queryCount && a.blocks.blockLimit == b.blocks.blockLimit)
     }
 }

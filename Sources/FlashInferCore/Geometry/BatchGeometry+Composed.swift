@@ -71,10 +71,12 @@ extension BatchGeometry {
             throw .invalidArgument(
                 name, found: "\(level.queryCount) query rows", expected: "\(last.queryCount), as the last level has")
         }
-        guard level.blocks.keyPositions == .sequential else {
+        guard level.blocks.keyPositions == .sequential, level.blocks.headStride == 0 else {
             throw .invalidArgument(
-                name, found: "a block-sparse matrix", expected: "paged or ragged keys; merge the states of both instead"
-            )
+                name,
+                found: level.blocks.keyPositions == .columns
+                    ? "a block-sparse matrix" : "selected pages with places, or of each head",
+                expected: "paged or ragged keys; merge the states of both instead")
         }
         guard level.blocks.blocksAreRows == last.blocks.blocksAreRows,
             level.blocks.blocksAreRows || level.blocks.blockSize == last.blocks.blockSize

@@ -52,6 +52,11 @@ public struct BatchGeometry: Sendable, Equatable {
     /// The number of keys of request `request`.
     public func kvLength(_ request: Int) -> Int { Int(blocks.lengths[request]) }
 
+    /// The number of keys of the sequence that request `request` sees some pages of, or all: its last query row has the last position.
+    public func sequenceLength(_ request: Int) -> Int {
+        blocks.keyPositions == .places ? Int(blocks.sequenceLengths[request]) : kvLength(request)
+    }
+
     internal init(queryIndptr: [Int32], blocks: KVBlockTable, levelStarts: [Int] = []) {
         self.queryIndptr = queryIndptr
         self.blocks = blocks

@@ -11,6 +11,9 @@ public struct KVBlockTable: Sendable, Equatable {
         case sequential
         /// A key has the position of its column in the whole matrix, `block id × blockSize + row`: block-sparse matrices.
         case columns
+        /// A key has the position that its block has in the sequence, `place × blockSize + row`: some pages of a sequence, whose places a
+        /// run gives (``AttentionOperation/pagePositions``).
+        case places
     }
 
     /// Keys per block, 1 or more.
@@ -31,6 +34,13 @@ public struct KVBlockTable: Sendable, Equatable {
     /// Which position the masks see for a key.
     public let keyPositions: KeyPositions
 
+    /// `[requests]`: keys of each whole sequence, where positions are places in it; else empty.
+    public let sequenceLengths: [Int32]
+
+    /// Entries of a request's table from one kv head's to the next one's, where heads have tables of their own, one after another; 0 where
+    /// all heads have one.
+    public let headStride: Int
+
     /// Whether block ids are rows of a ragged tensor, where a block starts at every row, and not pages.
     public let blocksAreRows: Bool
 
@@ -40,7 +50,8 @@ public struct KVBlockTable: Sendable, Equatable {
     /// Known-good parts, as made by the checked geometries.
     internal init(
         blockSize: Int, indptr: [Int32], indices: [Int32], lengths: [Int32], blockLimit: Int,
-        keyPositions: KeyPositions = .sequential, blocksAreRows: Bool = false
+        keyPositions: KeyPositions = .sequential, sequenceLengths: [Int32] = [], headStride: Int = 0,
+        blocksAreRows: Bool = false
     ) {
         self.blockSize = blockSize
         self.indptr = indptr
@@ -48,6 +59,8 @@ public struct KVBlockTable: Sendable, Equatable {
         self.lengths = lengths
         self.blockLimit = blockLimit
         self.keyPositions = keyPositions
+        self.sequenceLengths = sequenceLengths
+        self.headStride = headStride
         self.blocksAreRows = blocksAreRows
     }
 }

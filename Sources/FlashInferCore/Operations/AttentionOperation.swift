@@ -39,10 +39,15 @@ public struct AttentionOperation: Sendable {
     /// `[plan's block ids, or more]`, int32, contiguous: the blocks that requests' keys lie in, in place of those that were planned: what
     /// ``SelectPagesOperation`` has chosen. `nil` for those. They are read when this runs, and each time that a graph of it is replayed.
     ///
-    /// What lengths and causality say is planned as if these were the request's only pages, so variants must not ask where keys stand;
-    /// in a block-sparse matrix, whose keys have the positions of their columns, they may, but hide nothing by them. On a GPU an id
-    /// that is read must be one of the cache; elsewhere that is checked.
+    /// Lengths are planned as if these were the request's only pages, so variants must not ask where keys stand, unless runs say it
+    /// (`pagePositions`); in a block-sparse matrix, whose keys have the positions of their columns, they may, but hide nothing by them. On
+    /// a GPU an id that is read must be one of the cache; elsewhere that is checked.
     public var pageIndices: TensorView?
+
+    /// `[plan's block ids, or more]`, int32, contiguous: the place in its sequence of each of `pageIndices`, which are in the order of their
+    /// places (``SelectPagesOperation/positions``). Exactly where the plan's keys have the positions of places; read as those are. Each
+    /// request's last page must be its sequence's last. On a GPU places are not checked.
+    public var pagePositions: TensorView?
 
     /// The plan.
     public var plan: Plan
@@ -61,7 +66,8 @@ public struct AttentionOperation: Sendable {
         queries: TensorView, queryScale: Float = 1, queryScalePerHead: TensorView? = nil, cache: KVCacheView,
         output: TensorView, logSumExp: TensorView? = nil, mask: TensorView? = nil,
         alibiSlopes: TensorView? = nil, sinks: TensorView? = nil, parameters: [String: TensorView] = [:],
-        pageIndices: TensorView? = nil, plan: Plan, workspace: MemoryRegion, capacity: PlanSize? = nil
+        pageIndices: TensorView? = nil, pagePositions: TensorView? = nil, plan: Plan, workspace: MemoryRegion,
+        capacity: PlanSize? = nil
     ) {
         self.queries = queries
         self.queryScale = queryScale
@@ -74,6 +80,7 @@ public struct AttentionOperation: Sendable {
         self.sinks = sinks
         self.parameters = parameters
         self.pageIndices = pageIndices
+        self.pagePositions = pagePositions
         self.plan = plan
         self.workspace = workspace
         self.capacity = capacity ?? plan.size
@@ -222,7 +229,7 @@ extension AttentionOperation {
             }
             var positions = 1
             if parameter.extent == .perPosition {
-                let longest = (0..<geometry.requestCount).reduce(1) { max($0, geometry.kvLength($1)) }
+                let longest = (0..<geometry.requestCount).reduce(1) { max($0, geometry.sequenceLength($1)) }
                 positions = view.rank == 2 ? view.shape[1] : 0
                 guard positions >= longest else {
                     throw .invalidArgument(

@@ -43,6 +43,10 @@ public enum Operation: Sendable {
     case topK(TopKOperation)
     /// The pages of the greatest scores of rows.
     case selectPages(SelectPagesOperation)
+    /// The bounds of pages' keys after an append.
+    indirect case updatePageBounds(UpdatePageBoundsOperation)
+    /// Scores of pages by their bounds.
+    indirect case scorePages(ScorePagesOperation)
     /// Biases, penalties and masks on rows of logits.
     case adjustLogits(AdjustLogitsOperation)
     /// Speculative sampling: which drafted tokens stand.
@@ -81,6 +85,8 @@ extension Operation {
         case .filter(let operation): try operation.validate()
         case .topK(let operation): try operation.validate()
         case .selectPages(let operation): try operation.validate()
+        case .updatePageBounds(let operation): try operation.validate()
+        case .scorePages(let operation): try operation.validate()
         case .adjustLogits(let operation): try operation.validate()
         case .verifyDrafts(let operation): try operation.validate()
         case .appendKV(let operation): try operation.validate()

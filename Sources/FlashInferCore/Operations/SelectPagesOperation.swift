@@ -11,7 +11,9 @@
 /// `(min(k, pages) − 1) · pageSize + (keys of its last page)` of them, which the host knows without reading what was chosen.
 ///
 /// A plan over tables of k pages a request can then be run, and replayed in a graph, with `pages` in place of its page ids
-/// (``AttentionOperation/pageIndices``). Lengths, tables and scores are read on the device.
+/// (``AttentionOperation/pageIndices``), and with `positions` where its variant asks where keys stand
+/// (``AttentionOperation/pagePositions``). Lengths, tables and scores are read on the device. Scores are often the pages' bounds:
+/// ``ScorePagesOperation``.
 ///
 /// Page-level selection is Quest's (arXiv 2406.10774), token-level selection is DeepSeek sparse attention's; FlashInfer has both as
 /// `top_k_page_table_transform` and `top_k_ragged_transform`.
@@ -24,9 +26,10 @@ public struct SelectPagesOperation: Sendable, Equatable {
         case offsets(TensorView)
     }
 
-    /// `[rows, width]`, stride 1 within a row, float32, float16 or bfloat16. A row is a request, or one of its kv heads.
+    /// `[rows, width]`, stride 1 within a row, float32, float16 or bfloat16: a row is a request. Or `[requests, heads, width]`: each kv head
+    /// of a request has scores, and a selection, of its own; lengths, requests and offsets are the requests'.
     public var scores: TensorView
-    /// `[rows]`, int32, contiguous: how many of a row's scores there are. On a GPU what is outside of `0 ... width` counts as the nearest
+    /// `[rows]` (or requests), int32, contiguous: how many of a row's scores there are. On a GPU what is outside of `0 ... width` counts as the nearest
     /// of these; elsewhere it is an error.
     public var lengths: TensorView
     /// What a chosen place becomes.
@@ -38,8 +41,10 @@ public struct SelectPagesOperation: Sendable, Equatable {
     public var recent: Int
     /// Which of equal scores are taken.
     public var ties: Ties
-    /// `[rows, k]`, int32, stride 1 within a row.
+    /// `[rows, k]`, or `[requests, heads, k]` as scores are, int32, stride 1 within a row.
     public var pages: TensorView
+    /// Of `pages`' shape, int32: the chosen places themselves, −1 where there is none; `nil` where not wanted.
+    public var positions: TensorView?
 
     /// Which of equal scores are taken.
     public enum Ties: Sendable, Hashable, CaseIterable {
@@ -52,7 +57,7 @@ public struct SelectPagesOperation: Sendable, Equatable {
     /// An operation; call ``validate()`` before it is executed.
     public init(
         scores: TensorView, lengths: TensorView, transform: Transform, requests: TensorView? = nil, recent: Int = 1,
-        ties: Ties = .lowest, pages: TensorView
+        ties: Ties = .lowest, pages: TensorView, positions: TensorView? = nil
     ) {
         self.scores = scores
         self.lengths = lengths
@@ -61,6 +66,7 @@ public struct SelectPagesOperation: Sendable, Equatable {
         self.recent = recent
         self.ties = ties
         self.pages = pages
+        self.positions = positions
     }
 
     /// Checks every tensor, and lengths and requests where the host can read them.
@@ -68,24 +74,35 @@ public struct SelectPagesOperation: Sendable, Equatable {
     /// - Throws: ``FlashInferError`` that names the tensor or the row, what it is, and what it must be.
     public func validate() throws(FlashInferError) {
         let checks = TensorChecks(device: scores.device)
-        guard scores.rank == 2 else {
-            throw .invalidArgument("scores", found: "of shape \(scores.shape)", expected: "[rows, width]")
+        guard scores.rank == 2 || scores.rank == 3 else {
+            throw .invalidArgument(
+                "scores", found: "of shape \(scores.shape)", expected: "[rows, width], or [requests, heads, width]")
         }
         try checks.rows(scores, "scores")
-        let (rows, width) = (scores.shape[0], scores.shape[1])
+        let (rows, width) = (scores.shape[0], scores.shape[-1])
         guard width <= Int(Int32.max) else { throw .overflow("scores of a row") }
         guard recent >= 0 else {
             throw .invalidArgument("recent", found: "\(recent)", expected: "0 or more")
         }
         try checks.vector(lengths, "lengths", .int32, rows)
-        guard pages.dtype == .int32, pages.rank == 2, pages.shape[0] == rows, pages.shape[1] >= 1 else {
+        guard pages.dtype == .int32, pages.rank == scores.rank, pages.shape[0] == rows, pages.shape[-1] >= 1,
+            scores.rank == 2 || pages.shape[1] == scores.shape[1]
+        else {
             throw .invalidArgument(
-                "pages", found: "\(pages.dtype) \(pages.shape)", expected: "int32 [\(rows), k], k 1 or more")
+                "pages", found: "\(pages.dtype) \(pages.shape)",
+                expected: scores.rank == 2
+                    ? "int32 [\(rows), k], k 1 or more" : "int32 [\(rows), \(scores.shape[1]), k], k 1 or more")
         }
-        try checks.anyRows(pages, "pages")
-        try checks.writable(pages, "pages")
-        try checks.apart(pages, "pages", from: scores, "scores")
-        try checks.distinct(pages, "pages", from: lengths, "lengths")
+        try checkOutput(pages, "pages", checks)
+        if let positions {
+            guard positions.dtype == .int32, positions.shape == pages.shape else {
+                throw .invalidArgument(
+                    "positions", found: "\(positions.dtype) \(positions.shape)",
+                    expected: "int32 \(pages.shape), as pages")
+            }
+            try checkOutput(positions, "positions", checks)
+            try checks.apart(positions, "positions", from: pages, "pages")
+        }
         if let requests { try checks.vector(requests, "requests", .int32, rows) }
         switch transform {
         case .table(let table):
@@ -101,6 +118,7 @@ public struct SelectPagesOperation: Sendable, Equatable {
             }
             try checks.anyRows(table, "table")
             try checks.apart(pages, "pages", from: table, "table")
+            if let positions { try checks.apart(positions, "positions", from: table, "table") }
             if let requests { try checks.ids(requests, "requests", below: table.shape[0]) }
         case .offsets(let offsets):
             try checks.vector(offsets, "offsets", .int32, rows)
@@ -111,4 +129,14 @@ public struct SelectPagesOperation: Sendable, Equatable {
         }
         try checks.ids(lengths, "lengths", below: width + 1)
     }
+
+    private func checkOutput(_ view: TensorView, _ name: String, _ checks: TensorChecks) throws(FlashInferError) {
+        try checks.anyRows(view, name)
+        try checks.writable(view, name)
+        try checks.apart(view, name, from: scores, "scores")
+        try checks.distinct(view, name, from: lengths, "lengths")
+    }
+
+    /// Rows that share a request's length and table: its kv heads, or 1.
+    package var rowsPerRequest: Int { scores.rank == 3 ? scores.shape[1] : 1 }
 }

@@ -17,8 +17,8 @@ struct KeyVisibility {
     private let isCausal: Bool
     /// The window, with "none" as one that no sequence is longer than.
     private let window: Int
-    /// Whether positions are in the order of the keys; with keys at their matrix columns, masks hide but skip nothing.
-    private let isSequential: Bool
+    /// With keys at their matrix columns, masks hide but skip nothing.
+    private let keyPositions: KVBlockTable.KeyPositions
     /// Of what else the mask says.
     private let analysis: BlockAnalysis?
     private let queryHeads: Int
@@ -29,7 +29,7 @@ struct KeyVisibility {
         isCausal = problem.variant.form.mask == .causal
         // Lengths have 31 bits, so a wider window is no window, and sums with one never overflow.
         window = min(problem.variant.form.windowLeft ?? .max, 1 << 33)
-        isSequential = problem.geometry.blocks.keyPositions == .sequential
+        keyPositions = problem.geometry.blocks.keyPositions
         self.analysis = analysis
         queryHeads = problem.shape.queryHeads
         firstMasked = problem.geometry.levelStarts.last ?? 0
@@ -40,11 +40,13 @@ struct KeyVisibility {
     /// Causality and window are one subtraction each, read off the mask's conditions; anything else is found by halving.
     @inline(__always)
     func keys(_ request: Int, of queries: Range<Int>, queryCount: Int, keyCount: Int) -> Range<Int> {
-        guard isSequential, request >= firstMasked else { return 0..<keyCount }
+        guard keyPositions != .columns, request >= firstMasked else { return 0..<keyCount }
         let offset = keyCount - queryCount
-        let end = isCausal ? min(max(queries.upperBound + offset, 0), keyCount) : keyCount
+        // Chosen pages leave keys out, so others are farther away than they seem: what a window hides of neighbours it hides of them.
+        let isSequential = keyPositions == .sequential
+        let end = isCausal && isSequential ? min(max(queries.upperBound + offset, 0), keyCount) : keyCount
         let start = min(max(queries.lowerBound + offset - window, 0), end)
-        guard let analysis else { return Range(uncheckedBounds: (start, end)) }
+        guard let analysis, isSequential else { return Range(uncheckedBounds: (start, end)) }
         return analysis.visible(
             SiteBlock(
                 request: request, heads: 0..<queryHeads, queries: queries, keys: Range(uncheckedBounds: (start, end))))

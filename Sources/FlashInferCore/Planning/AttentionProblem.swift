@@ -80,6 +80,27 @@ public struct AttentionProblem: Sendable, Equatable {
         try variant.validate()
         try validateParameters()
         if geometry.levelCount > 1 { try validateLevels() }
+        try validateTables()
+    }
+
+    /// Checks what selected pages ask of the rest.
+    private func validateTables() throws(FlashInferError) {
+        let blocks = geometry.blocks
+        if blocks.keyPositions == .places, variant.form.maskTensor != nil {
+            throw .invalidArgument(
+                "variant", found: "a mask tensor over selected pages with their places",
+                expected: "a mask by positions, as a tensor's elements are of planned keys")
+        }
+        guard blocks.headStride > 0 else { return }
+        guard !shape.isLatent else {
+            throw .invalidArgument("heads with tables", found: "latent attention", expected: "keys of several heads")
+        }
+        guard let first = blocks.indptr.dropFirst().first else { return }
+        let heads = Int(first - blocks.indptr[0]) / blocks.headStride
+        guard heads == shape.kvHeads else {
+            throw .invalidArgument(
+                "heads with tables", found: "\(heads)", expected: "\(shape.kvHeads), the problem's kv heads, or nil")
+        }
     }
 
     private func validateLevels() throws(FlashInferError) {

@@ -28,7 +28,9 @@ public struct PrefixTree: Sendable, Equatable {
     /// - Complexity: O(requests + pages).
     public init(_ geometry: BatchGeometry, isCausal: Bool) {
         let blocks = geometry.blocks
-        guard !blocks.blocksAreRows, blocks.keyPositions == .sequential, geometry.levelCount == 1 else { return }
+        guard !blocks.blocksAreRows, blocks.keyPositions == .sequential, blocks.headStride == 0,
+            geometry.levelCount == 1
+        else { return }
         let requests = (0..<geometry.requestCount).filter { geometry.queryLength($0) > 0 }
         guard requests.count > 1 else { return }
         let limits = requests.map { request in

@@ -155,7 +155,7 @@ extension AttentionProblem {
             var positions = 0
             if parameter.extent == .perPosition, geometry.requestCount > 0 {
                 positions = value.count / geometry.requestCount
-                let longest = (0..<geometry.requestCount).reduce(1) { max($0, geometry.kvLength($1)) }
+                let longest = (0..<geometry.requestCount).reduce(1) { max($0, geometry.sequenceLength($1)) }
                 guard positions >= longest else {
                     throw .invalidArgument(
                         title, found: "\(value.count) elements",

@@ -12,6 +12,61 @@ import Testing
         #expect(try SelectedPagesFixture(test, on: device).mismatches { run in run } == [])
     }
 
+    @Test(arguments: SelectedPlacesFixture.Case.all(.float32) + SelectedPlacesFixture.Case.all(.bfloat16))
+    func matchesDenseAttentionWithAMask(_ test: SelectedPlacesFixture.Case) throws {
+        #expect(try SelectedPlacesFixture(test, on: device).mismatches { run in run } == [])
+    }
+
+    @Test(arguments: [DType.float8E4M3, .int8]) func boundsKeysOf8Bits(_ type: DType) throws {
+        let test = SelectedPlacesFixture.Case(.bfloat16, kvType: type, pageSize: 8, .causal, keyPositions: .sequential)
+        #expect(try SelectedPlacesFixture(test, on: device).mismatches { run in run } == [])
+    }
+
+    @Test(arguments: [DType.float32, .float16, .bfloat16, .float8E4M3, .float8E5M2, .int8])
+    func boundsFollowAppends(_ type: DType) throws {
+        #expect(try PageBoundsFixture(type, on: device).mismatches { run in run } == [])
+    }
+
+    @Test func tablesOfHeadsAreThoseOfTheProblem() throws {
+        func problem(_ heads: Int, _ variant: AttentionVariant = .causal) throws -> AttentionProblem {
+            try AttentionProblem(
+                geometry: .selectedPages(
+                    kvLengths: [15], pagesPerRequest: 2, pageSize: 4, pageCount: 4, keyPositions: .places,
+                    tableHeads: heads),
+                shape: AttentionShape(queryHeads: 4, kvHeads: 2, headDimQK: 16), variant: variant, queryType: .float32,
+                kvType: .float32)
+        }
+        #expect(try problem(2).geometry.sequenceLength(0) == 15)
+        for (heads, variant, text) in [
+            (3, AttentionVariant.causal, "heads with tables"), (0, .causal, "heads with tables"),
+            (2, AttentionVariant(mask: .custom), "mask tensor"),
+        ] {
+            let error = #expect(throws: FlashInferError.self) { try problem(heads, variant) }
+            #expect(error.map { "\($0)".contains(text) } ?? false, "\(text): \(String(describing: error))")
+        }
+    }
+
+    @Test func scoresNameWhatDoesNotFit() throws {
+        let queries = try OpsTensor(.float32, [2, 4, 8]), bounds = try OpsTensor(.float32, [3, 2, 2, 8])
+        let table = try OpsTensor(.int32, [2, 2], values: [0, 1, 2, 0]), scores = try OpsTensor(.float32, [2, 2, 2])
+        let lengths = try OpsTensor(.int32, [2], values: [2, 1])
+        let good = ScorePagesOperation(
+            queries: queries.view, bounds: bounds.view, table: table.view, lengths: lengths.view, scores: scores.view)
+        try good.validate()
+        func expect(_ name: String, _ change: (inout ScorePagesOperation) throws -> Void) throws {
+            var operation = good
+            try change(&operation)
+            let error = #expect(throws: FlashInferError.self) { try operation.validate() }
+            #expect(error.map { "\($0)".contains(name) } ?? false, "\(name): \(String(describing: error))")
+        }
+        let wild = try OpsTensor(.int32, [2, 2], values: [0, 3, 2, 0])
+        try expect("is page 3") { $0.table = wild.view }
+        try expect("bounds") { $0.bounds = try OpsTensor(.float32, [3, 2, 3, 8]).view }
+        try expect("queries") { $0.queries = try OpsTensor(.float32, [3, 4, 8]).view }
+        try expect("scores") { $0.scores = try OpsTensor(.float32, [2, 4, 2]).view }
+        try expect("lengths[0]") { $0.lengths = try OpsTensor(.int32, [2], values: [3, 1]).view }
+    }
+
     @Test func lengthsAreThoseOfTheChosenPages() throws {
         let geometry = try BatchGeometry.selectedPages(
             kvLengths: [0, 1, 16, 17, 48, 100], pagesPerRequest: 3, pageSize: 16, pageCount: 9)

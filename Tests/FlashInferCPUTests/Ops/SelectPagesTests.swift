@@ -42,6 +42,9 @@ import Testing
         try expect("pages") { $0.pages = try OpsTensor(.float32, [2, 4]).view }
         try expect("pages") { $0.pages = try OpsTensor(.int32, [3, 4]).view }
         try expect("recent") { $0.recent = -1 }
+        try expect("positions") { $0.positions = try OpsTensor(.int32, [2, 3]).view }
+        try expect("positions") { $0.positions = pages.view }
+        try expect("pages") { $0.scores = try OpsTensor(.float32, [2, 3, 8]).view }
         try expect("scores") { $0.scores = lengths.view }
     }
 }

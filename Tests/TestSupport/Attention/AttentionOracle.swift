@@ -12,6 +12,8 @@ package struct AttentionOracle {
     package var value: (_ request: Int, _ j: Int, _ head: Int, _ d: Int) -> Double
     /// Whether the run's own mask shows key `j` to query `i` of a request.
     package var mask: (_ request: Int, _ i: Int, _ j: Int) -> Bool = { _, _, _ in true }
+    /// Whether key `j` of a request is among what key/value head `head` was given for query `i`: pages that were selected.
+    package var selects: (_ request: Int, _ head: Int, _ i: Int, _ j: Int) -> Bool = { _, _, _, _ in true }
     /// ALiBi slopes, by query head.
     package var slopes: [Float] = []
     /// Sinks, natural scale, by query head.
@@ -107,7 +109,7 @@ package struct AttentionOracle {
         let scale = variant.scale.map { Double($0) } ?? 1 / Double(shape.headDimQK).squareRoot()
         var scores = [Double](repeating: -.infinity, count: memory.positions.count)
         var largest = 0.0
-        for (j, keyPosition) in memory.positions.enumerated() {
+        for (j, keyPosition) in memory.positions.enumerated() where selects(request, head / shape.group, i, j) {
             var site = OracleSite()
             (site.request, site.head, site.kvHead) = (request, head, head / shape.group)
             (site.queryIndex, site.queryPosition, site.keyPosition) = (i, position, keyPosition)

@@ -104,11 +104,24 @@ fi_status fi_attention_plan_block_tables(
     const fi_tensor *seq_lens, int64_t page_size, int64_t page_count);
 
 /* Plans over pages that are chosen on the device (fi_select_pages), k of each request at most, its last page among them; run with
- * page_indices. Masks none and causal, soft caps and sinks: positions of chosen pages are not known.
+ * page_indices. Masks none and causal, soft caps and sinks: positions of chosen pages are not known; see the next for others.
  *   kv_len  [requests], int32, host or device: keys of each whole sequence. A request of n pages is planned with min(n, k) of them */
 fi_status fi_attention_plan_selected_pages(
     fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_len, int64_t k,
     int64_t page_size, int64_t page_count);
+
+/* What selected pages are planned with. */
+typedef struct fi_selected_pages_options {
+    uint64_t struct_size;
+    int32_t has_positions; /* 1: runs give page_positions; keys then stand at place * page_size + row, and queries at the end of kv_len, for
+                            * windows, ALiBi, RoPE in attention, and a variant. Not with custom masks */
+    int32_t per_head;      /* 1: each kv head has a table: page_indices, and page_positions, are [requests, num_kv_heads, k] */
+} fi_selected_pages_options;
+
+/* The same with options; NULL: none. */
+fi_status fi_attention_plan_selected_pages_with_options(
+    fi_attention *attention, void *stream, const fi_tensor *qo_indptr, const fi_tensor *kv_len, int64_t k,
+    int64_t page_size, int64_t page_count, const fi_selected_pages_options *options);
 
 /* Plans over ragged keys and values, request after request: both [requests + 1], int32, host or device. */
 fi_status fi_attention_plan_ragged(
@@ -185,9 +198,12 @@ typedef struct fi_attention_run_args {
     const fi_tensor *q_scales; /* [num_qo_heads], float32: multiplies the queries of each head, besides q_scale; or NULL */
     /* int32, contiguous, on the device: page ids in place of those that were planned, as many or more; NULL: those planned. Read when
      * this runs, and each time that a graph of it is replayed. [requests, k] of fi_select_pages after fi_attention_plan_selected_pages.
-     * Not with windows, ALiBi, RoPE in attention, or a variant; of block-sparse matrices only masks are refused. On a GPU ids are not
-     * checked. */
+     * Without page_positions not with windows, ALiBi, RoPE in attention, or a variant; of block-sparse matrices only masks are refused. On
+     * a GPU ids are not checked. */
     const fi_tensor *page_indices;
+    /* As page_indices: the place of each page in its sequence, ascending to the sequence's last; exactly where planned with has_positions.
+     * On a GPU not checked. */
+    const fi_tensor *page_positions;
 } fi_attention_run_args;
 
 /* Runs the plan on one layer's tensors. Allocates nothing; may be captured in a CUDA graph by the owner of `stream`, once the

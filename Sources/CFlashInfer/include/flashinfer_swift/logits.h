@@ -104,26 +104,6 @@ fi_status fi_top_log_probabilities(
     fi_device *device, void *stream, const fi_tensor *logits, float temperature, const fi_tensor *values,
     const fi_tensor *tokens, const fi_tensor *status);
 
-/* Which of equal scores are chosen. */
-enum {
-    FI_TIES_LOWEST = 0, /* those of the lowest places */
-    FI_TIES_HIGHEST = 1
-};
-
-/* The pages of the k greatest scores of each row, in the order of their places: pages[r, i] = table[requests[r], place i], or
- * place i + offsets[r]; -1 past the row's length. A NaN comes before all numbers.
- *   scores   [rows, width], floating, last stride 1
- *   lengths  int32 [rows]: how many of a row's scores there are
- *   table    int32 [requests, width or more], last stride 1; or NULL with
- *   offsets  int32 [rows]
- *   requests int32 [rows]: the table's row of each row; NULL: row r has row r. Only with a table
- *   recent   the last places that are chosen whatever their scores: 1 for attention, whose last page may not be full
- *   pages    int32 [rows, k], last stride 1
- * On the CPU lengths and requests out of range are errors; on a GPU they count as the nearest, or give pages of -1. */
-fi_status fi_select_pages(
-    fi_device *device, void *stream, const fi_tensor *scores, const fi_tensor *lengths, const fi_tensor *table,
-    const fi_tensor *offsets, const fi_tensor *requests, int32_t recent, int32_t ties, const fi_tensor *pages);
-
 /* What changes a row's logits. Not a struct of options: its size is fixed. Ranges, end not included, are of elements of `history` and of
  * the biases. */
 typedef struct fi_logit_changes {

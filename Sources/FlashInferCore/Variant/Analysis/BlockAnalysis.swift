@@ -38,6 +38,7 @@ package final class BlockAnalysis: Sendable {
 
     var graph: ExprGraph { terms.graph }
     private let columnOffset: Int?
+    private let isSequential: Bool
     private let columns: Int
 
     /// An analysis of `mask` over a batch.
@@ -61,9 +62,10 @@ package final class BlockAnalysis: Sendable {
         }
         columns = geometry.blocks.blockLimit * geometry.blocks.blockSize
         columnOffset = geometry.blocks.keyPositions == .columns ? columns - geometry.queryCount : nil
+        isSequential = geometry.blocks.keyPositions == .sequential
         let longest = geometry.blocks.lengths.reduce(Int32(0), Swift.max)
         let limit = [Int(longest), geometry.queryCount, geometry.requestCount, shape.queryHeads].reduce(1, Swift.max)
-        solver = columnOffset == nil && limit < KeySolver.limit ? terms.solver : nil
+        solver = isSequential && limit < KeySolver.limit ? terms.solver : nil
     }
 
     /// The query rows and the keys of a request.
@@ -125,12 +127,14 @@ package final class BlockAnalysis: Sendable {
         init(_ block: SiteBlock, _ analysis: BlockAnalysis) {
             let (request, geometry, columns) = (block.request, analysis.geometry, analysis.columnOffset)
             self.request = request
-            let (queryLength, keyLength) = (geometry.queryLength(request), geometry.kvLength(request))
+            let (queryLength, keyLength) = (geometry.queryLength(request), geometry.sequenceLength(request))
             let offset =
                 columns.map { $0 + Int(geometry.queryIndptr[request]) } ?? keyLength - queryLength
             self.offset = offset
-            // Whatever order a block-sparse matrix's keys come in, they are columns of it.
-            let keys = columns == nil ? block.keys : 0..<Swift.max(analysis.columns, 1)
+            // Whatever order a block-sparse matrix's keys come in, they are columns of it, and chosen pages' keys are the sequence's.
+            let keys =
+                analysis.isSequential
+                ? block.keys : 0..<Swift.max(columns == nil ? keyLength : analysis.columns, 1)
             let (heads, group, queries) = (block.heads, analysis.group, block.queries)
             // In the order of the fields.
             values = (
