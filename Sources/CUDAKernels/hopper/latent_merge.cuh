@@ -61,6 +61,10 @@ template <int many> FI_DEVICE float4 add_parts(const char *from, int64 step, con
     return v;
 }
 
+/// Lanes that share a row's weights: no more than it has parts, so that all rows are weighed at once where parts are few, which takes a warp
+/// some 2,000 cycles however many they are.
+FI_DEVICE int row_lanes(int parts) { return parts <= 4 ? 4 : parts <= 8 ? 8 : parts <= 16 ? 16 : warp_size; }
+
 /// Merges quarters `first` to `end` of a tile's rows. In an order that does not depend on who does it. A function of its own: its registers would
 /// cost others theirs.
 static __device__ __noinline__ void merge_quarters(const fi_attention_params &p, const Item &item, char *shared, int first, int end) {
@@ -72,12 +76,14 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
     const int first_row = first / quarters;
     const char *outputs = pointer<const char>(p.partial_output) + static_cast<int64>(item.merge_row) * part_row_bytes;
     const int64 step = static_cast<int64>(stride) * part_row_bytes;
+    const int rows_end = (end - 1) / quarters + 1, lanes = row_lanes(parts), own_lane = lane % lanes;
 #pragma unroll 1
-    for (int row = first_row + warp; row * quarters < end; row += mergers / warp_size) {
+    for (int turn = first_row; turn < rows_end; turn += mergers / lanes) {
+        const int row = turn + static_cast<int>(threadIdx.x) / lanes, own_parts = row < rows_end ? parts : 0;
         float *own = weights + (row - first_row) * 3 * parts;
         float maximum = negative_infinity();
 #pragma unroll 4
-        for (int part = lane; part < parts; part += warp_size) {
+        for (int part = own_lane; part < own_parts; part += lanes) {
             const float lse = __ldcg(lses + part * stride + row);
             float2 scales = make_float2(1, 1);
             if constexpr (FI_OUTPUT != 0)
@@ -85,19 +91,20 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
             own[part] = lse, own[parts + part] = scales.x, own[2 * parts + part] = scales.y;
             maximum = fmaxf(maximum, lse);
         }
-#pragma unroll
-        for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
+        for (int by = lanes / 2; by > 0; by /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, by));
         const float base = reference(maximum, 1);
         float sum = 0;
-        for (int part = lane; part < parts; part += warp_size) sum += own[part] = exp2_approximate(own[part] - base);
-#pragma unroll
-        for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
-        const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
-        for (int part = lane; part < parts; part += warp_size) {
-            const float weight = own[part] * out.factor;
-            own[parts + part] *= weight, own[2 * parts + part] *= weight;
+        for (int part = own_lane; part < own_parts; part += lanes) sum += own[part] = exp2_approximate(own[part] - base);
+        for (int by = lanes / 2; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffff, sum, by);
+        if (row < rows_end) {
+            const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+            for (int part = own_lane; part < parts; part += lanes) {
+                const float weight = own[part] * out.factor;
+                own[parts + part] *= weight, own[2 * parts + part] *= weight;
+            }
+            if (own_lane == 0) targets[row - first_row] = out.target;
         }
-        if (lane == 0) targets[row - first_row] = out.target;
+        __syncwarp();
     }
     sync_block();
     const auto part_of = [&](int unit) {
