@@ -7,6 +7,7 @@
 #include "hopper/attention_queries.cuh"
 
 constexpr int list_threads = list_warps * warp_size, list_rows = 8;
+static_assert(list_stages == 2, "stages take turns by one bit of their address");
 using ListRows = Rows<128, 2>;
 static_assert(!is_mixed || (dim_qk == 128 && dim_vo == 128 && !is_narrow), "lists beside a queue have heads of 128 elements of 16 bits");
 
@@ -25,6 +26,9 @@ FI_DEVICE uint32 transpose_matrix(uint32 x) {
     asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
     return y;
 }
+
+/// What all lanes have, for the compiler to keep once for a warp.
+FI_DEVICE int uniform(int x) { return __shfl_sync(0xffffffff, x, 0); }
 
 /// A maximum or a sum over the lanes that have the same rows.
 template <class Combine> FI_DEVICE float over_keys(float x, Combine combine) {
@@ -45,7 +49,7 @@ struct ListRunner {
     float maximum[2], sum[2];
 
     __device__ __forceinline__ ListRunner(const Block &block, char *shared, Item &item, int thread)
-        : block(block), p(block.p), shared(shared), item(item), thread(thread), warp(thread / warp_size), lane(thread % warp_size) {}
+        : block(block), p(block.p), shared(shared), item(item), thread(thread), warp(__shfl_sync(0xffffffff, thread / warp_size, 0)), lane(thread % warp_size) {}
 
     /// Hides what rows do not see of a step's keys; rarely needed, so that nothing for it is kept in registers.
     __device__ __forceinline__ void hide(float (&s)[4], int first_row, int first_key) const {
@@ -66,29 +70,32 @@ struct ListRunner {
         const KeyFinder finder{p, item};
         const float scale = score_scales(p, item).x;
         // A step's keys of a warp lie in one page, as pages that the copy engine brings have a multiple of so many, if steps start with a page's.
-        const int start = (FI_RAGGED ? item.key : item.key & -list_keys) + warp * list_keys, end = item.key_end();
-        const int steps = ceil_div(end - start + warp * list_keys, list_warps * list_keys);
-        const uint64 heads[2] = {item.keys_address(p), item.values_address(p)};
+        const int start = uniform((FI_RAGGED ? item.key : item.key & -list_keys) + warp * list_keys), end = uniform(item.key_end());
+        const int steps = ceil_div(max(end - start, 0), list_warps * list_keys);
+        const int head = uniform(item.head);
+        const uint64 heads[2] = {p.keys.address + head * p.keys.head * 2, p.values.address + head * p.values.head * 2};
         const auto key_of = [&](int step) { return start + step * (list_warps * list_keys); };
-        const auto ask = [&](int step) { return FI_RAGGED ? 0 : finder.block(key_of(step)); };
+        // Each lane asks for a key of its own, though all have the same page: what is known to be the same is waited for at once.
+        const auto ask = [&](int step) { return FI_RAGGED ? 0 : finder.block(key_of(step) + lane % list_keys); };
         const uint32 stages_at = block.base + Shared::lists + warp * (list_stages * Shared::list_stage_bytes);
         // A half warp copies a row. What is computed anew would else be kept in registers for all steps.
         const auto copy = [&](const fi_kv_tensor &tensor, uint64 from, int id, int step, uint32 stage) {
-            const int key = key_of(step), half = anew(lane) / 16, chunk = anew(lane) % 16, there = end - key - half;
+            const int key = key_of(step), half = anew(lane) / 16, chunk = anew(lane) % 16, own = key + half;
             const uint32 to = stage + half * 256 + ((chunk ^ half) << 4);
             if (key < end) {
                 const int row = FI_RAGGED ? item.only_block + key : finder.row(key);
                 from += ((FI_RAGGED ? 0 : id * tensor.block) + (row + half) * tensor.token) * 2 + chunk * 16;
                 uint64 two_rows = tensor.token * 4;
                 asm volatile("" : "+l"(two_rows));
-                if (key + list_keys <= end) {
+                if (key >= item.key && key + list_keys <= end) {
 #pragma unroll
                     for (int turn = 0; turn < list_keys / 2; ++turn, from += two_rows)
                         copy_async<16>((to ^ 2 * turn % 8 << 4) + turn * 512, pointer<const char>(from), true);
                 } else {
 #pragma unroll 1
                     for (int turn = 0; turn < list_keys / 2; ++turn, from += two_rows) {
-                        const bool is_there = 2 * turn < there;
+                        // Zeros for what is not the item's: a weight of 0 does not stop what is there if it is no number.
+                        const bool is_there = own + 2 * turn >= item.key && own + 2 * turn < end;
                         copy_async<16>((to ^ 2 * turn % 8 << 4) + turn * 512, pointer<const char>(is_there ? from : heads[0]), is_there);
                     }
                 }
@@ -118,11 +125,11 @@ struct ListRunner {
         const uint32 key_to = stages_at, value_to = stages_at + list_keys * 256;
 #pragma unroll 1
         for (int step = 0; step < list_stages; ++step) {
-            const int id = ask(step);
+            const int id = uniform(ask(step));
             copy(p.keys, heads[0], id, step, key_to + step * Shared::list_stage_bytes);
             copy(p.values, heads[1], id, step, value_to + step * Shared::list_stage_bytes);
         }
-        int id = ask(list_stages);
+        int id = uniform(ask(list_stages));
         // Chunks of a row are one exclusive or from each other.
         const uint32 key_row = stages_at + lane % 16 * 256 + ((lane / 16 ^ lane % 8) << 4);
         const uint32 value_row = stages_at + (list_keys + lane / 16 * 8 + lane % 8) * 256 + ((lane / 8 % 2 ^ lane % 8) << 4);
@@ -131,19 +138,31 @@ struct ListRunner {
             const int next_id = ask(step + list_stages + 1);
             copy_wait<2 * list_stages - 1>();
             __syncwarp();
-            float s[4] = {0, 0, 0, 0}, odd[4] = {0, 0, 0, 0};
+            // Several sums, so that products do not wait for each other.
+            float parts[4][4];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 uint32 a[4][4];
 #pragma unroll
                 for (int at = 0; at < 4; ++at) load_matrices(a[at], (key_row + stage) ^ (half * 4 + at) << 5);
 #pragma unroll
-                for (int at = 0; at < 4; ++at) mma<half_type>(at % 2 == 0 ? s : odd, a[at], queries[half * 4 + at][0], queries[half * 4 + at][1]);
+                for (int at = 0; at < 4; ++at) {
+                    const uint32(&b)[2] = queries[half * 4 + at];
+                    if (half == 0) mma_first<half_type>(parts[at], a[at], b[0], b[1]);
+                    else mma<half_type>(parts[at], a[at], b[0], b[1]);
+                }
             }
             __syncwarp();
             copy(p.keys, heads[0], id, step + list_stages, key_to + stage);
+            // Beside the weights.
+            copy_wait<2 * list_stages - 1>();
+            __syncwarp();
+            uint32 values[4][4];
 #pragma unroll
-            for (int i = 0; i < 4; ++i) s[i] += odd[i];
+            for (int n = 0; n < 4; ++n) load_matrices_transposed(values[n], (value_row + stage) ^ n << 5);
+            float s[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) s[i] = (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
             const int first_key = key_of(step);
             if (first_key < common.first || first_key + list_keys - 1 > common.last) hide(s, first_row, first_key);
             // References, scaled, follow the maximum as `raise_references` has it.
@@ -165,19 +184,14 @@ struct ListRunner {
                 sum[i % 2] += s[i];
             }
             const uint32 b0 = transpose_matrix(pack<half_type>(s[0], s[1])), b1 = transpose_matrix(pack<half_type>(s[2], s[3]));
-            copy_wait<2 * list_stages - 1>();
-            __syncwarp();
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                uint32 a[4][4];
-#pragma unroll
-                for (int n = 0; n < 4; ++n) load_matrices_transposed(a[n], (value_row + stage) ^ (half * 4 + n) << 5);
-#pragma unroll
-                for (int n = 0; n < 4; ++n) mma<half_type>(output[half * 4 + n], a[n], b0, b1);
+            for (int n = 0; n < 8; ++n) {
+                mma<half_type>(output[n], values[n % 4], b0, b1);
+                if (n < 4) load_matrices_transposed(values[n], (value_row + stage) ^ (n + 4) << 5);
             }
             __syncwarp();
             copy(p.values, heads[1], id, step + list_stages, value_to + stage);
-            id = next_id;
+            id = uniform(next_id);
         }
         copy_wait<0>();
 #pragma unroll

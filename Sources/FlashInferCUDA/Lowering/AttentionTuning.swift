@@ -153,25 +153,6 @@ enum AttentionTuning {
         }
     }
 
-    /// The kernel that runs a plan's lists beside its longest requests' queue, in one launch: a warpgroup of its own reads the lists' keys while
-    /// two compute. `nil` where there is none: then lists and queue are launches side by side.
-    ///
-    /// Of 65,536 registers and 227 KiB the lists take a fifth and 64 KiB. What is left holds the scores of 128 keys, their weights and outputs of 128
-    /// elements, and two stages, but neither a third stage nor queries in registers, nor what caps and masks of the caller's need; and lists' keys
-    /// are multiplied as 16-bit heads of 128 elements only.
-    static func mixed(
-        _ heads: AttentionHeads, _ tiles: [AttentionTile], _ limits: Limits
-    ) -> AttentionTile? {
-        guard let longest = tiles.last, longest.isHopper, longest.rows == 128, longest.queryRegisters > 0,
-            tiles.count > 1, !heads.isNarrow, heads.hasPlainScores, heads.isFused, heads.dimQK == 128,
-            heads.dimVO == 128,
-            !heads.gathersRows, !heads.hasLongShortTiles, !heads.sharesColumns
-        else { return nil }
-        var tile = longest
-        (tile.stages, tile.queryRegisters, tile.runsLists) = (2, 0, true)
-        return limits.fits(tile, heads) ? tile : nil
-    }
-
     /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.
     static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
         if heads.latentRope > 0 { return longLatent(heads).first { $0.rows == 64 && limits.fits($0, heads) } }

@@ -21,6 +21,8 @@ final class PreparedPlan: Sendable {
     /// The launches of a run that is not captured, which every layer of every step asks for: with a launch for each tile, and with lists beside
     /// a queue where that is worth it.
     private let separateLaunches: [Launch], mixedLaunches: [Launch]
+    /// Whether lists and a queue share a launch, and, of a plan that is captured, those of later plans do.
+    private let mixes: Bool
     /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
     private let functions = Locked<[(choice: Choice, function: CUDAFunction)]>([])
     private let merging = Locked<CUDAFunction?>(nil)
@@ -70,9 +72,9 @@ final class PreparedPlan: Sendable {
         self.queueIndptrAddress = queueIndptrAddress
         let mask = plan.size.tileMask
         separateLaunches = Self.launches(plan, tiles, mask: mask, isCapturing: false, processors: processors)
+        mixes = mixed != nil && AttentionTuning.isWorthMixing(plan)
         mixedLaunches =
-            mixed == nil
-            ? separateLaunches : Self.mixing(separateLaunches, plan, isCapturing: false, processors: processors)
+            mixes ? Self.mixing(separateLaunches, plan, isCapturing: false, processors: processors) : separateLaunches
     }
 
     /// Whether a captured graph reads this workspace.
@@ -95,7 +97,7 @@ final class PreparedPlan: Sendable {
     func capturedLaunches(mayMix: Bool, processors: Int) -> [Launch] {
         let launches = Self.launches(
             plan, tiles, mask: capacity.tileMask, isCapturing: true, processors: processors)
-        return mayMix && mixed != nil
+        return mayMix && mixes
             ? Self.mixing(launches, plan, isCapturing: true, processors: processors) : launches
     }
 

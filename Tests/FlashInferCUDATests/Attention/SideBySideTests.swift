@@ -20,6 +20,12 @@ import Testing
         #expect(launches[0].threads == 512 && launches[0].lists > 0)
     }
 
+    /// Few decodes are not worth a kernel in which chunks take a tenth longer.
+    @Test func fewDecodesRunBesideManyChunks() throws {
+        let launches = try launches(queryLengths: [1] + [Int](repeating: 100, count: 20))
+        #expect(launches.map(\.place) == [Place.first, Place.beside] && launches.allSatisfy { $0.lists == 0 })
+    }
+
     /// A chunk's kernel waits for the decodes' at its end, and so need not wait at its start: the decodes' waits for both.
     @Test func chunksThatAreCappedRunBesideDecodes() throws {
         let launches = try launches(queryLengths: [1, 100, 1], variant: Self.capped)
