@@ -23,10 +23,13 @@ extension AttentionTuning {
     private static let leastShare: Float = 1 / 8
 
     /// Whether a plan's lists and its last tile's queue are worth one launch: both take long enough for what is saved by running one beside
-    /// the other to be more than what either loses.
+    /// the other to be more than what either loses. Never where a request's result must be the same next to any neighbours: sums are added in
+    /// another order.
     static func isWorthMixing(_ plan: Plan) -> Bool {
         let (traits, last) = (plan.traits, plan.traits.tiles.count - 1)
-        guard let tile = traits.tiles.last, tile.schedule == .queue, plan.listItemCount > 0 else { return false }
+        guard plan.isBalanced, let tile = traits.tiles.last, tile.schedule == .queue, plan.listItemCount > 0 else {
+            return false
+        }
         var lists: Float = 0
         var queued: Float = 0
         for item in plan.items {
