@@ -5,7 +5,7 @@
 // of the item at hand and then of the next; 8-bit elements they widen on their way. Rows of small pages are copied by three warps, and the
 // queries by one. The other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have
 // 64 rows, one computes, and two blocks share
-// a processor.
+// a processor. Where the plan has lists of few rows too, a fourth warpgroup may run them beside the others.
 #define FI_HOPPER 1
 #include "hopper/attention_gather.cuh"
 #include "hopper/attention_held.cuh"
