@@ -57,6 +57,12 @@ static const char hopper_attention_gather[] = {
 static const char hopper_attention_held[] = {
 #embed "hopper/attention_held.cuh"
     , 0};
+static const char hopper_attention_lists[] = {
+#embed "hopper/attention_lists.cuh"
+    , 0};
+static const char hopper_attention_mixed[] = {
+#embed "hopper/attention_mixed.cuh"
+    , 0};
 static const char hopper_attention_output[] = {
 #embed "hopper/attention_output.cuh"
     , 0};
@@ -329,6 +335,8 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/attention_fp8_softmax.cuh", hopper_attention_fp8_softmax},
     {"hopper/attention_gather.cuh", hopper_attention_gather},
     {"hopper/attention_held.cuh", hopper_attention_held},
+    {"hopper/attention_lists.cuh", hopper_attention_lists},
+    {"hopper/attention_mixed.cuh", hopper_attention_mixed},
     {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_products.cuh", hopper_attention_products},
     {"hopper/attention_queries.cuh", hopper_attention_queries},

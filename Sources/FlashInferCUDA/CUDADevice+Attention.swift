@@ -41,12 +41,17 @@ extension CUDADevice {
         // Kernels read a plan's page ids before those ahead of them have ended, but not ids that one of these may write.
         let mayStartEarly = operation.pageIndices == nil
         if plan.heads.isRagged { try operation.checkRaggedReach() }
-        let launches = isCapturing ? plan.capturedLaunches(processors: limits.processors) : plan.launches
+        let allowsBoxes = operation.allowsBoxes(parameters, plan.heads)
+        let mayMix = allowsBoxes && !isScaled
+        let launches =
+            isCapturing
+            ? plan.capturedLaunches(mayMix: mayMix, processors: limits.processors) : plan.launches(mayMix: mayMix)
         for entry in launches {
             let tile = entry.tile
             parameters.place = entry.place.rawValue
-            let isHopper = plan.tiles[tile].isHopper && operation.allowsBoxes(parameters, plan.heads)
-            let choice = PreparedPlan.Choice(tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper)
+            let isHopper = plan.tiles[tile].isHopper && allowsBoxes
+            let choice = PreparedPlan.Choice(
+                tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper, runsLists: entry.lists > 0)
             let function = try plan.function(choice, on: self)
             parameters.tile = Int32(tile)
             parameters.queue_start = plan.queueStarts[tile]
@@ -57,8 +62,9 @@ extension CUDADevice {
             let slices = isHopper && plan.heads.latentRope > 0 ? 1 : plan.heads.slices
             let grid = (entry.blocks, slices, 1)
             if isHopper {
-                let boxed = try fi_hopper_attention_params(
+                var boxed = try fi_hopper_attention_params(
                     parameters, operation, tile: plan.tiles[tile], heads: plan.heads, context: queue.context)
+                boxed.lists = Int32(entry.lists)
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)
@@ -110,6 +116,7 @@ extension CUDADevice {
             for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
+            mixed: tuning.mixed,
             parameters: fi_attention_params(
                 plan, layout: layout, workspace: workspace.address, slopes: constants.slopes, turns: constants.turns,
                 sinks: constants.sinks),

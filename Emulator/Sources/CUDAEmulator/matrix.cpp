@@ -35,6 +35,21 @@ void load_matrices(Warp &warp, const Instruction &i, uint32_t) {
     }
 }
 
+/// A matrix of 16-bit numbers, transposed: lane 4 r + c has two of row r.
+void move_matrix(Warp &warp, const Instruction &i, uint32_t) {
+    uint16_t matrix[8][8];
+    const uint32_t *s = warp.lanes<uint32_t>(i.a);
+    for (int lane = 0; lane < 32; lane++) {
+        matrix[lane / 4][lane % 4 * 2] = (uint16_t)s[lane];
+        matrix[lane / 4][lane % 4 * 2 + 1] = (uint16_t)(s[lane] >> 16);
+    }
+    uint32_t *d = warp.lanes<uint32_t>(i.d);
+    for (int lane = 0; lane < 32; lane++) {
+        const int row = lane / 4, column = lane % 4 * 2;
+        d[lane] = matrix[column][row] | (uint32_t)matrix[column + 1][row] << 16;
+    }
+}
+
 template <bool transposed>
 void store_matrices(Warp &warp, const Instruction &i, uint32_t) {
     for (size_t n = 0; n < i.list.size(); n++) {
@@ -266,6 +281,15 @@ bool decode_matrix(Decoder &decoder, Instruction &i) {
         }
         if (loads) i.handler = transposed ? load_matrices<true> : load_matrices<false>;
         else i.handler = transposed ? store_matrices<true> : store_matrices<false>;
+        return true;
+    }
+    if (op == "movmatrix") {
+        if (!statement.has("trans") || !statement.has("b16")) return false;
+        i.kind = Kind::collective;
+        i.members = decoder.source("-1", 4);
+        i.d = decoder.destination(0, 4);
+        i.a = decoder.source(1, 4);
+        i.handler = move_matrix;
         return true;
     }
     if (op == "mma") {

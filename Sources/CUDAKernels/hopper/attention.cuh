@@ -5,10 +5,14 @@
 // of the item at hand and then of the next; 8-bit elements they widen on their way. Rows of small pages are copied by three warps, and the
 // queries by one. The other warpgroups compute, 64 rows each, and take turns at the tensor cores. Where tiles have
 // 64 rows, one computes, and two blocks share
-// a processor.
+// a processor. Where the plan has lists of few rows too, a fourth warpgroup may run them beside the others.
 #define FI_HOPPER 1
 #include "hopper/attention_gather.cuh"
 #include "hopper/attention_held.cuh"
+#ifdef FI_MIXED
+#include "hopper/attention_lists.cuh"
+#include "hopper/attention_mixed.cuh"
+#endif
 #include "hopper/attention_queries.cuh"
 #include "hopper/attention_turns.cuh"
 #include "hopper/attention_widen.cuh"
@@ -17,7 +21,12 @@
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
-constexpr int bringer_registers = is_narrow ? 88 : gathers_rows ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
+constexpr int bringer_registers = is_mixed ? 32 : is_narrow ? 88 : gathers_rows ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
+/// Those of a thread that runs lists, and of one that computes: 192 beside lists, with 8 fewer products wait for each other.
+constexpr int list_registers = 96;
+constexpr int computer_registers = is_mixed      ? (512 - bringer_registers - list_registers) / 2 / 8 * 8
+                                   : groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8
+                                                 : 256 - bringer_registers;
 /// Threads that copy queries.
 constexpr int queriers = gathers_rows ? warp_size : bringers;
 /// Who says that keys and values have come: the copy engine's warp, or all who widen or copy.
@@ -74,6 +83,12 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
     }
     fi_follow_predecessors(block.p.place);
     __syncthreads();
+#ifdef FI_MIXED
+    if (threadIdx.x >= threads + 128) {
+        shrink_registers<list_registers>();
+        run_lists(block, shared, threadIdx.x - threads - 128);
+    } else
+#endif
     if (threadIdx.x >= threads) {
         shrink_registers<bringer_registers>();
         const int thread = threadIdx.x - threads;
@@ -85,9 +100,13 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
             else bring_queries(block, thread - warp_size);
         }
     } else {
-        grow_registers<groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8 : 256 - bringer_registers>();
+        grow_registers<computer_registers>();
+#ifdef FI_MIXED
+        compute_beside_lists(block, shared);
+#else
         if constexpr (holds_queries) compute_with_held_queries(block, shared);
         else compute_by_turns(block, shared);
+#endif
     }
     fi_end(block.p.place);
 }

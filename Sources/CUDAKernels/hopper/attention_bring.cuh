@@ -5,7 +5,7 @@
 #include "portable/attention_queue.cuh"
 #include "hopper/tensor_copy.cuh"
 
-constexpr int groups = warps / 4, all_threads = threads + 128;
+constexpr int groups = warps / 4, all_threads = threads + 128 + (is_mixed ? 128 : 0);
 /// Threads that bring queries, and widen 8-bit elements.
 constexpr int bringers = 96;
 
@@ -55,8 +55,8 @@ struct Span : Hole {
         count = item.key_count == 0 ? 0 : item.key_count + lead - jump;
         if (before == 0) lead = 0;
     }
-    /// Those that hold queries have one, of nothing, where there is no key.
-    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), holds_queries ? 1 : 0); }
+    /// Those that weigh by sums have one, of nothing, where there is no key.
+    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), holds_queries || is_mixed ? 1 : 0); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
     FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }

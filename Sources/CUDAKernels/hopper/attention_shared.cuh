@@ -9,9 +9,12 @@ constexpr int place_stages = 1;
 constexpr bool holds_queries = padded_qk / 4 <= FI_QUERY_REGISTERS;
 constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
 
+/// A list's keys and values, in its warps' stages: 16 keys of each.
+constexpr int list_warps = 4, list_keys = 16, list_stages = 2;
+
 /// Whose queries there is room for: the item's at hand and the next's, or one's alone, which gives them back after its last scores, or
 /// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
-constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries ? 2 : 1;
+constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries && !is_mixed ? 2 : 1;
 
 /// Whether threads copy keys and values: rows of blocks so small that boxes of them are more than the copy engine keeps up with.
 constexpr bool gathers_rows = FI_GATHER == 1;
@@ -32,8 +35,10 @@ struct Shared {
     /// Rows of 8-bit elements as the cache has them.
     static constexpr int raw_bytes = is_narrow ? keys * (dim_qk > slice_vo ? dim_qk : slice_vo) : 0;
     static constexpr int raw = value_stages + stages * value_bytes;
+    static constexpr int list_stage_bytes = list_keys * (padded_qk + padded_vo) * 2;
+    static constexpr int lists = raw + raw_stages * raw_bytes;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].
-    static constexpr int meeting_ends = raw + raw_stages * raw_bytes;
+    static constexpr int meeting_ends = lists + (is_mixed ? list_warps * list_stages * list_stage_bytes : 0);
     static constexpr int meeting_targets = meeting_ends + rows * 8;
     static constexpr int size = meeting_targets + rows * 8;
 };
@@ -41,7 +46,7 @@ static_assert(Shared::size == FI_SHARED_BYTES, "the launch asks for as much shar
 static_assert(dim_qk % (16 / element_bytes) == 0 && slice_vo % 16 == 0, "rows are copied in chunks of 16 bytes, and leave in them");
 
 /// Named barriers: 0 is the whole block's.
-constexpr int consumers_barrier = 1, turn_barrier = 2, group_barrier = 2 + warps / 4;
+constexpr int consumers_barrier = 1, turn_barrier = 2, group_barrier = 2 + warps / 4, lists_barrier = 2 + warps / 2;
 
 /// Waits for all that compute.
 FI_DEVICE void sync_block() { sync_threads(consumers_barrier, threads); }

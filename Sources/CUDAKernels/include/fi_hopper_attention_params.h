@@ -14,8 +14,10 @@ typedef struct {
     /// Where boxes have whole rows: how many heads' places a block is from the next, in keys and in values. Their dimensions are then element
     /// of 64, row of 8, 64 elements of a row, 8 rows of a block, and head and block in one.
     int keys_apart, values_apart;
+    /// Where lists run beside the queue: how many there are, and their tile.
+    int lists, list_tile;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int unused[11];
+    int unused[9];
 } fi_hopper_attention_params;
 
 #ifdef __cplusplus

@@ -20,6 +20,7 @@
 // FI_COLUMNS         1: keys have the positions of their columns in a block-sparse matrix; 2: of their blocks' places in a sequence; 0: neither
 // FI_HEAD_TABLES     1: each key/value head has a block table of its own; else not defined
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
+// FI_MIXED           where defined, the block runs lists of few rows beside its queue, on Hopper
 // FI_LATENT          elements at the end of a key that are no part of its value, which is the key's others: latent attention; else 0
 #pragma once
 #include "fi_attention_params.h"
@@ -47,6 +48,13 @@ constexpr bool has_head_tables = false;
 constexpr bool has_variant = true;
 #else
 constexpr bool has_variant = false;
+#endif
+
+/// Whether a warpgroup of its own runs lists beside those that compute: see hopper/attention_lists.cuh.
+#ifdef FI_MIXED
+constexpr bool is_mixed = true;
+#else
+constexpr bool is_mixed = false;
 #endif
 
 constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO_SLICE;

@@ -41,10 +41,12 @@ extension AttentionKernel {
                 && (entry.outputType ?? entry.queryType).byteCount == 2
                 && (heads.isFloat8 ? !entry.mask.isCustom : entry.queryType != .float8E4M3)
             var tiles = (AttentionTuning.tiles(heads, limits) ?? []).enumerated().map { ($0, $1.tile) }
+            let mixed = entry.logits == .plain ? AttentionTuning.mixed(heads, tiles.map { $1 }, limits) : nil
             // Unaligned tensors, take the portable kernel where there is Hopper's.
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {
                 tiles.append((index, portable))
             }
+            if let mixed { tiles.append((tiles.count, mixed)) }
             for (index, tile) in tiles {
                 specs.append(
                     AttentionKernel(

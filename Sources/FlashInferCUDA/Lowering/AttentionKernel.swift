@@ -103,6 +103,7 @@ package struct AttentionKernel: Hashable {
                         .init("FI_RAW_STAGES", tile.rawStages),
                         .init("FI_GATHER", heads.gathersRows),
                     ] : [])
+                + (tile.runsLists ? [.init("FI_MIXED", 1)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : [])
                 + (hasHeadTables ? [.init("FI_HEAD_TABLES", 1)] : []),
             threads: tile.threads,
@@ -163,6 +164,7 @@ package struct AttentionKernel: Hashable {
             "\(tile.blocksPerProcessor) a processor, q \(queryType) kv \(kvType) out \(outputType) D \(heads.dimQK)"
         if heads.dimVO != heads.dimQK { label += "/\(heads.dimVO)" }
         if heads.isRagged { label += " ragged" }
+        if tile.runsLists { label += " beside lists" }
         if tile.isHopper, heads.gathersRows { label += " small pages" }
         if logits != .plain { label += " \(logits.rawValue)" }
         if variant != nil, logits != .variant { label += " with a variant" }

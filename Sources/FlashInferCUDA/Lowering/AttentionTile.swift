@@ -22,10 +22,17 @@ struct AttentionTile: Hashable {
     var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
+    /// Whether four warps more run lists beside the others' queue (`hopper/attention_lists.cuh`).
+    var runsLists = false
     /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
     var cluster = 0
 
-    var threads: Int { cluster > 0 ? 384 : warpsM * warpsN * 32 + (isHopper ? 128 : 0) }
+    var threads: Int {
+        cluster > 0 ? 384 : warpsM * warpsN * 32 + (isHopper ? 128 : 0) + (runsLists ? Self.listWarps * 32 : 0)
+    }
+
+    /// Warps that run lists beside a queue, each with two stages of 16 keys.
+    private static let listWarps = 4, listKeys = 16, listStages = 2
 
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
@@ -44,10 +51,11 @@ struct AttentionTile: Hashable {
             // Queries of one or two items, stages, 8-bit rows on their way, and where a merge's rows go.
             let holdsQueries = heads.boxedQK / 4 <= queryRegisters
             let widest = heads.boxedVO <= 128 ? 128 : 192
-            let slots = heads.boxedQK <= widest && !heads.isNarrow && !holdsQueries ? 2 : 1
+            let slots = heads.boxedQK <= widest && !heads.isNarrow && !holdsQueries && !runsLists ? 2 : 1
+            let listKeys = runsLists ? Self.listWarps * Self.listStages * Self.listKeys : 0
             let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
-            return slots * rows * heads.boxedQK * 2 + stages * keys * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows
-                * 16
+            return slots * rows * heads.boxedQK * 2
+                + (stages * keys + listKeys) * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows * 16
         }
         let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =
@@ -79,6 +87,8 @@ struct AttentionHeads: Hashable {
     var isFloat8 = false
     /// Whether scores are only scaled, and hidden by simple conditions, before the softmax: what else becomes of them takes registers.
     var hasPlainScores = true
+    /// Whether the kernels have words for all of the variant: no text of its own is compiled.
+    var isFused = true
     /// Whether the portable kernel's weights go by sums, which takes registers: see `weighs_by_sums`.
     var weighsBySums = false
     /// Whether Hopper's kernel can have the keys brought, and the outputs can leave as it has them.
@@ -192,8 +202,9 @@ extension AttentionHeads {
             !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
             && !(isNarrow && gathersRows)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
+        isFused = form.isFused
         weighsBySums =
-            form.isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
+            isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
         if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }
     }
 }

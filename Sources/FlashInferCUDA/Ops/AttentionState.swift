@@ -11,6 +11,8 @@ final class AttentionState: Sendable {
         let tiles: [AttentionTile]
         /// In the place of Hopper's tile where the copy engine cannot bring a run's tensors.
         let portable: AttentionTile?
+        /// The kernel of lists and the longest requests' queue in one launch, where there is one.
+        let mixed: AttentionTile?
         let traits: KernelTraits
     }
 
@@ -60,6 +62,7 @@ final class AttentionState: Sendable {
         }
         let tuning = Tuning(
             heads: heads, tiles: tiles.map(\.tile), portable: AttentionTuning.portable(heads, limits),
+            mixed: AttentionTuning.mixed(heads, tiles.map(\.tile), limits),
             traits: AttentionTuning.traits(heads, tiles, kvHeads: key.kvHeads, processors: processors))
         tunings.withLock { $0[key] = tuning }
         return tuning

@@ -10,14 +10,19 @@ final class PreparedPlan: Sendable {
     let tiles: [AttentionTile]
     /// In the place of Hopper's tile where the copy engine cannot bring a run's tensors.
     let portable: AttentionTile?
+    /// The kernel of lists and the longest requests' queue in one launch, where there is one.
+    let mixed: AttentionTile?
     /// Addresses, sizes and settings; no tensors.
     let parameters: fi_attention_params
     /// The item that each tile's queue starts with.
     let queueStarts: [Int32]
     /// Where captured launches find their queues.
     let queueIndptrAddress: UInt64
-    /// The launches of a run that is not captured, which every layer of every step asks for.
-    let launches: [Launch]
+    /// The launches of a run that is not captured, which every layer of every step asks for: with a launch for each tile, and with lists beside
+    /// a queue where that is worth it.
+    private let separateLaunches: [Launch], mixedLaunches: [Launch]
+    /// Whether lists and a queue share a launch, and, of a plan that is captured, those of later plans do.
+    private let mixes: Bool
     /// Kernels in use, by tile, chunk and scaling: one or two, so that a search is faster than a hash.
     private let functions = Locked<[(choice: Choice, function: CUDAFunction)]>([])
     private let merging = Locked<CUDAFunction?>(nil)
@@ -29,12 +34,16 @@ final class PreparedPlan: Sendable {
         var isScaled: Bool
         /// Whether Hopper's kernel takes the tile.
         var isHopper = false
+        /// Whether the same launch runs the lists.
+        var runsLists = false
     }
 
     /// A tile's launch.
     struct Launch: Sendable {
         var tile: Int
         var blocks: Int
+        /// The lists that it runs beside the tile's queue.
+        var lists = 0
         var place = Place.alone
     }
 
@@ -49,17 +58,23 @@ final class PreparedPlan: Sendable {
 
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile], portable: AttentionTile?,
-        parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64, processors: Int
+        mixed: AttentionTile?, parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64,
+        processors: Int
     ) {
         self.plan = plan
         self.capacity = capacity
         self.heads = heads
         self.tiles = tiles
         self.portable = portable
+        self.mixed = mixed
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
-        launches = Self.launches(plan, tiles, mask: plan.size.tileMask, isCapturing: false, processors: processors)
+        let mask = plan.size.tileMask
+        separateLaunches = Self.launches(plan, tiles, mask: mask, isCapturing: false, processors: processors)
+        mixes = mixed != nil && AttentionTuning.isWorthMixing(plan)
+        mixedLaunches =
+            mixes ? Self.mixing(separateLaunches, plan, isCapturing: false, processors: processors) : separateLaunches
     }
 
     /// Whether a captured graph reads this workspace.
@@ -73,14 +88,23 @@ final class PreparedPlan: Sendable {
         plan.isSame(as: other) && capacity == otherCapacity
     }
 
+    /// The launches of a run that is not captured.
+    ///
+    /// - Parameter mayMix: whether the run's tensors are ones that the kernel of lists and a queue takes.
+    func launches(mayMix: Bool) -> [Launch] { mayMix ? mixedLaunches : separateLaunches }
+
     /// The launches of a captured run: of every tile that may have items when the graph is given another plan.
-    func capturedLaunches(processors: Int) -> [Launch] {
-        Self.launches(plan, tiles, mask: capacity.tileMask, isCapturing: true, processors: processors)
+    func capturedLaunches(mayMix: Bool, processors: Int) -> [Launch] {
+        let launches = Self.launches(
+            plan, tiles, mask: capacity.tileMask, isCapturing: true, processors: processors)
+        return mayMix && mixes
+            ? Self.mixing(launches, plan, isCapturing: true, processors: processors) : launches
     }
 
     /// The tile that a choice launches.
     private func shape(of choice: Choice) -> AttentionTile {
         let tile = tiles[choice.tile]
+        if choice.runsLists, let mixed { return mixed }
         return tile.isHopper && !choice.isHopper ? portable ?? tile : tile
     }
 
@@ -98,10 +122,28 @@ final class PreparedPlan: Sendable {
             return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
         }
         // Latent attention's kernels know no places.
-        if launches.count > 1, !plan.problem.shape.isLatent {
-            for index in launches.indices { launches[index].place = index == 0 ? .first : .beside }
-        }
+        if !plan.problem.shape.isLatent { setPlaces(&launches) }
         return launches
+    }
+
+    private static func setPlaces(_ launches: inout [Launch]) {
+        for index in launches.indices {
+            launches[index].place = launches.count == 1 ? .alone : index == 0 ? .first : .beside
+        }
+    }
+
+    /// The same with the lists and the last tile's queue in one launch, if there are both.
+    private static func mixing(_ launches: [Launch], _ plan: Plan, isCapturing: Bool, processors: Int) -> [Launch] {
+        let traits = plan.traits
+        guard launches.count > 1, var last = launches.last, last.tile == traits.tiles.count - 1,
+            traits.tiles[last.tile].schedule == .queue, traits.tiles[launches[0].tile].schedule == .lists
+        else { return launches }
+        // Every processor reads lists, whether it has an item of the queue or not.
+        last.blocks = processors
+        last.lists = isCapturing ? plan.workerCount : plan.listsInUse
+        var mixed = Array(launches.dropFirst().dropLast()) + [last]
+        setPlaces(&mixed)
+        return mixed
     }
 
     /// The loaded kernel of a tile.

@@ -46,6 +46,9 @@ extension Plan {
     /// Which blocks of the items' keys need not be computed, by what causality and window leave over of the mask; `nil` for nothing.
     package var analysis: BlockAnalysis? { content.analysis }
 
+    /// Whether a request's result may depend, in its last bits, on its neighbours: then kernels may be chosen by the whole batch.
+    package var isBalanced: Bool { content.isBalanced }
+
     /// How large the plan is.
     @inlinable
     public var size: PlanSize { content.size }
@@ -102,11 +105,13 @@ final class PlanContent: Sendable {
     @usableFromInline let partialRowCount: Int
     @usableFromInline let size: PlanSize
     let analysis: BlockAnalysis?
+    let isBalanced: Bool
     let runForm: RunForm
 
     init(
         problem: AttentionProblem, traits: KernelTraits, items: [WorkItem], itemIndptr: [Int32], queueIndptr: [Int32],
-        merges: [MergeItem], stateLists: StateLists?, partialRowCount: Int, analysis: BlockAnalysis?
+        merges: [MergeItem], stateLists: StateLists?, partialRowCount: Int, analysis: BlockAnalysis?,
+        isBalanced: Bool
     ) {
         self.problem = problem
         self.traits = traits
@@ -117,6 +122,7 @@ final class PlanContent: Sendable {
         self.stateLists = stateLists
         self.partialRowCount = partialRowCount
         self.analysis = analysis
+        self.isBalanced = isBalanced
         runForm = RunForm(problem)
         // All tiles with lists have items where one has.
         let tileMask = traits.tileMask(hasLists: itemIndptr[itemIndptr.count - 1] > 0) {

@@ -71,7 +71,8 @@ public enum Planner {
         let plan = Plan(
             PlanContent(
                 problem: problem, traits: traits, items: items, itemIndptr: itemIndptr, queueIndptr: queueIndptr,
-                merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis))
+                merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis,
+                isBalanced: mode == .balanced))
         let size = try checked(plan.size)
         if let capacity { try check(size, fits: capacity) }
         return plan

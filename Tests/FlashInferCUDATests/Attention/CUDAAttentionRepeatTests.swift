@@ -28,14 +28,15 @@ import Testing
     @Test(arguments: AttentionCase.gpuTypes.indices, [AttentionCase.Feature.causal, .causalWindow, .window])
     func neighboursChangeNothing(_ types: Int, _ feature: AttentionCase.Feature) throws {
         let (query, cache) = AttentionCase.gpuTypes[types]
-        for length in [(1, 1300), (3, 590), (70, 633)] {
+        // Of 128 elements, requests of few rows and of many may share a launch, but not here.
+        for (length, dim) in [((1, 1300), 64), ((3, 590), 64), ((70, 633), 64), ((1, 1300), 128), ((70, 633), 128)] {
             var test = AttentionCase(
-                queryType: query, cacheType: cache, feature: feature, dimQK: 64, group: 4, lengths: [length])
+                queryType: query, cacheType: cache, feature: feature, dimQK: dim, group: 4, lengths: [length])
             let fixture = try AttentionFixture(test)
             let mode = Planner.Mode.batchInvariant(
                 splitSize: fixedSplit(try GPU.device.kernelTraits(for: fixture.problem)))
             let alone = try fixture.run(on: GPU.device, mode: mode, processors: 1)
-            test.lengths += [(5, 17), (0, 3), (1, 2700)]
+            test.lengths += [(5, 17), (0, 3), (1, 2700), (60, 700)]
             let together = try AttentionFixture(test).run(on: GPU.device, mode: mode, processors: 3)
             #expect(alone.output == Array(together.output.prefix(alone.output.count)), "\(test)")
             #expect(alone.logSumExp == Array(together.logSumExp.prefix(alone.logSumExp.count)), "\(test)")

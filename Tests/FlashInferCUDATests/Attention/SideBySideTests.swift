@@ -11,27 +11,57 @@ import Testing
         static let (alone, first, beside) = (Int32(0), Int32(1), Int32(2))
     }
 
+    private static let capped = AttentionVariant(mask: .causal, logitsSoftCap: 30)
+
+    /// Chunks and decodes in one launch, on every processor, whose blocks have the decodes' lists too.
+    @Test func chunksAndDecodesAreOneLaunch() throws {
+        let launches = try launches(queryLengths: [1, 100, 1])
+        #expect(launches.map(\.place) == [Place.alone])
+        #expect(launches[0].threads == 512 && launches[0].lists > 0)
+    }
+
+    /// Few decodes are not worth a kernel in which chunks take a tenth longer.
+    @Test func fewDecodesRunBesideManyChunks() throws {
+        let launches = try launches(queryLengths: [1] + [Int](repeating: 100, count: 20))
+        #expect(launches.map(\.place) == [Place.first, Place.beside] && launches.allSatisfy { $0.lists == 0 })
+    }
+
     /// A chunk's kernel waits for the decodes' at its end, and so need not wait at its start: the decodes' waits for both.
-    @Test func chunksRunBesideDecodes() throws {
-        #expect(try places(queryLengths: [1, 100, 1]) == [Place.first, Place.beside])
+    @Test func chunksThatAreCappedRunBesideDecodes() throws {
+        let launches = try launches(queryLengths: [1, 100, 1], variant: Self.capped)
+        #expect(launches.map(\.place) == [Place.first, Place.beside])
     }
 
     @Test func threeKernelsAreAChain() throws {
-        #expect(try places(queryLengths: [1, 20, 100]) == [Place.first, Place.beside, Place.beside])
+        let mixed = try launches(queryLengths: [1, 20, 100])
+        #expect(mixed.map(\.place) == [Place.first, Place.beside] && mixed.map { $0.lists > 0 } == [false, true])
+        let capped = try launches(queryLengths: [1, 20, 100], variant: Self.capped)
+        #expect(capped.map(\.place) == [Place.first, Place.beside, Place.beside])
     }
 
     @Test(arguments: [[1, 1], [20], [100, 90]]) func oneKernelFollowsAllBefore(_ lengths: [Int]) throws {
-        #expect(try places(queryLengths: lengths) == [Place.alone])
+        let launches = try launches(queryLengths: lengths)
+        #expect(launches.map(\.place) == [Place.alone] && launches[0].lists == 0)
     }
 
-    /// The place of each launch, in order.
-    private func places(queryLengths: [Int]) throws -> [Int32] {
+    private struct Launch {
+        var threads: Int
+        var place: Int32
+        /// Lists that it runs beside a queue.
+        var lists: Int32
+    }
+
+    /// Each launch, in order.
+    private func launches(queryLengths: [Int], variant: AttentionVariant = .causal) throws -> [Launch] {
         let folder = try TemporaryFolder()
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
             fake.change {
                 $0.parameterByteCount = MemoryLayout<fi_attention_params>.size
-                $0.parameterByteCounts = [384: MemoryLayout<fi_hopper_attention_params>.size]
+                $0.parameterByteCounts = [
+                    384: MemoryLayout<fi_hopper_attention_params>.size,
+                    512: MemoryLayout<fi_hopper_attention_params>.size,
+                ]
             }
             let device = try QuietDriver.device(source, writingTo: fake)
             let requests = queryLengths.count
@@ -44,7 +74,7 @@ import Testing
             let attention = try PlannedAttention(
                 AttentionProblem(
                     geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128),
-                    variant: .causal, queryType: .bfloat16, kvType: .bfloat16), on: device)
+                    variant: variant, queryType: .bfloat16, kvType: .bfloat16), on: device)
             let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages * requests, 2, 16, 2, 128])
             let queries = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
             let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
@@ -53,9 +83,12 @@ import Testing
                 state.launches.map { launch in
                     launch.parameter.withUnsafeBytes { bytes in
                         // Hopper's kernels have the same beside their maps.
-                        launch.threads == 384
-                            ? bytes.loadUnaligned(as: fi_hopper_attention_params.self).attention.place
-                            : bytes.loadUnaligned(as: fi_attention_params.self).place
+                        guard launch.threads >= 384 else {
+                            let place = bytes.loadUnaligned(as: fi_attention_params.self).place
+                            return Launch(threads: Int(launch.threads), place: place, lists: 0)
+                        }
+                        let boxed = bytes.loadUnaligned(as: fi_hopper_attention_params.self)
+                        return Launch(threads: Int(launch.threads), place: boxed.attention.place, lists: boxed.lists)
                     }
                 }
             }
