@@ -7,14 +7,14 @@ package enum AppendKVKernel {
     private static let threads = 256
     /// Tokens of a thread: two where there are blocks enough all the same, so that it has two vectors on their way. With four there are
     /// too few blocks to follow each other.
-    private static func tokensPerThread(of tokens: Int) -> Int { tokens < 1024 ? 1 : 2 }
+    private static func tokensPerThread(of tokens: Int) -> Int { tokens < 2048 ? 1 : 2 }
 
     private static func spec(_ source: DType, tokens: Int) -> KernelSpec {
         table.spec(2 * source.kernelNumber + (tokens > 1 ? 1 : 0)) {
             KernelSpec(
                 file: "portable/append_kv.cuh", entry: "append_kv",
                 defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokens)],
-                threads: threads, blocksPerProcessor: tokens == 1 ? 1 : source == .float32 ? 4 : 6,
+                threads: threads, blocksPerProcessor: tokens == 1 ? 1 : source == .float32 ? 4 : 5,
                 label: "append-kv \(source.label)" + (tokens > 1 ? " of \(tokens) tokens" : ""))
         }
     }

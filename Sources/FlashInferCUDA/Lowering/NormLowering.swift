@@ -61,17 +61,16 @@ package enum NormKernel {
                 // As many threads a processor as hold their rows without spilling.
                 threads: way.threads,
                 blocksPerProcessor: max(
-                    threadsPerProcessor(hasResidual: residual != nil, toBytes: output == nil) / way.threads, 1),
+                    threadsPerProcessor(
+                        group: way.group, isCentred: isCentred, hasResidual: residual != nil, toBytes: output == nil)
+                        / way.threads, 1),
                 label: "\(isCentred ? "layer-norm" : "rms-norm") \(name) \(way.group)x\(way.chunks)")
         }
     }
 
-    private static func threadsPerProcessor(hasResidual: Bool, toBytes: Bool) -> Int {
-        switch (hasResidual, toBytes) {
-        case (false, _): 1536
-        case (true, false): 1280
-        case (true, true): 1024
-        }
+    private static func threadsPerProcessor(group: Int, isCentred: Bool, hasResidual: Bool, toBytes: Bool) -> Int {
+        if toBytes && (isCentred || hasResidual) { return 1024 }
+        return hasResidual || toBytes && group <= 32 ? 1280 : 1536
     }
 
     /// The specialisations that ship.
