@@ -53,7 +53,7 @@ package enum GatedActivationKernel {
                     .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
                     .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number), .init("FI_CHUNKS", rowChunks),
                 ],
-                threads: threads, blocksPerProcessor: isLong ? 1 : activation == nil ? 6 : 4,
+                threads: threads, blocksPerProcessor: isLong ? 1 : activation == nil && gate != .float32 ? 6 : 4,
                 label: "\(name) \(typesLabel(gate, up, gate)) to bytes by row \(threads)x\(rowChunks)")
         }
     }

@@ -69,7 +69,7 @@ package enum NormKernel {
     }
 
     private static func threadsPerProcessor(group: Int, isCentred: Bool, hasResidual: Bool, toBytes: Bool) -> Int {
-        if toBytes && (isCentred || hasResidual) { return 1024 }
+        if toBytes && (isCentred || hasResidual) { return isCentred && hasResidual ? 768 : 1024 }
         return hasResidual || toBytes && group <= 32 ? 1280 : 1536
     }
 
