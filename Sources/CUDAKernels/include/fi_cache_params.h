@@ -28,8 +28,8 @@ typedef struct {
     long long blocks, block_rows;
     unsigned int tokens;
     unsigned int heads[2];
-    /// Blocks of threads that a token takes.
-    unsigned int token_blocks;
+    /// Blocks of threads that a token takes, and tokens side by side in a block.
+    unsigned int token_blocks, sides;
     /// A DType.
     int cache_type;
     int vectorised;

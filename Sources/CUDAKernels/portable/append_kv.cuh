@@ -1,6 +1,6 @@
 // Stores new tokens' keys and values in a cache, converting to its type.
 //
-// A thread has a vector's place in a token, for FI_TOKENS tokens.
+// A thread has a vector's place in a token, for FI_TOKENS tokens. Tokens of few vectors lie side by side in a block.
 //
 // FI_SOURCE: the storage type of the new keys and values. The cache's is chosen at run time.
 
@@ -32,8 +32,14 @@ static __device__ __forceinline__ void store(
 template <int CACHE, int V>
 static __device__ __forceinline__ void run(const fi_append_params &p) {
     const unsigned int group = blockIdx.x / p.token_blocks;
-    const unsigned int place = (blockIdx.x - group * p.token_blocks) * FI_THREADS + threadIdx.x;
-    const unsigned int first = group * FI_TOKENS;
+    unsigned int place = (blockIdx.x - group * p.token_blocks) * FI_THREADS + threadIdx.x, side = 0;
+    if (p.sides > 1) {
+        const unsigned int items = p.heads[0] * p.half[0].lanes + p.heads[1] * p.half[1].lanes;
+        side = place / items;
+        if (side >= p.sides) return;
+        place -= side * items;
+    }
+    const unsigned int first = group * p.sides * FI_TOKENS + side;
     const unsigned int keys = p.heads[0] * p.half[0].lanes;
     const bool is_key = place < keys;
     const fi_append_half &half = p.half[is_key ? 0 : 1];
@@ -41,6 +47,16 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
     const unsigned int head = item / half.lanes;
     if (head >= p.heads[is_key ? 0 : 1]) return;
     const unsigned int index = (item - head * half.lanes) * V;
+    // A line of memory for every thread that begins one.
+    if (index * fi_size(FI_SOURCE) % 128 == 0) {
+#pragma unroll
+        for (int t = 0; t < FI_TOKENS; t++) {
+            const unsigned int token = first + t * p.sides;
+            if (token >= p.tokens) break;
+            const long long element = token * half.source_token + head * half.source_head + index;
+            fi_prefetch(half.source + (unsigned long long)(element * fi_size(FI_SOURCE)));
+        }
+    }
     // Parameters are there before anything else is.
     fi_await_predecessors();
     // All tokens' elements and slots are on their way before any is waited for.
@@ -48,7 +64,7 @@ static __device__ __forceinline__ void run(const fi_append_params &p) {
     int block[FI_TOKENS], row[FI_TOKENS];
 #pragma unroll
     for (int t = 0; t < FI_TOKENS; t++) {
-        const unsigned int token = first + t;
+        const unsigned int token = first + t * p.sides;
         block[t] = row[t] = -1;
         if (token < p.tokens) {
             packed[t] = fi_load<FI_SOURCE, V>(half.source, token * half.source_token + head * half.source_head + index);

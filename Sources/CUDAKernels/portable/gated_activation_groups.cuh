@@ -3,7 +3,7 @@
 // Neighbouring threads take a vector each of a group, which a warp always holds a whole number of, and find its greatest magnitude by
 // exchanges. Where rows are not aligned a warp takes a group, up to FI_SINGLES elements a thread.
 //
-// FI_GATE, FI_UP: storage types. FI_OUTPUT: FI_BYTES. FI_ACTIVATION: see gate.cuh.
+// FI_GATE, FI_UP: storage types. FI_OUTPUT: FI_BYTES. FI_ACTIVATION: see gate.cuh. FI_ROWS: vectors of a thread, in as many rows.
 
 #include "fi_rows_params.h"
 #include "portable/gated_product.cuh"
@@ -13,29 +13,46 @@
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
 
-/// Of the largest group, 128.
-#define FI_SINGLES 4
+#define FI_SINGLES (FI_LARGEST_GROUP / 32)
 
 template <int V>
 static __device__ __forceinline__ void vectors(const fi_gated_activation_params &p) {
-    const fi_row_place at = fi_place<V, FI_THREADS>(p.tiling);
-    const unsigned int inner = p.tiling.inner_rows, lanes = p.quantize.group / V;
-    float x[V];
-    unsigned int greatest = 0;
-    if (at.inside) {
-        load_product<V>(
-            fi_row_address<FI_GATE>(p.gate, at.row, inner), fi_row_address<FI_UP>(p.up, at.row, inner), at.column, x);
-        greatest = fi_magnitude<V>(x, greatest);
+    const fi_row_place at = fi_place<V, FI_THREADS, FI_ROWS>(p.tiling);
+    const unsigned int inner = p.tiling.inner_rows, lanes = p.quantize.group / V, aside = fi_rows_aside<FI_THREADS>(p.tiling);
+    const long long group = fi_group_of(p.quantize, at.column);
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
+    fi_packed<FI_GATE, V> gate[FI_ROWS];
+    fi_packed<FI_UP, V> up[FI_ROWS];
+    bool inside[FI_ROWS];
+#pragma unroll
+    for (int r = 0; r < FI_ROWS; r++) {
+        const unsigned int row = at.row + r * aside;
+        inside[r] = at.inside && row < p.tiling.rows;
+        if (inside[r]) {
+            gate[r] = fi_load<FI_GATE, V>(fi_row_address<FI_GATE>(p.gate, row, inner), at.column);
+            if constexpr (FI_HAS_UP) up[r] = fi_load<FI_UP, V>(fi_row_address<FI_UP>(p.up, row, inner), at.column);
+        }
     }
-    // A row is whole groups, so all threads of a group are inside or none is.
-    greatest = fi_group_magnitude(greatest, lanes);
-    if (!at.inside) return;
-    const float factor =
-        fi_group_factor(p.quantize, greatest, at.row, at.column / p.quantize.group, threadIdx.x % lanes == 0);
-    fi_write_bytes<V>(p.quantize.type, fi_row_address<FI_OUTPUT>(p.output, at.row, inner), at.column, x, factor);
+#pragma unroll
+    for (int r = 0; r < FI_ROWS; r++) {
+        const unsigned int row = at.row + r * aside;
+        float x[V];
+        unsigned int greatest = 0;
+        if (inside[r]) {
+            product<V>(gate[r], up[r], x);
+            greatest = fi_magnitude<V>(x, greatest);
+        }
+        // A row is whole groups, so all threads of a group are inside or none is.
+        greatest = fi_group_magnitude<FI_LARGEST_GROUP / V>(greatest, lanes);
+        if (!inside[r]) continue;
+        const float factor = fi_group_factor(p.quantize, greatest, row, group, (threadIdx.x & (lanes - 1)) == 0);
+        fi_write_bytes<V>(p.quantize.type, fi_row_address<FI_OUTPUT>(p.output, row, inner), at.column, x, factor);
+    }
 }
 
 static __device__ __forceinline__ void singles(const fi_gated_activation_params &p) {
+    fi_await_predecessors();
     const unsigned int inner = p.tiling.inner_rows, lane = threadIdx.x % 32;
     const long long groups = p.tiling.width / p.quantize.group;
     const long long warp = (long long)blockIdx.x * (FI_THREADS / 32) + threadIdx.x / 32;
@@ -66,7 +83,7 @@ static __device__ __forceinline__ void singles(const fi_gated_activation_params 
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation_groups(const __grid_constant__ fi_gated_activation_params p) {
-    fi_follow_predecessors();
+    fi_admit_successors();
     if (p.tiling.vectorised) {
         vectors<fi_vector(FI_GATE, FI_UP)>(p);
     } else {

@@ -3,7 +3,8 @@
 // FI_GROUP threads share a row and hold it in registers, FI_CHUNKS vectors each, so that every tensor moves once. Rows that
 // are too wide for that, or not aligned, are read again for every pass instead.
 //
-// FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
+// FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_HAS_RESIDUAL: whether there is
+// one. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
 // FI_CENTRED: whether it is layer norm.
 
 #include "fi_rows_params.h"
@@ -38,8 +39,15 @@ static __device__ __forceinline__ unsigned int row_magnitude(unsigned int bits) 
     }
 }
 
+/// A sum over the width: the nearest number, by the width's inverse, which is there before the sum is, and one correction.
+static __device__ __forceinline__ float mean_of(const fi_norm_params &p, float sum) {
+    const float width = (float)p.width, inverse = __frcp_rn(width), near = __fmul_rn(sum, inverse);
+    const float exact = __fmaf_rn(__fmaf_rn(-near, width, sum), inverse, near);
+    return fabsf(near) < __int_as_float(0x7f800000) ? exact : near;
+}
+
 static __device__ __forceinline__ float row_scale(const fi_norm_params &p, float squares) {
-    return 1.0f / sqrtf(squares / (float)p.width + p.epsilon);
+    return 1.0f / sqrtf(mean_of(p, squares) + p.epsilon);
 }
 
 /// Where a row is, and its number.
@@ -82,8 +90,8 @@ static __device__ __forceinline__ void add(
 template <int V>
 static __device__ __forceinline__ void read(const row_addresses &row, long long index, float (&x)[V]) {
     fi_packed<FI_RESIDUAL, V> residual;
-    if (row.residual != 0) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
-    add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, row.residual != 0, x);
+    if (FI_HAS_RESIDUAL) residual = fi_load<FI_RESIDUAL, V>(row.residual, index);
+    add<V>(fi_load<FI_INPUT, V>(row.input, index), residual, FI_HAS_RESIDUAL, x);
 }
 
 template <int V>
@@ -128,7 +136,7 @@ static __device__ __forceinline__ void finish(
     const fi_norm_params &p, const row_addresses &row, long long index, float (&x)[V], const affine<V> &by,
     const row_norm &norm
 ) {
-    if (row.residual != 0) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
+    if (FI_HAS_RESIDUAL) fi_write<FI_RESIDUAL, V>(row.residual, index, x);
     normalise<V>(p, x, by, norm);
 }
 
@@ -154,7 +162,7 @@ static __device__ __forceinline__ float own_factor(
 ) {
     const float scale = fi_row_scale(p.quantize, row_magnitude(greatest));
     if (lane == 0 && active) ((float *)p.quantize.row_scales)[row.place] = scale;
-    return __fdiv_rn(1.0f, scale);
+    return __frcp_rn(scale);
 }
 
 /// The same of the group that neighbouring threads hold a vector each of. All threads of the warp take part; a row is whole groups, so
@@ -164,16 +172,16 @@ static __device__ __forceinline__ float group_factor(
     const fi_norm_params &p, const row_addresses &row, long long index, const float (&x)[V], bool inside
 ) {
     const unsigned int lanes = p.quantize.group / V;
-    const unsigned int greatest = fi_group_magnitude(inside ? fi_magnitude<V>(x, 0) : 0, lanes);
+    const unsigned int greatest = fi_group_magnitude<FI_LARGEST_GROUP / V>(inside ? fi_magnitude<V>(x, 0) : 0, lanes);
     return fi_group_factor(
-        p.quantize, greatest, row.place, index / p.quantize.group, inside && threadIdx.x % lanes == 0);
+        p.quantize, greatest, row.place, fi_group_of(p.quantize, index), inside && (threadIdx.x & (lanes - 1)) == 0);
 }
 
 /// The row in registers: at most FI_CHUNKS vectors a thread.
 template <int V>
 static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const row_addresses &row, int lane, bool active) {
     const int chunks = active ? (int)(p.width / V) : 0;
-    const bool has_residual = row.residual != 0;
+    const bool has_residual = FI_HAS_RESIDUAL;
     fi_packed<FI_INPUT, V> input[FI_CHUNKS];
     fi_packed<FI_RESIDUAL, V> residual[FI_CHUNKS];
     affine<V> by[FI_CHUNKS];
@@ -197,7 +205,7 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
                 sum = total<V>(x, sum);
             }
         }
-        norm.mean = row_sum<0>(sum) / (float)p.width;
+        norm.mean = mean_of(p, row_sum<0>(sum));
     }
     float sum = 0;
 #pragma unroll
@@ -263,8 +271,8 @@ static __device__ __forceinline__ void norm_groups(
             if (inside) store<V>(p, row, index, x, factor);
         }
     } else {
-        // Of the largest group, 128. Rows of fewer than 32 threads are narrower than a group.
-        constexpr int singles = 4, warps = FI_GROUP < 32 ? 1 : FI_GROUP / 32;
+        // Rows of fewer than 32 threads are narrower than a group.
+        constexpr int singles = FI_LARGEST_GROUP / 32, warps = FI_GROUP < 32 ? 1 : FI_GROUP / 32;
         const long long groups = p.width / p.quantize.group;
         for (long long group = lane / 32; group < groups; group += warps) {
             const long long first = group * p.quantize.group + lane % 32;
@@ -278,7 +286,7 @@ static __device__ __forceinline__ void norm_groups(
                 finish<1>(p, row, first + 32 * i, x[i], by, norm);
                 greatest = fi_magnitude<1>(x[i], greatest);
             }
-            greatest = fi_group_magnitude(greatest, 32);
+            greatest = fi_group_magnitude<32>(greatest, 32);
             const float factor = fi_group_factor(p.quantize, greatest, row.place, group, active && lane % 32 == 0);
 #pragma unroll
             for (int i = 0; i < singles; i++) {
@@ -303,7 +311,7 @@ static __device__ __forceinline__ void norm_streamed(
             read<V>(row, index, x);
             sum = total<V>(x, sum);
         }
-        norm.mean = row_sum<0>(sum) / (float)p.width;
+        norm.mean = mean_of(p, row_sum<0>(sum));
     }
     float sum = 0;
     for (long long index = first; index < width; index += FI_GROUP * V) {
@@ -345,9 +353,14 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
     const int lane = (int)(threadIdx.x % FI_GROUP);
     row_addresses row;
     row.input = fi_row_address<FI_INPUT>(p.input, place, p.inner_rows);
-    row.residual = p.residual.address == 0 ? 0 : fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows);
+    row.residual = FI_HAS_RESIDUAL ? fi_row_address<FI_RESIDUAL>(p.residual, place, p.inner_rows) : 0;
     row.output = fi_row_address<FI_OUTPUT>(p.output, place, p.inner_rows);
     row.place = place;
+    // A line of memory for each of the first threads.
+    constexpr int line = 128 / fi_size(FI_INPUT);
+    if (active && lane * line < p.width) {
+        fi_prefetch(row.input + (unsigned long long)(lane * line * fi_size(FI_INPUT)));
+    }
     // Parameters are there before anything else is.
     fi_await_predecessors();
     if (p.vectorised && p.width <= (long long)FI_GROUP * FI_CHUNKS * V) {

@@ -47,6 +47,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
         first = p.rotary_dim + (long long)(item.lane - p.turn_lanes) * V;
         second = first;
     }
+    const unsigned long long fraction = tabled ? first_fraction(p.angles, half) : 0;
     // Parameters are there before anything else is.
     fi_await_predecessors();
     // The loads are on their way while the angles are computed.
@@ -57,7 +58,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     }
     const int position = ((const int *)p.positions)[token];
     if constexpr (tabled) {
-        fill_table(p.angles, half, position, table);
+        fill_table(p.angles, half, position, fraction, table);
         __syncthreads();
     }
     if (!item.inside) return;

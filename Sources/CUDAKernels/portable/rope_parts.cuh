@@ -146,6 +146,11 @@ template <int V>
 static __device__ __forceinline__ void store(const head_target &target, long long index, float (&x)[V]) {
 #pragma unroll
     for (int i = 0; i < V; i++) x[i] = __fmul_rn(x[i], target.factor);
+    // Most outputs and caches have the input's type: one comparison, not one for each type.
+    if (target.type == FI_INPUT) {
+        fi_write<FI_INPUT, V>(target.address, target.start + index, x);
+        return;
+    }
     fi_with_type(target.type, [&](auto type) {
         fi_write<decltype(type)::value, V>(target.address, target.start + index, x);
     });
@@ -183,6 +188,9 @@ static __device__ __forceinline__ void run(
     const head_place at = place_of(p, block * FI_THREADS + threadIdx.x);
     const unsigned int items = at.part->turn_items + at.part->move_items;
     const bool has_item = at.inside && at.lane < items;
+    // Blocks in which nothing turns need no angles.
+    const bool fills = tabled && block * FI_THREADS < p.turning_threads;
+    const unsigned long long fraction = fills ? first_fraction(p.angles, p.rotary_dim / 2) : 0;
     // Parameters are there before anything else is.
     fi_await_predecessors();
     // The loads of all tokens are on their way while the angles are computed, and so are the slots: behind the barrier they would be
@@ -204,11 +212,10 @@ static __device__ __forceinline__ void run(
         if (has_item && start + t < p.tokens) goes[t] = target_of(p, at, start + t, target[t]);
     }
     if constexpr (tabled) {
-        // Blocks in which nothing turns need none.
-        if (block * FI_THREADS < p.turning_threads) {
+        if (fills) {
 #pragma unroll
             for (int t = 0; t < FI_TOKENS; t++) {
-                if (start + t < p.tokens) fill_table(p.angles, p.rotary_dim / 2, position[t], tables[t]);
+                if (start + t < p.tokens) fill_table(p.angles, p.rotary_dim / 2, position[t], fraction, tables[t]);
             }
             __syncthreads();
         }

@@ -8,15 +8,9 @@
 
 #include "fi_rope_params.h"
 
-/// The cosine and the sine of pair `pair` of `half` at a position.
-static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angles, unsigned int half, unsigned int pair, int position) {
-    if constexpr (FI_TABLED) {
-        // Positions in device memory are nobody's to check but ours.
-        if ((unsigned int)position >= angles.table_rows) return make_float2(__int_as_float(0x7fffffff), __int_as_float(0x7fffffff));
-        const float *row = (const float *)angles.table + position * angles.table_stride;
-        return make_float2(row[pair], row[half + pair]);
-    }
-    const unsigned long long turn = ((const unsigned long long *)angles.turns)[pair] * (unsigned long long)(long long)position;
+/// The cosine and the sine of a fraction of a turn times a position.
+static __device__ __forceinline__ float2 cosine_sine_of(unsigned long long fraction, int position) {
+    const unsigned long long turn = fraction * (unsigned long long)(long long)position;
     // The nearest multiple of a quarter turn goes in the quadrant; what is left, at most an eighth either way, keeps all the
     // bits of its float. sincospif takes half turns: 2^64 is 2.
     const unsigned int quadrant = (unsigned int)((turn + (1ull << 61)) >> 62);
@@ -28,10 +22,35 @@ static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angle
     return quadrant & 2 ? make_float2(-x, -y) : make_float2(x, y);
 }
 
+/// The cosine and the sine of pair `pair` of `half` at a position.
+static __device__ __forceinline__ float2 cosine_sine(const fi_rope_angles &angles, unsigned int half, unsigned int pair, int position) {
+    if constexpr (FI_TABLED) {
+        // Positions in device memory are nobody's to check but ours.
+        if ((unsigned int)position >= angles.table_rows) return make_float2(__int_as_float(0x7fffffff), __int_as_float(0x7fffffff));
+        const float *row = (const float *)angles.table + position * angles.table_stride;
+        return make_float2(row[pair], row[half + pair]);
+    }
+    return cosine_sine_of(((const unsigned long long *)angles.turns)[pair], position);
+}
+/// The fraction of the first pair that a thread fills in. No kernel writes these: they are read before the wait for those ahead.
+static __device__ __forceinline__ unsigned long long first_fraction(const fi_rope_angles &angles, unsigned int half) {
+    if (FI_TABLED || threadIdx.x >= half) return 0;
+    return ((const unsigned long long *)angles.turns)[threadIdx.x];
+}
+
 /// The cosines and sines of a position, by all threads of a block.
-static __device__ __forceinline__ void fill_table(const fi_rope_angles &angles, unsigned int half, int position, float2 *table) {
+static __device__ __forceinline__ void fill_table(
+    const fi_rope_angles &angles, unsigned int half, int position, unsigned long long fraction, float2 *table
+) {
 #pragma unroll 1
-    for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) table[i] = cosine_sine(angles, half, i, position);
+    for (unsigned int i = threadIdx.x; i < half; i += FI_THREADS) {
+        if constexpr (FI_TABLED) {
+            table[i] = cosine_sine(angles, half, i, position);
+        } else {
+            table[i] = cosine_sine_of(fraction, position);
+            if (i + FI_THREADS < half) fraction = ((const unsigned long long *)angles.turns)[i + FI_THREADS];
+        }
+    }
 }
 
 /// Where a vector of pairs lies in its head: its first elements, and its second ones (or the neighbours of the first).

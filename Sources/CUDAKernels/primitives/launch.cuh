@@ -19,6 +19,11 @@ static __device__ __forceinline__ void fi_await_predecessors() {
 #endif
 }
 
+/// Brings a line of memory to L2, before or after that wait: it is on its way while the kernels ahead end.
+static __device__ __forceinline__ void fi_prefetch(unsigned long long address) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 /// The first thing that most kernels do: both at once. What it hides is the time from one kernel's end to the next one's start.
 ///
 /// A kernel that waits so is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as only this

@@ -26,14 +26,19 @@ struct fi_row_place {
     bool inside;
 };
 
-/// The place for `vector` elements a thread, in blocks of `threads` that cover several short rows or a part of a long one.
-template <int vector, int threads>
+/// Rows that a block of `threads` covers side by side.
+template <int threads>
+static __device__ __forceinline__ unsigned int fi_rows_aside(const fi_row_tiling &tiling) { return threads >> tiling.lane_bits; }
+
+/// The place for `vector` elements a thread, in blocks of `threads` that cover several short rows or a part of a long one, `rows` times
+/// one after the other.
+template <int vector, int threads, int rows = 1>
 static __device__ __forceinline__ fi_row_place fi_place(const fi_row_tiling &tiling) {
     const unsigned int row_block = blockIdx.x / tiling.column_blocks;
     const unsigned int column_block = blockIdx.x - row_block * tiling.column_blocks;
     const unsigned int lane = threadIdx.x & ((1u << tiling.lane_bits) - 1u);
     fi_row_place place;
-    place.row = row_block * (threads >> tiling.lane_bits) + (threadIdx.x >> tiling.lane_bits);
+    place.row = row_block * rows * fi_rows_aside<threads>(tiling) + (threadIdx.x >> tiling.lane_bits);
     place.column = (((long long)column_block << tiling.lane_bits) + lane) * vector;
     place.inside = place.row < tiling.rows && place.column < tiling.width;
     return place;

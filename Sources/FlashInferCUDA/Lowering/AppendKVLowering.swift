@@ -5,22 +5,23 @@ package import FlashInferCore
 package enum AppendKVKernel {
     private static let table = SpecTable(count: 6)
     private static let threads = 256
-    /// Tokens of a block: several where there are blocks enough all the same, so that a thread has as many vectors on their way.
-    private static func tokensPerBlock(of tokens: Int) -> Int { tokens < 1024 ? 1 : 4 }
+    /// Tokens of a thread: two where there are blocks enough all the same, so that it has two vectors on their way. With four there are
+    /// too few blocks to follow each other.
+    private static func tokensPerThread(of tokens: Int) -> Int { tokens < 2048 ? 1 : 2 }
 
     private static func spec(_ source: DType, tokens: Int) -> KernelSpec {
         table.spec(2 * source.kernelNumber + (tokens > 1 ? 1 : 0)) {
             KernelSpec(
                 file: "portable/append_kv.cuh", entry: "append_kv",
                 defines: [.init("FI_SOURCE", source.kernelNumber), .init("FI_TOKENS", tokens)],
-                threads: threads, blocksPerProcessor: tokens == 1 ? 1 : source == .float32 ? 2 : 4,
+                threads: threads, blocksPerProcessor: tokens == 1 ? 1 : source == .float32 ? 4 : 5,
                 label: "append-kv \(source.label)" + (tokens > 1 ? " of \(tokens) tokens" : ""))
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
-        DType.computeTypes.flatMap { type in [1, 4].map { spec(type, tokens: $0) } }
+        DType.computeTypes.flatMap { type in [1, 2].map { spec(type, tokens: $0) } }
     }
 
     /// The launches of an operation: one, or two where keys and values differ in type.
@@ -84,8 +85,10 @@ package enum AppendKVKernel {
         let secondItems = second.map { $0.cache.headCount * ($0.cache.headDim / vector) } ?? 0
         guard let items = Int32(exactly: firstItems + secondItems) else { throw .overflow("heads of \(first.name)") }
         let tokenBlocks = (Int(items) + threads - 1) / threads
-        let together = tokensPerBlock(of: tokens)
-        let groups = (tokens + together - 1) / together
+        let together = tokensPerThread(of: tokens)
+        // Latent attention's tokens are short.
+        let sides = max(1, items > 0 ? threads / Int(items) : 1)
+        let groups = (tokens + together * sides - 1) / (together * sides)
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(first.name)") }
         if blocks == 0 { return }
@@ -103,7 +106,7 @@ package enum AppendKVKernel {
                 fi_append_params(
                     half: halves, slots: UInt64(slots), blocks: Int64(cache.blockCount),
                     block_rows: Int64(cache.blockSize ?? 0), tokens: UInt32(tokens), heads: heads,
-                    token_blocks: UInt32(tokenBlocks), cache_type: Int32(cache.dtype.kernelNumber),
-                    vectorised: isAligned ? 1 : 0)))
+                    token_blocks: UInt32(tokenBlocks), sides: UInt32(sides),
+                    cache_type: Int32(cache.dtype.kernelNumber), vectorised: isAligned ? 1 : 0)))
     }
 }

@@ -6,7 +6,7 @@ package import FlashInferCore
 package enum GatedActivationKernel {
     private static let table = SpecTable(count: 144)
     private static let rowTable = SpecTable(count: 72)
-    private static let groupTable = SpecTable(count: 36)
+    private static let groupTable = SpecTable(count: 72)
     /// Threads of a row, short or long, and vectors that each holds of it: up to 16,384 elements of 16 bits. Four vectors of half as
     /// many threads would spill.
     private static let (rowThreads, rowChunks) = ([256, 1024], 2)
@@ -53,24 +53,28 @@ package enum GatedActivationKernel {
                     .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
                     .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number), .init("FI_CHUNKS", rowChunks),
                 ],
-                threads: threads, blocksPerProcessor: 1024 / threads,
+                threads: threads, blocksPerProcessor: isLong ? 1 : activation == nil && gate != .float32 ? 6 : 4,
                 label: "\(name) \(typesLabel(gate, up, gate)) to bytes by row \(threads)x\(rowChunks)")
         }
     }
 
+    /// Rows that a thread has a vector of: two where there are blocks enough all the same, so that both are on their way at once.
+    private static func rowsOfGroups(blocks: Int) -> Int { blocks < 4096 ? 1 : 2 }
+
     private static func groupSpec(
-        _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType
+        _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType, rows: Int
     ) -> KernelSpec {
         let (number, name) = numberAndName(activation)
-        return groupTable.spec((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) {
+        return groupTable.spec(((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) * 2 + rows - 1) {
             KernelSpec(
                 file: "portable/gated_activation_groups.cuh", entry: "gated_activation_groups",
                 defines: [
                     .init("FI_GATE", gate.kernelNumber), .init("FI_UP", up.kernelNumber),
-                    .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number),
+                    .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number), .init("FI_ROWS", rows),
                 ],
-                threads: fi_row_tiling.threads, blocksPerProcessor: activation == .geluErf ? 5 : 6,
-                label: "\(name) \(typesLabel(gate, up, gate)) to bytes by group")
+                threads: fi_row_tiling.threads,
+                blocksPerProcessor: activation == nil ? 8 / rows : activation == .geluErf || rows > 1 ? 5 : 6,
+                label: "\(name) \(typesLabel(gate, up, gate)) to bytes by group" + (rows > 1 ? " of \(rows) rows" : ""))
         }
     }
 
@@ -84,7 +88,8 @@ package enum GatedActivationKernel {
                         spec(activation, gate: type, up: type, output: nil),
                         rowSpec(activation, gate: type, up: type, isLong: false),
                         rowSpec(activation, gate: type, up: type, isLong: true),
-                        groupSpec(activation, gate: type, up: type),
+                        groupSpec(activation, gate: type, up: type, rows: 1),
+                        groupSpec(activation, gate: type, up: type, rows: 2),
                     ]
             }
         }
@@ -130,16 +135,24 @@ package enum GatedActivationKernel {
         switch quantization {
         case .perRow:
             let chunks = gate.width / (cover.tiling.vectorised == 0 ? 1 : vector)
+            let isLong = chunks > rowThreads[0] * rowChunks
+            // A processor has one block of long rows, which brings its next row while it has one; several of short ones.
+            let rows = Int(cover.tiling.rows), each = isLong ? min(max(rows / 128, 1), 8) : 1
             return KernelLaunch(
-                rowSpec(activation, gate: gate.dtype, up: upType, isLong: chunks > rowThreads[0] * rowChunks),
-                blocks: Int(cover.tiling.rows), parameters)
+                rowSpec(activation, gate: gate.dtype, up: upType, isLong: isLong), blocks: (rows + each - 1) / each,
+                parameters)
         case .perGroup(let size, _):
             // A warp a group where rows are not aligned.
             let (groups, overflow) = gate.rowCount.multipliedReportingOverflow(by: gate.width / size)
             let warps = fi_row_tiling.threads / 32
-            let blocks = cover.tiling.vectorised == 0 ? (groups + warps - 1) / warps : cover.blocks
+            let isSingle = cover.tiling.vectorised == 0
+            let rows = isSingle ? 1 : rowsOfGroups(blocks: cover.blocks)
+            let across = max(Int(cover.tiling.column_blocks), 1)
+            let blocks =
+                isSingle ? (groups + warps - 1) / warps : (cover.blocks / across + rows - 1) / rows * across
             guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of gate") }
-            return KernelLaunch(groupSpec(activation, gate: gate.dtype, up: upType), blocks: blocks, parameters)
+            return KernelLaunch(
+                groupSpec(activation, gate: gate.dtype, up: upType, rows: rows), blocks: blocks, parameters)
         case nil, .scale, .scaleTensor:
             return KernelLaunch(
                 spec(activation, gate: gate.dtype, up: upType, output: isQuantized ? nil : output.dtype),

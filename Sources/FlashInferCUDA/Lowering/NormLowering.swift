@@ -28,35 +28,49 @@ package enum NormKernel {
     /// Layer norm has no registers for the last.
     private static func shapes(isCentred: Bool) -> ArraySlice<Shape> { isCentred ? shapes.dropLast() : shapes[...] }
 
-    private static let table = SpecTable(count: 2 * 108 * shapes.count)
+    private static let table = SpecTable(count: 2 * 144 * shapes.count)
 
     /// - Parameters:
     ///   - isCentred: whether it is layer norm.
+    ///   - residual: `nil` where nothing is added, which leaves registers to more threads.
     ///   - output: `nil` for 8 bits, of a type chosen at run time.
     private static func spec(
-        _ shape: Int, isCentred: Bool, input: DType, residual: DType, weight: DType, output: DType?
+        _ shape: Int, isCentred: Bool, input: DType, residual: DType?, weight: DType, output: DType?
     ) -> KernelSpec {
         let types =
-            ((input.kernelNumber * 3 + residual.kernelNumber) * 3 + weight.kernelNumber) * 4
+            ((input.kernelNumber * 4 + (residual?.kernelNumber ?? 3)) * 3 + weight.kernelNumber) * 4
             + (output?.kernelNumber ?? 3)
-        return table.spec((isCentred ? shapes.count + shape : shape) * 108 + types) {
+        return table.spec((isCentred ? shapes.count + shape : shape) * 144 + types) {
             let way = shapes[shape]
-            let isUniform = input == residual && input == weight && input == output ?? input
-            let types = [input.label, residual.label, weight.label] + (output.map { [$0.label] } ?? [])
-            let name = (isUniform ? input.label : types.joined(separator: "-")) + (output == nil ? " to bytes" : "")
+            let isUniform = input == residual ?? input && input == weight && input == output ?? input
+            let types = [input.label, (residual ?? input).label, weight.label] + (output.map { [$0.label] } ?? [])
+            let name =
+                (isUniform ? input.label : types.joined(separator: "-")) + (residual == nil ? "" : " with residual")
+                + (output == nil ? " to bytes" : "")
             return KernelSpec(
                 file: "portable/norm.cuh", entry: "norm_rows",
                 defines: [
-                    .init("FI_INPUT", input.kernelNumber), .init("FI_RESIDUAL", residual.kernelNumber),
+                    .init("FI_INPUT", input.kernelNumber),
+                    .init("FI_RESIDUAL", (residual ?? input).kernelNumber),
+                    .init("FI_HAS_RESIDUAL", residual != nil),
                     .init("FI_WEIGHT", weight.kernelNumber),
                     .init("FI_OUTPUT", output?.kernelNumber ?? bytesNumber),
                     .init("FI_GROUP", way.group), .init("FI_CHUNKS", way.chunks),
                     .init("FI_CENTRED", isCentred),
                 ],
-                // 1,280 threads a processor, 1,024 for bytes: more would spill what they hold of their rows.
-                threads: way.threads, blocksPerProcessor: max((output == nil ? 1024 : 1280) / way.threads, 1),
+                // As many threads a processor as hold their rows without spilling.
+                threads: way.threads,
+                blocksPerProcessor: max(
+                    threadsPerProcessor(
+                        group: way.group, isCentred: isCentred, hasResidual: residual != nil, toBytes: output == nil)
+                        / way.threads, 1),
                 label: "\(isCentred ? "layer-norm" : "rms-norm") \(name) \(way.group)x\(way.chunks)")
         }
+    }
+
+    private static func threadsPerProcessor(group: Int, isCentred: Bool, hasResidual: Bool, toBytes: Bool) -> Int {
+        if toBytes && (isCentred || hasResidual) { return isCentred && hasResidual ? 768 : 1024 }
+        return hasResidual || toBytes && group <= 32 ? 1280 : 1536
     }
 
     /// The specialisations that ship.
@@ -65,8 +79,12 @@ package enum NormKernel {
             [type, nil].flatMap { output in
                 // Layer norm's weights are float32 as a rule, whatever the rows are.
                 [(false, type), (true, .float32)].flatMap { isCentred, weight in
-                    shapes(isCentred: isCentred).indices.map {
-                        spec($0, isCentred: isCentred, input: type, residual: type, weight: weight, output: output)
+                    [nil, type].flatMap { residual in
+                        shapes(isCentred: isCentred).indices.map {
+                            spec(
+                                $0, isCentred: isCentred, input: type, residual: residual, weight: weight,
+                                output: output)
+                        }
                     }
                 }
             }
@@ -116,7 +134,7 @@ package enum NormKernel {
         try bias?.checkAlignment("bias")
         return KernelLaunch(
             spec(
-                shape, isCentred: bias != nil, input: input.dtype, residual: residualType, weight: weight.dtype,
+                shape, isCentred: bias != nil, input: input.dtype, residual: residual?.dtype, weight: weight.dtype,
                 output: isQuantized ? nil : output.dtype),
             blocks: (Int(rows) + rowsPerBlock - 1) / rowsPerBlock,
             fi_norm_params(

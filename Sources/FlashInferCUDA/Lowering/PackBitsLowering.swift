@@ -3,11 +3,15 @@ package import FlashInferCore
 
 /// The kernel that packs flags.
 package enum PackBitsKernel {
-    private static let spec = KernelSpec(
-        file: "portable/pack_bits.cuh", entry: "pack_bits", threads: 256, blocksPerProcessor: 8, label: "pack-bits")
+    /// Vectors of flags that a thread has: several where there are blocks enough all the same.
+    private static let specs = [1, 4].map { vectors in
+        KernelSpec(
+            file: "portable/pack_bits.cuh", entry: "pack_bits", defines: [.init("FI_VECTORS", vectors)], threads: 256,
+            blocksPerProcessor: 6, label: "pack-bits" + (vectors > 1 ? " of \(vectors) vectors" : ""))
+    }
 
-    /// The one there is.
-    package static func shipped() -> [KernelSpec] { [spec] }
+    /// All there are.
+    package static func shipped() -> [KernelSpec] { specs }
 
     /// The launch of an operation.
     package static func lower(
@@ -16,7 +20,10 @@ package enum PackBitsKernel {
         let (flags, output, segments) = (operation.flags, operation.output, operation.segments)
         let segmentCount = segments.map { $0.flags.shape[0] - 1 }
         if output.elementCount == 0 || segmentCount == 0 { return nil }
-        let blocks = (output.elementCount + spec.threads - 1) / spec.threads
+        // Two bytes of output a vector.
+        let isLarge = output.elementCount >= 1 << 20
+        let (spec, bytes) = (specs[isLarge ? 1 : 0], 2 * (isLarge ? 4 : 1))
+        let blocks = (output.elementCount + spec.threads * bytes - 1) / (spec.threads * bytes)
         guard blocks <= Int(Int32.max), segmentCount ?? 0 <= Int(Int32.max) else { throw .overflow("flags") }
         try segments?.flags.checkAlignment("segments")
         try segments?.bytes.checkAlignment("bytes of segments")

@@ -5,35 +5,37 @@ internal import FlashInferCore
 /// type of what is read, with all types of outputs and caches.
 package enum RoPEPartsKernel {
     private static let table = SpecTable(count: 24)
-    /// As for rotary embedding alone: short enough that a single token's heads fill several processors.
-    private static let threads = 128
+    /// As for rotary embedding alone: short enough that a single token's heads fill several processors. Shorter ones of many tokens: what
+    /// they need of a token's heads and wait for at the barrier is less.
+    private static func threads(isMany: Bool) -> Int { isMany ? 64 : 128 }
 
-    /// Tokens of a block: two where there are blocks enough all the same, so that a thread has two vectors on their way. Heads that are
-    /// normalised have no registers for two.
-    private static func tokensPerBlock(of tokens: Int, isNormalised: Bool) -> Int {
-        isNormalised || tokens < 1024 ? 1 : 2
-    }
+    /// Whether there are blocks enough for each to take more.
+    private static func isMany(_ tokens: Int) -> Bool { tokens >= 1024 }
 
-    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, tokens: Int) -> KernelSpec {
-        table.spec(8 * input.kernelNumber + (tokens > 1 ? 4 : 0) + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
-            KernelSpec(
+    /// Tokens of a block: two of many, so that a thread has two vectors on their way. Heads that are normalised have no registers for two.
+    private static func tokensPerBlock(isMany: Bool, isNormalised: Bool) -> Int { isNormalised || !isMany ? 1 : 2 }
+
+    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, isMany: Bool) -> KernelSpec {
+        table.spec(8 * input.kernelNumber + (isMany ? 4 : 0) + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
+            let tokens = tokensPerBlock(isMany: isMany, isNormalised: isNormalised), threads = threads(isMany: isMany)
+            return KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
                     .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokens),
                 ],
                 // As many loads on their way as registers allow.
-                threads: threads, blocksPerProcessor: isNormalised || tokens > 1 ? 8 : 10,
+                threads: threads, blocksPerProcessor: (isNormalised || isMany ? 1024 : 1280) / threads,
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
-                    + (tokens > 1 ? " of \(tokens) tokens" : ""))
+                    + (isMany ? " of many tokens" : ""))
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            [(false, 1), (false, 2), (true, 1)].flatMap { isNormalised, tokens in
-                [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, tokens: tokens) }
+            [(false, false), (false, true), (true, false), (true, true)].flatMap { isNormalised, isMany in
+                [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, isMany: isMany) }
             }
         }
     }
@@ -108,9 +110,10 @@ package enum RoPEPartsKernel {
                 $0.assumingMemoryBound(to: fi_rope_part.self)[index].lanes = 1
             }
         }
+        let (isMany, isNormalised) = (isMany(tokens), parameters.norm_lanes != 0)
+        let threads = threads(isMany: isMany)
         let tokenBlocks = (items + threads - 1) / threads
-        let isNormalised = parameters.norm_lanes != 0
-        let together = tokensPerBlock(of: tokens, isNormalised: isNormalised)
+        let together = tokensPerBlock(isMany: isMany, isNormalised: isNormalised)
         let groups = (tokens + together - 1) / together
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
@@ -129,7 +132,7 @@ package enum RoPEPartsKernel {
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
         return KernelLaunch(
-            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, tokens: together),
+            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, isMany: isMany),
             blocks: blocks, parameters)
     }
 

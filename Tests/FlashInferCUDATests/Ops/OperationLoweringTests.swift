@@ -123,8 +123,9 @@ import Testing
                     AppendKVOperation(keys: keys, values: keys, cache: cache, slots: slots), slots: 256
                 ).first)
             let parameters = launch.parameters
-            // bf16 to bytes: vectors of sixteen, eight a head, keys and values of eight heads.
-            #expect(parameters.vectorised == 1 && parameters.half.0.lanes == 8 && launch.blocks == 3)
+            // bf16 to bytes: vectors of sixteen, eight a head, keys and values of eight heads; two tokens side by side.
+            #expect(parameters.vectorised == 1 && parameters.half.0.lanes == 8)
+            #expect(parameters.sides == 2 && launch.blocks == 2)
             #expect(parameters.blocks == 9 && parameters.block_rows == 16 && parameters.tokens == 3)
             #expect(parameters.half.0.scale == 0.5 && parameters.half.1.scale == 2)
             #expect(parameters.half.0.scales != 0 && parameters.half.1.scales == 0)

@@ -39,10 +39,10 @@ import Testing
                 input: x, output: try view(.float8E4M3, [70_001, 4_096]),
                 quantization: .perGroup(size: 128, scales: scales))
             let launch = try #require(try GatedActivationKernel.lower(operation))
-            #expect(launch.spec.label == "quantize bf16 to bytes by group")
+            #expect(launch.spec.label == "quantize bf16 to bytes by group" + (isAligned ? " of 2 rows" : ""))
             #expect((launch.parameters.tiling.vectorised != 0) == isAligned && launch.parameters.up.address == 0)
-            // A thread a vector of eight, or a warp a group of 32.
-            #expect(launch.blocks == (isAligned ? 70_001 * 2 : 70_001 * 32 / 8))
+            // A thread a vector of eight in each of two rows, or a warp a group of 32.
+            #expect(launch.blocks == (isAligned ? 35_001 * 2 : 70_001 * 32 / 8))
             #expect(launch.parameters.quantize.group == 128 && launch.parameters.quantize.scale_row == 32)
         }
         let columns = QuantizeOperation(
@@ -54,7 +54,7 @@ import Testing
         #expect(quantize.scale_row == 1 && quantize.scale_group == 8 && quantize.type == 5)
     }
 
-    @Test func packedBitsHaveAThreadAByte() throws {
+    @Test func packedBitsHaveAThreadTwoBytes() throws {
         func lower(_ flags: Int, _ bytes: Int, _ segments: Int?) throws -> KernelLaunch<fi_pack_bits_params>? {
             let starts = try view(.int32, [(segments ?? 0) + 1])
             return try PackBitsKernel.lower(
@@ -63,7 +63,8 @@ import Testing
                     segments: segments == nil ? nil : .init(flags: starts, bytes: starts)))
         }
         let launch = try #require(try lower(4_097, 513, nil))
-        #expect(launch.blocks == 3 && launch.parameters.segments == 0 && launch.parameters.highest_first == 1)
+        #expect(launch.blocks == 2 && launch.parameters.segments == 0 && launch.parameters.highest_first == 1)
+        #expect(try lower(8 << 20, 1 << 20, nil)?.blocks == 512)
         #expect(try lower(100, 20, 7)?.parameters.segments == 7)
         #expect(try lower(0, 0, nil) == nil && lower(8, 1, 0) == nil)
     }
