@@ -22,6 +22,8 @@ struct AttentionTile: Hashable {
     var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
+    /// Whether two blocks of a cluster take items of `hopper/attention.cuh` side by side, and bring each other the keys that both read.
+    var isPaired = false
     /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
     var cluster = 0
 
@@ -90,6 +92,9 @@ struct AttentionHeads: Hashable {
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
     /// head, for which they are queued.
     var sharesColumns = false
+
+    /// Whether rows see their request's keys from the first on, all or up to their own: neighbouring tiles then read the same ones.
+    var seesFromFirst = false
 
     /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
     var latentRope = 0
@@ -191,6 +196,9 @@ extension AttentionHeads {
             !hasRoPE && hasOrdinaryValues && problem.outputType.byteCount == 2
             && !(isNarrow && gathersRows)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
+        seesFromFirst =
+            hasPlainScores && form.restOfMask == nil && form.windowLeft == nil
+            && blocks.keyPositions == .sequential && problem.geometry.levelCount == 1
         weighsBySums =
             form.isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
         if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }
