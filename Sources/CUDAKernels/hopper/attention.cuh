@@ -37,10 +37,10 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     Widener widener{block, thread};
     for (uint32 turn = 0;; ++turn) {
-        const int slot = turn % 2;
+        const int slot = turn % item_slots;
         if (thread < warp_size) fetch_item(block, turn);
         const Item &item = block.items[slot];
-        barrier(block.barriers.item_full[slot]).wait(turn / 2);
+        barrier(block.barriers.item_full[slot]).wait(turn / item_slots);
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
         if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
@@ -55,15 +55,22 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
 /// The parameter, at the alignment that the copy engine asks of its maps.
 struct alignas(64) AlignedParams : fi_hopper_attention_params {};
 
-extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopper_attention(const __grid_constant__ AlignedParams maps) {
+#if FI_CLUSTER > 1
+#define FI_ATTENTION_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
+#else
+#define FI_ATTENTION_CLUSTER
+#endif
+
+extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopper_attention(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
-    __shared__ __align__(16) Item items[2];
+    __shared__ __align__(16) Item items[item_slots];
     __shared__ Barriers barriers;
-    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    __shared__ ClusterState state;
+    const Block block{maps, maps.attention, shared_address(shared), barriers, items, state};
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
         barrier(barriers.queries_empty).init(warps);
-        for (int slot = 0; slot < 2; ++slot) {
+        for (int slot = 0; slot < item_slots; ++slot) {
             // A warp's, each lane of which writes its part.
             barrier(barriers.item_full[slot]).init(warp_size);
             barrier(barriers.queries_full[slot]).init(queriers);
@@ -72,9 +79,11 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         for (int stage = 0; stage < stages; ++stage) {
             barrier(barriers.keys_full[stage]).init(announcers);
             barrier(barriers.values_full[stage]).init(announcers);
-            barrier(barriers.keys_empty[stage]).init(warps);
-            barrier(barriers.values_empty[stage]).init(warps);
+            barrier(barriers.keys_empty[stage]).init(warps * cluster);
+            barrier(barriers.values_empty[stage]).init(warps * cluster);
         }
+        if constexpr (cluster > 1)
+            for (int slot = 0; slot < index_slots; ++slot) barrier(barriers.index_full[slot]).init(1);
         for (int stage = 0; stage < raw_stages; ++stage) {
             barrier(barriers.raw_full[stage]).init(1);
             barrier(barriers.raw_empty[stage]).init(bringers / warp_size);
@@ -82,7 +91,8 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         publish_barriers();
     }
     fi_follow_predecessors(block.p.place);
-    __syncthreads();
+    if constexpr (cluster > 1) sync_cluster();
+    else __syncthreads();
 #ifdef FI_MIXED
     if (threadIdx.x >= threads + 128) {
         shrink_registers<list_registers>();
@@ -107,6 +117,11 @@ extern "C" __global__ void __launch_bounds__(all_threads, FI_MIN_BLOCKS) fi_hopp
         if constexpr (holds_queries) compute_with_held_queries(block, shared);
         else compute_by_turns(block, shared);
 #endif
+    }
+    if constexpr (cluster > 1) {
+        // The other block may still write here, or arrive at barriers.
+        __syncwarp();
+        sync_cluster();
     }
     fi_end(block.p.place);
 }

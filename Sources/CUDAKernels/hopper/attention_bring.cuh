@@ -21,14 +21,34 @@ template <int dim> struct StageTiles {
 using KeyTiles = StageTiles<dim_qk>;
 using ValueTiles = StageTiles<slice_vo>;
 
+/// How far the first block of a cluster may be ahead of what the other knows of its claims: by the items of a ring's stages, each of which has
+/// one or more, the one at hand, the next one, and what is claimed.
+constexpr int index_slots = 8;
+static_assert(stages + 3 <= index_slots, "no index is overwritten before it is read");
+
+/// What the two blocks of a cluster go through for their items: so many stages, of which the one with fewer keys leaves the last out; and the
+/// number of keys that they bring each other, from their first on, or -1 where each brings its own.
+struct Passage { int tiles, shared; };
+
+/// What a block of a cluster knows of both.
+struct ClusterState {
+    Passage passages[item_slots];
+    /// The places of the next items, from the first block.
+    int indices[index_slots];
+    /// The other block's item.
+    __align__(16) Item beside;
+};
+
 /// The block's barriers.
 struct Barriers {
-    uint64 item_full[2], queries_full[2], item_empty[2];
+    uint64 item_full[item_slots], queries_full[item_slots], item_empty[item_slots];
     /// The next item is wanted.
     uint64 claim;
     /// The only queries are done with.
     uint64 queries_empty;
     uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
+    /// The first of a cluster has said which items come next.
+    uint64 index_full[cluster > 1 ? index_slots : 1];
     /// 8-bit keys and values on their way to be widened.
     uint64 raw_full[raw_stages], raw_empty[raw_stages];
 };
@@ -67,7 +87,47 @@ struct Block {
     const fi_attention_params &p;
     uint32 base;
     Barriers &barriers;
-    Item (&items)[2];
+    Item (&items)[item_slots];
+    /// Of clusters only.
+    ClusterState &state;
+
+    __device__ __forceinline__ uint32 rank() const { return blockIdx.x % cluster; }
+    /// A warp gives its share of a stage back to all who bring it.
+    __device__ __forceinline__ void give_back(const uint64 &empty) const {
+        const int lane = threadIdx.x % warp_size;
+        __syncwarp();
+        if constexpr (cluster == 1) {
+            if (lane == 0) barrier(empty).arrive();
+        } else {
+            if (lane < cluster) barrier(empty).arrive_at(lane);
+        }
+    }
+    /// Stages that the other block's item of this turn has beyond this one's.
+    __device__ __forceinline__ int stages_after(uint32 turn, int tiles) const { return cluster == 1 ? 0 : state.passages[turn % item_slots].tiles - tiles; }
+};
+
+/// Whom a block asks for: itself alone, both blocks of its cluster, or, as the other block does, nobody.
+enum class Sharing { none, gives, takes };
+
+/// What the copy engine's warp brings for an item: of a cluster whose blocks share keys, the longer item's.
+struct BroughtSpan : Span {
+    int all_tiles;
+    bool is_shared = false;
+
+    __device__ __forceinline__ BroughtSpan(const Block &block, const Item &item, uint32 turn) : Span(item, block.maps.box_rows) {
+        all_tiles = tiles();
+        if constexpr (cluster > 1) {
+            const Passage passage = block.state.passages[turn % item_slots];
+            all_tiles = passage.tiles;
+            is_shared = passage.shared >= 0;
+            if (is_shared) count = passage.shared;
+        }
+    }
+    /// One block asks for all keys that both read, and the other for all values: with half of each stage from either, a stage would come when
+    /// both are there (H200: 2,107 to 1,889 in FLOP/s of a kernel that only brings, 4,096 keys, and 1,292 without sharing).
+    __device__ __forceinline__ Sharing sharing(const Block &block, uint32 giver) const {
+        return !is_shared ? Sharing::none : block.rank() == giver ? Sharing::gives : Sharing::takes;
+    }
 };
 
 /// Who asks for which box of a stage: a lane has one place among its rows, and every so many of the columns beside each other.
@@ -94,34 +154,41 @@ struct Boxes {
     int used = 0, row = 0, page = 0;
 
     __device__ __forceinline__ void find(const BoxShare &share, const Item &item, const KeyFinder &finder, const Span &span, int tile) {
-        used = share.rounded(min(span.count - tile * keys, keys));
+        const int there = min(span.count - tile * keys, keys);
+        used = share.rounded(cluster > 1 ? max(there, 0) : there);
         if (share.first_row() >= used) return;
         const int key = span.key(tile * keys) + share.first_row();
         if constexpr (FI_RAGGED) {
             row = item.only_block + key;
         } else {
-            page = finder.block(key);
+            // A box that is asked for has a key, perhaps only of the other block's item.
+            page = cluster > 1 ? __ldcg(item.blocks(finder.p) + finder.in_block(key)) : finder.block(key);
             row = finder.row(key);
         }
     }
     /// Asks for `columns` boxes beside each other: of `elements` elements and `row_bytes` bytes to a row.
     __device__ __forceinline__ void copy(const BoxShare &share, const fi_tensor_map &map, uint32 to, int columns, int elements, int row_bytes,
-                                         int first, int head, Barrier full) const {
+                                         int first, int head, Barrier full, Sharing sharing = Sharing::none) const {
         if (threadIdx.x % warp_size == 0) full.arrive_expecting(used * columns * row_bytes);
         __syncwarp();
-        if (share.first_row() >= used) return;
+        if (share.first_row() >= used || sharing == Sharing::takes) return;
 #pragma unroll 1
-        for (int column = share.column(); column < columns; column += share.column_step())
-            copy_box(to + (column * keys + share.first_row()) * row_bytes, map, first + column * elements, head, row, page, full);
+        for (int column = share.column(); column < columns; column += share.column_step()) {
+            const uint32 there = to + (column * keys + share.first_row()) * row_bytes;
+            if (cluster == 1 || sharing == Sharing::none) copy_box(there, map, first + column * elements, head, row, page, full);
+            else copy_box_to(3, there, map, first + column * elements, head, row, page, full);
+        }
     }
     /// Asks for a box of whole rows from each block, whose heads' places are `apart` from the next one's.
     template <class Tiles>
     __device__ __forceinline__ void copy_wide(const BoxShare &share, const fi_tensor_map &map, uint32 to, int first, int head, int apart,
-                                              Barrier full) const {
+                                              Barrier full, Sharing sharing) const {
         if (threadIdx.x % warp_size == 0) full.arrive_expecting(used / 8 * Tiles::next_eight);
         __syncwarp();
-        if (share.first_row() >= used || share.column() != 0) return;
-        copy_wide_box(to + share.first_row() / 8 * Tiles::next_eight, map, first / 64, row / 8, page * apart + head, full);
+        if (share.first_row() >= used || share.column() != 0 || sharing == Sharing::takes) return;
+        const uint32 there = to + share.first_row() / 8 * Tiles::next_eight;
+        if (cluster == 1 || sharing == Sharing::none) copy_wide_box(there, map, first / 64, row / 8, page * apart + head, full);
+        else copy_wide_box_to(3, there, map, first / 64, row / 8, page * apart + head, full);
     }
 };
 
@@ -134,14 +201,14 @@ FI_DEVICE void bring_keys(const Block &block) {
     Ring key_ring, value_ring;
     RawRing raw_ring;
     for (uint32 turn = 0;; ++turn) {
-        const Item &item = block.items[turn % 2];
-        barrier(barriers.item_full[turn % 2]).wait(turn / 2);
+        const Item &item = block.items[turn % item_slots];
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
         if (item.tile < 0) return;
         const KeyFinder finder{p, item};
-        const Span span(item, block.maps.box_rows);
-        const int tiles = span.tiles(), head = item.head;
+        const BroughtSpan span(block, item, turn);
+        const int tiles = span.all_tiles, head = item.head;
         const auto bring = [&](auto tiles, const fi_tensor_map &map, uint32 to, int dim, int first, int apart, const Boxes &boxes, Ring &ring,
-                               const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+                               const uint64 (&full)[stages], const uint64 (&empty)[stages], Sharing sharing) {
             using Tiles = decltype(tiles);
             if constexpr (is_narrow) {
                 barrier(barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);
@@ -152,8 +219,8 @@ FI_DEVICE void bring_keys(const Block &block) {
                 barrier(empty[ring.stage]).wait(ring.phase ^ 1);
                 const Barrier arrived = barrier(full[ring.stage]);
                 to += ring.stage * Tiles::bytes;
-                if constexpr (Tiles::is_wide) boxes.copy_wide<Tiles>(share, map, to, first, head, apart, arrived);
-                else boxes.copy(share, map, to, Tiles::columns, 64, 128, first, head, arrived);
+                if constexpr (Tiles::is_wide) boxes.copy_wide<Tiles>(share, map, to, first, head, apart, arrived, sharing);
+                else boxes.copy(share, map, to, Tiles::columns, 64, 128, first, head, arrived, sharing);
                 ring.next();
             }
         };
@@ -166,11 +233,11 @@ FI_DEVICE void bring_keys(const Block &block) {
             if (tile < tiles) {
                 boxes.find(share, item, finder, span, tile);
                 bring(KeyTiles(), block.maps.keys, block.base + Shared::key_stages, dim_qk, 0, block.maps.keys_apart, boxes, key_ring,
-                      barriers.keys_full, barriers.keys_empty);
+                      barriers.keys_full, barriers.keys_empty, span.sharing(block, 0));
             }
             if (tile > 0)
                 bring(ValueTiles(), block.maps.values, block.base + Shared::value_stages, slice_vo, blockIdx.y * slice_vo,
-                      block.maps.values_apart, before, value_ring, barriers.values_full, barriers.values_empty);
+                      block.maps.values_apart, before, value_ring, barriers.values_full, barriers.values_empty, span.sharing(block, 1));
             before = boxes;
         }
     }

@@ -184,7 +184,8 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[2];
     __shared__ Barriers barriers;
-    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    __shared__ ClusterState state;
+    const Block block{maps, maps.attention, shared_address(shared), barriers, items, state};
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
         for (int slot = 0; slot < 2; ++slot) {

@@ -8,9 +8,10 @@ static_assert(narrow == Narrow::e4m3 && has_narrow_queries, "all three are of on
 // Names of the kernels of 16 bits.
 constexpr int place_stages = 1;
 constexpr bool gathers_rows = false, holds_queries = false;
+constexpr int cluster = 1;
 
 /// Whose queries there is room for: the item's at hand, and the next's.
-constexpr int query_slots = 2;
+constexpr int query_slots = 2, item_slots = 2;
 /// Stages of values that are on their way to be transposed.
 constexpr int raw_stages = FI_RAW_STAGES;
 

@@ -120,8 +120,8 @@ struct Gatherer {
     /// Item after item.
     __device__ __forceinline__ void gather() {
         for (uint32 turn = 0;; ++turn) {
-            const Item &item = block.items[turn % 2];
-            barrier(block.barriers.item_full[turn % 2]).wait(turn / 2);
+            const Item &item = block.items[turn % item_slots];
+            barrier(block.barriers.item_full[turn % item_slots]).wait(turn / item_slots);
             if (item.tile < 0) break;
             gather_item(item);
         }

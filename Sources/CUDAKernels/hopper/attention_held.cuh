@@ -58,9 +58,9 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     };
     // Whether there is item number `turn`; if so, its queries are held, and its first scores can start.
     const auto await_item = [&](uint32 turn) {
-        barrier(barriers.item_full[turn % 2]).wait(turn / 2);
-        if (block.items[turn % 2].tile < 0) return false;
-        barrier(barriers.queries_full[turn % 2]).wait(turn / 2);
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
+        if (block.items[turn % item_slots].tile < 0) return false;
+        barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
         const uint32 row = block.base + Shared::queries + group * (64 * Shared::key_columns * 128) + (warp % 4 * 16 + lane % 16) * 128;
 #pragma unroll
         for (int step = 0; step < held_steps; ++step)
@@ -74,7 +74,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     if (!await_item(0)) return;
     start_stage();
     for (uint32 turn = 0;; ++turn) {
-        const Item &item = block.items[turn % 2];
+        const Item &item = block.items[turn % item_slots];
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const float2 scales = score_scales(p, item);
@@ -82,7 +82,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
         const auto free_keys = [&] {
-            free_stage(barriers.keys_empty[key_ring.stage]);
+            block.give_back(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
         };
         State state;
@@ -145,7 +145,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                 compute_scores_again(s[0], held, keys_stage());
                 by_sums = false;
             }
-            free_stage(barriers.values_empty[value_ring.stage]);
+            block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();
             free_keys();
         }
@@ -154,16 +154,28 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         if (first > 0 || end < keys) clear_values(values_stage(), first, end);
         wgmma_fence();
         start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
+        if (const int after = block.stages_after(turn, tiles); after > 0) {
+            // Nothing waits for the other block's stages but what comes after them.
+            wgmma_wait<0>();
+#pragma unroll 1
+            for (int i = 0; i < after; ++i) {
+                block.give_back(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                free_keys();
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            }
+        }
         const bool is_more = await_item(turn + 1);
         // Where there is nothing more, nobody reads what comes of it.
         start_stage();
         wgmma_wait<1>();
-        free_stage(barriers.values_empty[value_ring.stage]);
+        block.give_back(barriers.values_empty[value_ring.stage]);
         value_ring.next();
         end_in_registers(p, item, state, warp_row, 1);
         if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
-        if (lane == 0) barrier(barriers.item_empty[turn % 2]).arrive();
+        if (lane == 0) barrier(barriers.item_empty[turn % item_slots]).arrive();
         if (!is_more) break;
     }
     wgmma_wait<0>();

@@ -53,9 +53,9 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
     };
     // Whether there is item number `turn`; if so, its first scores can start.
     const auto await_item = [&](uint32 turn) {
-        barrier(barriers.item_full[turn % 2]).wait(turn / 2);
-        if (block.items[turn % 2].tile < 0) return false;
-        barrier(barriers.queries_full[turn % 2]).wait(turn / 2);
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
+        if (block.items[turn % item_slots].tile < 0) return false;
+        barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
         barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
         return true;
     };
@@ -64,7 +64,7 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
     if (!await_item(0)) return;
     start_stage();
     for (uint32 turn = 0;; ++turn) {
-        const Item &item = block.items[turn % 2];
+        const Item &item = block.items[turn % item_slots];
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
         const float2 scales = score_scales(p, item);
@@ -151,7 +151,7 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
         end_in_registers(p, item, state, warp_row, 1);
         if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
-        if (lane == 0) barrier(barriers.item_empty[turn % 2]).arrive();
+        if (lane == 0) barrier(barriers.item_empty[turn % item_slots]).arrive();
         if (!is_more) break;
     }
     wgmma_wait<0>();

@@ -9,30 +9,60 @@ FI_DEVICE int anew(int x) {
 }
 
 /// Puts item number `turn` of this block where it belongs; of tile -1 where there is no more. For a warp: lanes copy a part each.
+///
+/// A cluster takes two neighbours, of which its blocks have the first, often the longer one, by turns. The second is missing where the queue's
+/// items are of an odd number: it is then as the first, without rows and keys.
 FI_DEVICE void fetch_item(const Block &block, uint32 turn) {
     constexpr int parts = sizeof(fi_attention_item) / 16;
+    static_assert(cluster * parts <= warp_size, "a lane reads a part");
     const ItemQueue queue(block.p);
-    const int lane = anew(threadIdx.x) % warp_size, slot = turn % 2;
-    int index = blockIdx.x;
+    const int lane = anew(threadIdx.x) % warp_size, slot = turn % item_slots;
+    const bool claims = block.rank() == 0;
+    int index = blockIdx.x / cluster;
     if (turn > 0) {
         // The other lanes sleep meanwhile, and do not wait by asking.
         if (lane == 0) {
-            barrier(block.barriers.claim).wait(turn - 1);
-            index = queue.claim();
+            if (claims) {
+                barrier(block.barriers.claim).wait(turn - 1);
+                index = queue.claim(cluster);
+                if constexpr (cluster > 1) {
+                    store_shared_at(1, shared_address(block.state.indices + turn % index_slots), index);
+                    barrier(block.barriers.index_full[turn % index_slots]).arrive_releasing_at(1);
+                }
+            } else {
+                barrier(block.barriers.index_full[turn % index_slots]).wait_in_cluster((turn - 1) / index_slots);
+                index = block.state.indices[turn % index_slots];
+            }
         }
         index = __shfl_sync(0xffffffff, index, 0);
     }
-    const bool is_there = index < queue.count;
+    const int first = index * cluster, own = first + (block.rank() ^ turn & cluster - 1);
+    const bool is_there = first < queue.count, is_missing = own >= queue.count;
+    // Lanes of the second part read the other block's item.
+    const int read = cluster > 1 ? min(first + (lane / parts ^ own - first), queue.count - 1) : first;
     uint4 part = make_uint4(0, 0, 0, 0);
-    if (is_there && lane < parts) part = (pointer<const uint4>(block.p.items) + static_cast<int64>(queue.start + index) * parts)[lane];
-    if (lane == 0) barrier(block.barriers.item_empty[slot]).wait(turn / 2 + 1);
+    if (is_there && lane < cluster * parts)
+        part = (pointer<const uint4>(block.p.items) + static_cast<int64>(queue.start + read) * parts)[lane % parts];
+    if (lane == 0) barrier(block.barriers.item_empty[slot]).wait(turn / item_slots + 1);
     __syncwarp();
     Item &item = block.items[slot];
     if (is_there) {
         if (lane < parts) reinterpret_cast<uint4 *>(&item)[lane] = part;
+        if constexpr (cluster > 1) {
+            Item &other = block.state.beside;
+            if (lane >= parts && lane < 2 * parts) reinterpret_cast<uint4 *>(&other)[lane - parts] = part;
+            __syncwarp();
+            if (lane == 0) {
+                if (is_missing) item.row_count = item.key_count = 0;
+                const Span span(item, block.maps.box_rows), beside(other, block.maps.box_rows);
+                const bool shares = item.request == other.request && item.head == other.head && item.key == other.key && span.jump == 0
+                                    && beside.jump == 0;
+                block.state.passages[slot] = {max(max(span.tiles(), beside.tiles()), 1), shares ? max(span.count, beside.count) : -1};
+            }
+        }
     } else if (lane == 0) {
         item.tile = -1;
-        queue.end();
+        if (claims) queue.end(cluster);
     }
     barrier(block.barriers.item_full[slot]).arrive();
     __syncwarp();

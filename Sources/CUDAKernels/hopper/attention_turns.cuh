@@ -68,9 +68,9 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
     for (uint32 turn = 0;; ++turn) {
-        const int slot = turn % 2;
+        const int slot = turn % item_slots;
         const Item &item = block.items[slot];
-        barrier(barriers.item_full[slot]).wait(turn / 2);
+        barrier(barriers.item_full[slot]).wait(turn / item_slots);
         if (item.tile < 0) return;
         const uint32 own_queries = block.base + Shared::queries + slot % query_slots * Shared::query_bytes + group * (64 * Shared::key_columns * 128);
         const uint64 queries = operand(own_queries);
@@ -87,7 +87,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
-        barrier(barriers.queries_full[slot]).wait(turn / 2);
+        barrier(barriers.queries_full[slot]).wait(turn / item_slots);
         free_queries(tiles == 0);
         if (tiles > 0) {
             float s[1][key_tiles][4];
@@ -96,7 +96,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             wgmma_fence();
             start_scores(s[0], queries, keys_at());
             wgmma_wait<0>();
-            free_stage(barriers.keys_empty[key_ring.stage]);
+            block.give_back(barriers.keys_empty[key_ring.stage]);
             free_queries(tiles == 1);
             key_ring.next();
             finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
@@ -119,7 +119,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 start_values(state.output[0], weights, value_operand(values_stage()));
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<1>();
-                free_stage(barriers.keys_empty[key_ring.stage]);
+                block.give_back(barriers.keys_empty[key_ring.stage]);
                 free_queries(tile == tiles - 1);
                 key_ring.next();
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
@@ -127,7 +127,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 const Rise rise = weigh_scores(state, s, scale.x);
                 factors.multiply(s, 0);
                 wgmma_wait<0>();
-                free_stage(barriers.values_empty[value_ring.stage]);
+                block.give_back(barriers.values_empty[value_ring.stage]);
                 value_ring.next();
                 follow(state, rise);
                 pack_all(weights, s[0]);
@@ -138,8 +138,20 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             wgmma_fence();
             start_values(state.output[0], weights, value_operand(values_stage()));
             wgmma_wait<0>();
-            free_stage(barriers.values_empty[value_ring.stage]);
+            block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();
+        }
+        if constexpr (cluster > 1) {
+            // The other block's, which this one has brought, too.
+#pragma unroll 1
+            for (int after = block.stages_after(turn, tiles); after > 0; --after) {
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                block.give_back(barriers.keys_empty[key_ring.stage]);
+                key_ring.next();
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                block.give_back(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+            }
         }
         if constexpr (leaves_from_registers) {
             end_in_registers(p, item, state, warp_row, scale.x);

@@ -26,9 +26,28 @@ struct Barrier {
             "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
             "}\n" ::"r"(address), "r"(rank) : "memory");
     }
+    /// The same for who has written: who waits with `wait_in_cluster` sees it.
+    __device__ __forceinline__ void arrive_releasing_at(uint32 rank) const {
+        asm volatile(
+            "{\n"
+            ".reg .b32 remote;\n"
+            "mapa.shared::cluster.u32 remote, %0, %1;\n"
+            "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+            "}\n" ::"r"(address), "r"(rank) : "memory");
+    }
     /// Arrives when this thread's copies (cp.async) have come: who waits orders them with what the tensor cores read, by a fence.
     __device__ __forceinline__ void arrive_after_copies() const {
         asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address) : "memory");
+    }
+    /// Waits for what another block of the cluster has written.
+    __device__ __forceinline__ void wait_in_cluster(uint32 phase) const {
+        asm volatile(
+            "{\n"
+            ".reg .pred passed;\n"
+            "again:\n"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 passed, [%0], %1;\n"
+            "@!passed bra again;\n"
+            "}\n" ::"r"(address), "r"(phase & 1) : "memory");
     }
     /// Waits for phase `phase`, of which the parity counts.
     __device__ __forceinline__ void wait(uint32 phase) const {
@@ -41,6 +60,16 @@ struct Barrier {
             "}\n" ::"r"(address), "r"(phase & 1) : "memory");
     }
 };
+
+/// Writes to the same place of another block of the cluster.
+FI_DEVICE void store_shared_at(uint32 rank, uint32 address, uint32 value) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %0, %1;\n"
+        "st.shared::cluster.u32 [remote], %2;\n"
+        "}\n" ::"r"(address), "r"(rank), "r"(value) : "memory");
+}
 
 /// Waits for all threads of the cluster's blocks.
 FI_DEVICE void sync_cluster() {

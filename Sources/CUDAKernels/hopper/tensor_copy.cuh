@@ -31,3 +31,12 @@ FI_DEVICE void copy_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, i
         "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block), "h"(blocks)
         : "memory");
 }
+
+/// The same of whole rows.
+FI_DEVICE void copy_wide_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, int column, int eight, int place, Barrier barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%6, %6, %3, %4, %5}], "
+        "[%2], %7;" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(column), "r"(eight), "r"(place), "r"(0), "h"(blocks)
+        : "memory");
+}

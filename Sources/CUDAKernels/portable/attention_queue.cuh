@@ -15,10 +15,10 @@ struct ItemQueue {
         }
         cursors = pointer<uint32>(p.queue_cursors) + (p.tile * gridDim.y + blockIdx.y) * 2;
     }
-    /// The place in the queue of what comes next.
-    __device__ __forceinline__ int claim() const { return gridDim.x + atomicAdd(cursors, 1); }
-    /// The last block to end leaves the cursors as it found them.
-    __device__ __forceinline__ void end() const {
-        if (atomicAdd(cursors + 1, 1) == gridDim.x - 1) cursors[0] = cursors[1] = 0;
+    /// The place in the queue of what comes next, where `cluster` blocks claim together.
+    __device__ __forceinline__ int claim(int cluster = 1) const { return gridDim.x / cluster + atomicAdd(cursors, 1); }
+    /// The last to end leaves the cursors as it found them.
+    __device__ __forceinline__ void end(int cluster = 1) const {
+        if (atomicAdd(cursors + 1, 1) == gridDim.x / cluster - 1) cursors[0] = cursors[1] = 0;
     }
 };

@@ -35,6 +35,8 @@ extension AttentionKernel {
             heads.sharesColumns = entry.isBlockSparse
             heads.hasPlainScores =
                 (entry.logits == .plain || entry.logits == .scaled) && !entry.mask.isCustom && !entry.hasPositions
+            heads.seesFromFirst =
+                heads.hasPlainScores && !entry.isBlockSparse && !entry.hasLevels && entry.latentRope == 0
             heads.weighsBySums = halfType(query: entry.queryType, cache: entry.kvType) == .bfloat16
             heads.allowsHopper =
                 !heads.hasRoPE && !(entry.hasPositions && heads.isFloat8)
@@ -45,6 +47,12 @@ extension AttentionKernel {
             // Unaligned tensors, take the portable kernel where there is Hopper's.
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {
                 tiles.append((index, portable))
+            }
+            // Windows have tiles of their own.
+            if let (index, last) = tiles.first(where: { $0.1.isPaired }) {
+                var single = last
+                single.isPaired = false
+                tiles.append((index, single))
             }
             if let mixed { tiles.append((tiles.count, mixed)) }
             for (index, tile) in tiles {

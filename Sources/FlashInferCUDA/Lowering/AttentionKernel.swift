@@ -100,7 +100,7 @@ package struct AttentionKernel: Hashable {
                     ] : [])
                 + (tile.isHopper && !isHopperLatent
                     ? [
-                        .init("FI_RAW_STAGES", tile.rawStages),
+                        .init("FI_RAW_STAGES", tile.rawStages), .init("FI_CLUSTER", tile.isPaired ? 2 : 1),
                         .init("FI_GATHER", heads.gathersRows),
                     ] : [])
                 + (tile.runsLists ? [.init("FI_MIXED", 1)] : [])
@@ -158,6 +158,7 @@ package struct AttentionKernel: Hashable {
         var label = tile.isHopper ? "hopper " : ""
         label += heads.latentRope > 0 ? "latent attention " : "attention "
         if tile.cluster > 1 { label += "\(tile.cluster) blocks of " }
+        if tile.isPaired { label += "pairs of " }
         label +=
             "\(tile.rows)x\(tile.keys) \(tile.cluster > 0 ? 12 : tile.warpsM * tile.warpsN) warps \(tile.stages) stages "
         label +=

@@ -24,6 +24,8 @@ struct AttentionTile: Hashable {
     var isHopper = false
     /// Whether four warps more run lists beside the others' queue (`hopper/attention_lists.cuh`).
     var runsLists = false
+    /// Whether two blocks of a cluster take items of `hopper/attention.cuh` side by side, and bring each other the keys that both read.
+    var isPaired = false
     /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
     var cluster = 0
 
@@ -100,6 +102,9 @@ struct AttentionHeads: Hashable {
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
     /// head, for which they are queued.
     var sharesColumns = false
+
+    /// Whether rows see their request's keys from the first on, all or up to their own: neighbouring tiles then read the same ones.
+    var seesFromFirst = false
 
     /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
     var latentRope = 0
@@ -203,6 +208,9 @@ extension AttentionHeads {
             && !(isNarrow && gathersRows)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         isFused = form.isFused
+        seesFromFirst =
+            hasPlainScores && form.restOfMask == nil && form.windowLeft == nil
+            && blocks.keyPositions == .sequential && problem.geometry.levelCount == 1
         weighsBySums =
             isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
         if problem.shape.isLatent { (latentRope, latentGroup) = (problem.shape.latentRopeDim, problem.shape.group) }

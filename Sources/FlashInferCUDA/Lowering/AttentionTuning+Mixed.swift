@@ -13,7 +13,7 @@ extension AttentionTuning {
             heads.dimVO == 128, !heads.gathersRows, !heads.hasLongShortTiles, !heads.sharesColumns
         else { return nil }
         var tile = longest
-        (tile.stages, tile.queryRegisters, tile.runsLists) = (2, 0, true)
+        (tile.stages, tile.queryRegisters, tile.runsLists, tile.isPaired) = (2, 0, true, false)
         return limits.fits(tile, heads) ? tile : nil
     }
 

@@ -119,7 +119,10 @@ final class PreparedPlan: Sendable {
                 return Launch(tile: tile, blocks: lists * plan.traits.concurrentHeads)
             }
             let resident = processors * tiles[tile].blocksPerProcessor
-            return Launch(tile: tile, blocks: isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident))
+            let blocks = isCapturing ? resident : min(plan.queue(ofTile: tile).count, resident)
+            guard tiles[tile].isPaired else { return Launch(tile: tile, blocks: blocks) }
+            // Whole clusters.
+            return Launch(tile: tile, blocks: min(blocks + blocks % 2, max(resident & ~1, 2)))
         }
         // Latent attention's kernels know no places.
         if !plan.problem.shape.isLatent { setPlaces(&launches) }

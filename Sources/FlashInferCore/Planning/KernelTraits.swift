@@ -43,10 +43,14 @@ public struct KernelTraits: Sendable, Hashable {
         /// ``KernelTraits/workersPerProcessor`` where not given. Lists have the traits' number.
         public var blocksPerProcessor: Int?
 
+        /// Whether two thread blocks take two of a queue's items at a time, the first and second, third and fourth and so on, and read
+        /// once what both need: then a request's neighbouring row tiles of one head come as such pairs.
+        public var isPaired: Bool
+
         /// A tile.
         public init(
             maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
-            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil, unitTime: Float = 1
+            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil, isPaired: Bool = false, unitTime: Float = 1
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
             precondition(blocksPerProcessor ?? 1 > 0, "a processor runs at least one block")
@@ -61,6 +65,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.pairCost = pairCost
             self.schedule = schedule
             self.blocksPerProcessor = blocksPerProcessor
+            self.isPaired = isPaired
             self.unitTime = unitTime
         }
     }

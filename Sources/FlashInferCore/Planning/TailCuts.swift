@@ -27,7 +27,7 @@ struct TailCuts {
     init(_ queue: WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
         self.init(first: .max, partCost: .infinity, heads: queue.heads.step)
         if queue.count >= Self.manyItems * workers || queue.count == 0 { return }
-        let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.steps.count) * Float64($1.cost) }
+        let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.count) * Float64($1.cost) }
         guard total > 0 else { return }
         let scale = Float(Float64(Clock.resolution * workers) / total)
         let late = Clock.resolution + Clock.resolution / 20
@@ -36,7 +36,7 @@ struct TailCuts {
         var tail: Int?
         for (place, entry) in queue.entries.enumerated() {
             if tail == nil { before = clock }
-            clock.run(entry.steps.count, cost: entry.cost * scale)
+            clock.run(entry.count, cost: entry.cost * scale)
             if tail == nil, clock.end > late { tail = place }
         }
         guard let tail else { return }
@@ -52,14 +52,17 @@ struct TailCuts {
             var partials = 0
             for place in tail..<queue.entries.count {
                 let entry = queue.entries[place]
-                let tile = survey.queued[entry.rowTile]
-                let cuts = candidate.cuts(tile, at: place, traits)
-                let cost =
-                    cuts.count == 1
-                    ? entry.cost : tile.fixedCost + Float(cuts.longest) * (Float(heads) * tile.keyCost)
-                if cuts.count > 1 { partials += entry.steps.count * cuts.count }
+                for rowTile in entry.rowTiles {
+                    let tile = survey.queued[rowTile]
+                    let cuts = candidate.cuts(tile, at: place, traits)
+                    let cost =
+                        cuts.count == 1
+                        ? entry.cost : tile.fixedCost + Float(cuts.longest) * (Float(heads) * tile.keyCost)
+                    if cuts.count > 1 { partials += entry.steps.count * cuts.count }
+                    if partials > Self.partsPerWorker * workers { break }
+                    trial.run(entry.steps.count * cuts.count, cost: cost * scale)
+                }
                 if partials > Self.partsPerWorker * workers { break }
-                trial.run(entry.steps.count * cuts.count, cost: cost * scale)
             }
             if partials > Self.partsPerWorker * workers { break }
             if trial.end < best {

@@ -4,14 +4,17 @@
 /// them: so the (request, head) pairs are taken in sections, each with no more keys than that cache holds. And the launch should
 /// end evenly: so within a section the longest items come first (LPT, Graham 1969), the requests with the longest items come
 /// first, and the last section is two rounds long or more, so that there are short items enough to level what the long ones
-/// leave ragged. Block rows of one matrix read the same columns: they count as one request, so that the heads come one after another.
+/// leave ragged. Where two blocks take items side by side, neighbouring row tiles of a request come together. Block rows of one matrix read the same columns: they count as one request, so that the heads come one after another.
 struct WorkQueue {
-    /// A row tile for some steps of heads, one after another.
+    /// A row tile, or a pair of neighbours, for some steps of heads, one after another.
     struct Entry {
-        var rowTile: Int
+        var rowTiles: Range<Int>
         var steps: Range<Int>
-        /// Cost of the item of one step.
+        /// Cost of the item of one step; of a pair, of the longer one.
         var cost: Float
+
+        /// Items, uncut.
+        var count: Int { rowTiles.count * steps.count }
     }
 
     private(set) var entries: [Entry] = []
@@ -30,12 +33,13 @@ struct WorkQueue {
         entries.reserveCapacity(count / heads.count + requests.count)
         // Pairs are numbered request by request, and step by step within a request.
         let pairs = requests.count * heads.count
+        let isPaired = traits.tiles[tile].isPaired
         let lastSection = firstPair(ofLast: Self.lastRounds * workers, requests)
         var start = 0
         while start < pairs {
             let fitting = sectionEnd(start, requests, traits.cachedKeys)
             let end = fitting >= pairs || start >= lastSection ? pairs : min(fitting, lastSection)
-            appendSection(start..<end, requests, survey)
+            appendSection(start..<end, requests, survey, isPaired: isPaired)
             start = end
         }
     }
@@ -109,7 +113,9 @@ struct WorkQueue {
     }
 
     /// Adds a section's items, longest first.
-    private mutating func appendSection(_ pairs: Range<Int>, _ requests: [Request], _ survey: Survey) {
+    private mutating func appendSection(
+        _ pairs: Range<Int>, _ requests: [Request], _ survey: Survey, isPaired: Bool
+    ) {
         let first = entries.count
         var isOrdered = true
         var next = pairs.lowerBound
@@ -117,10 +123,21 @@ struct WorkQueue {
             let (index, step) = next.quotientAndRemainder(dividingBy: heads.count)
             let steps = step..<min(heads.count, step + pairs.upperBound - next)
             // Under a causal mask the last rows are the longest.
-            for rowTile in requests[index].rowTiles.reversed() {
-                let cost = survey.queued[rowTile].cost(heads: heads.step)
+            let rowTiles = requests[index].rowTiles
+            var end = rowTiles.upperBound
+            while end > rowTiles.lowerBound {
+                var cost = survey.queued[end - 1].cost(heads: heads.step)
+                var start = end - 1
+                // Block rows that share their columns are requests of their own.
+                if isPaired, start > rowTiles.lowerBound,
+                    survey.queued[start].request == survey.queued[start - 1].request
+                {
+                    start -= 1
+                    cost = max(cost, survey.queued[start].cost(heads: heads.step))
+                }
                 if let last = entries.last, entries.count > first, last.cost < cost { isOrdered = false }
-                entries.append(Entry(rowTile: rowTile, steps: steps, cost: cost))
+                entries.append(Entry(rowTiles: start..<end, steps: steps, cost: cost))
+                end = start
             }
             next += steps.count
         }

@@ -26,14 +26,44 @@ extension WorkSink {
     /// Adds the items of one tile that is cut, and what merges them.
     @inline(__always)
     mutating func add(_ tile: RowTile, heads: Range<Int>, _ cuts: KeyCuts, at worker: () -> Int?) {
-        let (first, merge) = (partialRows, mergeCount)
-        let rows = Int(tile.rowCount) * heads.count
+        let parts = parts(tile, heads, cuts)
         for part in 0..<cuts.count {
             if let worker = worker() { advance(to: worker) }
-            add(tile.item(heads: heads, keys: cuts.keys(part), partialRow: first + part * rows, merge: merge))
+            add(parts[part])
         }
-        reserve(partialRows: cuts.count * rows)
-        add(tile.merge(heads: heads, partialRow: first, parts: cuts.count))
+    }
+}
+
+extension WorkSink {
+    /// The items of one tile, whole or cut, to be added in an order of the caller's; reserves what merges them.
+    @inline(__always)
+    mutating func parts(_ tile: RowTile, _ heads: Range<Int>, _ cuts: KeyCuts) -> TileParts {
+        let parts = TileParts(tile: tile, heads: heads, cuts: cuts, partialRow: partialRows, merge: mergeCount)
+        if cuts.count > 1 {
+            reserve(partialRows: cuts.count * parts.rows)
+            add(tile.merge(heads: heads, partialRow: parts.partialRow, parts: cuts.count))
+        }
+        return parts
+    }
+}
+
+/// The items of a tile.
+struct TileParts {
+    let tile: RowTile
+    let heads: Range<Int>
+    let cuts: KeyCuts
+    let partialRow: Int
+    let merge: Int
+
+    var count: Int { cuts.count }
+    /// Rows of partial state of each.
+    var rows: Int { Int(tile.rowCount) * heads.count }
+
+    @inline(__always)
+    subscript(part: Int) -> WorkItem {
+        cuts.count == 1
+            ? tile.item(heads: heads)
+            : tile.item(heads: heads, keys: cuts.keys(part), partialRow: partialRow + part * rows, merge: merge)
     }
 }
 

@@ -61,6 +61,13 @@ let queueTraits = KernelTraits(
             schedule: .queue, blocksPerProcessor: 1),
     ], kvGranularity: 64, minimumSplit: 64, workersPerProcessor: 2)
 
+/// The same with the large ones in pairs.
+let pairedTraits = {
+    var traits = queueTraits
+    traits.tiles[2].isPaired = true
+    return traits
+}()
+
 /// Odd numbers everywhere: heads that do not divide, a granularity that is no power of two, a longer minimum.
 let oddTraits = KernelTraits(
     tiles: [
@@ -70,7 +77,7 @@ let oddTraits = KernelTraits(
     ], kvGranularity: 49, minimumSplit: 120, workersPerProcessor: 3, cachedKeys: 2000)
 
 /// All traits that plans are checked with.
-let allTraits = [gpuTraits, cpuTraits, queueTraits, oddTraits]
+let allTraits = [gpuTraits, cpuTraits, queueTraits, pairedTraits, oddTraits]
 
 /// Checks that every (packed row, head, visible key) is in exactly one item, and that partial rows and merges fit together.
 func checkCoverage(_ plan: Plan) {
