@@ -7,6 +7,11 @@
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
+/// Groups that are listed, of a block: where later weights of an interval would be, after what the blocks have summed.
+#define FI_LISTED_FROM 80
+#define FI_LISTED (FI_NEAR - FI_LISTED_FROM)
+static_assert(sizeof(((fi_filter_shared *)nullptr)->first) <= FI_LISTED_FROM * sizeof(fi_place_in_part), "past the sums");
+
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
     fi_follow_predecessors();
@@ -21,15 +26,35 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool sums = has_top_k ? is_joint : has_top_p || own.min_p == 0.0f, samples = !has_top_k && has_top_p;
     fi_row row;
     unsigned int turn = 0, own_key, count = 0;
+    const unsigned long long input = fi_row_address<FI_INPUT>(p.input, index, 1);
+    const unsigned long long output_row = fi_row_address<FI_INPUT>(p.output, index, 1);
+    // Of few, what is surely dropped is written while they are looked for; other groups are listed, to be written in the end. A row
+    // that is not held must stay, as it may have to be read again.
+    const bool is_early = is_few && (FI_HELD || input != output_row);
+    fi_place_in_part *const listed = shared.near + FI_LISTED_FROM;
+    if (threadIdx.x == 0) shared.found[1] = 0;
+    const auto rest = [&](unsigned int mask, unsigned int group) {
+        if (!is_early || group >= row.part.end) return;
+        if (mask == 0) {
+            const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+            fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
+        } else {
+            const int at = atomicAdd(&shared.found[1], 1);
+            if (at < FI_LISTED) listed[at] = (fi_place_in_part)group;
+        }
+    };
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, is_few ? own.top_k : 0, shared, &own_key);
-    if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
+        row, input, p.width, p.low_bits, sums, samples, is_few ? own.top_k : 0, shared, &own_key, rest);
+    if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared, rest);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;
     const int status = fi_top_status(top, false);
     const bool is_ok = status == FI_ROW_OK;
     float threshold = 0, factor = 0;
+    // Groups that are left to be written, if not all.
+    const unsigned int left = (unsigned int)shared.found[1];
+    const bool is_listed = is_early && is_ok && sent.fits && left <= FI_LISTED;
     if (is_ok) {
         fi_set_scale(row, top, fi_temperature_scale(own.temperature));
         unsigned long long whole = 0;
@@ -66,15 +91,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         if (weighs && !is_found) threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
         factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
-    const unsigned long long output =
-        fi_output_of<FI_INPUT>(row.part, fi_row_address<FI_INPUT>(p.output, index, 1));
-    const unsigned int lane = threadIdx.x % 32;
+    const unsigned long long output = fi_output_of<FI_INPUT>(row.part, output_row);
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);
     const bool compares = FI_FORM == 1 || threshold > 0.0f;
+    const unsigned int begin = is_listed ? threadIdx.x : row.part.begin + threadIdx.x % 32;
+    const unsigned int end = is_listed ? left : row.part.end, step = is_listed ? FI_THREADS : 32;
 #pragma unroll 4
-    for (unsigned int group = row.part.begin + lane; group < row.part.end; group += 32) {
+    for (unsigned int i = begin; i < end; i += step) {
+        const unsigned int group = is_listed ? listed[i] : i;
         // Logits as they are, once more; what is held may be weights.
         float4 x = FI_FORM == 0 && row.is_weighed ? fi_read_group(row.part, group) : fi_raw_groups{row.part}(group);
         float entries[4] = {x.x, x.y, x.z, x.w};

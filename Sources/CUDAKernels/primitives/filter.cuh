@@ -357,8 +357,13 @@ static __device__ __forceinline__ unsigned int fi_few_bound(
     return bound > least ? bound : least;
 }
 
-/// Puts the entries of a group from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit.
-static __device__ __forceinline__ void fi_gather_few(
+/// What is done with the groups of entries that were gathered from: by default, nothing. `mask` says which of the four were gathered.
+struct fi_leave_rest {
+    __device__ __forceinline__ void operator()(unsigned int, unsigned int) const {}
+};
+
+/// Puts the entries of a group from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. Says which.
+static __device__ __forceinline__ unsigned int fi_gather_few(
     const fi_row_part &part, float4 x, unsigned int group, float bound, unsigned long long *to, unsigned int *count
 ) {
     // True of NaN as well.
@@ -367,6 +372,7 @@ static __device__ __forceinline__ void fi_gather_few(
     fi_put_each(mask, count, [&](unsigned int at, unsigned int i) {
         if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), part.place(4 * group + i));
     });
+    return mask;
 }
 
 #if !FI_HELD
@@ -398,9 +404,10 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
 /// Where `sums`, probabilities are summed, and sampled where `samples`, in the same pass as though they weighed what they are, and
 /// logits as powers of 2 by `row.powers`: `fi_first_sum` says whether they are. What is not held and where the `few` greatest
 /// are looked for, if it is not 0, has those that they are among gathered in the same pass, see `fi_send_few`.
+template <class Rest = fi_leave_rest>
 static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples, unsigned int few,
-    fi_filter_shared &shared, unsigned int *own
+    fi_filter_shared &shared, unsigned int *own, const Rest &rest = {}
 ) {
     fi_team_start();
     row.part = fi_take_part(address, width);
@@ -425,7 +432,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     if (few > 0) row.bound = fi_bound_of_part(row.part, few, shared);
     const float bound = fi_order_value(row.bound);
     const auto gather = [&](float4 x, unsigned int group) {
-        if (few > 0) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]);
+        if (few > 0) rest(fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]), group);
     };
 #else
     const auto gather = [](float4, unsigned int) {};

@@ -14,8 +14,9 @@
 
 /// Sends the block's entries that its k greatest are among to the row's first block; says how many they are, of which only
 /// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`, which has gathered them where they are not held. What is sent is there after a barrier of the team.
+template <class Rest = fi_leave_rest>
 static __device__ __forceinline__ unsigned int fi_send_few(
-    const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
+    const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared, const Rest &rest = {}
 ) {
     unsigned int bound = row.bound;
 #if FI_HELD
@@ -23,7 +24,7 @@ static __device__ __forceinline__ unsigned int fi_send_few(
     bound = fi_few_bound(own, top, k, k / 4, shared);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
     fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
-        fi_gather_few(row.part, x, group, fi_order_value(bound), to, &shared.counters[0]);
+        rest(fi_gather_few(row.part, x, group, fi_order_value(bound), to, &shared.counters[0]), group);
     });
     __syncthreads();
 #endif
