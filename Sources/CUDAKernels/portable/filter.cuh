@@ -33,18 +33,21 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_early = is_few && (FI_HELD || input != output_row);
     fi_place_in_part *const listed = shared.near + FI_LISTED_FROM;
     if (threadIdx.x == 0) shared.found[1] = 0;
-    const auto rest = [&](unsigned int mask, unsigned int group) {
-        if (!is_early || group >= row.part.end) return;
-        if (mask == 0) {
-            const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
-            fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
-        } else {
-            const int at = atomicAdd(&shared.found[1], 1);
-            if (at < FI_LISTED) listed[at] = (fi_place_in_part)group;
+    const auto rest = [&](unsigned int mask, unsigned int first) {
+        if (!is_early) return;
+#pragma unroll 1
+        for (unsigned int group = first; group < first + 128 && group < row.part.end; group += 32, mask >>= 4) {
+            if ((mask & 15) == 0) {
+                const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+                fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
+            } else {
+                const int at = atomicAdd(&shared.found[1], 1);
+                if (at < FI_LISTED) listed[at] = (fi_place_in_part)group;
+            }
         }
     };
     unsigned int top = fi_begin_row(
-        row, input, p.width, p.low_bits, sums, samples, is_few ? own.top_k : 0, shared, &own_key, rest);
+        row, input, p.width, p.low_bits, sums, samples, {is_few ? own.top_k : 0, 0, 1}, shared, &own_key, rest);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared, rest);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);

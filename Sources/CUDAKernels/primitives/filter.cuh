@@ -357,35 +357,65 @@ static __device__ __forceinline__ unsigned int fi_few_bound(
     return bound > least ? bound : least;
 }
 
-/// What is done with the groups of entries that were gathered from: by default, nothing. `mask` says which of the four were gathered.
+/// What is done with the groups that were gathered from: by default, nothing. Four bits of `mask` for each of four groups, of which
+/// `group` is the first and 32 are from one to the next, say which entries were gathered.
 struct fi_leave_rest {
     __device__ __forceinline__ void operator()(unsigned int, unsigned int) const {}
 };
 
-/// Puts the entries of a group from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. Says which.
-static __device__ __forceinline__ unsigned int fi_gather_few(
-    const fi_row_part &part, float4 x, unsigned int group, float bound, unsigned long long *to, unsigned int *count
+/// Puts the entries of four groups from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. The places
+/// in the list are asked for once, as each answer is waited for.
+template <class Rest>
+static __device__ __forceinline__ void fi_gather_few(
+    const fi_row_part &part, const float4 (&x)[4], unsigned int group, float bound, unsigned long long *to, unsigned int *count,
+    const Rest &rest
 ) {
-    // True of NaN as well.
-    const unsigned int mask =
-        !(x.x < bound) | (unsigned int)!(x.y < bound) << 1 | (unsigned int)!(x.z < bound) << 2 | (unsigned int)!(x.w < bound) << 3;
+    unsigned int mask = 0;
+#pragma unroll
+    for (unsigned int i = 0; i < 4; i++) {
+        // True of NaN as well.
+        mask |= (!(x[i].x < bound) | (unsigned int)!(x[i].y < bound) << 1 | (unsigned int)!(x[i].z < bound) << 2
+                 | (unsigned int)!(x[i].w < bound) << 3)
+            << 4 * i;
+    }
     fi_put_each(mask, count, [&](unsigned int at, unsigned int i) {
-        if (at < FI_GATHERED_EACH) to[at] = fi_ranked(fi_entry(x, i), part.place(4 * group + i));
+        const float4 low = i & 4 ? x[1] : x[0], high = i & 4 ? x[3] : x[2];
+        const float entry = fi_entry(i & 8 ? high : low, i % 4);
+        if (at < FI_GATHERED_EACH) to[at] = fi_ranked(entry, part.place(4 * (group + 32 * (i / 4)) + i % 4));
     });
-    return mask;
+    rest(mask, group);
 }
 
+/// What is gathered of a row in the first pass where it is not held: what the `few` greatest are among, or, where `min_p` is not 0, what
+/// min-p keeps of weights of `scale`.
+struct fi_wanted {
+    unsigned int few;
+    float min_p, scale;
+    __device__ __forceinline__ bool is_any() const { return few > 0 || min_p > 0.0f; }
+};
+
 #if !FI_HELD
-/// What the `few` greatest reach, and not many others, by the first entries of each warp's run. More than FI_FEW are an estimate, that
-/// fewer may reach.
+/// What the wanted entries reach, and not many others, by the first entries of each warp's run. More than FI_FEW of the greatest are an
+/// estimate, that fewer may reach.
 static __device__ __forceinline__ unsigned int fi_bound_of_part(
-    const fi_row_part &part, unsigned int few, fi_filter_shared &shared
+    const fi_row_part &part, const fi_wanted &wanted, fi_filter_shared &shared
 ) {
+    const unsigned int few = wanted.few;
     fi_row_part first = part;
     first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
     float greatest = fi_neutral();
     fi_each_group<4>(first, fi_raw_groups{first}, [&](float4 x, unsigned int) { fi_raise(greatest, x); });
     if (threadIdx.x == 0) shared.counters[0] = 0;
+    if (wanted.min_p > 0.0f) {
+        // The greatest is no less than this one; what is rounded is less than what is added.
+        const unsigned int key = __reduce_max_sync(0xffffffffu, fi_order_key(greatest));
+        if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = key;
+        __syncthreads();
+        const unsigned int lane = threadIdx.x % 32;
+        const float top = fi_order_value(__reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u));
+        const float bound = FI_FORM == 0 ? __fadd_rd(top, (__logf(wanted.min_p) - 1e-4f) / wanted.scale) : top * wanted.min_p * 0.99999f;
+        return max(fi_order_key(bound), fi_order_key(fi_neutral()) + 1);
+    }
     unsigned int rank = few, slack = few / 4;
     if (few > FI_FEW) {
         // Of threads with so many entries each, as many have one of the row's greatest 1.35 k.
@@ -402,11 +432,11 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
 /// Takes a row up. `own` is the greatest key of this thread's entries, 0 for none; the result is the block's, see FI_KEY_NAN.
 ///
 /// Where `sums`, probabilities are summed, and sampled where `samples`, in the same pass as though they weighed what they are, and
-/// logits as powers of 2 by `row.powers`: `fi_first_sum` says whether they are. What is not held and where the `few` greatest
-/// are looked for, if it is not 0, has those that they are among gathered in the same pass, see `fi_send_few`.
+/// logits as powers of 2 by `row.powers`: `fi_first_sum` says whether they are. What is not held has what is `wanted` gathered in the
+/// same pass, see `fi_send_few`.
 template <class Rest = fi_leave_rest>
 static __device__ __forceinline__ unsigned int fi_begin_row(
-    fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples, unsigned int few,
+    fi_row &row, unsigned long long address, unsigned int width, int low_bits, bool sums, bool samples, const fi_wanted &wanted,
     fi_filter_shared &shared, unsigned int *own, const Rest &rest = {}
 ) {
     fi_team_start();
@@ -429,13 +459,13 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         }
     };
 #if !defined(FI_SUMS_ONLY) && !FI_HELD
-    if (few > 0) row.bound = fi_bound_of_part(row.part, few, shared);
+    if (wanted.is_any()) row.bound = fi_bound_of_part(row.part, wanted, shared);
     const float bound = fi_order_value(row.bound);
-    const auto gather = [&](float4 x, unsigned int group) {
-        if (few > 0) rest(fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0]), group);
+    const auto gather = [&](const float4 (&x)[4], unsigned int group) {
+        if (wanted.is_any()) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
     };
 #else
-    const auto gather = [](float4, unsigned int) {};
+    const auto gather = [](const float4 (&)[4], unsigned int) {};
 #endif
 #if FI_SUMS_EARLY
     fi_masses sum;
@@ -479,8 +509,8 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
                 meet(x[i]);
                 sum.add(x[i], row.low_unit());
                 if (samples) fi_sample_group(x[i], group + 32 * i, shared);
-                gather(x[i], group + 32 * i);
             }
+            gather(x, group);
 #endif
             if (++steps % 8 == 0) sum.flush(low_bits);
         });
@@ -490,8 +520,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_wait_brought();
 #endif
     {
-        fi_each_group<4>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
-            meet(x);
+        fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) meet(x[i]);
             gather(x, group);
         });
     }
