@@ -223,7 +223,7 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
     return v_sum_total(sum);
 }
 
-/// Weights of draws that nothing filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x weighs
+/// Weights of logits that nothing filters or top-p does: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x weighs
 /// 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. False where the row's numbers are too
 /// great for that.
 static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale) {
@@ -248,6 +248,12 @@ static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, 
         v_store(w, i, FI_DTYPE_F32, n, v > least ? e : v_set(0.0f));
     });
     return true;
+}
+
+static double sum_of(const float *w, int64_t count) {
+    vsum sum = v_sum_zero();
+    FI_FOR_VECTORS(count, { sum = v_sum_add(sum, v_load(w, i, FI_DTYPE_F32, n)); });
+    return v_sum_total(sum);
 }
 
 /// How a row's values become weights.
@@ -323,7 +329,7 @@ static kept_row keep_row(
 ) {
     const bool by_k = p->top_k > 0 && p->top_k < width;
     const bool by_p = p->top_p < 1;
-    const float greatest = form.are_probabilities ? form.max * form.scale : 1.0f;
+    float greatest = form.are_probabilities ? form.max * form.scale : 1.0f;
     kept_row kept = {s->values, NULL, width, p->min_p * greatest};
     if (by_k) {
         kept.count = keep_top_k(x, width, p->top_k, s);
@@ -337,9 +343,16 @@ static kept_row keep_row(
         }
         return kept;
     }
-    const bool is_plain = !by_p && p->min_p == 0 && !form.are_probabilities;
-    if (is_plain && weigh_by_powers(x, s->values, width, form.max, form.scale)) return kept;
-    const double total = weigh(x, s->values, width, form);
+    double total;
+    if (!form.are_probabilities && (by_p || p->min_p == 0)
+        && weigh_by_powers(x, s->values, width, form.max, form.scale)) {
+        if (!by_p) return kept;
+        weigh_by_powers(&form.max, &greatest, 1, form.max, form.scale);
+        kept.threshold = p->min_p * greatest;
+        total = sum_of(s->values, width);
+    } else {
+        total = weigh(x, s->values, width, form);
+    }
     if (by_p) {
         // A token of the nucleus has at least (1 - top_p) * total at or below it, so it weighs at least that / width.
         const float floor = (float)(0.999 * (1.0 - (double)p->top_p) * total / (double)width);

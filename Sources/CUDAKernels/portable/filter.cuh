@@ -2,13 +2,14 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
+#define FI_SUMS_LOGITS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
 /// Groups that are listed, of a block: where later weights of an interval would be, after what the blocks have summed.
-#define FI_LISTED_FROM 80
+#define FI_LISTED_FROM 96
 #define FI_LISTED (FI_NEAR - FI_LISTED_FROM)
 static_assert(sizeof(((fi_filter_shared *)nullptr)->first) <= FI_LISTED_FROM * sizeof(fi_place_in_part), "past the sums");
 
@@ -23,18 +24,25 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     // What top-k alone keeps of logits needs no weights.
     const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
-    const bool sums = has_top_k ? is_joint : has_top_p || own.min_p == 0.0f, samples = !has_top_k && has_top_p;
+    const bool samples = !has_top_k && has_top_p;
+    bool sums = FI_FORM == 0 ? samples : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
     fi_row row;
-    unsigned int turn = 0, own_key, count = 0;
+    const float scale = fi_temperature_scale(own.temperature);
+#if FI_FORM == 0
+    row.powers.set_scale(scale);
+    sums = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+#endif
+    unsigned int turn = 0, own_key, count = 0, top = 0;
     const unsigned long long input = fi_row_address<FI_INPUT>(p.input, index, 1);
     const unsigned long long output_row = fi_row_address<FI_INPUT>(p.output, index, 1);
     // Of few, what is surely dropped is written while they are looked for; other groups are listed, to be written in the end. A row
-    // that is not held must stay, as it may have to be read again.
+    // that is not held must stay, as it may have to be read again. Where the bound is the greatest of a block, ties are likely, and all is
+    // written in the end.
     const bool is_early = is_few && (FI_HELD || input != output_row);
     fi_place_in_part *const listed = shared.near + FI_LISTED_FROM;
     if (threadIdx.x == 0) shared.found[1] = 0;
     const auto rest = [&](unsigned int mask, unsigned int first) {
-        if (!is_early) return;
+        if (!is_early || row.bound == top) return;
 #pragma unroll 1
         for (unsigned int group = first; group < first + 128 && group < row.part.end; group += 32, mask >>= 4) {
             if ((mask & 15) == 0) {
@@ -46,7 +54,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             }
         }
     };
-    unsigned int top = fi_begin_row(
+    top = fi_begin_row(
         row, input, p.width, p.low_bits, sums, samples, {is_few ? own.top_k : 0, 0, 1}, shared, &own_key, rest);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared, rest);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
@@ -57,9 +65,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     float threshold = 0, factor = 0;
     // Groups that are left to be written, if not all.
     const unsigned int left = (unsigned int)shared.found[1];
-    const bool is_listed = is_early && is_ok && sent.fits && left <= FI_LISTED;
+    const bool is_listed = is_early && is_ok && sent.fits && (count & FI_FEW_TIED) == 0 && left <= FI_LISTED;
     if (is_ok) {
-        fi_set_scale(row, top, fi_temperature_scale(own.temperature));
+        fi_set_scale(row, top, scale);
         unsigned long long whole = 0;
         fi_row_sum sum = {0, 0, 0};
         bool is_summed = fi_first_sum(row, sums, shared, &sum), is_found = false;

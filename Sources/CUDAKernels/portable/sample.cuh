@@ -2,12 +2,12 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
-#define FI_DRAWS
+#define FI_SUMS_LOGITS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/philox.cuh"
-#include "primitives/top_few.cuh"
+#include "primitives/top_listed.cuh"
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     sample(const __grid_constant__ fi_sample_params p) {
@@ -24,7 +24,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_sent = is_few || is_min_p || (!FI_HELD && has_top_k && own.top_k <= FI_MANY && !is_greedy);
     // What is summed as it comes: all, unless another filter says what counts.
     const bool is_plain = !has_top_k && !has_top_p && !is_greedy && own.min_p == 0.0f;
-    const bool samples = FI_FORM == 1 && !has_top_k && has_top_p;
+    const bool samples = !has_top_k && has_top_p && !is_greedy;
     bool sums = is_plain || samples || (FI_FORM == 1 && is_joint);
     fi_row row;
     const float scale = fi_temperature_scale(own.temperature);
@@ -96,11 +96,11 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const unsigned long long target = fi_share(shared.uniform, sum.total);
     fi_target at;
 #if FI_FORM == 0
-    if (!(row.is_powers ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at))) return;
+    if (!(row.is_powers && is_plain ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at))) return;
 #else
     if (!fi_has_target(row.part, sum, target, shared, &at)) return;
 #endif
     fi_walk_run(
-        row.part, fi_drawn_groups{row}, at, shared,
+        row.part, fi_weight_groups<>{row}, at, shared,
         [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
 }

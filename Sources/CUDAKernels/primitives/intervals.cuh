@@ -4,7 +4,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
 
-#include "primitives/filter.cuh"
+#include "primitives/walk.cuh"
 
 /// Adds to a bin. Lanes of a warp that hit one bin together add together: rows of equal entries would otherwise queue.
 template <class T>

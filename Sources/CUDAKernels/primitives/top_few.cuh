@@ -7,7 +7,8 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
 
-#include "primitives/intervals.cuh"
+#include "primitives/first_pass.cuh"
+#include "primitives/walk.cuh"
 
 /// Of what `fi_send_few` says: that k entries of the block are equal to its greatest.
 #define FI_FEW_TIED 0x80000000u
@@ -16,19 +17,18 @@
 /// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`, which has gathered them where they are not held. What is sent is there after a barrier of the team.
 template <class Rest = fi_leave_rest>
 static __device__ __forceinline__ unsigned int fi_send_few(
-    const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared, const Rest &rest = {}
+    fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared, const Rest &rest = {}
 ) {
-    unsigned int bound = row.bound;
 #if FI_HELD
     if (threadIdx.x == 0) shared.counters[0] = 0;
-    bound = fi_few_bound(own, top, k, k / 4, shared);
+    row.bound = fi_few_bound(own, top, k, k / 4, shared);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
     fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
-        fi_gather_few(row.part, x, group, fi_order_value(bound), to, &shared.counters[0], rest);
+        fi_gather_few(row.part, x, group, fi_order_value(row.bound), to, &shared.counters[0], rest);
     });
     __syncthreads();
 #endif
-    return shared.counters[0] | (bound == top ? FI_FEW_TIED : 0);
+    return shared.counters[0] | (row.bound == top ? FI_FEW_TIED : 0);
 }
 
 /// What the blocks of a row have sent.
@@ -120,85 +120,6 @@ static __device__ __forceinline__ unsigned int fi_select_few(
     return count;
 }
 
-#if !FI_HELD
-/// Draws from the first `count` entries that `fi_select_few` has left, of what top-p and min-p keep of them; `whole` as of
-/// `fi_finish_few`. All threads get the place; false where min-p keeps more than FI_MANY.
-static __device__ __forceinline__ bool fi_draw_listed(
-    const fi_row &row, unsigned int count, float top_p, float min_p, unsigned long long whole, double uniform,
-    fi_filter_shared &shared, unsigned int &turn, int *place
-) {
-    constexpr unsigned int each = FI_GATHERED / FI_THREADS;
-    static_assert(sizeof(shared.masses) <= (FI_GATHERED - FI_MANY) * 8, "the list is behind the histograms");
-    unsigned long long *const list = shared.entries + FI_GATHERED - FI_MANY;
-    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
-    // Weights instead of keys; 0 for what min-p drops.
-    unsigned long long own[each], sum = 0;
-#pragma unroll
-    for (unsigned int i = 0; i < each; i++) {
-        const unsigned int at = i * FI_THREADS + threadIdx.x;
-        own[i] = 0;
-        if (at >= count) continue;
-        const unsigned long long entry = shared.entries[at];
-        const float weight = row.weight(fi_order_value((unsigned int)(entry >> 32)));
-        sum += fi_mass(row, weight);
-        if (weight >= least) own[i] = (unsigned long long)__float_as_uint(weight) << 32 | (unsigned int)entry;
-    }
-    if (threadIdx.x == 0) shared.counters[3] = 0;
-    sum = fi_sum_of_block(sum, shared);
-#pragma unroll
-    for (unsigned int i = 0; i < each; i++) {
-        if (own[i] == 0) continue;
-        const unsigned int at = atomicAdd(&shared.counters[3], 1u);
-        if (at < FI_MANY) list[at] = own[i];
-    }
-    __syncthreads();
-    count = shared.counters[3];
-    if (count > FI_MANY) return false;
-    const auto weight_of = [](unsigned long long entry) { return __uint_as_float((unsigned int)(entry >> 32)); };
-    float threshold = least;
-    // The least weight that top-p keeps, from the greatest on; then the place, from the first on, whose complements are the keys.
-#pragma unroll 1
-    for (bool is_draw = top_p >= 1.0f;; is_draw = true) {
-        unsigned long long limit;
-        fi_interval interval;
-        if (is_draw) {
-            sum = 0;
-#pragma unroll 1
-            for (unsigned int at = threadIdx.x; at < count; at += FI_THREADS) {
-                const float weight = weight_of(list[at]);
-                if (weight >= threshold) sum += fi_mass(row, weight);
-            }
-            __syncthreads();
-            limit = fi_share(uniform, fi_sum_of_block(sum, shared));
-            interval = {0u - row.width, fi_interval_bits(0u - row.width, 0xffffffffu), 0, 0};
-        } else {
-            limit = __double2ull_ru(fmax((double)(whole == 0 ? sum : whole) * (double)top_p, 0.5));
-            interval = {__float_as_uint(least), fi_interval_bits(__float_as_uint(least), 0x3f800000u), 0, 0};
-        }
-        bool is_found;
-        do {
-            is_found = fi_narrow<false>(
-                interval, shared.masses[0], shared, turn,
-                [&](auto &&add) {
-#pragma unroll 1
-                    for (unsigned int start = 0; start < count; start += FI_THREADS) {
-                        const unsigned int at = start + threadIdx.x;
-                        const unsigned long long entry = at < count ? list[at] : 0;
-                        const float weight = weight_of(entry);
-                        add((unsigned int)(is_draw ? entry : entry >> 32), fi_mass(row, weight), at < count && weight >= threshold);
-                    }
-                },
-                [&](unsigned long long through) { return through >= limit; });
-        } while (is_found && interval.bits > 0);
-        if (is_draw) {
-            *place = (int)(0xffffffffu - interval.low);
-            return true;
-        }
-        if (is_found) threshold = fmaxf(least, __uint_as_float(interval.low));
-    }
-}
-#endif
-
 /// What is drawn of few entries, and which of them are kept.
 struct fi_few {
     /// Of what is kept: their sum, the least weight, and the place that the draw falls on.
@@ -239,7 +160,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
         if (weights[i] > weight) above += other;
         if (shared.entries[i] < last) last = shared.entries[i];
     }
-    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    const float least = min_p * row.greatest();
     const double limit = fmax((double)(whole == 0 ? sum : whole) * (double)top_p, 0.5);  // see fi_find_nucleus
     const bool kept = is_there && weight >= least && (top_p >= 1.0f || (double)above < limit);
     __syncthreads();

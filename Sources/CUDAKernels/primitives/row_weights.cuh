@@ -1,0 +1,123 @@
+// What entries of a row weigh, and what masses weights are.
+//
+// An entry's weight is exp((logit - max) / temperature), so that the greatest is 1, a power of 2 of a logit for an exponent (exp.cuh), or
+// a probability times a power of two that makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of
+// adding them gives the same sum, so neither threads nor blocks keep to one.
+//
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_LOGITS: logits may be summed as powers of 2, before the greatest is known.
+#pragma once
+
+#include "primitives/row_part.cuh"
+
+#ifndef FI_SUMS_LOGITS
+#define FI_SUMS_LOGITS 0
+#endif
+
+/// A row: the block's part of it, and what is known of all of it. All threads have the same.
+struct fi_row {
+    fi_row_part part;
+    unsigned int width;
+    float maximum, scale;
+    /// A weight of 1 is the mass 2^(23 + low_bits).
+    int low_bits;
+    /// What is sent to `fi_select_few` is from this key on; of what is not held, in the first pass.
+    unsigned int bound;
+    /// Top-k keeps the keys above `kth`, and those equal to it up to place `last`.
+    unsigned int kth, last;
+    /// Whether what is held are weights.
+    bool is_weighed;
+    /// Whether the row has been summed by powers of 2, and for what exponent.
+    bool is_powers;
+    int exponent;
+    fi_powers powers;
+
+    __device__ __forceinline__ float weight(float x) const {
+        if (FI_SUMS_LOGITS && is_powers) return powers.of(x);
+        return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
+    }
+    /// What the greatest entry weighs.
+    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_SUMS_LOGITS && is_powers) ? weight(maximum) : 1.0f; }
+    /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
+    __device__ __forceinline__ float summed_weight(float x) const {
+        return FI_FORM == 0 ? fi_exp_bounded((x - maximum) * scale) : x * scale;
+    }
+    __device__ __forceinline__ bool keeps(float x, unsigned int place) const {
+        const unsigned int key = fi_order_key(x);
+        return key > kth || (key == kth && place <= last);
+    }
+    __device__ __forceinline__ double weight_of_mass(unsigned long long mass) const {
+        return (double)mass * __longlong_as_double((long long)(1023 - 23 - low_bits) << 52);
+    }
+    /// Of (steps of) 2^-23.
+    __device__ __forceinline__ float low_unit() const { return __int_as_float((127 + 23 + low_bits) << 23); }
+};
+
+/// Sums of round(weight * 2^(23 + low_bits)) for weights of at most 1: in two steps of float32, whose integers lie in the last bits
+/// of a float of a known exponent. The two words are sums of their own, of fewer than 256 entries until `flush`.
+struct fi_masses {
+    unsigned int high = 0, low = 0;
+    unsigned long long total = 0;
+
+    static __device__ __forceinline__ void split(float weight, float low_unit, unsigned int &high, unsigned int &low) {
+        const float steps = __fadd_rn(weight, 1.0f);
+        const float rest = __fsub_rn(weight, __fsub_rn(steps, 1.0f));
+        high = __float_as_uint(steps) - 0x3f800000u;
+        low = __float_as_uint(__fmaf_rn(rest, low_unit, 0x1.8p23f)) - 0x4b400000u;
+    }
+    __device__ __forceinline__ void add(float weight, float low_unit) {
+        unsigned int a, b;
+        split(weight, low_unit, a, b);
+        high += a;
+        low += b;
+    }
+    __device__ __forceinline__ void add(float4 weights, float low_unit) {
+        unsigned int a[4], b[4];
+        split(weights.x, low_unit, a[0], b[0]);
+        split(weights.y, low_unit, a[1], b[1]);
+        split(weights.z, low_unit, a[2], b[2]);
+        split(weights.w, low_unit, a[3], b[3]);
+        high += a[0] + a[1] + a[2] + a[3];
+        low += b[0] + b[1] + b[2] + b[3];
+    }
+    __device__ __forceinline__ void flush(int low_bits) {
+        total += ((unsigned long long)high << low_bits) + (unsigned long long)(long long)(int)low;
+        high = 0;
+        low = 0;
+    }
+};
+
+static __device__ __forceinline__ unsigned long long fi_mass(const fi_row &row, float weight) {
+    unsigned int high, low;
+    fi_masses::split(weight, row.low_unit(), high, low);
+    return ((unsigned long long)high << row.low_bits) + (unsigned long long)(long long)(int)low;
+}
+
+/// Weights that are at least `threshold`, and 0 for others.
+static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold) {
+    return make_float4(
+        weights.x >= threshold ? weights.x : 0.0f, weights.y >= threshold ? weights.y : 0.0f,
+        weights.z >= threshold ? weights.z : 0.0f, weights.w >= threshold ? weights.w : 0.0f);
+}
+
+/// The weights of the entries, 0 for those that top-k does not keep. Held logits are weights since `fi_sum_all` has written them, unless
+/// `isRaw`.
+template <bool isRaw = false>
+struct fi_weight_groups {
+    static constexpr bool reads_row = true;
+    const fi_row &row;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+        return of(fi_raw_groups{row.part}(group), group);
+    }
+    __device__ __forceinline__ float4 of(float4 x, unsigned int group) const {
+        if (FI_SUMS_LOGITS && !isRaw && row.is_powers) return row.powers.of(x);
+        if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
+        if (!FI_HELD && row.kth > 0) {
+            const unsigned int place = row.part.place(4 * group);
+            x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
+            x.y = row.keeps(x.y, place + 1) ? x.y : fi_neutral();
+            x.z = row.keeps(x.z, place + 2) ? x.z : fi_neutral();
+            x.w = row.keeps(x.w, place + 3) ? x.w : fi_neutral();
+        }
+        return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
+    }
+};
