@@ -2,7 +2,7 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
-#define FI_SUMS_LOGITS (FI_FORM == 0)
+#define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
@@ -30,7 +30,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const float scale = fi_temperature_scale(own.temperature);
 #if FI_FORM == 0
     row.powers.set_scale(scale);
-    sums = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    sums = has_powers && !FI_HELD;
 #endif
     unsigned int turn = 0, own_key, count = 0, top = 0;
     const unsigned long long input = fi_row_address<FI_INPUT>(p.input, index, 1);
@@ -55,7 +56,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         }
     };
     top = fi_begin_row(
-        row, input, p.width, p.low_bits, sums, samples, {is_few ? own.top_k : 0, 0, 1}, shared, &own_key, rest);
+        row, input, p.width, p.low_bits, sums, samples && sums, {is_few ? own.top_k : 0, 0, 1}, shared, &own_key, rest);
     if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared, rest);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
@@ -68,6 +69,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_listed = is_early && is_ok && sent.fits && (count & FI_FEW_TIED) == 0 && left <= FI_LISTED;
     if (is_ok) {
         fi_set_scale(row, top, scale);
+#if FI_FORM == 0 && FI_HELD
+        if (has_powers) fi_take_powers(row);
+#endif
         unsigned long long whole = 0;
         fi_row_sum sum = {0, 0, 0};
         bool is_summed = fi_first_sum(row, sums, shared, &sum), is_found = false;

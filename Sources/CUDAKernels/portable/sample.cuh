@@ -2,7 +2,8 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
-#define FI_SUMS_LOGITS (FI_FORM == 0)
+#define FI_DRAWS
+#define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
@@ -30,11 +31,13 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const float scale = fi_temperature_scale(own.temperature);
 #if FI_FORM == 0
     row.powers.set_scale(scale);
-    sums = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    // What is held is summed once for top-p, when its weights are known and kept.
+    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    sums = has_powers && (is_plain || !FI_HELD);
 #endif
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples,
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples && sums,
         {is_sent && has_top_k ? own.top_k : 0, is_min_p ? own.min_p : 0.0f, scale}, shared, &own_key);
     // By one warp, while the others may still load.
     if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
@@ -58,6 +61,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         return;
     }
     fi_set_scale(row, top, scale);
+#if FI_FORM == 0 && FI_HELD
+    if (has_powers && !sums) fi_take_powers(row);
+#endif
     unsigned long long whole = 0;
     fi_row_sum sum;
     bool is_summed = fi_first_sum(row, sums, shared, &sum);
@@ -101,6 +107,6 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (!fi_has_target(row.part, sum, target, shared, &at)) return;
 #endif
     fi_walk_run(
-        row.part, fi_weight_groups<>{row}, at, shared,
+        row.part, fi_drawn_groups{row}, at, shared,
         [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
 }

@@ -1,6 +1,7 @@
 // What filters of a row share: the shared memory of a block, what is greatest, and sums.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_ONLY: no thresholds are looked for, and no memory is for them. FI_DRAWS: rows are
+// drawn from.
 #pragma once
 
 #include "primitives/argmax.cuh"
@@ -72,6 +73,13 @@ static __device__ __forceinline__ float fi_entry(float4 x, unsigned int i) {
     return i & 2 ? high : low;
 }
 
+static __device__ __forceinline__ float fi_entry(const float4 (&x)[1], unsigned int i) { return fi_entry(x[0], i); }
+/// One of sixteen.
+static __device__ __forceinline__ float fi_entry(const float4 (&x)[4], unsigned int i) {
+    const float4 low = i & 4 ? x[1] : x[0], high = i & 4 ? x[3] : x[2];
+    return fi_entry(i & 8 ? high : low, i % 4);
+}
+
 /// Shared memory of a block.
 struct fi_filter_shared {
 #ifndef FI_SUMS_ONLY
@@ -89,10 +97,10 @@ struct fi_filter_shared {
         unsigned long long parts[FI_SAMPLE_BINS / 2];
     };
     union {
-        /// What the blocks have summed in the first pass, and for what exponents; of logits, those of their samples and the warps' too.
+        /// What the blocks have summed in the first pass, and for what exponents; of logits, those of the warps and of the sample too.
         struct {
             unsigned long long sums[FI_TEAM];
-            int exponents[FI_TEAM], of_samples[FI_TEAM], of_warps[FI_WARPS];
+            int exponents[FI_TEAM], of_warps[FI_WARPS], of_sample;
         } first;
         /// Later, which of the block's weights were gathered.
         fi_place_in_part near[FI_NEAR];
@@ -152,8 +160,8 @@ static __device__ __forceinline__ fi_row_sum fi_sum_of_row(
     return result;
 }
 
-/// Whether the first pass can sum what it meets.
-#if !defined(FI_SUMS_ONLY) && (FI_FORM == 1 || FI_SUMS_LOGITS)
+/// Whether the first pass can sum what it meets: probabilities, and logits that are drawn from or are not held.
+#if !defined(FI_SUMS_ONLY) && (FI_FORM == 1 || (FI_POWERS && (defined(FI_DRAWS) || !FI_HELD)))
 #define FI_SUMS_EARLY 1
 #else
 #define FI_SUMS_EARLY 0
@@ -217,6 +225,18 @@ static __device__ __forceinline__ int fi_top_status(unsigned int top, bool is_gr
 static __device__ __forceinline__ float fi_temperature_scale(float temperature) {
     return temperature == 0.0f ? 0.0f : temperature > 1e-30f ? 1.0f / temperature : 1e30f;
 }
+
+#if FI_POWERS
+/// Weights are powers of 2 from here on, as `fi_set_scale` has been told the greatest; of rows whose numbers are too great for that, they stay
+/// what they are.
+static __device__ __forceinline__ void fi_take_powers(fi_row &row) {
+    const float top = row.maximum * row.powers.high;
+    if (!(fabsf(top) < -FI_LEAST_EXPONENT)) return;
+    row.is_powers = true;
+    row.exponent = (int)fi_exponent_of(top);
+    row.powers.set_exponent((float)row.exponent);
+}
+#endif
 
 /// Says what weighs 1: after it, weights and masses are defined. For probabilities, what weighs 1/2 to 1 is the greatest, so that
 /// the factor, a power of two, changes no digit; `scale` is one over a temperature.
@@ -303,26 +323,14 @@ static __device__ __forceinline__ fi_row_sum fi_sum_all(
 #endif
         if (samples) fi_sample_group(weights, group, shared);
     };
-    const auto flush = [&] { sum.flush(row.low_bits); };
-    const fi_weight_groups<true> groups = {row};
-    if (threshold > 0.0f) {
-        fi_each_group<2>(
-            row.part, groups,
-            [&](float4 weights, unsigned int group) {
-                take(weights, group);
-                sum.add(fi_from(weights, threshold), unit);
-            },
-            flush);
-    } else {
-        // Rarely of probabilities, which `fi_begin_row` has summed.
-        fi_each_group<FI_FORM == 0 ? 4 : 1>(
-            row.part, groups,
-            [&](float4 weights, unsigned int group) {
-                take(weights, group);
-                sum.add(weights, unit);
-            },
-            flush);
-    }
+    // Rarely of probabilities, which the first pass has summed.
+    fi_each_group<FI_FORM == 0 ? 4 : 1>(
+        row.part, fi_weight_groups<true>{row},
+        [&](float4 weights, unsigned int group) {
+            take(weights, group);
+            sum.add(fi_from(weights, threshold), unit);
+        },
+        [&] { sum.flush(row.low_bits); });
     if (FI_HELD && FI_FORM == 0) row.is_weighed = writes;
     return fi_sum_of_row(sum.total, shared, turn);
 }

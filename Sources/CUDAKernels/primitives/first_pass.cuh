@@ -63,9 +63,7 @@ static __device__ __forceinline__ void fi_gather_few(
             << 4 * i;
     }
     fi_put_each(mask, count, FI_GATHERED_EACH, [&](unsigned int at, unsigned int i) {
-        const float4 low = i & 4 ? x[1] : x[0], high = i & 4 ? x[3] : x[2];
-        const float entry = fi_entry(i & 8 ? high : low, i % 4);
-        to[at] = fi_ranked(entry, part.place(4 * (group + 32 * (i / 4)) + i % 4));
+        to[at] = fi_ranked(fi_entry(x, i), part.place(4 * (group + 32 * (i / 4)) + i % 4));
     });
     rest(mask, group);
 }
@@ -87,16 +85,16 @@ static __device__ __forceinline__ unsigned int fi_greatest_of_block(unsigned int
     return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
 }
 
-/// The greatest key that a thread meets among the first entries of each warp's run; of what is held, of all.
+#if !FI_HELD
+/// The greatest key that a thread meets among the first entries of each warp's run.
 static __device__ __forceinline__ unsigned int fi_first_key(const fi_row_part &part) {
     fi_row_part first = part;
-    if (!FI_HELD) first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
+    first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
     float greatest = fi_neutral();
     fi_each_group<4>(first, fi_raw_groups{first}, [&](float4 x, unsigned int) { fi_raise(greatest, x); });
     return fi_order_key(greatest);
 }
 
-#if !FI_HELD
 /// What the wanted entries reach, and not many others, by the first entries of each warp's run. More than FI_FEW of the greatest are an
 /// estimate, that fewer may reach.
 static __device__ __forceinline__ unsigned int fi_bound_of_part(
@@ -170,11 +168,12 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     }
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
-#if FI_FORM == 0
+#if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
     if (samples) {
         const float first = fi_order_value(fi_greatest_of_block(fi_first_key(row.part), shared));
         exponent = fmaxf(fi_exponent_of(first * row.powers.high), FI_LEAST_EXPONENT);
+        if (threadIdx.x == 0) shared.first.of_sample = (int)exponent;
     }
     const float of_sample = exponent;
 #endif
@@ -184,8 +183,10 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         // A weight of 1 is 2^bits: its mass is the weight.
         const float bits = 23.0f + (float)low_bits;
         row.powers.set_exponent(exponent - bits);
+#if !FI_HELD
         const int least_bin = FI_SAMPLE_LOW + FI_SAMPLE_ABOVE + 16 * (23 + low_bits);
         int sample_low = least_bin;
+#endif
 #endif
         fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
 #if FI_FORM == 0
@@ -200,13 +201,17 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
                 sum.total = fi_shifted(sum.total, (int)(next - exponent));
                 exponent = next;
                 row.powers.set_exponent(next - bits);
+#if !FI_HELD
                 sample_low = least_bin - 16 * (int)(next - of_sample);
+#endif
             }
             // Their masses at once, by the unit for exponentials and conversions, as the others are busy with the weights.
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float4 w = row.powers.of(x[i]);
+#if !FI_HELD
                 if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
+#endif
                 sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
                     + ((unsigned long long)__float2ll_rn(w.z) + (unsigned long long)__float2ll_rn(w.w));
             }
@@ -249,15 +254,11 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     if (FI_FORM == 0 && threadIdx.x % 32 == 0) shared.first.of_warps[threadIdx.x / 32] = (int)exponent;
     unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
     int own_exponent = 0;
-#if FI_FORM == 1
-    const float of_sample = 0;
-#endif
     if (FI_FORM == 0 && sums) own_exponent = fi_join_exponents<FI_WARPS>(shared.tiles, shared.first.of_warps, &own_sum);
     fi_team_started();
     if (threadIdx.x < FI_TEAM) {
         *fi_team_at(&shared.first.sums[fi_team_rank()], threadIdx.x) = own_sum;
         *fi_team_at(&shared.first.exponents[fi_team_rank()], threadIdx.x) = own_exponent;
-        if (FI_FORM == 0) *fi_team_at(&shared.first.of_samples[fi_team_rank()], threadIdx.x) = (int)of_sample;
     }
 #else
     fi_team_started();

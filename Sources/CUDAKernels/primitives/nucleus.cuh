@@ -26,9 +26,9 @@
 
 /// How many weights of two neighbouring bins a block's sample has, the first being even; bins are of the row's weights.
 static __device__ __forceinline__ uint2 fi_sampled(const fi_row &row, unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
-#if FI_SUMS_LOGITS
-    // For the exponent of the block's own sample.
-    if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_samples[rank]) - FI_SAMPLE_ABOVE;
+#if FI_POWERS && !FI_HELD
+    // For the exponent that the first entries said.
+    if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
 #endif
     return bin < FI_SAMPLE_BINS ? *(const uint2 *)fi_team_at(shared.sample + bin, rank) : make_uint2(0, 0);
 }
@@ -100,24 +100,45 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
-    fi_each_group<2>(
-        row.part, fi_weight_groups<>{row},
-        [&](float4 weights, unsigned int group) {
-            sum.add(fi_from(weights, over), unit);
+    // Of a group, or of four with 32 from one to the next: one question for places in the list.
+    const auto take = [&](const auto &weights, unsigned int group) {
+        unsigned int mask = 0;
+#pragma unroll
+        for (unsigned int i = 0; i < sizeof(weights) / sizeof(float4); i++) {
+            sum.add(fi_from(weights[i], over), unit);
             const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
-            const unsigned int mask =
-                is_near(weights.x) | is_near(weights.y) << 1 | is_near(weights.z) << 2 | is_near(weights.w) << 3;
-            fi_put_each(mask, &shared.counters[0], 0xffffffffu, [&](unsigned int at, unsigned int i) {
-                const float weight = fi_entry(weights, i);
-                const unsigned int key = __float_as_uint(weight);
-                near_low = key < near_low ? key : near_low;
-                near_high = key > near_high ? key : near_high;
-                if (at >= FI_NEAR) return;
-                to[at] = weight;
-                shared.near[at] = (fi_place_in_part)(4 * group + i);
-            });
+            mask |= (is_near(weights[i].x) | is_near(weights[i].y) << 1 | is_near(weights[i].z) << 2 | is_near(weights[i].w) << 3) << 4 * i;
+        }
+        fi_put_each(mask, &shared.counters[0], 0xffffffffu, [&](unsigned int at, unsigned int i) {
+            const float weight = fi_entry(weights, i);
+            const unsigned int key = __float_as_uint(weight);
+            near_low = key < near_low ? key : near_low;
+            near_high = key > near_high ? key : near_high;
+            if (at >= FI_NEAR) return;
+            to[at] = weight;
+            shared.near[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
+        });
+    };
+    const fi_weight_groups<> groups = {row};
+#if FI_HELD
+    fi_each_group<2>(
+        row.part, groups,
+        [&](float4 x, unsigned int group) {
+            const float4 weights[1] = {x};
+            take(weights, group);
         },
         [&] { sum.flush(row.low_bits); });
+#else
+    unsigned int steps = 0;
+    fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+        float4 weights[4];
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) weights[i] = groups.of(x[i], group + 32 * i);
+        take(weights, group);
+        if (++steps % 8 == 0) sum.flush(row.low_bits);
+    });
+    sum.flush(row.low_bits);
+#endif
     if (near_high != 0) {
         atomicMin(&shared.counters[2], near_low);
         atomicMax(&shared.counters[3], near_high);

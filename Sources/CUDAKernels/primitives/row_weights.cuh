@@ -4,13 +4,13 @@
 // a probability times a power of two that makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of
 // adding them gives the same sum, so neither threads nor blocks keep to one.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_SUMS_LOGITS: logits may be summed as powers of 2, before the greatest is known.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_POWERS: logits may weigh powers of 2.
 #pragma once
 
 #include "primitives/row_part.cuh"
 
-#ifndef FI_SUMS_LOGITS
-#define FI_SUMS_LOGITS 0
+#ifndef FI_POWERS
+#define FI_POWERS 0
 #endif
 
 /// A row: the block's part of it, and what is known of all of it. All threads have the same.
@@ -26,19 +26,23 @@ struct fi_row {
     unsigned int kth, last;
     /// Whether what is held are weights.
     bool is_weighed;
-    /// Whether the row has been summed by powers of 2, and for what exponent.
+    /// Whether weights are powers of 2, and for what exponent.
     bool is_powers;
     int exponent;
     fi_powers powers;
 
     __device__ __forceinline__ float weight(float x) const {
-        if (FI_SUMS_LOGITS && is_powers) return powers.of(x);
+        return FI_POWERS && is_powers ? powers.of(x) : listed_weight(x);
+    }
+    /// The same of what is listed, of rows that are not summed by powers of 2.
+    __device__ __forceinline__ float listed_weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
     }
     /// What the greatest entry weighs.
-    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_SUMS_LOGITS && is_powers) ? weight(maximum) : 1.0f; }
+    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? weight(maximum) : 1.0f; }
     /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
     __device__ __forceinline__ float summed_weight(float x) const {
+        if (FI_POWERS && is_powers) return powers.of(x);
         return FI_FORM == 0 ? fi_exp_bounded((x - maximum) * scale) : x * scale;
     }
     __device__ __forceinline__ bool keeps(float x, unsigned int place) const {
@@ -109,7 +113,6 @@ struct fi_weight_groups {
         return of(fi_raw_groups{row.part}(group), group);
     }
     __device__ __forceinline__ float4 of(float4 x, unsigned int group) const {
-        if (FI_SUMS_LOGITS && !isRaw && row.is_powers) return row.powers.of(x);
         if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
         if (!FI_HELD && row.kth > 0) {
             const unsigned int place = row.part.place(4 * group);
@@ -121,3 +124,15 @@ struct fi_weight_groups {
         return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
     }
 };
+
+#if FI_POWERS
+/// The weights of the entries of a row that may have been summed by powers of 2 and not have become weights.
+struct fi_drawn_groups {
+    const fi_row &row;
+    __device__ __forceinline__ float4 operator()(unsigned int group) const {
+        return FI_HELD && row.is_powers && !row.is_weighed ? row.powers.of(fi_raw_groups{row.part}(group)) : fi_weight_groups<>{row}(group);
+    }
+};
+#else
+typedef fi_weight_groups<> fi_drawn_groups;
+#endif

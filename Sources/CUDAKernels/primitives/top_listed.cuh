@@ -19,30 +19,32 @@ static __device__ __forceinline__ bool fi_draw_listed(
     static_assert(sizeof(shared.masses) <= (FI_GATHERED - FI_MANY) * 8, "the list is behind the histograms");
     unsigned long long *const list = shared.entries + FI_GATHERED - FI_MANY;
     const float least = min_p * row.greatest();
-    // Weights instead of keys; 0 for what min-p drops.
+    const auto weight_of = [](unsigned long long entry) { return __uint_as_float((unsigned int)(entry >> 32)); };
     unsigned long long own[each], sum = 0;
+#pragma unroll 1
+    for (unsigned int at = threadIdx.x; at < count; at += FI_THREADS) {
+        // A weight instead of a key.
+        const unsigned long long entry = shared.entries[at];
+        const float weight = row.listed_weight(fi_order_value((unsigned int)(entry >> 32)));
+        sum += fi_mass(row, weight);
+        shared.entries[at] = (unsigned long long)__float_as_uint(weight) << 32 | (unsigned int)entry;
+    }
 #pragma unroll
     for (unsigned int i = 0; i < each; i++) {
         const unsigned int at = i * FI_THREADS + threadIdx.x;
-        own[i] = 0;
-        if (at >= count) continue;
-        const unsigned long long entry = shared.entries[at];
-        const float weight = row.weight(fi_order_value((unsigned int)(entry >> 32)));
-        sum += fi_mass(row, weight);
-        if (weight >= least) own[i] = (unsigned long long)__float_as_uint(weight) << 32 | (unsigned int)entry;
+        own[i] = at < count ? shared.entries[at] : 0;
     }
     if (threadIdx.x == 0) shared.counters[3] = 0;
     sum = fi_sum_of_block(sum, shared);
 #pragma unroll
     for (unsigned int i = 0; i < each; i++) {
-        if (own[i] == 0) continue;
+        if (own[i] == 0 || !(weight_of(own[i]) >= least)) continue;
         const unsigned int at = atomicAdd(&shared.counters[3], 1u);
         if (at < FI_MANY) list[at] = own[i];
     }
     __syncthreads();
     count = shared.counters[3];
     if (count > FI_MANY) return false;
-    const auto weight_of = [](unsigned long long entry) { return __uint_as_float((unsigned int)(entry >> 32)); };
     float threshold = least;
     // The least weight that top-p keeps, from the greatest on; then the place, from the first on, whose complements are the keys.
 #pragma unroll 1

@@ -34,8 +34,9 @@ package struct RowTeam: Hashable, Sendable {
 
     /// So many rows have a block for each of most processors by themselves.
     package static let manyRows = 96
-    /// So many are enough for top-k of more than ``fewTopK``, of which a cluster's first block does most alone: 31 us against 46 at 64 rows.
-    package static let manyListedRows = 48
+    /// So many are enough for top-k of more than ``fewTopK``, of which a cluster's first block does most alone: 30 us against 34 at 32
+    /// rows, and 31 against 46 at 64.
+    package static let manyListedRows = 32
 
     /// The team for rows of a width that are passed over more than once.
     ///
