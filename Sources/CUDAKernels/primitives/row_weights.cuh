@@ -42,7 +42,9 @@ struct fi_row {
     __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? weight(maximum) : 1.0f; }
     /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
     __device__ __forceinline__ float summed_weight(float x) const {
-        if (FI_POWERS && is_powers) return powers.of(x);
+        return FI_POWERS && is_powers ? powers.of(x) : listed_sum(x);
+    }
+    __device__ __forceinline__ float listed_sum(float x) const {
         return FI_FORM == 0 ? fi_exp_bounded((x - maximum) * scale) : x * scale;
     }
     __device__ __forceinline__ bool keeps(float x, unsigned int place) const {
@@ -103,6 +105,28 @@ static __device__ __forceinline__ float4 fi_from(float4 weights, float threshold
         weights.z >= threshold ? weights.z : 0.0f, weights.w >= threshold ? weights.w : 0.0f);
 }
 
+#if !FI_HELD
+/// The entries that top-k keeps, from place `place` on; others are neutral.
+static __device__ __noinline__ float4 fi_keep_only(float4 x, unsigned int kth, unsigned int last, unsigned int place) {
+    const auto keeps = [&](float entry, unsigned int i) {
+        const unsigned int key = fi_order_key(entry);
+        return key > kth || (key == kth && place + i <= last);
+    };
+    return make_float4(
+        keeps(x.x, 0) ? x.x : fi_neutral(), keeps(x.y, 1) ? x.y : fi_neutral(), keeps(x.z, 2) ? x.z : fi_neutral(),
+        keeps(x.w, 3) ? x.w : fi_neutral());
+}
+
+#if FI_POWERS
+/// The weights of logits that do not weigh powers of 2.
+static __device__ __noinline__ float4 fi_other_weights(float4 x, float maximum, float scale) {
+    return make_float4(
+        fi_exp_bounded((x.x - maximum) * scale), fi_exp_bounded((x.y - maximum) * scale), fi_exp_bounded((x.z - maximum) * scale),
+        fi_exp_bounded((x.w - maximum) * scale));
+}
+#endif
+#endif
+
 /// The weights of the entries, 0 for those that top-k does not keep. Held logits are weights since `fi_sum_all` has written them, unless
 /// `isRaw`.
 template <bool isRaw = false>
@@ -114,13 +138,14 @@ struct fi_weight_groups {
     }
     __device__ __forceinline__ float4 of(float4 x, unsigned int group) const {
         if (FI_HELD && FI_FORM == 0 && !isRaw) return x;
-        if (!FI_HELD && row.kth > 0) {
-            const unsigned int place = row.part.place(4 * group);
-            x.x = row.keeps(x.x, place) ? x.x : fi_neutral();
-            x.y = row.keeps(x.y, place + 1) ? x.y : fi_neutral();
-            x.z = row.keeps(x.z, place + 2) ? x.z : fi_neutral();
-            x.w = row.keeps(x.w, place + 3) ? x.w : fi_neutral();
-        }
+#if !FI_HELD
+        // What is rare is called, as passes are unrolled. The first sum of such logits is no pass of its own where they weigh powers of 2.
+        if (row.kth > 0) x = fi_keep_only(x, row.kth, row.last, row.part.place(4 * group));
+#if FI_POWERS
+        if (!isRaw) return row.is_powers ? row.powers.of(x) : fi_other_weights(x, row.maximum, row.scale);
+#endif
+        if (isRaw) return make_float4(row.listed_sum(x.x), row.listed_sum(x.y), row.listed_sum(x.z), row.listed_sum(x.w));
+#endif
         return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
     }
 };
