@@ -223,14 +223,15 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
     return v_sum_total(sum);
 }
 
-/// Weights of logits that nothing filters or top-p does: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x weighs
-/// 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. False where the row's numbers are too
-/// great for that.
-static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale) {
+/// Weights of logits that nothing or top-p filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x
+/// weighs 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. `total` gets their sum. False where the
+/// row's numbers are too great for that.
+static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale, double *total) {
     const double factor = (double)scale * 0x1.71547652b82fep0;
     const float high = (float)factor, low = (float)(factor - (double)high);
     if (!(scale >= 0x1p-64f && scale <= 0x1p64f && __builtin_fabsf(max * high) < 0x1p20f)) return false;
     const float exponent = __builtin_rintf(max * high) + 1.0f;
+    vsum sum = v_sum_zero();
     const vf magic = v_set(0x1.8p23f - exponent), least = v_set((exponent - 100.0f) / high);
     FI_FOR_VECTORS(count, {
         const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
@@ -245,15 +246,12 @@ static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, 
         p = v_fma(p, f, v_set(1.0f));
         // Times a power of 2 by the exponent's bits; what weighs 2^-100 weighs nothing.
         const vf e = p * v_float(v_unsigned((v_ibits(shifted) - v_seti(0x4b400000) + v_seti(127)) << 23));
-        v_store(w, i, FI_DTYPE_F32, n, v > least ? e : v_set(0.0f));
+        const vf weight = v > least ? e : v_set(0.0f);
+        v_store(w, i, FI_DTYPE_F32, n, weight);
+        sum = v_sum_add(sum, weight);
     });
+    *total = v_sum_total(sum);
     return true;
-}
-
-static double sum_of(const float *w, int64_t count) {
-    vsum sum = v_sum_zero();
-    FI_FOR_VECTORS(count, { sum = v_sum_add(sum, v_load(w, i, FI_DTYPE_F32, n)); });
-    return v_sum_total(sum);
 }
 
 /// How a row's values become weights.
@@ -345,11 +343,11 @@ static kept_row keep_row(
     }
     double total;
     if (!form.are_probabilities && (by_p || p->min_p == 0)
-        && weigh_by_powers(x, s->values, width, form.max, form.scale)) {
+        && weigh_by_powers(x, s->values, width, form.max, form.scale, &total)) {
         if (!by_p) return kept;
-        weigh_by_powers(&form.max, &greatest, 1, form.max, form.scale);
+        double weight;
+        weigh_by_powers(&form.max, &greatest, 1, form.max, form.scale, &weight);
         kept.threshold = p->min_p * greatest;
-        total = sum_of(s->values, width);
     } else {
         total = weigh(x, s->values, width, form);
     }

@@ -102,7 +102,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const unsigned long long target = fi_share(shared.uniform, sum.total);
     fi_target at;
 #if FI_FORM == 0
-    if (!(row.is_powers && is_plain ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at))) return;
+    const bool has_target =
+        row.is_powers && is_plain ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at);
+    if (!has_target) return;
 #else
     if (!fi_has_target(row.part, sum, target, shared, &at)) return;
 #endif

@@ -277,6 +277,8 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #endif
     if (!is_listed) {
         if (p.k < p.width) fi_keep_top_k(row, p.k, own_key, top, is_few && sent.is_tied, shared, turn);
+        // Other blocks may still read the histograms, where the first block's list will be.
+        fi_team_sync();
         unsigned long long *const entries = p.k <= FI_LIST ? fi_team_at(shared.masses[0], 0) : nullptr;
         fi_list_entries(
             row.part, p.k, shared, turn, [&](float x, unsigned int place) { return row.keeps(x, place); },

@@ -82,7 +82,10 @@ static __device__ __forceinline__ unsigned int fi_greatest_of_block(unsigned int
     if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = key;
     __syncthreads();
     const unsigned int lane = threadIdx.x % 32;
-    return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
+    key = __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
+    // The slots are written again without a barrier, at the pass's end.
+    __syncthreads();
+    return key;
 }
 
 #if !FI_HELD

@@ -86,7 +86,7 @@ static __device__ __forceinline__ bool fi_narrow(
     return true;
 }
 
-/// Calls `of(x, place, valid, add)` for the warp's entries, from all lanes alike.
+/// Calls `add(key, amount, valid)` for what `of(x, place)` says of the warp's entries, from all lanes alike.
 template <class Groups, class Of, class Add>
 static __device__ __forceinline__ void fi_each_key(const fi_row_part &part, const Groups &groups, Of &&of, Add &&add) {
 #pragma unroll 1
@@ -95,72 +95,81 @@ static __device__ __forceinline__ void fi_each_key(const fi_row_part &part, cons
         const bool is_there = group < part.end;
         const float4 x = is_there ? groups(group) : make_float4(0, 0, 0, 0);
 #pragma unroll 1
-        for (unsigned int i = 0; i < 4; i++) {
-            of(fi_entry(x, i), part.place(4 * group + i), is_there && part.has(4 * group + i), add);
-        }
+        for (unsigned int i = 0; i < 4; i++) of(fi_entry(x, i), is_there && part.has(4 * group + i), add);
     }
 }
 
-/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places. `own` and `top` are of `fi_begin_row`, the
-/// latter of the row; 1 <= k < width. Where `is_tied`, the k-th is known to be equal to the greatest.
-static __device__ __forceinline__ void fi_keep_top_k(
-    fi_row &row, unsigned int k, unsigned int own, unsigned int top, bool is_tied, fi_filter_shared &shared, unsigned int &turn
+/// Finds what top-k keeps: sets `kth`, and says how many of the keys equal to it are kept; 0 for all.
+/// `own` and `top` are of `fi_begin_row`, the latter of the row; 1 <= k < width.
+static __device__ __forceinline__ unsigned int fi_find_kth(
+    fi_row &row, unsigned int k, unsigned int own, unsigned int top, fi_filter_shared &shared, unsigned int &turn
 ) {
-    const fi_interval places = {0u - row.width, fi_interval_bits(0u - row.width, 0xffffffffu), 0, 0};
-    fi_interval interval = {0, 32, 0, 0};
-    // Keys first, and then the complements of the places of those that are equal to the k-th.
-    bool is_place = is_tied;
-    if (is_tied) {
-        row.kth = top;
-        interval = places;
-    }
+    const auto reaches = [&](unsigned long long sum) { return sum >= k; };
+    // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14,
+    // in the first two rounds.
+    fi_interval kth = {0, 32, 0, 0};
+    bool is_whole = false;
 #pragma unroll 1
-    for (int round = 0;; round++) {
-        // As many threads as k have an entry that is no less than the k-th greatest of the threads' own: a bound from below, to 2^-14,
-        // in the first two rounds.
-        const bool is_bound = !is_place && round < 2;
-        if (!is_place && round == 2) interval = {interval.low, fi_interval_bits(interval.low, top), 0, 0};
+    for (int round = 0; round <= 2 || (kth.bits > 0 && !is_whole); round++) {
+        const bool is_bound = round < 2;
+        if (round == 2) kth = {kth.low, fi_interval_bits(kth.low, top), 0, 0};
         const bool is_found = fi_narrow(
-            interval, shared.counts[0], shared, turn,
+            kth, shared.counts[0], shared, turn,
             [&](auto &&add) {
                 if (is_bound) {
                     add(own, 1u, row.part.begin + threadIdx.x % 32 < row.part.end);
                 } else {
                     fi_each_key(
                         row.part, fi_raw_groups{row.part},
-                        [&](float x, unsigned int place, bool valid, auto &&add) {
-                            const unsigned int key = fi_order_key(x);
-                            add(is_place ? 0xffffffffu - place : key, 1u, valid && (!is_place || key == row.kth));
-                        },
-                        add);
+                        [](float x, bool valid, auto &&add) { add(fi_order_key(x), 1u, valid); }, add);
                 }
             },
-            [&](unsigned long long sum) { return sum >= k; });
-        if (is_bound) {
-            // Fewer threads than k: from the start.
-            if (!is_found) {
-                interval = {0, 0, 0, 0};
-                round = 1;
-            }
-            continue;
+            reaches);
+        // Fewer threads than k: from the start.
+        if (is_bound && !is_found) {
+            kth = {0, 0, 0, 0};
+            round = 1;
         }
-        // A whole part is kept: its lowest key is, wherever it is, as there may be an entry one key below.
-        const bool is_whole = interval.above + interval.at == k;
-        if (!is_whole && interval.bits > 0) continue;
-        if (is_place) {
-            row.last = 0xffffffffu - interval.low;
-            break;
-        }
-        row.kth = interval.low;
-        row.last = 0xffffffffu;
-        if (is_whole) break;
-        is_place = true;
-        const unsigned long long above = interval.above;
-        interval = places;
-        interval.above = above;
+        // The whole part is kept: what its keys are does not matter.
+        is_whole = kth.above + kth.at == k;
     }
-    // Other blocks may still read this one's histogram, whose memory is for other things next, or which may end.
-    fi_team_sync();
+    // Of a whole part its lowest key is kept, wherever it is: there may be an entry one key below.
+    row.kth = kth.low;
+    row.last = 0xffffffffu;
+    return is_whole ? 0 : k - (unsigned int)kth.above;
+}
+
+/// Says which entries top-k keeps: of several equal to the k-th, those of the lowest places; 1 <= k < width. See `fi_find_kth`; where
+/// `is_tied`, the k-th is known to be equal to the greatest.
+static __device__ __forceinline__ void fi_keep_top_k(
+    fi_row &row, unsigned int k, unsigned int own, unsigned int top, bool is_tied, fi_filter_shared &shared, unsigned int &turn
+) {
+    unsigned int ties = k;
+    if (is_tied) {
+        row.kth = top;
+    } else {
+        ties = fi_find_kth(row, k, own, top, shared, turn);
+    }
+    // Others may still read this block's histogram, which may end.
+    if (ties == 0) return fi_team_sync();
+    const auto amount = [&](float x, unsigned int place) {
+        return fi_order_key(x) == row.kth && place - row.part.first < row.part.count ? 1ull : 0ull;
+    };
+    const fi_raw_groups groups = {row.part};
+    unsigned long long sum = 0;
+    fi_each_group<1>(row.part, groups, [&](float4 x, unsigned int group) {
+        const unsigned int place = row.part.place(4 * group);
+        sum += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
+    });
+    // Nobody reads the turn before last's any more.
+    __syncthreads();
+    const fi_row_sum counted = fi_sum_of_row(sum, shared, turn);
+    if (threadIdx.x == 0) shared.found[0] = 0;
+    __syncthreads();
+    fi_walk(row.part, groups, counted, ties, shared, amount, [&](int place) { shared.found[0] = place + 1; });
+    __syncthreads();
+    row.last = (unsigned int)shared.numbers.greatest((unsigned long long)shared.found[0], turn) - 1;
+    __syncthreads();
 }
 
 /// Takes what top-k does not keep out of what is held.

@@ -343,7 +343,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
             [&](auto &&add) {
                 fi_each_key(
                     row.part, fi_weight_groups<>{row},
-                    [&](float weight, unsigned int, bool valid, auto &&add) {
+                    [&](float weight, bool valid, auto &&add) {
                         const unsigned int key = __float_as_uint(weight);
                         add(key, fi_mass(row, weight), valid && weight > 0.0f && key <= high);
                     },
