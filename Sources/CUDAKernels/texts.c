@@ -270,6 +270,9 @@ static const char primitives_exp[] = {
 static const char primitives_filter[] = {
 #embed "primitives/filter.cuh"
     , 0};
+static const char primitives_first_pass[] = {
+#embed "primitives/first_pass.cuh"
+    , 0};
 static const char primitives_intervals[] = {
 #embed "primitives/intervals.cuh"
     , 0};
@@ -294,6 +297,9 @@ static const char primitives_reduce[] = {
 static const char primitives_row_part[] = {
 #embed "primitives/row_part.cuh"
     , 0};
+static const char primitives_row_weights[] = {
+#embed "primitives/row_weights.cuh"
+    , 0};
 static const char primitives_rows[] = {
 #embed "primitives/rows.cuh"
     , 0};
@@ -309,11 +315,17 @@ static const char primitives_team[] = {
 static const char primitives_top_few[] = {
 #embed "primitives/top_few.cuh"
     , 0};
+static const char primitives_top_listed[] = {
+#embed "primitives/top_listed.cuh"
+    , 0};
 static const char primitives_top_many[] = {
 #embed "primitives/top_many.cuh"
     , 0};
 static const char primitives_types[] = {
 #embed "primitives/types.cuh"
+    , 0};
+static const char primitives_walk[] = {
+#embed "primitives/walk.cuh"
     , 0};
 
 const fi_kernel_text fi_kernel_texts[] = {
@@ -406,6 +418,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/element.cuh", primitives_element},
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},
+    {"primitives/first_pass.cuh", primitives_first_pass},
     {"primitives/intervals.cuh", primitives_intervals},
     {"primitives/launch.cuh", primitives_launch},
     {"primitives/mma.cuh", primitives_mma},
@@ -414,13 +427,16 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/quad.cuh", primitives_quad},
     {"primitives/reduce.cuh", primitives_reduce},
     {"primitives/row_part.cuh", primitives_row_part},
+    {"primitives/row_weights.cuh", primitives_row_weights},
     {"primitives/rows.cuh", primitives_rows},
     {"primitives/scalar.cuh", primitives_scalar},
     {"primitives/slot.cuh", primitives_slot},
     {"primitives/team.cuh", primitives_team},
     {"primitives/top_few.cuh", primitives_top_few},
+    {"primitives/top_listed.cuh", primitives_top_listed},
     {"primitives/top_many.cuh", primitives_top_many},
     {"primitives/types.cuh", primitives_types},
+    {"primitives/walk.cuh", primitives_walk},
     {0, 0},
 };
 

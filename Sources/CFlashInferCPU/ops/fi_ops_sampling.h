@@ -223,14 +223,15 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
     return v_sum_total(sum);
 }
 
-/// Weights of draws that nothing filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x weighs
-/// 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. False where the row's numbers are too
-/// great for that.
-static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale) {
+/// Weights of logits that nothing or top-p filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x
+/// weighs 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. `total` gets their sum. False where the
+/// row's numbers are too great for that.
+static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale, double *total) {
     const double factor = (double)scale * 0x1.71547652b82fep0;
     const float high = (float)factor, low = (float)(factor - (double)high);
     if (!(scale >= 0x1p-64f && scale <= 0x1p64f && __builtin_fabsf(max * high) < 0x1p20f)) return false;
     const float exponent = __builtin_rintf(max * high) + 1.0f;
+    vsum sum = v_sum_zero();
     const vf magic = v_set(0x1.8p23f - exponent), least = v_set((exponent - 100.0f) / high);
     FI_FOR_VECTORS(count, {
         const vf v = v_load_or(x, i, FI_DTYPE_F32, n, -__builtin_inff());
@@ -245,8 +246,11 @@ static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, 
         p = v_fma(p, f, v_set(1.0f));
         // Times a power of 2 by the exponent's bits; what weighs 2^-100 weighs nothing.
         const vf e = p * v_float(v_unsigned((v_ibits(shifted) - v_seti(0x4b400000) + v_seti(127)) << 23));
-        v_store(w, i, FI_DTYPE_F32, n, v > least ? e : v_set(0.0f));
+        const vf weight = v > least ? e : v_set(0.0f);
+        v_store(w, i, FI_DTYPE_F32, n, weight);
+        sum = v_sum_add(sum, weight);
     });
+    *total = v_sum_total(sum);
     return true;
 }
 
@@ -323,7 +327,7 @@ static kept_row keep_row(
 ) {
     const bool by_k = p->top_k > 0 && p->top_k < width;
     const bool by_p = p->top_p < 1;
-    const float greatest = form.are_probabilities ? form.max * form.scale : 1.0f;
+    float greatest = form.are_probabilities ? form.max * form.scale : 1.0f;
     kept_row kept = {s->values, NULL, width, p->min_p * greatest};
     if (by_k) {
         kept.count = keep_top_k(x, width, p->top_k, s);
@@ -337,9 +341,16 @@ static kept_row keep_row(
         }
         return kept;
     }
-    const bool is_plain = !by_p && p->min_p == 0 && !form.are_probabilities;
-    if (is_plain && weigh_by_powers(x, s->values, width, form.max, form.scale)) return kept;
-    const double total = weigh(x, s->values, width, form);
+    double total;
+    if (!form.are_probabilities && (by_p || p->min_p == 0)
+        && weigh_by_powers(x, s->values, width, form.max, form.scale, &total)) {
+        if (!by_p) return kept;
+        double weight;
+        weigh_by_powers(&form.max, &greatest, 1, form.max, form.scale, &weight);
+        kept.threshold = p->min_p * greatest;
+    } else {
+        total = weigh(x, s->values, width, form);
+    }
     if (by_p) {
         // A token of the nucleus has at least (1 - top_p) * total at or below it, so it weighs at least that / width.
         const float floor = (float)(0.999 * (1.0 - (double)p->top_p) * total / (double)width);

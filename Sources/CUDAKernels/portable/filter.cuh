@@ -2,10 +2,16 @@
 //
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
+#define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
+
+/// Groups that are listed, of a block: where later weights of an interval would be, after what the blocks have summed.
+#define FI_LISTED_FROM 96
+#define FI_LISTED (FI_NEAR - FI_LISTED_FROM)
+static_assert(sizeof(((fi_filter_shared *)nullptr)->first) <= FI_LISTED_FROM * sizeof(fi_place_in_part), "past the sums");
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
@@ -18,20 +24,54 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
     // What top-k alone keeps of logits needs no weights.
     const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
-    const bool sums = has_top_k ? is_joint : has_top_p || own.min_p == 0.0f, samples = !has_top_k && has_top_p;
+    const bool samples = !has_top_k && has_top_p;
+    bool sums = FI_FORM == 0 ? samples : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
     fi_row row;
-    unsigned int turn = 0, own_key, count = 0;
-    unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, is_few ? own.top_k : 0, shared, &own_key);
-    if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared);
+    const float scale = fi_temperature_scale(own.temperature);
+#if FI_FORM == 0
+    row.powers.set_scale(scale);
+    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    sums = has_powers && !FI_HELD;
+#endif
+    unsigned int turn = 0, own_key, count = 0, top = 0;
+    const unsigned long long input = fi_row_address<FI_INPUT>(p.input, index, 1);
+    const unsigned long long output_row = fi_row_address<FI_INPUT>(p.output, index, 1);
+    // Of few, what is surely dropped is written while they are looked for; other groups are listed, to be written in the end. A row
+    // that is not held must stay, as it may have to be read again. Where the bound is the greatest of a block, ties are likely, and all is
+    // written in the end.
+    const bool is_early = is_few && (FI_HELD || input != output_row);
+    fi_place_in_part *const listed = shared.near + FI_LISTED_FROM;
+    if (threadIdx.x == 0) shared.found[1] = 0;
+    const auto rest = [&](unsigned int mask, unsigned int first) {
+        if (!is_early || row.bound == top) return;
+#pragma unroll 1
+        for (unsigned int group = first; group < first + 128 && group < row.part.end; group += 32, mask >>= 4) {
+            if ((mask & 15) == 0) {
+                const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+                fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
+            } else {
+                const int at = atomicAdd(&shared.found[1], 1);
+                if (at < FI_LISTED) listed[at] = (fi_place_in_part)group;
+            }
+        }
+    };
+    top = fi_begin_row(
+        row, input, p.width, p.low_bits, sums, samples && sums, {is_few ? own.top_k : 0, 0, 1}, shared, &own_key, rest);
+    if (is_few) count = fi_send_few(row, own_key, top, own.top_k, shared, rest);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;
     const int status = fi_top_status(top, false);
     const bool is_ok = status == FI_ROW_OK;
     float threshold = 0, factor = 0;
+    // Groups that are left to be written, if not all.
+    const unsigned int left = (unsigned int)shared.found[1];
+    const bool is_listed = is_early && is_ok && sent.fits && (count & FI_FEW_TIED) == 0 && left <= FI_LISTED;
     if (is_ok) {
-        fi_set_scale(row, top, fi_temperature_scale(own.temperature));
+        fi_set_scale(row, top, scale);
+#if FI_FORM == 0 && FI_HELD
+        if (has_powers) fi_take_powers(row);
+#endif
         unsigned long long whole = 0;
         fi_row_sum sum = {0, 0, 0};
         bool is_summed = fi_first_sum(row, sums, shared, &sum), is_found = false;
@@ -66,15 +106,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         if (weighs && !is_found) threshold = fi_keep_weights(row, own.top_p, own.min_p, whole, shared, turn, &sum);
         factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
-    const unsigned long long output =
-        fi_output_of<FI_INPUT>(row.part, fi_row_address<FI_INPUT>(p.output, index, 1));
-    const unsigned int lane = threadIdx.x % 32;
+    const unsigned long long output = fi_output_of<FI_INPUT>(row.part, output_row);
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);
     const bool compares = FI_FORM == 1 || threshold > 0.0f;
+    const unsigned int begin = is_listed ? threadIdx.x : row.part.begin + threadIdx.x % 32;
+    const unsigned int end = is_listed ? left : row.part.end, step = is_listed ? FI_THREADS : 32;
 #pragma unroll 4
-    for (unsigned int group = row.part.begin + lane; group < row.part.end; group += 32) {
+    for (unsigned int i = begin; i < end; i += step) {
+        const unsigned int group = is_listed ? listed[i] : i;
         // Logits as they are, once more; what is held may be weights.
         float4 x = FI_FORM == 0 && row.is_weighed ? fi_read_group(row.part, group) : fi_raw_groups{row.part}(group);
         float entries[4] = {x.x, x.y, x.z, x.w};

@@ -3,11 +3,12 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_DRAWS
+#define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/philox.cuh"
-#include "primitives/top_few.cuh"
+#include "primitives/top_listed.cuh"
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     sample(const __grid_constant__ fi_sample_params p) {
@@ -18,22 +19,26 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_greedy = own.temperature == 0.0f;
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
     const bool is_few = has_top_k && own.top_k <= FI_FEW && !is_greedy;
-    const bool is_sent = is_few || (!FI_HELD && has_top_k && own.top_k <= FI_MANY && !is_greedy);
-    const bool is_joint = p.joint != 0 && has_top_k && own.top_p < 1.0f;
+    const bool has_top_p = own.top_p < 1.0f, is_joint = p.joint != 0 && has_top_k && has_top_p;
+    // A block alone draws from a list where it can: up to FI_MANY of the greatest, or what min-p keeps.
+    const bool is_min_p = !FI_HELD && !has_top_k && !has_top_p && own.min_p > 0.0f && !is_greedy;
+    const bool is_sent = is_few || is_min_p || (!FI_HELD && has_top_k && own.top_k <= FI_MANY && !is_greedy);
     // What is summed as it comes: all, unless another filter says what counts.
-    const bool has_top_p = own.top_p < 1.0f;
     const bool is_plain = !has_top_k && !has_top_p && !is_greedy && own.min_p == 0.0f;
-    const bool samples = FI_FORM == 1 && !has_top_k && has_top_p;
+    const bool samples = !has_top_k && has_top_p && !is_greedy;
     bool sums = is_plain || samples || (FI_FORM == 1 && is_joint);
     fi_row row;
-#if FI_FORM == 0
     const float scale = fi_temperature_scale(own.temperature);
+#if FI_FORM == 0
     row.powers.set_scale(scale);
-    sums = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    // What is held is summed once for top-p, when its weights are known and kept.
+    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    sums = has_powers && (is_plain || !FI_HELD);
 #endif
     unsigned int turn = 0, own_key, count = 0;
     unsigned int top = fi_begin_row(
-        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples, is_sent ? own.top_k : 0, shared, &own_key);
+        row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples && sums,
+        {is_sent && has_top_k ? own.top_k : 0, is_min_p ? own.min_p : 0.0f, scale}, shared, &own_key);
     // By one warp, while the others may still load.
     if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
     if (is_sent) count = fi_send_few(row, own_key, top, own.top_k, shared);
@@ -55,13 +60,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         if (is_first) write(place);
         return;
     }
-    fi_set_scale(row, top, fi_temperature_scale(own.temperature));
+    fi_set_scale(row, top, scale);
+#if FI_FORM == 0 && FI_HELD
+    if (has_powers && !sums) fi_take_powers(row);
+#endif
     unsigned long long whole = 0;
     fi_row_sum sum;
     bool is_summed = fi_first_sum(row, sums, shared, &sum);
     // Once, or with top-k twice: before it, for what is a share of the whole, and of what it has left.
 #pragma unroll 1
-    for (bool has_kept = !has_top_k;; has_kept = true) {
+    for (bool has_kept = !has_top_k && !is_min_p;; has_kept = true) {
         if (!is_summed && (has_kept || is_joint)) {
             const float least = has_kept && !has_top_p ? fi_least_weight(row, own.min_p) : 0.0f;
             sum = fi_sum_all(row, least, has_kept, has_kept && has_top_p, shared, turn);
@@ -77,10 +85,15 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             return;
         }
 #if !FI_HELD
-        if (is_sent && sent.fits && sent.count >= own.top_k) {
-            fi_keep_sent(row, counts, sent.count, own.top_k, shared);
-            continue;
+        if (is_sent && sent.fits && (is_min_p || sent.count >= own.top_k)) {
+            count = fi_select_few(counts, sent.count, is_min_p ? sent.count : own.top_k, shared);
+            int place;
+            if (fi_draw_listed(row, count, own.top_p, own.min_p, whole, shared.uniform, shared, turn, &place)) {
+                if (is_first) write(place);
+                return;
+            }
         }
+        if (is_min_p) continue;
 #endif
         fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
         fi_drop(row);
@@ -89,7 +102,9 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const unsigned long long target = fi_share(shared.uniform, sum.total);
     fi_target at;
 #if FI_FORM == 0
-    if (!(row.is_powers ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at))) return;
+    const bool has_target =
+        row.is_powers && is_plain ? fi_has_power_target(row, sum, target, shared, &at) : fi_has_target(row.part, sum, target, shared, &at);
+    if (!has_target) return;
 #else
     if (!fi_has_target(row.part, sum, target, shared, &at)) return;
 #endif

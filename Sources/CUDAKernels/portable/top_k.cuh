@@ -166,6 +166,51 @@ static __device__ __forceinline__ void put_few(
     output.put(before, own, maximum);
 }
 
+#if !FI_HELD
+/// Puts the first `count` of the entries in the order of their places, beside them: by parts of the row, and by comparison in each.
+static __device__ __forceinline__ const unsigned long long *order_by_place(
+    unsigned int count, unsigned int width, fi_filter_shared &shared
+) {
+    constexpr unsigned int each = FI_MANY / FI_THREADS;
+    static_assert(FI_SAMPLE_BINS <= FI_THREADS && 2 * FI_MANY <= FI_GATHERED, "a part a thread, and room for both");
+    unsigned long long *const by_part = shared.entries + FI_MANY;
+    const unsigned int bits = 32u - (unsigned int)__clz((int)(width - 1)), shift = bits > 9 ? bits - 9 : 0;
+    unsigned int arrived[each];
+    fi_clear_sample(shared);
+    __syncthreads();
+#pragma unroll
+    for (unsigned int i = 0; i < each; i++) {
+        const unsigned int at = i * FI_THREADS + threadIdx.x;
+        if (at < count) arrived[i] = atomicAdd(&shared.sample[fi_place_of(shared.entries[at]) >> shift], 1u);
+    }
+    __syncthreads();
+    const unsigned int own = threadIdx.x < FI_SAMPLE_BINS ? shared.sample[threadIdx.x] : 0;
+    // Where each part ends.
+    const unsigned int through = (unsigned int)fi_block_running_sum<FI_THREADS>(own, shared.slots);
+    if (threadIdx.x < FI_SAMPLE_BINS) shared.sample[threadIdx.x] = through;
+    __syncthreads();
+    const auto begin_of = [&](unsigned int part) { return part == 0 ? 0 : shared.sample[part - 1]; };
+#pragma unroll
+    for (unsigned int i = 0; i < each; i++) {
+        const unsigned int at = i * FI_THREADS + threadIdx.x;
+        if (at >= count) break;
+        const unsigned long long entry = shared.entries[at];
+        by_part[begin_of(fi_place_of(entry) >> shift) + arrived[i]] = entry;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (unsigned int at = threadIdx.x; at < count; at += FI_THREADS) {
+        const unsigned long long entry = by_part[at];
+        const unsigned int part = fi_place_of(entry) >> shift, begin = begin_of(part), end = shared.sample[part];
+        unsigned int rank = begin;
+        for (unsigned int i = begin; i < end; i++) rank += (unsigned int)by_part[i] > (unsigned int)entry;
+        shared.entries[rank] = entry;
+    }
+    __syncthreads();
+    return shared.entries;
+}
+#endif
+
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     top_k(const __grid_constant__ fi_top_k_params p) {
     fi_follow_predecessors();
@@ -179,7 +224,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     fi_row row;
     const bool is_few = p.k <= FI_FEW && p.k < p.width, is_sent = is_few || (!FI_HELD && p.k <= FI_MANY && p.k < p.width);
     unsigned int top =
-        fi_begin_row(row, output.input, p.width, p.low_bits, false, false, is_sent ? p.k : 0, shared, &own_key);
+        fi_begin_row(row, output.input, p.width, p.low_bits, false, false, {is_sent ? p.k : 0, 0, 1}, shared, &own_key);
     const bool is_many = FI_HELD && !is_few && p.k <= FI_MANY && p.k < p.width;
     if (is_sent) count = fi_send_few(row, own_key, top, p.k, shared);
     const unsigned int share = (p.k + FI_TEAM - 1) / FI_TEAM;
@@ -206,18 +251,13 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         fi_select_few(counts, sent.count, p.k, shared);
         if (is_few) return put_few(output, p.k, p.sorted != 0, row.maximum, shared);
 #if !FI_HELD
-        // Sorted by value, or by place with the halves of each entry swapped.
-        const auto swap = [&] {
-            __syncthreads();
-            for (unsigned int i = threadIdx.x; i < p.k && p.sorted == 0; i += FI_THREADS) {
-                shared.entries[i] = shared.entries[i] << 32 | shared.entries[i] >> 32;
-            }
-            __syncthreads();
-        };
-        swap();
-        sort_chunk({shared.entries, nullptr, 0, p.k}, false);
-        swap();
-        for (unsigned int i = threadIdx.x; i < p.k; i += FI_THREADS) output.put(i, shared.entries[i], row.maximum);
+        const unsigned long long *entries = shared.entries;
+        if (p.sorted) {
+            sort_chunk({shared.entries, nullptr, 0, p.k}, false);
+        } else {
+            entries = order_by_place(p.k, p.width, shared);
+        }
+        for (unsigned int i = threadIdx.x; i < p.k; i += FI_THREADS) output.put(i, entries[i], row.maximum);
         return;
 #endif
     }

@@ -10,7 +10,7 @@
 #define FI_FORM 1
 #define FI_SUMS_ONLY
 #include "fi_sample_params.h"
-#include "primitives/filter.cuh"
+#include "primitives/walk.cuh"
 #include "primitives/launch.cuh"
 #include "primitives/philox.cuh"
 

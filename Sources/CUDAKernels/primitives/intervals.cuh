@@ -4,7 +4,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
 
-#include "primitives/filter.cuh"
+#include "primitives/walk.cuh"
 
 /// Adds to a bin. Lanes of a warp that hit one bin together add together: rows of equal entries would otherwise queue.
 template <class T>
@@ -150,7 +150,8 @@ static __device__ __forceinline__ void fi_keep_top_k(
     } else {
         ties = fi_find_kth(row, k, own, top, shared, turn);
     }
-    if (ties == 0) return;
+    // Others may still read this block's histogram, which may end.
+    if (ties == 0) return fi_team_sync();
     const auto amount = [&](float x, unsigned int place) {
         return fi_order_key(x) == row.kth && place - row.part.first < row.part.count ? 1ull : 0ull;
     };

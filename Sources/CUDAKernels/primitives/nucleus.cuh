@@ -24,6 +24,15 @@
 #define FI_OUTCOME_MANY 2
 #define FI_OUTCOME_ELSEWHERE 3
 
+/// How many weights of two neighbouring bins a block's sample has, the first being even; bins are of the row's weights.
+static __device__ __forceinline__ uint2 fi_sampled(const fi_row &row, unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
+#if FI_POWERS && !FI_HELD
+    // For the exponent that the first entries said.
+    if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
+#endif
+    return bin < FI_SAMPLE_BINS ? *(const uint2 *)fi_team_at(shared.sample + bin, rank) : make_uint2(0, 0);
+}
+
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
     const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
@@ -35,7 +44,7 @@ static __device__ __forceinline__ void fi_guess(
         unsigned int counts[2] = {0, 0};
 #pragma unroll
         for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            const uint2 pair = *(const uint2 *)fi_team_at(shared.sample + bin, rank);
+            const uint2 pair = fi_sampled(row, bin, rank, shared);
             counts[0] += pair.x;
             counts[1] += pair.y;
         }
@@ -45,8 +54,7 @@ static __device__ __forceinline__ void fi_guess(
     }
     if (threadIdx.x == 0) {
         // Where the sample lacks the few that weigh most: theirs.
-        const float greatest = FI_FORM == 0 ? 1.0f : row.maximum * row.scale;
-        const unsigned int bin = (__float_as_uint(greatest) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+        const unsigned int bin = (__float_as_uint(row.greatest()) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
         shared.found[0] = (int)(bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1);
     }
     const unsigned long long through = fi_block_running_sum<FI_THREADS>(in_low + in_high, shared.slots);
@@ -59,7 +67,10 @@ static __device__ __forceinline__ void fi_guess(
         const int offset = (int)threadIdx.x - FI_SAMPLE_MARGIN, at = found + offset;
         unsigned int count = 0;
         if (offset <= FI_SAMPLE_MARGIN && at >= 0 && at < FI_SAMPLE_BINS) {
-            for (unsigned int rank = 0; rank < FI_TEAM; rank++) count += *fi_team_at(shared.sample + at, rank);
+            for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+                const uint2 pair = fi_sampled(row, (unsigned int)at & ~1u, rank, shared);
+                count += at & 1 ? pair.y : pair.x;
+            }
         }
         int margin = FI_SAMPLE_MARGIN;
         while (margin > 0 && 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) > FI_TEAM * FI_NEAR / 4 * 3) margin--;
@@ -89,24 +100,45 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
-    fi_each_group<2>(
-        row.part, fi_weight_groups<>{row},
-        [&](float4 weights, unsigned int group) {
-            sum.add(fi_from(weights, over), unit);
+    // Of a group, or of four with 32 from one to the next: one question for places in the list.
+    const auto take = [&](const auto &weights, unsigned int group) {
+        unsigned int mask = 0;
+#pragma unroll
+        for (unsigned int i = 0; i < sizeof(weights) / sizeof(float4); i++) {
+            sum.add(fi_from(weights[i], over), unit);
             const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
-            const unsigned int mask =
-                is_near(weights.x) | is_near(weights.y) << 1 | is_near(weights.z) << 2 | is_near(weights.w) << 3;
-            fi_put_each(mask, &shared.counters[0], [&](unsigned int at, unsigned int i) {
-                const float weight = fi_entry(weights, i);
-                const unsigned int key = __float_as_uint(weight);
-                near_low = key < near_low ? key : near_low;
-                near_high = key > near_high ? key : near_high;
-                if (at >= FI_NEAR) return;
-                to[at] = weight;
-                shared.near[at] = (fi_place_in_part)(4 * group + i);
-            });
+            mask |= (is_near(weights[i].x) | is_near(weights[i].y) << 1 | is_near(weights[i].z) << 2 | is_near(weights[i].w) << 3) << 4 * i;
+        }
+        fi_put_each(mask, &shared.counters[0], 0xffffffffu, [&](unsigned int at, unsigned int i) {
+            const float weight = fi_entry(weights, i);
+            const unsigned int key = __float_as_uint(weight);
+            near_low = key < near_low ? key : near_low;
+            near_high = key > near_high ? key : near_high;
+            if (at >= FI_NEAR) return;
+            to[at] = weight;
+            shared.near[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
+        });
+    };
+    const fi_weight_groups<> groups = {row};
+#if FI_HELD
+    fi_each_group<2>(
+        row.part, groups,
+        [&](float4 x, unsigned int group) {
+            const float4 weights[1] = {x};
+            take(weights, group);
         },
         [&] { sum.flush(row.low_bits); });
+#else
+    unsigned int steps = 0;
+    fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+        float4 weights[4];
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) weights[i] = groups.of(x[i], group + 32 * i);
+        take(weights, group);
+        if (++steps % 8 == 0) sum.flush(row.low_bits);
+    });
+    sum.flush(row.low_bits);
+#endif
     if (near_high != 0) {
         atomicMin(&shared.counters[2], near_low);
         atomicMax(&shared.counters[3], near_high);
@@ -270,7 +302,10 @@ static __device__ __forceinline__ float fi_find_nucleus(
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
     // All together have less than the share: each is in.
-    if ((double)sum->total < limit) return 0;
+    if ((double)sum->total < limit) {
+        *is_known = !row.is_powers;
+        return 0;
+    }
     // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.
     const double tail = (double)sum->total - limit;
     const float floor = (float)(0.999 * tail * row.weight_of_mass(1) / row.width);
@@ -329,7 +364,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
 
 /// The least weight that min-p keeps.
 static __device__ __forceinline__ float fi_least_weight(const fi_row &row, float min_p) {
-    return min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    return min_p * row.greatest();
 }
 
 /// The least weight that top-p and min-p keep of what top-k does; `whole` as of `fi_find_nucleus`. `sum` is of all weights, or without

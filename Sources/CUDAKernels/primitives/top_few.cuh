@@ -7,27 +7,28 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh.
 #pragma once
 
-#include "primitives/filter.cuh"
+#include "primitives/first_pass.cuh"
+#include "primitives/walk.cuh"
 
 /// Of what `fi_send_few` says: that k entries of the block are equal to its greatest.
 #define FI_FEW_TIED 0x80000000u
 
 /// Sends the block's entries that its k greatest are among to the row's first block; says how many they are, of which only
 /// FI_GATHERED_EACH are sent, and FI_FEW_TIED. `own` and `top` are of `fi_begin_row`, which has gathered them where they are not held. What is sent is there after a barrier of the team.
+template <class Rest = fi_leave_rest>
 static __device__ __forceinline__ unsigned int fi_send_few(
-    const fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared
+    fi_row &row, unsigned int own, unsigned int top, unsigned int k, fi_filter_shared &shared, const Rest &rest = {}
 ) {
-    unsigned int bound = row.bound;
 #if FI_HELD
     if (threadIdx.x == 0) shared.counters[0] = 0;
-    bound = fi_few_bound(own, top, k, k / 4, shared);
+    row.bound = fi_few_bound(own, top, k, k / 4, shared);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
-    fi_each_group<2>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int group) {
-        fi_gather_few(row.part, x, group, fi_order_value(bound), to, &shared.counters[0]);
+    fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+        fi_gather_few(row.part, x, group, fi_order_value(row.bound), to, &shared.counters[0], rest);
     });
     __syncthreads();
 #endif
-    return shared.counters[0] | (bound == top ? FI_FEW_TIED : 0);
+    return shared.counters[0] | (row.bound == top ? FI_FEW_TIED : 0);
 }
 
 /// What the blocks of a row have sent.
@@ -119,25 +120,6 @@ static __device__ __forceinline__ unsigned int fi_select_few(
     return count;
 }
 
-#if !FI_HELD
-/// Says that top-k keeps the k greatest of the entries that were sent, see `fi_select_few`.
-static __device__ __forceinline__ void fi_keep_sent(
-    fi_row &row, const unsigned long long *counts, unsigned int all, unsigned int k, fi_filter_shared &shared
-) {
-    static_assert((FI_WARPS & (FI_WARPS - 1)) == 0, "what a block reduces");
-    fi_select_few(counts, all, k, shared);
-    unsigned long long first = 0;
-    for (unsigned int i = threadIdx.x; i < k; i += FI_THREADS) {
-        // The least of them has the greatest complement.
-        const unsigned long long other = ~shared.entries[i];
-        first = other > first ? other : first;
-    }
-    const unsigned long long last = ~fi_block_reduce<FI_THREADS>(first, fi_top_max(), shared.slots);
-    row.kth = (unsigned int)(last >> 32);
-    row.last = fi_place_of(last);
-}
-#endif
-
 /// What is drawn of few entries, and which of them are kept.
 struct fi_few {
     /// Of what is kept: their sum, the least weight, and the place that the draw falls on.
@@ -161,7 +143,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
     const unsigned int own = threadIdx.x;
     const bool is_there = own < count;
     const unsigned long long entry = is_there ? shared.entries[own] : 0xffffffffffffffffull;
-    const float weight = is_there ? row.weight(fi_order_value((unsigned int)(entry >> 32))) : 0.0f;
+    const float weight = is_there ? row.listed_weight(fi_order_value((unsigned int)(entry >> 32))) : 0.0f;
     const unsigned long long mass = fi_mass(row, weight);
     if (is_there) {
         masses[own] = mass;
@@ -178,7 +160,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
         if (weights[i] > weight) above += other;
         if (shared.entries[i] < last) last = shared.entries[i];
     }
-    const float least = min_p * (FI_FORM == 0 ? 1.0f : row.maximum * row.scale);
+    const float least = min_p * row.greatest();
     const double limit = fmax((double)(whole == 0 ? sum : whole) * (double)top_p, 0.5);  // see fi_find_nucleus
     const bool kept = is_there && weight >= least && (top_p >= 1.0f || (double)above < limit);
     __syncthreads();

@@ -33,12 +33,19 @@ package struct RowTeam: Hashable, Sendable {
     private static let leastWidth = 16_384
 
     /// So many rows have a block for each of most processors by themselves.
-    private static let manyRows = 96
+    package static let manyRows = 96
+    /// So many are enough for top-k of more than ``fewTopK``, of which a cluster's first block does most alone: 30 us against 34 at 32
+    /// rows, and 31 against 46 at 64.
+    package static let manyListedRows = 32
 
     /// The team for rows of a width that are passed over more than once.
     ///
-    /// - Parameter streamedRows: how many rows there are, of kernels that are as quick with a block a row that holds nothing; else 0.
-    package static func choose(width: Int, streamedRows: Int = 0, hasClusters: Bool) -> RowTeam {
+    /// - Parameters:
+    ///   - streamedRows: how many rows there are, of kernels that are as quick with a block a row that holds nothing; else 0.
+    ///   - manyRows: from how many of those on they are.
+    package static func choose(
+        width: Int, streamedRows: Int = 0, manyRows: Int = RowTeam.manyRows, hasClusters: Bool
+    ) -> RowTeam {
         guard hasClusters, width >= leastWidth, streamedRows < manyRows else { return .alone }
         return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
     }
@@ -59,7 +66,9 @@ package struct RowTeam: Hashable, Sendable {
     static let filteringThreads = 384
     /// Threads of a block alone that filters a row, two on a processor.
     static let aloneThreads = 512
-    /// The greatest k that a block alone looks for in one pass, as in `primitives/filter.cuh`.
+    /// The greatest k that is surely found among the threads' own greatest, and that a block alone looks for in one pass, as in
+    /// `primitives/filter.cuh`.
+    package static let fewTopK = 128
     package static let manyTopK = 2048
 
     /// A specialisation for this team.
@@ -102,8 +111,9 @@ extension KernelSpec {
 
 extension CUDADevice {
     /// The team for rows of a width that are passed over more than once.
-    func team(width: Int, streamedRows: Int = 0) -> RowTeam {
-        RowTeam.choose(width: width, streamedRows: streamedRows, hasClusters: hasLargeClusters)
+    func team(width: Int, streamedRows: Int = 0, manyRows: Int = RowTeam.manyRows) -> RowTeam {
+        RowTeam.choose(
+            width: width, streamedRows: streamedRows, manyRows: manyRows, hasClusters: hasLargeClusters)
     }
 
     /// The team for so many rows of a width that are passed over once.

@@ -27,7 +27,9 @@ extension CUDADevice {
     /// The greatest entries of each row.
     func execute(_ operation: TopKOperation) throws(FlashInferError) {
         let rows = operation.count <= RowTeam.manyTopK ? operation.input.rowCount : 0
-        try enqueue(TopKKernel.lower(operation, team: team(width: operation.input.width, streamedRows: rows)))
+        let many = operation.count > RowTeam.fewTopK ? RowTeam.manyListedRows : RowTeam.manyRows
+        let team = self.team(width: operation.input.width, streamedRows: rows, manyRows: many)
+        try enqueue(TopKKernel.lower(operation, team: team))
     }
 
     /// The pages of the greatest scores of each row.
