@@ -9,6 +9,9 @@ static const char attention_params[] = {
 static const char cache_params[] = {
 #embed "include/fi_cache_params.h"
     , 0};
+static const char exchange_params[] = {
+#embed "include/fi_exchange_params.h"
+    , 0};
 static const char hopper_attention_params[] = {
 #embed "include/fi_hopper_attention_params.h"
     , 0};
@@ -165,6 +168,9 @@ static const char portable_copy_pages[] = {
 static const char portable_embedding[] = {
 #embed "portable/embedding.cuh"
     , 0};
+static const char portable_exchange_states[] = {
+#embed "portable/exchange_states.cuh"
+    , 0};
 static const char portable_filter[] = {
 #embed "portable/filter.cuh"
     , 0};
@@ -298,6 +304,7 @@ static const char primitives_types[] = {
 const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
     {"fi_cache_params.h", cache_params},
+    {"fi_exchange_params.h", exchange_params},
     {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
     {"fi_rope_params.h", rope_params},
@@ -350,6 +357,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/convert.cuh", portable_convert},
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},
+    {"portable/exchange_states.cuh", portable_exchange_states},
     {"portable/filter.cuh", portable_filter},
     {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},
