@@ -185,6 +185,15 @@ struct ReducedPeerExchangeGPUTests {
         return (device, exchange)
     }
 
+    /// Loads all kernels, on all ranks: that may wait for a GPU that they share, where another rank's kernel may be waiting for this one's.
+    private static func prepare(_ cases: [Case], _ host: ThreadCommunicator, _ device: CUDADevice) throws {
+        for one in cases {
+            _ = try one.isExact(on: device)
+            _ = try ExchangeStatesKernel.lower(one.operation).map { try device.kernel($0.spec) }
+        }
+        _ = try host.gatherMessages([])
+    }
+
     private static let forms = [
         Form(), Form(rows: 3, heads: 5, width: 128),
         Form(rows: 2, heads: 3, width: 72, state: .bfloat16, output: .bfloat16),
@@ -196,14 +205,18 @@ struct ReducedPeerExchangeGPUTests {
     @Test(arguments: [2, 3]) func ranksHaveTheBitsOfOneMerge(world: Int) throws {
         let wrong = try onThreads(ThreadCommunicator.ranks(world)) { host -> [String] in
             let (device, exchange) = try Self.join(host)
-            var wrong: [String] = []
             // Shapes take turns, so that blocks have made different numbers of exchanges.
-            for round in 0..<3 {
-                for (index, shape) in Self.forms.enumerated() {
-                    let one = try Case(
-                        shape, rank: host.rank, of: world, on: device, seed: UInt64(10 * round + index + 1))
-                    let isDone = try exchange.merge(one.operation)
-                    if try !isDone || !one.isExact(on: device) { wrong.append("\(shape), round \(round)") }
+            let cases = try (0..<3 * Self.forms.count).map { index in
+                try Case(
+                    Self.forms[index % Self.forms.count], rank: host.rank, of: world, on: device,
+                    seed: UInt64(index + 1))
+            }
+            try Self.prepare(cases, host, device)
+            var wrong: [String] = []
+            for (index, one) in cases.enumerated() {
+                let isDone = try exchange.merge(one.operation)
+                if try !isDone || !one.isExact(on: device) {
+                    wrong.append("\(Self.forms[index % Self.forms.count]), round \(index / Self.forms.count)")
                 }
             }
             return wrong
@@ -217,8 +230,7 @@ struct ReducedPeerExchangeGPUTests {
             let cases = try Self.forms.prefix(3).enumerated().map {
                 try Case($0.element, rank: host.rank, of: 2, on: device, seed: UInt64($0.offset + 1))
             }
-            // The kernels are loaded before.
-            for one in cases { _ = try exchange.merge(one.operation) }
+            try Self.prepare(cases, host, device)
             try device.synchronize()
             let graph = try device.capture { () throws(FlashInferError) in
                 for one in cases { _ = try exchange.merge(one.operation) }
@@ -240,7 +252,7 @@ struct ReducedPeerExchangeGPUTests {
         let found = try onThreads(ThreadCommunicator.ranks(2)) { host -> String in
             let (device, exchange) = try Self.join(host, timeout: .milliseconds(200))
             let one = try Case(Form(), rank: host.rank, of: 2, on: device, seed: 1)
-            _ = try host.gatherMessages([])
+            try Self.prepare([one], host, device)
             var text = ""
             if host.rank == 0 {
                 _ = try exchange.merge(one.operation)
