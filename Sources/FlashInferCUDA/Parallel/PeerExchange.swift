@@ -2,6 +2,14 @@ internal import CCUDA
 internal import CUDAKernels
 package import FlashInferCore
 
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
 /// Ranks whose GPUs write to each other's memory: states of attention are exchanged and merged by one kernel on each.
 ///
 /// Each rank has a window that all others have mapped. What a rank waits for is bounded by the communicator's deadline; a rank that does
@@ -26,8 +34,13 @@ package final class PeerExchange: Sendable {
 
     private static let process = [UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max)]
 
-    /// This machine since it was started.
-    private static var machine: [UInt8] { FileSystem.read("/proc/sys/kernel/random/boot_id") ?? [] }
+    /// This machine since it was started, which its system says in a file whose size it gives as 0.
+    private static var machine: [UInt8] {
+        let descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return [] }
+        defer { close(descriptor) }
+        return FileSystem.read(descriptor, at: 0, byteCount: 36) ?? []
+    }
 
     /// Maps the windows of some ranks: a collective.
     ///
@@ -41,9 +54,13 @@ package final class PeerExchange: Sendable {
     ) throws(FlashInferError) -> Outcome {
         let world = host.worldSize
         guard world > 1, world <= ExchangeWindow.mostRanks else { return .impossible("\(world) ranks") }
+        let size = ExchangeWindow(ranks: world).byteCount
         var trouble = ""
         var memory: Memory?
-        do throws(FlashInferError) { memory = try Memory(on: device, ranks: world) } catch { trouble = "\(error)" }
+        do throws(FlashInferError) {
+            memory = try Memory(on: device, ranks: world)
+            try mark(memory!.window.address + UInt(size), on: device)
+        } catch { trouble = "\(error)" }
         let context = device.queue.context
         let address = memory?.window.address ?? 0
         let own = PeerTicket(
@@ -60,7 +77,7 @@ package final class PeerExchange: Sendable {
                         continue
                     }
                     guard let ticket else { throw .rankFailure(rank: rank, call: "a ticket", message: "it is none") }
-                    windows.append(try map(ticket, ofRank: rank, from: own, context, &opened))
+                    windows.append(try map(ticket, ofRank: rank, from: own, device, windowByteCount: size, &opened))
                 }
             } catch { trouble = "\(error)" }
         }
@@ -74,20 +91,51 @@ package final class PeerExchange: Sendable {
     }
 
     private static func map(
-        _ ticket: PeerTicket, ofRank rank: Int, from own: PeerTicket, _ context: CUDAContext, _ opened: inout [UInt]
+        _ ticket: PeerTicket, ofRank rank: Int, from own: PeerTicket, _ device: CUDADevice, windowByteCount: Int,
+        _ opened: inout [UInt]
     ) throws(FlashInferError) -> UInt {
         switch ticket.way(from: own) {
         case .sameProcess:
-            try context.openMemory(ofGPU: ticket.ordinal)
+            try device.queue.context.openMemory(ofGPU: ticket.ordinal)
             return ticket.address
         case .sameMachine:
-            let address = try context.open(ticket.handle)
+            let address = try device.queue.context.open(ticket.handle)
             opened.append(address)
+            try requireMark(of: ticket, at: address + UInt(windowByteCount), ofRank: rank, device)
             return address
         case .none(let reason):
             throw .rankFailure(rank: rank, call: "mapping its memory", message: reason)
         }
     }
+
+    /// Says behind a window whose it is.
+    private static func mark(_ end: UInt, on device: CUDADevice) throws(FlashInferError) {
+        let region = MemoryRegion(address: end, byteCount: markByteCount, device: device.id)
+        var failure: FlashInferError?
+        process.withUnsafeBytes { bytes in
+            do throws(FlashInferError) { try device.upload(bytes, to: region) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        try device.synchronize()
+    }
+
+    /// A name that means other memory here than where it was made must not be written to.
+    private static func requireMark(
+        of ticket: PeerTicket, at end: UInt, ofRank rank: Int, _ device: CUDADevice
+    ) throws(FlashInferError) {
+        let region = MemoryRegion(address: end, byteCount: markByteCount, device: device.id)
+        var found: [UInt64] = [0, 0]
+        var failure: FlashInferError?
+        found.withUnsafeMutableBytes { bytes in
+            do throws(FlashInferError) { try device.download(region, to: bytes) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        guard found == ticket.process else {
+            throw .rankFailure(rank: rank, call: "mapping its memory", message: "its name means other memory here")
+        }
+    }
+
+    private static let markByteCount = 16
 
     private init(
         _ gpu: CUDADevice, _ rank: Int, _ memory: Memory, _ windows: [UInt], _ opened: [UInt], _ timeout: Duration
@@ -114,7 +162,8 @@ package final class PeerExchange: Sendable {
 
         init(on device: CUDADevice, ranks: Int) throws(FlashInferError) {
             let queue = device.queue
-            let window = try PeerMemory(byteCount: ExchangeWindow(ranks: ranks).byteCount, in: queue.context)
+            let window = try PeerMemory(
+                byteCount: ExchangeWindow(ranks: ranks).byteCount + PeerExchange.markByteCount, in: queue.context)
             let progress = try CUDABuffer(byteCount: MemoryLayout<fi_exchange_progress>.size, on: queue)
             let missing = try PinnedBuffer(byteCount: 64, in: queue.context)
             missing.bytes.initializeMemory(as: UInt8.self, repeating: 0)
