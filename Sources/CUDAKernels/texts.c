@@ -9,6 +9,9 @@ static const char attention_params[] = {
 static const char cache_params[] = {
 #embed "include/fi_cache_params.h"
     , 0};
+static const char exchange_params[] = {
+#embed "include/fi_exchange_params.h"
+    , 0};
 static const char hopper_attention_params[] = {
 #embed "include/fi_hopper_attention_params.h"
     , 0};
@@ -174,6 +177,9 @@ static const char portable_copy_pages[] = {
 static const char portable_embedding[] = {
 #embed "portable/embedding.cuh"
     , 0};
+static const char portable_exchange_states[] = {
+#embed "portable/exchange_states.cuh"
+    , 0};
 static const char portable_filter[] = {
 #embed "portable/filter.cuh"
     , 0};
@@ -331,6 +337,7 @@ static const char primitives_walk[] = {
 const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
     {"fi_cache_params.h", cache_params},
+    {"fi_exchange_params.h", exchange_params},
     {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
     {"fi_page_params.h", page_params},
@@ -386,6 +393,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/convert.cuh", portable_convert},
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},
+    {"portable/exchange_states.cuh", portable_exchange_states},
     {"portable/filter.cuh", portable_filter},
     {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},

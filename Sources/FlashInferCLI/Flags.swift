@@ -105,10 +105,11 @@ struct EngineFlags: ParsableArguments {
     var batchTokens: Int?
 
     @Option(
-        help: "What carries data between ranks, if there are several: automatic (NCCL between GPUs) or host.",
+        help:
+            "What carries data between ranks, if there are several: automatic (NCCL, peer memory), nccl or host.",
         transform: { name in
             guard let transport = Communicators.Transport(rawValue: name) else {
-                throw ValidationError("There is no transport \(name): say automatic or host.")
+                throw ValidationError("There is no transport \(name): say automatic, nccl or host.")
             }
             return transport
         })

@@ -16,7 +16,7 @@ struct RanksCommand: ParsableCommand {
     @Option(help: "What ranks compute on: cuda (one GPU a rank) or cpu.")
     var device = "cuda"
 
-    @Option(help: "What carries their data: automatic (NCCL between GPUs) or host.")
+    @Option(help: "What carries their data: automatic (NCCL and peer memory between GPUs), nccl or host.")
     var transport = "automatic"
 
     @Option(help: "Keys of the request.")
@@ -30,7 +30,7 @@ struct RanksCommand: ParsableCommand {
             throw ValidationError("--device is cuda or cpu, not '\(device)'")
         }
         guard Communicators.Transport(rawValue: transport) != nil else {
-            throw ValidationError("--transport is automatic or host, not '\(transport)'")
+            throw ValidationError("--transport is automatic, nccl or host, not '\(transport)'")
         }
         guard length >= 1, length <= 1 << 20 else { throw ValidationError("--length is 1 to 1048576, not \(length)") }
         guard timeout > 0 else { throw ValidationError("--timeout is more than 0") }

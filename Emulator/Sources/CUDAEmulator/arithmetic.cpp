@@ -1,6 +1,7 @@
 // Integers, floats, comparisons, selections, moves.
 
 #include <cfenv>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -427,6 +428,13 @@ void split(Warp &warp, const Instruction &i, uint32_t mask) {
     });
 }
 
+/// `%globaltimer`, which is looked at when the instruction runs: kernels that wait for others' launches bound it so.
+void clock(Warp &warp, const Instruction &i, uint32_t mask) {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const uint64_t nanoseconds = (uint64_t)std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+    for_lanes(mask, [&](int lane) { warp.write(i.d, lane, nanoseconds); });
+}
+
 bool decode_move(Decoder &decoder, Instruction &i, Type type) {
     if (decoder.operand(0)[0] == '{') {
         const std::vector<std::string> parts = decoder.elements(0);
@@ -440,6 +448,9 @@ bool decode_move(Decoder &decoder, Instruction &i, Type type) {
         for (const std::string &part : parts) i.list.push_back(decoder.source(part, i.size));
         i.d = decoder.destination(0, type.bytes);
         i.handler = join;
+    } else if (decoder.operand(1) == "%globaltimer") {
+        i.d = decoder.destination(0, type.bytes);
+        i.handler = clock;
     } else {
         i.d = decoder.destination(0, type.bytes);
         i.a = decoder.source(1, type.bytes);

@@ -26,6 +26,11 @@ typedef struct {
     unsigned char reserved[54];
 } fi_cu_pool_properties;
 
+/// CUipcMemHandle: names memory to other processes of the machine; handed over by value.
+typedef struct {
+    char bytes[64];
+} fi_cu_memory_handle;
+
 /// CUlaunchAttribute, where its value is a number.
 typedef struct {
     int id, padding;
@@ -56,6 +61,7 @@ enum {
     FI_CU_NOT_READY = 600,
     FI_CU_ILLEGAL_ADDRESS = 700,
     FI_CU_LAUNCH_TIMEOUT = 702,
+    FI_CU_PEER_ACCESS_ALREADY_ENABLED = 704,
     FI_CU_CONTEXT_IS_DESTROYED = 709,
     FI_CU_ASSERT = 710,
     FI_CU_HARDWARE_STACK_ERROR = 714,
@@ -96,6 +102,8 @@ enum {
     FI_CU_POOL_RELEASE_THRESHOLD = 4,
     FI_CU_POOL_RESERVED_BYTES = 5,
     FI_CU_POOL_USED_BYTES = 7,
+    /// CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
+    FI_CU_OPEN_WITH_PEER_ACCESS = 1,
     /// CU_FUNC_ATTRIBUTE_*
     FI_CU_FUNCTION_SHARED_BYTES = 1,
     FI_CU_FUNCTION_LOCAL_BYTES = 3,
@@ -122,6 +130,13 @@ enum {
     X(cuMemGetInfo, "cuMemGetInfo_v2", 1, (size_t *_Nonnull free, size_t *_Nonnull total)) \
     X(cuMemAlloc, "cuMemAlloc_v2", 1, (fi_cu_address *_Nonnull address, size_t bytes)) \
     X(cuMemFree, "cuMemFree_v2", 1, (fi_cu_address address)) \
+    X(cuDeviceCanAccessPeer, "cuDeviceCanAccessPeer", 0, \
+      (int *_Nonnull can, fi_cu_device device, fi_cu_device peer)) \
+    X(cuCtxEnablePeerAccess, "cuCtxEnablePeerAccess", 0, (fi_cu_context peer, unsigned int flags)) \
+    X(cuIpcGetMemHandle, "cuIpcGetMemHandle", 0, (fi_cu_memory_handle *_Nonnull handle, fi_cu_address address)) \
+    X(cuIpcOpenMemHandle, "cuIpcOpenMemHandle_v2", 0, \
+      (fi_cu_address *_Nonnull address, fi_cu_memory_handle handle, unsigned int flags)) \
+    X(cuIpcCloseMemHandle, "cuIpcCloseMemHandle", 0, (fi_cu_address address)) \
     X(cuMemPoolCreate, "cuMemPoolCreate", 1, (fi_cu_pool *_Nonnull pool, const fi_cu_pool_properties *_Nonnull properties)) \
     X(cuMemPoolDestroy, "cuMemPoolDestroy", 1, (fi_cu_pool pool)) \
     X(cuMemPoolSetAttribute, "cuMemPoolSetAttribute", 1, (fi_cu_pool pool, int attribute, void *_Nonnull value)) \

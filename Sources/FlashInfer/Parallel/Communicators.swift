@@ -6,8 +6,10 @@ public import FlashInferCore
 public enum Communicators {
     /// What carries the ranks' data.
     public enum Transport: String, Sendable, CaseIterable {
-        /// NCCL between GPUs, sockets between CPUs.
+        /// Between GPUs NCCL, and for states of attention peer memory where they have it; sockets between CPUs.
         case automatic
+        /// NCCL alone between GPUs.
+        case nccl
         /// Sockets between host processes, for GPUs by way of host memory: slow, and not in graphs, but without NCCL.
         case host
     }
@@ -39,8 +41,9 @@ public enum Communicators {
     ) throws(FlashInferError) -> any Communicator {
         if host.worldSize == 1 { return SoleRank(on: device.id) }
         if device.id == host.device { return host }
-        if transport == .automatic, let gpu = device as? CUDADevice {
-            return try NCCLCommunicator(on: gpu, ranks: host, timeout: timeout)
+        if transport != .host, let gpu = device as? CUDADevice {
+            return try NCCLCommunicator(
+                on: gpu, ranks: host, usesPeerMemory: transport == .automatic, timeout: timeout)
         }
         return StagedCommunicator(host, on: device)
     }

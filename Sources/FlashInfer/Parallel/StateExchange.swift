@@ -28,6 +28,8 @@ public struct StateExchange: ~Copyable, Sendable {
 
     let device: any Device
     private let slots: StateSlots
+    /// The ranks again, where they exchange and merge in one step.
+    private let merger: (any StateMerging)?
 
     /// Memory for the exchange of states of up to `rows` rows.
     ///
@@ -52,6 +54,7 @@ public struct StateExchange: ~Copyable, Sendable {
             heads: heads, headDim: headDim, dtype: stateType)
         (self.form, self.ranks, self.device) = (form, ranks, device)
         self.slots = slots
+        merger = form == .allGather && ranks.worldSize > 1 ? ranks as? any StateMerging : nil
     }
 
     /// Rows that there is room for.
@@ -95,6 +98,7 @@ public struct StateExchange: ~Copyable, Sendable {
             values: slots.values(all, rows: rows), logSumExp: slots.logSumExp(all, rows: rows), output: output,
             mergedLogSumExp: logSumExp)
         try operation.validate()
+        if let merger, try merger.exchange(operation) { return }
         if ranks.worldSize > 1 {
             try ranks.allGather(
                 slots.region(ownSlot..<ownSlot + 1, rows: rows), into: slots.region(all, rows: rows))

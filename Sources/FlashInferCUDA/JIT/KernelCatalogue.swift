@@ -24,7 +24,7 @@ package enum KernelCatalogue {
         AppendKVKernel.shipped,
         RoPEPartsKernel.shipped,
         CopyPagesKernel.shipped,
-        MergeStatesKernel.shipped, MergeLevelsKernel.shipped,
+        MergeStatesKernel.shipped, MergeLevelsKernel.shipped, ExchangeStatesKernel.shipped,
     ]
 
     /// Those of every family, each in its order.

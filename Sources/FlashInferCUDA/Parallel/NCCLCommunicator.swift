@@ -12,10 +12,13 @@ internal import Synchronization
 
 /// Ranks that are GPUs, joined by NCCL: collectives on device memory, enqueued on the device's stream, also while a graph is captured.
 ///
+/// Where all ranks are GPUs of one machine that reach each other's memory, states of attention are exchanged and merged by a kernel over
+/// that memory, without NCCL; ``description`` says so, or why not.
+///
 /// NCCL itself neither checks that ranks agree nor ends a wait for one that is gone. The ranks' host side does both: it meets before, may
 /// be asked to agree (``Communicator/requireAgreement(_:)``), and ``synchronize(timeout:)`` waits no longer than it is told.
 /// Graphs that have captured collectives must go before the communicator.
-public final class NCCLCommunicator: Communicator {
+public final class NCCLCommunicator: Communicator, CustomStringConvertible {
     /// This rank.
     public var rank: Int { host.rank }
     /// The number of ranks.
@@ -33,17 +36,26 @@ public final class NCCLCommunicator: Communicator {
     private let handle: fi_nccl_communicator
     private let isLost = Atomic(false)
     private let timeout: Duration
+    private let peers: PeerExchange?
+    private let peerText: String
+
+    /// What carries what: "NCCL 2.27.3; states over peer memory".
+    public var description: String {
+        "NCCL \(version / 10_000).\(version / 100 % 100).\(version % 100); \(peerText)"
+    }
 
     /// Joins the GPUs of some ranks.
     ///
     /// - Parameters:
     ///   - device: this rank's GPU, another one for each rank.
     ///   - host: the same ranks' host side, by which NCCL's own id travels.
+    ///   - usesPeerMemory: whether states are exchanged over peer memory where that can be; the same on all ranks.
     ///   - timeout: how long to wait for the others.
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` where NCCL is missing or fails,
     ///   ``FlashInferError/rankFailure(rank:call:message:)`` where a rank does not come.
     public convenience init(
-        on device: CUDADevice, ranks host: any Communicator, timeout: Duration = .seconds(60)
+        on device: CUDADevice, ranks host: any Communicator, usesPeerMemory: Bool = true,
+        timeout: Duration = .seconds(60)
     ) throws(FlashInferError) {
         // A rank without NCCL would leave the others waiting, so all of them learn of it.
         var found: NCCL?
@@ -54,11 +66,11 @@ public final class NCCLCommunicator: Communicator {
         if let without = versions.firstIndex(of: Array("0".utf8)) {
             throw .rankFailure(rank: without, call: "loading NCCL", message: "it has none; see that rank's error")
         }
-        try self.init(on: device, ranks: host, library: found!, timeout: timeout)
+        try self.init(on: device, ranks: host, library: found!, usesPeerMemory: usesPeerMemory, timeout: timeout)
     }
 
     package init(
-        on device: CUDADevice, ranks host: any Communicator, library: NCCL, timeout: Duration
+        on device: CUDADevice, ranks host: any Communicator, library: NCCL, usesPeerMemory: Bool, timeout: Duration
     ) throws(FlashInferError) {
         ProcessEnd.watch()
         var id = fi_nccl_unique_id()
@@ -88,6 +100,20 @@ public final class NCCLCommunicator: Communicator {
         if made.0 != 0 { throw context.failure(made.0, "ncclCommInitRank") }
         try library.check(made.1, "ncclCommInitRank")
         (gpu, self.library, self.host, handle, self.timeout) = (device, library, host, made.2, timeout)
+        // Before anything that throws, so that the communicator is destroyed in any case.
+        let outcome: Result<PeerExchange.Outcome, FlashInferError>
+        do throws(FlashInferError) {
+            outcome = .success(
+                usesPeerMemory
+                    ? try PeerExchange.join(on: device, ranks: host, timeout: timeout)
+                    : .impossible("peer memory is not asked for"))
+        } catch { outcome = .failure(error) }
+        switch outcome {
+        case .success(.joined(let exchange)): (peers, peerText) = (exchange, "states over peer memory")
+        case .success(.impossible(let reason)): (peers, peerText) = (nil, "states too (\(reason))")
+        case .failure(let error): (peers, peerText) = (nil, "states too (\(error))")
+        }
+        if case .failure(let error) = outcome { throw error }
         try connect()
     }
 
@@ -107,6 +133,7 @@ public final class NCCLCommunicator: Communicator {
     deinit {
         let (library, handle, context) = (library, handle, gpu.queue.context)
         let isLost = isLost.load(ordering: .relaxed)
+        if isLost { peers?.abandon(waitingFor: nextRank) }
         ProcessEnd.before {
             // Ends its threads and waits for nobody, or not for long.
             _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
@@ -166,6 +193,7 @@ public final class NCCLCommunicator: Communicator {
         let clock = ContinuousClock()
         let end = clock.now + timeout
         while try !event.hasPassed() {
+            try requirePeers()
             var status: fi_nccl_status = 0
             let call = library.functions.ncclCommGetAsyncError(handle, &status)
             if call != 0 || (status != 0 && status != Int32(FI_NCCL_IN_PROGRESS)) {
@@ -174,17 +202,34 @@ public final class NCCLCommunicator: Communicator {
             }
             if clock.now > end {
                 isLost.store(true, ordering: .relaxed)
+                peers?.abandon(waitingFor: nextRank)
                 throw .rankFailure(
                     rank: nextRank, call: "a collective",
                     message: "it has not ended within \(timeout): a rank is gone, is late, or makes other calls")
             }
             usleep(20)
         }
+        try requirePeers()
+    }
+
+    private func requirePeers() throws(FlashInferError) {
+        do throws(FlashInferError) { try peers?.requireAll() } catch {
+            isLost.store(true, ordering: .relaxed)
+            throw error
+        }
     }
 
     private func requireUsable() throws(FlashInferError) {
+        try requirePeers()
         guard isLost.load(ordering: .relaxed) else { return }
         throw .rankFailure(rank: nextRank, call: "a collective", message: "an earlier one has failed")
+    }
+
+    /// Over peer memory, where the ranks have it and the states fit.
+    package func exchange(_ operation: MergeStatesOperation) throws(FlashInferError) -> Bool {
+        guard let peers else { return false }
+        try requireUsable()
+        return try peers.merge(operation)
     }
 
     private func enqueue(
@@ -202,3 +247,5 @@ public final class NCCLCommunicator: Communicator {
         }
     }
 }
+
+extension NCCLCommunicator: StateMerging {}

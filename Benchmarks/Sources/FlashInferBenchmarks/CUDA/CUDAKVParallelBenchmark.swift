@@ -27,6 +27,9 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
     @Option(help: "The type in which states travel.")
     var stateType = "float32"
 
+    @Option(help: "What carries them: automatic (peer memory where there is), or nccl.")
+    var transport = "automatic"
+
     @Option(help: "Steps in a graph.")
     var steps = 100
 
@@ -47,6 +50,8 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
         var split: String
         var form: String
         var stateType: String
+        /// What carries states.
+        var transport: String
         /// Microseconds of a step.
         var oneGPU: Double
         var allGPUs: Double
@@ -65,12 +70,15 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
     private static let (queryHeads, kvHeads, headDim, pageSize) = (32, 8, 128, 16)
 
     func run() throws {
-        guard let form = StateExchange.Form(rawValue: form), let stateType = DType(stateType) else {
-            throw ValidationError("--form is allGather or ring, --state-type a type's name")
+        guard let form = StateExchange.Form(rawValue: form), let stateType = DType(stateType),
+            let transport = Communicators.Transport(rawValue: transport)
+        else {
+            throw ValidationError(
+                "--form is allGather or ring, --state-type a type's name, --transport automatic or nccl")
         }
         let environment = try RankEnvironment.current
         let gpu = try Devices.make(named: "cuda:\(environment.localRank)")
-        let ranks = try Communicators.join(environment, on: gpu, timeout: .seconds(timeout))
+        let ranks = try Communicators.join(environment, on: gpu, transport: transport, timeout: .seconds(timeout))
         let (worldSize, pages) = (ranks.worldSize, (length + Self.pageSize - 1) / Self.pageSize)
 
         // Every rank has the whole cache, with the same numbers, so that it can decode alone; together, each reads its own pages of it.
@@ -128,7 +136,7 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
         }
         let report = Report(
             device: gpu.name, ranks: worldSize, length: length, batch: batch, split: split, form: form.rawValue,
-            stateType: "\(stateType)", oneGPU: one.microseconds, allGPUs: step.microseconds,
+            stateType: "\(stateType)", transport: "\(ranks)", oneGPU: one.microseconds, allGPUs: step.microseconds,
             localAttention: own.microseconds, allGather: gather.microseconds, allGatherAndMerge: merge.microseconds,
             speedUp: one.microseconds / step.microseconds, spread: step.spread,
             outputDifference: difference(expected.map { Float($0) }, found.map { Float($0) }),
@@ -206,12 +214,12 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
     private func printTable(_ report: Report) {
         print(
             "\(report.device), \(report.ranks) ranks: \(report.batch) x \(report.length) keys, \(report.split), "
-                + "\(report.form), states in \(report.stateType)")
+                + "\(report.form), states in \(report.stateType); \(report.transport)")
         var table = Table(headings: ["step", "us"])
         for (name, value) in [
             ("one GPU", report.oneGPU), ("\(report.ranks) GPUs", report.allGPUs),
             ("  attention to own keys", report.localAttention), ("  all-gather", report.allGather),
-            ("  all-gather and merge", report.allGatherAndMerge),
+            ("  exchange and merge", report.allGatherAndMerge),
         ] { table.rows.append([name, value.fixed(1)]) }
         table.print()
         print(

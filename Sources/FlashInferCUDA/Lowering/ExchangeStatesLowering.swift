@@ -1,0 +1,100 @@
+package import CUDAKernels
+package import FlashInferCore
+
+/// Where ranks' parts of states lie in a rank's window, as the kernel has it: for even exchanges and for odd ones, by sender, by block,
+/// in units of 16 bytes of which a thread has several.
+package struct ExchangeWindow: Sendable, Equatable {
+    /// The most ranks.
+    package static let mostRanks = Int(FI_EXCHANGE_RANKS)
+    /// The most blocks of a launch.
+    package static let mostBlocks = Int(FI_EXCHANGE_BLOCKS)
+    /// Threads of a block.
+    package static let threads = Int(FI_EXCHANGE_THREADS)
+
+    private static let blockByteCount = Int(FI_EXCHANGE_BLOCK_BYTES)
+    private static let units = Int(FI_EXCHANGE_UNITS)
+
+    /// The ranks that exchange.
+    package let ranks: Int
+
+    /// The window of so many ranks.
+    package init(ranks: Int) { self.ranks = ranks }
+
+    /// The size of a window.
+    package var byteCount: Int { 2 * ranks * Self.mostBlocks * Self.blockByteCount }
+
+    /// Where a unit of a thread lies: two pairs of a word and the exchange's number.
+    package func offset(exchange: Int, sender: Int, block: Int, thread: Int, unit: Int) -> Int {
+        ((exchange % 2 * ranks + sender) * Self.mostBlocks + block) * Self.blockByteCount
+            + 16 * (unit * Self.threads + thread)
+    }
+}
+
+/// The kernels that exchange states of attention between ranks, and merge them.
+package enum ExchangeStatesKernel {
+    private static let table = SpecTable(count: 9)
+
+    private static func spec(input: DType, output: DType) -> KernelSpec {
+        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
+            KernelSpec(
+                file: "portable/exchange_states.cuh", entry: "exchange_states",
+                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
+                threads: ExchangeWindow.threads,
+                label: "exchange-states " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+        }
+    }
+
+    /// The specialisations that ship: those of one type, and from float32.
+    package static func shipped() -> [KernelSpec] {
+        DType.computeTypes.map { spec(input: $0, output: $0) }
+            + DType.computeTypes.dropFirst().map { spec(input: .float32, output: $0) }
+    }
+
+    /// Whether states of these sizes fit the windows: all ranks must say the same of the same states, so nothing else counts.
+    package static func canExchange(_ values: TensorView) -> Bool {
+        let (rows, heads, width) = (values.shape[1], values.shape[2], values.shape[3])
+        guard let blocks = blocks(rows: rows, heads: heads, width: width, values.dtype) else { return false }
+        return blocks.count <= ExchangeWindow.mostBlocks
+    }
+
+    private static func blocks(
+        rows: Int, heads: Int, width: Int, _ dtype: DType
+    ) -> (count: Int, laneBits: Int)? {
+        let vector = 16 / dtype.byteCount
+        guard width > 0, width % vector == 0, width / vector <= ExchangeWindow.threads,
+            case (let count, false) = rows.multipliedReportingOverflow(by: heads)
+        else { return nil }
+        let laneBits = Int.bitWidth - (width / vector - 1).leadingZeroBitCount
+        let perBlock = ExchangeWindow.threads >> laneBits
+        return ((count + perBlock - 1) / perBlock, laneBits)
+    }
+
+    /// The launch of a merge of which this rank has its own state alone; the exchange's own fields are the caller's to fill in.
+    ///
+    /// - Throws: ``FlashInferError`` where tensors are misaligned.
+    package static func lower(
+        _ operation: MergeStatesOperation
+    ) throws(FlashInferError) -> KernelLaunch<fi_exchange_params>? {
+        let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
+        let (states, rows, heads, width) = (values.shape[0], values.shape[1], values.shape[2], values.shape[3])
+        guard canExchange(values), let (count, laneBits) = blocks(rows: rows, heads: heads, width: width, values.dtype),
+            values.hasAlignedRows
+        else { return nil }
+        let merged = operation.mergedLogSumExp
+        try lse.checkAlignment("logSumExp")
+        try output.checkAlignment("output")
+        try merged?.checkAlignment("mergedLogSumExp")
+        var parameters = fi_exchange_params()
+        parameters.merge = fi_merge_params(
+            values: UInt64(values.address), values_state: Int64(values.strides[0]),
+            values_row: Int64(values.strides[1]), values_head: Int64(values.strides[2]), lse: UInt64(lse.address),
+            lse_state: Int64(lse.strides[0]), lse_row: Int64(lse.strides[1]), lse_head: Int64(lse.strides[2]),
+            output: UInt64(output.address), output_row: Int64(output.strides[0]),
+            output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
+            merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
+            states: UInt32(states), rows: UInt32(rows), heads: UInt32(heads), width: UInt32(width),
+            lane_bits: UInt32(laneBits),
+            vectorised: output.hasAlignedRows(vector: 16 / values.dtype.byteCount) ? 1 : 0)
+        return KernelLaunch(spec(input: values.dtype, output: output.dtype), blocks: count, parameters)
+    }
+}
