@@ -3,33 +3,48 @@ internal import FlashInferCore
 
 /// Device memory that other GPUs may write to, owned.
 ///
-/// Not from the stream-ordered pool, whose memory is neither handed to other processes nor opened to other GPUs as it is.
+/// Not from the stream-ordered pool, whose memory is neither handed to other processes nor opened to other GPUs as it is. And never given
+/// back to the driver: a rank that is late, or that makes a call more than the others, writes to the window of one that has ended,
+/// and must not write to what is somebody else's by then. What has no owner any more is the next one's of its size.
 package struct PeerMemory: ~Copyable, Sendable {
     /// The first byte's address.
-    package let address: UInt
+    package var address: UInt { block.address }
     /// Its size.
-    package let byteCount: Int
-    private let context: CUDAContext
+    package var byteCount: Int { block.byteCount }
+    private let block: Block
 
-    /// Allocates whole units of what the driver maps, so that nothing else lies in what others may write to.
+    private struct Block {
+        let context: CUDAContext
+        let address: UInt
+        let byteCount: Int
+    }
+
+    private static let withoutOwner = Locked<[Block]>([])
+
+    /// Takes memory of this size, in whole units of what the driver maps, so that nothing else lies in what others may write to.
     package init(byteCount: Int, in context: CUDAContext) throws(FlashInferError) {
         let unit = 2 << 20
         let size = (max(byteCount, 1) + unit - 1) / unit * unit
-        var address: fi_cu_address = 0
         try context.requireUsable()
+        let known = Self.withoutOwner.withLock { blocks -> Block? in
+            blocks.firstIndex { $0.context === context && $0.byteCount == size }.map { blocks.remove(at: $0) }
+        }
+        if let known { block = known } else { block = try Self.allocate(size, in: context) }
+    }
+
+    private static func allocate(_ size: Int, in context: CUDAContext) throws(FlashInferError) -> Block {
+        var address: fi_cu_address = 0
         let status = context.status { $0.cuMemAlloc(&address, size) }
         if status == Int32(FI_CU_OUT_OF_MEMORY) {
             throw .outOfMemory(byteCount: size, device: context.properties.name)
         }
         if status != 0 { throw context.failure(status, "cuMemAlloc") }
-        self.address = UInt(address)
-        self.byteCount = size
-        self.context = context
+        return Block(context: context, address: UInt(address), byteCount: size)
     }
 
     deinit {
-        let address = UInt64(address)
-        context.release { $0.cuMemFree(address) }
+        let block = block
+        Self.withoutOwner.withLock { $0.append(block) }
     }
 }
 

@@ -4,38 +4,60 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 24)
-    /// As for rotary embedding alone: short enough that a single token's heads fill several processors. Shorter ones of many tokens: what
-    /// they need of a token's heads and wait for at the barrier is less.
-    private static func threads(isMany: Bool) -> Int { isMany ? 64 : 128 }
+    private static let table = SpecTable(count: 36)
 
-    /// Whether there are blocks enough for each to take more.
-    private static func isMany(_ tokens: Int) -> Bool { tokens >= 1024 }
+    /// How a launch's work is cut into blocks.
+    private enum Cut: Int, CaseIterable {
+        /// A block has some heads of one token: short enough that a single token's heads fill several processors.
+        case few
+        /// Of many tokens, shorter ones: what they need of a token's heads and wait for at the barrier is less.
+        case many
+        /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
+        case wide
 
-    /// Tokens of a block: two of many, so that a thread has two vectors on their way. Heads that are normalised have no registers for two.
-    private static func tokensPerBlock(isMany: Bool, isNormalised: Bool) -> Int { isNormalised || !isMany ? 1 : 2 }
+        init(tokens: Int, threadsOfToken: Int, isNormalised: Bool) {
+            let isWide = threadsOfToken >= 2048
+            self = tokens < 1024 || isWide && isNormalised ? .few : isWide ? .wide : .many
+        }
 
-    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, isMany: Bool) -> KernelSpec {
-        table.spec(8 * input.kernelNumber + (isMany ? 4 : 0) + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
-            let tokens = tokensPerBlock(isMany: isMany, isNormalised: isNormalised), threads = threads(isMany: isMany)
-            return KernelSpec(
+        var threads: Int { self == .many ? 64 : 128 }
+
+        /// Tokens of a block: two of many, so that a thread has two vectors on their way. Heads that are normalised have no registers for two.
+        func tokens(isNormalised: Bool) -> Int { isNormalised || self == .few ? 1 : 2 }
+
+        /// As many as registers allow, for loads on their way.
+        func blocksPerProcessor(isNormalised: Bool) -> Int { (isNormalised || self != .few ? 1024 : 1280) / threads }
+
+        var label: String {
+            switch self {
+            case .few: ""
+            case .many: " of many tokens"
+            case .wide: " of many wide tokens"
+            }
+        }
+    }
+
+    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, _ cut: Cut) -> KernelSpec {
+        table.spec(12 * input.kernelNumber + 4 * cut.rawValue + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
+            KernelSpec(
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
-                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", tokens),
+                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", cut.tokens(isNormalised: isNormalised)),
                 ],
-                // As many loads on their way as registers allow.
-                threads: threads, blocksPerProcessor: (isNormalised || isMany ? 1024 : 1280) / threads,
+                threads: cut.threads, blocksPerProcessor: cut.blocksPerProcessor(isNormalised: isNormalised),
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
-                    + (isMany ? " of many tokens" : ""))
+                    + cut.label)
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            [(false, false), (false, true), (true, false), (true, true)].flatMap { isNormalised, isMany in
-                [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, isMany: isMany) }
+            [(false, Cut.allCases), (true, [.few, .many])].flatMap { isNormalised, cuts in
+                cuts.flatMap { cut in
+                    [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, cut) }
+                }
             }
         }
     }
@@ -110,10 +132,10 @@ package enum RoPEPartsKernel {
                 $0.assumingMemoryBound(to: fi_rope_part.self)[index].lanes = 1
             }
         }
-        let (isMany, isNormalised) = (isMany(tokens), parameters.norm_lanes != 0)
-        let threads = threads(isMany: isMany)
-        let tokenBlocks = (items + threads - 1) / threads
-        let together = tokensPerBlock(isMany: isMany, isNormalised: isNormalised)
+        let isNormalised = parameters.norm_lanes != 0
+        let cut = Cut(tokens: tokens, threadsOfToken: items, isNormalised: isNormalised)
+        let tokenBlocks = (items + cut.threads - 1) / cut.threads
+        let together = cut.tokens(isNormalised: isNormalised)
         let groups = (tokens + together - 1) / together
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
@@ -132,7 +154,7 @@ package enum RoPEPartsKernel {
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
         return KernelLaunch(
-            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, isMany: isMany),
+            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, cut),
             blocks: blocks, parameters)
     }
 
