@@ -1,5 +1,6 @@
 import FlashInferCUDA
 import FlashInferCore
+import Foundation
 import Testing
 
 /// The GPU of this machine, where there is one: tests that need it say `.enabled(if: GPU.isPresent, GPU.absence)`.
@@ -12,6 +13,9 @@ enum GPU {
 
     /// Why tests are skipped: `Scripts/gpu-machine` looks for these words.
     static let absence: Comment = "no CUDA device on this machine"
+
+    /// Whether this runs under compute-sanitizer, by whose script (`Scripts/gpu-machine sanitize`).
+    static let runsOneKernelAtATime = ProcessInfo.processInfo.environment["FLASHINFER_SANITIZER"] != nil
 
     /// The device that tests share: its kernels are loaded once. Graphs are captured on devices of their own, see ``makeDevice()``.
     static var device: CUDADevice { get throws { try shared.get() } }

@@ -93,7 +93,10 @@ import Testing
 }
 
 /// Ranks as threads: on as many GPUs as there are, or all on one, each with a stream of its own.
-@Suite(.enabled(if: GPU.isPresent, GPU.absence), .serialized, .timeLimit(.minutes(10)))
+@Suite(
+    .enabled(if: GPU.isPresent, GPU.absence),
+    .disabled(if: GPU.runsOneKernelAtATime, "its kernels wait for each other; a sanitizer runs one at a time"),
+    .serialized, .timeLimit(.minutes(10)))
 struct ReducedPeerExchangeGPUTests {
     private struct Form {
         var rows = 1
