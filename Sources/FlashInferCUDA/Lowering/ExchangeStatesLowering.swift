@@ -75,26 +75,15 @@ package enum ExchangeStatesKernel {
     package static func lower(
         _ operation: MergeStatesOperation
     ) throws(FlashInferError) -> KernelLaunch<fi_exchange_params>? {
-        let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
-        let (states, rows, heads, width) = (values.shape[0], values.shape[1], values.shape[2], values.shape[3])
+        let (values, output) = (operation.values, operation.output)
+        let (rows, heads, width) = (values.shape[1], values.shape[2], values.shape[3])
         guard canExchange(values), let (count, laneBits) = blocks(rows: rows, heads: heads, width: width, values.dtype),
             values.hasAlignedRows
         else { return nil }
-        let merged = operation.mergedLogSumExp
-        try lse.checkAlignment("logSumExp")
-        try output.checkAlignment("output")
-        try merged?.checkAlignment("mergedLogSumExp")
         var parameters = fi_exchange_params()
-        parameters.merge = fi_merge_params(
-            values: UInt64(values.address), values_state: Int64(values.strides[0]),
-            values_row: Int64(values.strides[1]), values_head: Int64(values.strides[2]), lse: UInt64(lse.address),
-            lse_state: Int64(lse.strides[0]), lse_row: Int64(lse.strides[1]), lse_head: Int64(lse.strides[2]),
-            output: UInt64(output.address), output_row: Int64(output.strides[0]),
-            output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
-            merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
-            states: UInt32(states), rows: UInt32(rows), heads: UInt32(heads), width: UInt32(width),
-            lane_bits: UInt32(laneBits),
-            vectorised: output.hasAlignedRows(vector: 16 / values.dtype.byteCount) ? 1 : 0)
+        parameters.merge = try fi_merge_params(
+            operation, laneBits: laneBits,
+            isVectorised: output.hasAlignedRows(vector: 16 / values.dtype.byteCount))
         return KernelLaunch(spec(input: values.dtype, output: output.dtype), blocks: count, parameters)
     }
 }

@@ -41,10 +41,9 @@ package enum MergeStatesKernel {
     package static func lower(
         _ operation: MergeStatesOperation
     ) throws(FlashInferError) -> KernelLaunch<fi_merge_params>? {
-        let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
-        let (states, rows, heads, width) = (values.shape[0], values.shape[1], values.shape[2], values.shape[3])
-        let merged = operation.mergedLogSumExp
-        if rows == 0 || heads == 0 || (width == 0 && merged == nil) { return nil }
+        let (values, output) = (operation.values, operation.output)
+        let (rows, heads, width) = (values.shape[1], values.shape[2], values.shape[3])
+        if rows == 0 || heads == 0 || (width == 0 && operation.mergedLogSumExp == nil) { return nil }
         let vector = vectorWidth(values.dtype, output.dtype)
         let isAligned = width % vector == 0 && values.hasAlignedRows && output.hasAlignedRows
         let lanes = max(isAligned ? width / vector : width, 1)
@@ -53,23 +52,37 @@ package enum MergeStatesKernel {
         let (count, overflow) = rows.multipliedReportingOverflow(by: heads)
         let blocks = (count + perBlock - 1) / perBlock
         // The kernel's index in a head runs one step past its end.
-        guard !overflow, blocks <= Int(Int32.max), width <= Int(Int32.max),
-            let states = UInt32(exactly: states), let rows = UInt32(exactly: rows), let heads = UInt32(exactly: heads)
+        guard !overflow, blocks <= Int(Int32.max), width <= Int(Int32.max) else {
+            throw .overflow("elements of values")
+        }
+        return KernelLaunch(
+            spec(input: values.dtype, output: output.dtype), blocks: blocks,
+            try fi_merge_params(operation, laneBits: laneBits, isVectorised: isAligned))
+    }
+}
+
+extension fi_merge_params {
+    /// The states of an operation, and how a head's elements are shared out to lanes.
+    ///
+    /// - Throws: ``FlashInferError`` where there are more than the kernels count to, and where tensors are misaligned.
+    init(_ operation: MergeStatesOperation, laneBits: Int, isVectorised: Bool) throws(FlashInferError) {
+        let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
+        let merged = operation.mergedLogSumExp
+        guard let states = UInt32(exactly: values.shape[0]), let rows = UInt32(exactly: values.shape[1]),
+            let heads = UInt32(exactly: values.shape[2]), let width = UInt32(exactly: values.shape[3])
         else { throw .overflow("elements of values") }
         try values.checkAlignment("values")
         try lse.checkAlignment("logSumExp")
         try output.checkAlignment("output")
         try merged?.checkAlignment("mergedLogSumExp")
-        return KernelLaunch(
-            spec(input: values.dtype, output: output.dtype), blocks: blocks,
-            fi_merge_params(
-                values: UInt64(values.address), values_state: Int64(values.strides[0]),
-                values_row: Int64(values.strides[1]), values_head: Int64(values.strides[2]), lse: UInt64(lse.address),
-                lse_state: Int64(lse.strides[0]), lse_row: Int64(lse.strides[1]), lse_head: Int64(lse.strides[2]),
-                output: UInt64(output.address), output_row: Int64(output.strides[0]),
-                output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
-                merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
-                states: states, rows: rows, heads: heads, width: UInt32(width), lane_bits: UInt32(laneBits),
-                vectorised: isAligned ? 1 : 0))
+        self.init(
+            values: UInt64(values.address), values_state: Int64(values.strides[0]),
+            values_row: Int64(values.strides[1]), values_head: Int64(values.strides[2]), lse: UInt64(lse.address),
+            lse_state: Int64(lse.strides[0]), lse_row: Int64(lse.strides[1]), lse_head: Int64(lse.strides[2]),
+            output: UInt64(output.address), output_row: Int64(output.strides[0]),
+            output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
+            merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
+            states: states, rows: rows, heads: heads, width: width, lane_bits: UInt32(laneBits),
+            vectorised: isVectorised ? 1 : 0)
     }
 }

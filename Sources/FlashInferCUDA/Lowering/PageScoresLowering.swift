@@ -87,16 +87,22 @@ package enum ScorePagesKernel {
         }
     }
 
+    private static let largestHeadDim = 512
+    /// By type and head dim, which is a multiple of 8.
+    private static let table = SpecTable(count: 2 * (largestHeadDim / 8 + 1))
+
     private static func spec(_ type: DType, headDim: Int) -> KernelSpec {
-        KernelSpec(
-            file: "portable/score_pages.cuh", entry: "score_pages",
-            defines: [
-                .init("FI_HALF", "Half::\(type == .float16 ? "float16" : "bfloat16")"),
-                .init("FI_HEAD_DIM", headDim), .init("FI_STAGES", stages),
-            ],
-            threads: warps(headDim) * 32,
-            sharedByteCount: warps(headDim) * stages * fours(headDim) * 4 * 16 * 32,
-            blocksPerProcessor: blocksPerProcessor, label: "score pages \(type.label) D \(headDim)")
+        table.spec(headDim / 8 * 2 + (type == .float16 ? 0 : 1)) {
+            KernelSpec(
+                file: "portable/score_pages.cuh", entry: "score_pages",
+                defines: [
+                    .init("FI_HALF", "Half::\(type == .float16 ? "float16" : "bfloat16")"),
+                    .init("FI_HEAD_DIM", headDim), .init("FI_STAGES", stages),
+                ],
+                threads: warps(headDim) * 32,
+                sharedByteCount: warps(headDim) * stages * fours(headDim) * 4 * 16 * 32,
+                blocksPerProcessor: blocksPerProcessor, label: "score pages \(type.label) D \(headDim)")
+        }
     }
 
     /// The specialisations that ship.
@@ -118,7 +124,7 @@ package enum ScorePagesKernel {
                 "page scores of \(queries.dtype) queries and \(bounds.dtype) bounds", device: deviceName,
                 nearest: "both of float16, or both of bfloat16")
         }
-        guard dim % 8 == 0, dim <= 512, bounds.hasAlignedRows, queries.hasAlignedRows else {
+        guard dim % 8 == 0, dim <= largestHeadDim, bounds.hasAlignedRows, queries.hasAlignedRows else {
             throw .unsupported(
                 "page scores of heads of \(dim) elements, or of rows that do not start at multiples of 16 bytes",
                 device: deviceName, nearest: "aligned heads of a multiple of 8 elements, 512 at most")

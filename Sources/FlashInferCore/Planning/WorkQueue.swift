@@ -4,7 +4,8 @@
 /// them: so the (request, head) pairs are taken in sections, each with no more keys than that cache holds. And the launch should
 /// end evenly: so within a section the longest items come first (LPT, Graham 1969), the requests with the longest items come
 /// first, and the last section is two rounds long or more, so that there are short items enough to level what the long ones
-/// leave ragged. Where two blocks take items side by side, neighbouring row tiles of a request come together. Block rows of one matrix read the same columns: they count as one request, so that the heads come one after another.
+/// leave ragged. Where two blocks take items side by side, neighbouring row tiles of a request come together. Block rows of one
+/// matrix read the same columns: they count as one request, so that the heads come one after another.
 struct WorkQueue {
     /// A row tile, or a pair of neighbours, for some steps of heads, one after another.
     struct Entry {
