@@ -103,7 +103,8 @@ struct AttentionHeads: Hashable {
     /// head, for which they are queued.
     var sharesColumns = false
 
-    /// Whether rows see their request's keys from the first on, all or up to their own: neighbouring tiles then read the same ones.
+    /// Whether rows see their request's keys from the first on, up to their own or some of them, as far as a mask says: neighbouring tiles
+    /// then read the same ones.
     var seesFromFirst = false
 
     /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
@@ -209,7 +210,7 @@ extension AttentionHeads {
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         isFused = form.isFused
         seesFromFirst =
-            hasPlainScores && form.restOfMask == nil && form.windowLeft == nil
+            hasPlainScores && form.restMayReachFirstKey && form.windowLeft == nil
             && blocks.keyPositions == .sequential && problem.geometry.levelCount == 1
         weighsBySums =
             isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16
