@@ -164,6 +164,24 @@ import Testing
         #expect(AttentionVariant("v", value: Values { value, _ in value }).form.isFused)
     }
 
+    /// Blocks take tiles that begin at the same key side by side, with a variant as without.
+    @Test(arguments: [128, 256]) func masksThatReachTheFirstKeyRunInPairs(dim: Int) throws {
+        let hopper = try #require(Architecture("sm_90a"))
+        func isPaired(_ mask: Mask) throws -> Bool {
+            let problem = try AttentionProblem(
+                geometry: .ragged(queryIndptr: [0, 900], kvIndptr: [0, 900]),
+                shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: dim),
+                variant: AttentionVariant("a", mask: mask), queryType: .bfloat16, kvType: .bfloat16)
+            return try AttentionKernel.longestSpec(of: problem, on: hopper).label.contains("pairs of")
+        }
+        let ids = Parameter<Int32>("ids", .perPosition)
+        let always = Mask { at in at.keyLength * at.keyLength >= 0 }
+        #expect(try isPaired(.causal) && isPaired(.causal && always) && isPaired(.causal && .documents(ids)))
+        #expect(try !isPaired(.causal && .window(left: 99)))
+        #expect(try !isPaired(.causal && .window(left: 99) && always))
+        #expect(try !isPaired(.causal && (.window(left: 99) || .prefix(4))))
+    }
+
     @Test func textFollowsTheTermsOnly() {
         // Where it was written is for messages, and so part of the text; its name is not.
         let mask = Mask { at in at.keyPosition % 3 == 0 }

@@ -14,6 +14,15 @@ package struct VariantSample: Sendable {
     }
 }
 
+extension VariantSample {
+    /// Whether only its mask is compiled, and leaves neighbouring tiles the same keys.
+    package var mayBePaired: Bool {
+        let form = variant.form
+        return form.restOfMask != nil && form.restMayReachFirstKey && form.windowLeft == nil && form.maskTensor == nil
+            && form.logits == nil && form.weights == nil && form.softCap == nil && !form.isALiBi && variant.rope == nil
+    }
+}
+
 /// The hooks of a problem's variant by plain recursion.
 package struct VariantOracle {
     private let mask: ExprOracle
