@@ -190,7 +190,7 @@ import Testing
             guard text.contains("hides_by_words = true") else { return nil }
             let line = text.split(separator: "\n").first { $0.contains(" variant_bits(") }
             return line?.split(separator: "{ return ").last.map {
-                $0.dropLast(3).replacing(#/at\.shows\d+/#, with: "at.shows")
+                String($0.dropLast(3).replacing(#/at\.shows\d+/#, with: "at.shows"))
             }
         }
         #expect(
