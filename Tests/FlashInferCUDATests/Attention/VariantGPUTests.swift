@@ -24,7 +24,7 @@ import Testing
                 sample: VariantSample.builtIns[index]))
     }
 
-    /// Masks whose tiles two blocks of Hopper's take side by side, some of which begin at the same key: several tiles and heads, an odd
+    /// Masks and logits whose tiles two blocks of Hopper's take side by side, some of which begin at the same key: several tiles and heads, an odd
     /// number of tiles, more queries than keys, and a request without keys.
     @Test(arguments: VariantSample.builtIns.indices.filter { VariantSample.builtIns[$0].mayBePaired })
     func pairsOfTiles(_ index: Int) throws {

@@ -15,11 +15,13 @@ package struct VariantSample: Sendable {
 }
 
 extension VariantSample {
-    /// Whether only its mask is compiled, and leaves neighbouring tiles the same keys.
+    /// Whether something of it is compiled that leaves neighbouring tiles the same keys.
     package var mayBePaired: Bool {
         let form = variant.form
-        return form.restOfMask != nil && form.restMayReachFirstKey && form.windowLeft == nil && form.maskTensor == nil
-            && form.logits == nil && form.weights == nil && form.softCap == nil && !form.isALiBi && variant.rope == nil
+        let hasOwnScores = form.logits != nil || form.weights != nil
+        let onlyHides = form.restOfMask != nil && form.softCap == nil && !form.isALiBi
+        return (hasOwnScores || onlyHides) && form.restMayReachFirstKey && form.windowLeft == nil
+            && form.maskTensor == nil && variant.rope == nil
     }
 }
 
