@@ -140,7 +140,11 @@ FI_DEVICE int last_visible(const fi_attention_params &p, const Item &item, int q
     return p.is_causal ? item.position(p, query) : 0x7fffffff;
 }
 
-/// The keys that all of a warp's rows see: stages within need no mask.
+/// Whether a variant has a condition of its own that keys are to be asked for. Columns of a matrix are asked for one by one.
+constexpr bool has_condition = hides_keys && !has_columns;
+
+/// The keys that all of a warp's rows see: stages within need no mask. Of a variant's condition, as far as its analysis found them:
+/// what else is known of a stage is asked for where it is not within, so that others take two comparisons of registers.
 struct CommonlyVisible {
     int first, last;
 
@@ -150,6 +154,7 @@ struct CommonlyVisible {
           last(last_visible(p, item, item.query(p, min(warp_row, item.row_count - 1)))) {
         // Columns are asked for stage by stage.
         if constexpr (!has_columns) first = max(first, item.key), last = min(last, item.key_end() - 1);
+        if constexpr (has_condition) first = max(first, item.full), last = min(last, item.full + item.full_count - 1);
     }
     /// Whether some row of the warp does not see some key of its part of a stage; for all lanes.
     __device__ __forceinline__ bool hides(const Item &item, const KeyFinder &finder, int first_key) const {
@@ -204,17 +209,6 @@ struct RowMask {
 /// predicates, so that many keys take less time and text than a comparison each.
 constexpr bool masks_by_bits = !has_columns && key_tiles > 4 && key_tiles <= 16;
 
-/// The lowest `count` bits, of up to 32.
-FI_DEVICE uint32 low_bits(int count) {
-    uint32 above;
-    asm("shl.b32 %0, 1, %1;" : "=r"(above) : "r"(count));
-    return above - 1;
-}
-/// How many of a thread's keys of a stage there are before key `end` of it.
-FI_DEVICE int own_keys(int end, int quad) {
-    const int there = max(end - 2 * quad, 0);
-    return there / 8 * 2 + min(there % 8, 2);
-}
 /// A thread's keys from `first` to `last` of a stage as bits: bit 2n + i for key 8n + 2 quad + i.
 FI_DEVICE uint32 shown_bits(int first, int last, int quad) {
     return low_bits(own_keys(min(last, warp_keys - 1) + 1, quad)) & ~low_bits(own_keys(min(first, warp_keys), quad));
@@ -319,9 +313,11 @@ FI_DEVICE void change_score(float &score, const fi_attention_params &p, const Sc
 FI_DEVICE float hidden_score() { return normalises ? negative_infinity() : 0; }
 
 /// What a thread's two rows see of a stage by the variant's condition and the run's mask, as bits: bit 2n + i for key i of this thread's in
-/// key tile n. A loop, where a comparison and a choice for each score would be most of what a kernel takes to compile; registers for
+/// key tile n. Conditions that are ranges of keys are words of bits at once; for others a loop, where a comparison and a choice for each score would be most of what a kernel takes to compile; registers for
 /// scores need places that are known, those of bits do not.
 FI_DEVICE uint2 bits_by_rule(const fi_attention_params &p, const Item &item, const ScoreRow &above, const ScoreRow &below, int first_key, int quad) {
+    if constexpr (hides_by_words && custom_mask == Mask::none)
+        return make_uint2(variant_bits(p, above.at, first_key, quad), variant_bits(p, below.at, first_key, quad));
     const RowMask mask_above(p, item, above.query, first_key), mask_below(p, item, below.query, first_key);
     uint2 bits = make_uint2(0, 0);
 #pragma unroll tiles_read_at_once
@@ -340,11 +336,7 @@ FI_DEVICE uint2 bits_by_rule(const fi_attention_params &p, const Item &item, con
 FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
                                      const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
     const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
-    // What hides: the ends of what is seen, as without a variant, or its condition and the run's mask.
-    const bool hides_ends = has_columns || first_key < common.first || first_key + warp_keys - 1 > common.last;
-    const bool hides_by_rule = has_columns || custom_mask != Mask::none
-                               || (!item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key));
-    const bool needs_mask = hides_ends || hides_by_rule;
+    const bool needs_mask = has_columns || custom_mask != Mask::none || first_key < common.first || first_key + warp_keys - 1 > common.last;
     if (logits == Logits::plain && !needs_mask) return;
     const auto row_of = [&](int m, int h) { return ScoreRow(p, item, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1)); };
     const auto key_of = [&](int n, int i) { return first_key + n * 8 + 2 * quad + i; };
@@ -371,7 +363,8 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
         if constexpr (masks_by_bits) {
             uint32 bits[2] = {shown_bits(above.first - first_key, above.last - first_key, quad),
                               shown_bits(below.first - first_key, below.last - first_key, quad)};
-            if (hides_by_rule) {
+            if (custom_mask != Mask::none
+                || (has_condition && !item.is_full(first_key, warp_keys) && variant_may_hide(p, item, warp_row, first_key))) {
                 const uint2 shown = bits_by_rule(p, item, above, below, first_key, quad);
                 bits[0] &= shown.x, bits[1] &= shown.y;
             }

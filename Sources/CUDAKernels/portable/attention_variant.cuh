@@ -37,12 +37,13 @@ struct VariantBlock {
 
 // Its rows and keys, which are sites with what depends on them alone, its functions, whether weights are the softmax's (normalises), whether
 // outputs are changed at the end (changes_output), whether rows have a sink of their own (computes_sink) and what they are divided by changes
-// (changes_sum), what becomes of values (value_hook), and whether elements of tensors are read for each key (reads_keys).
+// (changes_sum), what becomes of values (value_hook), whether it hides keys (hides_keys), and by ranges of them alone
+// (hides_by_words: variant_bits then has a stage's), and whether elements of tensors are read for each key (reads_keys).
 #include FI_VARIANT
 
 #else
 
-constexpr bool normalises = true, changes_output = false, computes_sink = false, changes_sum = false;
+constexpr bool normalises = true, changes_output = false, computes_sink = false, changes_sum = false, hides_keys = false;
 constexpr ValueHook value_hook = ValueHook::none;
 
 struct VariantRow {

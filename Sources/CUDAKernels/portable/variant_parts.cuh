@@ -73,6 +73,10 @@ extern "C" __global__ void fi_shows(const __grid_constant__ Parameters p) {
     const VariantRow at{Kept()};
     part_output<0>(variant_shows(p.attention(), at, part_input<first_of_score>(), part_input<first_of_score + 1>()));
 }
+extern "C" __global__ void fi_bits(const __grid_constant__ Parameters p) {
+    const VariantRow at{Kept()};
+    part_output<0>(static_cast<int>(variant_bits(p.attention(), at, part_input<first_of_score>(), part_input<first_of_score + 1>())));
+}
 extern "C" __global__ void fi_logit(const __grid_constant__ Parameters p) {
     const VariantRow at{Kept()};
     const float score = __int_as_float(part_input<first_of_score + 2>());

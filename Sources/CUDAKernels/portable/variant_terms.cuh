@@ -11,7 +11,29 @@ constexpr float log2_e = 1.4426950408889634f;
 /// tanh by exponentials: absolute error about 1e-7, where the approximate instruction's is 5e-4.
 FI_DEVICE float tanh_by_exp(float x) { return 1 - __fdividef(2, exp2f(x * (2 * log2_e)) + 1); }
 
+// What a row sees of a stage of up to 128 keys, as a thread's bits of a word: bit 2n + i for key 8n + 2 quad + i, of its first key on.
+
+/// The lowest `count` bits, of up to 32.
+FI_DEVICE uint32 low_bits(int count) {
+    uint32 above;
+    asm("shl.b32 %0, 1, %1;" : "=r"(above) : "r"(count));
+    return above - 1;
+}
+/// How many of a thread's keys of a stage there are before key `end` of it.
+FI_DEVICE int own_keys(int end, int quad) {
+    const int there = max(end - 2 * quad, 0);
+    return there / 8 * 2 + min(there % 8, 2);
+}
+
 #ifdef FI_VARIANT
+
+/// The keys up to `last`, or from `first` on.
+FI_DEVICE uint32 bits_until(int64 last, int first_key, int quad) {
+    return low_bits(own_keys(static_cast<int>(max(min(last - first_key, 127ll), -1ll)) + 1, quad));
+}
+FI_DEVICE uint32 bits_from(int64 first, int first_key, int quad) {
+    return ~low_bits(own_keys(static_cast<int>(max(min(first - first_key, 128ll), 0ll)), quad));
+}
 
 // Whole numbers wrap.
 FI_DEVICE int wrap_add(int a, int b) { return static_cast<int>(static_cast<uint32>(a) + static_cast<uint32>(b)); }

@@ -14,7 +14,7 @@ package struct PTXSplice {
         case output(operand: Int, value: Text)
     }
 
-    private static let names = ["fi_row", "fi_shows", "fi_logit", "fi_weight", "fi_hides"]
+    private static let names = ["fi_row", "fi_shows", "fi_bits", "fi_logit", "fi_weight", "fi_hides"]
 
     private let parts: [(name: [UInt8], lines: [Line])]
     /// The kernel's name and that of its parameter, which parts read.

@@ -42,6 +42,12 @@ extension AttentionKernel {
         return [
             AttentionVariant("hides", mask: Mask { ($0.keyPosition & 1) == $0.head }),
             AttentionVariant("hides by a tensor", mask: Mask { tags[$0.keyPosition] == $0.head }),
+            AttentionVariant("hides ranges", mask: Mask { $0.keyPosition < $0.head }),
+            // Blocks take windows' items one by one.
+            AttentionVariant("hides far ranges", mask: .window(left: 90) && Mask { $0.keyPosition < $0.head }),
+            AttentionVariant("hides far keys", mask: .window(left: 90) && Mask { ($0.keyPosition & 1) == $0.head }),
+            AttentionVariant(
+                "hides far keys by a tensor", mask: .window(left: 90) && Mask { tags[$0.keyPosition] == $0.head }),
             AttentionVariant("logits", mask: .causal) { score, at in score + at.keyPosition.float },
             AttentionVariant("logits by a tensor", mask: .causal) { score, at in score + table[at.head, at.keyPosition]
             },

@@ -103,7 +103,8 @@ struct AttentionHeads: Hashable {
     /// head, for which they are queued.
     var sharesColumns = false
 
-    /// Whether rows see their request's keys from the first on, all or up to their own: neighbouring tiles then read the same ones.
+    /// Whether rows see their request's keys from the first on, up to their own or some of them, as far as a mask says: neighbouring tiles
+    /// then read the same ones. Where scores are capped or biased by the kernels' own words it is not told.
     var seesFromFirst = false
 
     /// Elements of latent keys that are no part of their values; 0 for keys and values of their own.
@@ -208,8 +209,10 @@ extension AttentionHeads {
             && !(isNarrow && gathersRows)
             && (isFloat8 ? isOrdinary && !problem.readsColumns : problem.queryType != .float8E4M3)
         isFused = form.isFused
+        let hasOwnScores =
+            (form.logits != nil || form.weights != nil) && form.maskTensor == nil && !problem.readsColumns
         seesFromFirst =
-            hasPlainScores && form.restOfMask == nil && form.windowLeft == nil
+            (hasPlainScores || hasOwnScores) && form.restMayReachFirstKey && form.windowLeft == nil
             && blocks.keyPositions == .sequential && problem.geometry.levelCount == 1
         weighsBySums =
             isFused && AttentionKernel.halfType(query: problem.queryType, cache: problem.kvType) == .bfloat16

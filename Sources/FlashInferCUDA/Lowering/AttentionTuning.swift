@@ -135,12 +135,14 @@ enum AttentionTuning {
     ///
     /// Blocks that go through stages together wait for each other, which costs 1 to 3 % of their cycles; what they read once is worth 3
     /// to 5 % where the copy engine is busy all the time (H200, 1,024 to 16,384 keys: 1.015 to 1.04 times as fast with heads of 128 and
-    /// 256 elements). Heads of 64 and products of 8 bits, whose stages are shorter, lost 3 %.
+    /// 256 elements; 1.03 with a variant's soft cap, 1.00 with its ALiBi, of 128). Heads of 64 and products of 8 bits, whose stages are
+    /// shorter, lost 3 %.
     private static func paired(_ tile: AttentionTile, _ heads: AttentionHeads) -> AttentionTile {
         var tile = tile
         tile.isPaired =
             heads.seesFromFirst && !heads.gathersRows && !heads.isNarrow && heads.boxedQK == heads.boxedVO
-            && (heads.boxedQK == 128 && tile.queryRegisters > 0 || heads.boxedQK == 256)
+            && (heads.boxedQK == 128 && (tile.queryRegisters > 0 || !heads.hasPlainScores)
+                || heads.boxedQK == 256 && heads.hasPlainScores)
         return tile
     }
 

@@ -11,7 +11,7 @@ package struct VariantSplice: Hashable, Sendable {
     /// The text that `portable/variant_parts.cuh` includes.
     package let parts: String
 
-    init(head: String, changesLogits: Bool, weighs: Bool, hides: Bool, parts: String) {
+    init(head: String, changesLogits: Bool, weighs: Bool, hides: Bool, hidesByWords: Bool, parts: String) {
         self.parts = parts
         let site = [
             "request", "head", "kv_head", "query_index", "query_position", "query_length", "key_length",
@@ -39,6 +39,10 @@ package struct VariantSplice: Hashable, Sendable {
         let shows =
             hides
             ? "int result; \(mark("fi_shows", results: result, operands: ofRow)) return result != 0;" : "return true;"
+        let ofStage = inputs(kept + site, of: "at.") + inputs(["first_key", "quad"])
+        let bits =
+            hidesByWords
+            ? "int result; \(mark("fi_bits", results: result, operands: ofStage)) return result;" : "return 0;"
         let mayHide =
             hides
             ? "const VariantBlock at(p, item, warp_row, first_key); int result; "
@@ -58,6 +62,7 @@ package struct VariantSplice: Hashable, Sendable {
             };
             \(ofScore("logit", changesLogits))\(ofScore("weight", weighs))
             FI_DEVICE bool variant_shows(\(row), int key, int position) { \(shows) }
+            FI_DEVICE uint32 variant_bits(\(row), int first_key, int quad) { \(bits) }
             FI_DEVICE float variant_sink(\(row)) { return 0; }
             FI_DEVICE float variant_sum(\(row), float score) { return score; }
             FI_DEVICE float variant_output(\(row), float score) { return score; }

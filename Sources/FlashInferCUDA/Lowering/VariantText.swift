@@ -51,13 +51,15 @@ package struct VariantText: Hashable, Sendable {
             "float variant_value(const fi_attention_params &p, const VariantKey &at, float score, int position)",
             form.valueFactor ?? form.values ?? score, variant.value.place, form.parameters, isOfKeys: true)
         let valueHook = form.valueFactor != nil ? "factor" : form.values != nil ? "element" : "none"
+        let hides = !mask.isConstant(true)
+        let bits = hides ? KeyBits(mask, hooks[2]) : nil
         let readsKeys = hooks.contains { $0.readsKeys }
         let head = """
             #pragma once
             constexpr bool normalises = \(form.weights == nil), changes_output = \(form.output != nil);
             constexpr bool computes_sink = \(form.sink != nil), changes_sum = \(form.normalizer != nil);
             constexpr ValueHook value_hook = ValueHook::\(valueHook);
-            constexpr bool reads_keys = \(readsKeys);
+            constexpr bool hides_keys = \(hides), hides_by_words = \(bits != nil), reads_keys = \(readsKeys);
 
             """
         let members = hooks.flatMap(\.members)
@@ -82,6 +84,7 @@ package struct VariantText: Hashable, Sendable {
             text += "    }\n};\n"
             for hook in hooks + [value] { text += hook.function }
             text += """
+                FI_DEVICE uint32 variant_bits(\(row), int first_key, int quad) { return \(bits?.text ?? "0"); }
                 FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
                     const VariantBlock at(p, item, warp_row, first_key);
                     return !(\(BlockTest(mask).text));
@@ -101,7 +104,7 @@ package struct VariantText: Hashable, Sendable {
         }
         splice = VariantSplice(
             head: head, changesLogits: hasLogits, weighs: form.weights != nil,
-            hides: !mask.isConstant(true), parts: head + body(VariantSplice.rowFunctions(members)))
+            hides: hides, hidesByWords: bits != nil, parts: head + body(VariantSplice.rowFunctions(members)))
     }
 }
 
@@ -110,9 +113,12 @@ private struct VariantHook {
     /// Declarations of the terms that depend on the row (or the key) alone, and the lines that compute them.
     private(set) var members: [(type: String, name: String)] = []
     private(set) var rowLines: [String] = []
-    private(set) var function: String
+    private(set) var function = ""
     /// Whether elements of tensors are read for each score.
     private(set) var readsKeys = false
+    /// What each term is called, and whether it depends on the row alone.
+    private(set) var names: [String] = []
+    private(set) var areRows: [Bool] = []
 
     init(
         _ prefix: String, _ head: String, _ graph: ExprGraph, _ place: SourcePlace,
@@ -121,8 +127,6 @@ private struct VariantHook {
         // The same line again and again: all of a hook's terms were written at one place.
         let line = "#line \(place.line) \"\(place.file.filter { $0 != "\"" && $0 != "\\" })\""
         var lines = ["FI_DEVICE \(head) {"]
-        var names: [String] = []
-        var areRows: [Bool] = []
         for (index, node) in graph.nodes.enumerated() {
             let isRow =
                 node.operation != .score && (isOfKeys || !node.field(is: .keyPosition))
@@ -317,6 +321,83 @@ private struct BlockTest {
         for (field, first, last) in ends where sum[field] != 0 {
             terms.append("\(sum[field])ll * at.\(sum[field] > 0 ? first : last)")
         }
+        return (terms + ["\(sum.constant)ll"]).joined(separator: " + ")
+    }
+}
+
+/// A mask as what a row sees of a stage, in words of a thread's bits, where its conditions are ranges of keys: comparisons of the key's position,
+/// or of its distance from what a row has, with what does not depend on it; and what joins those.
+private struct KeyBits {
+    let text: String
+
+    /// - Parameter hook: the mask's terms.
+    init?(_ graph: ExprGraph, _ hook: VariantHook) {
+        let forms = Affine.forms(of: graph)
+        var words: [String?] = []
+        for (place, node) in graph.nodes.enumerated() {
+            let operands = node.operands.map { words[$0] }
+            let word: String?
+            switch node.operation {
+            case _ where node.type != .bool: word = nil
+            case _ where hook.areRows[place]: word = "(\(hook.names[place]) ? 0xffffffffu : 0u)"
+            case .not: word = operands[0].map { "~\($0)" }
+            case .and, .or:
+                if let left = operands[0], let right = operands[1] {
+                    word = "(\(left) \(node.operation == .and ? "&" : "|") \(right))"
+                } else {
+                    word = nil
+                }
+            case .less, .lessEqual, .equal: word = Self.comparison(node, graph, hook, forms)
+            default: word = nil
+            }
+            words.append(word)
+        }
+        guard let word = words[graph.root] else { return nil }
+        text = word
+    }
+
+    /// A comparison of a sum that has the key once with a term of the row.
+    private static func comparison(
+        _ node: ExprGraph.Node, _ graph: ExprGraph, _ hook: VariantHook, _ forms: [Affine?]
+    ) -> String? {
+        let (a, b) = (Int(node.a), Int(node.b))
+        guard graph.nodes[a].type == .int, hook.areRows[a] != hook.areRows[b] else { return nil }
+        let (sumPlace, row) = hook.areRows[a] ? (b, hook.names[a]) : (a, hook.names[b])
+        guard fits(sumPlace, graph, forms), let sum = forms[sumPlace], abs(sum[.keyPosition]) == 1 else { return nil }
+        // The key is at the row's term less the rest of the sum, or the other way round.
+        let isRising = sum[.keyPosition] == 1
+        var rest = sum
+        rest.coefficients[Int(SiteField.keyPosition.rawValue)] = 0
+        let (term, others) = ("static_cast<int64>(\(row))", "(\(text(rest)))")
+        let edge = isRising ? "\(term) - \(others)" : "\(others) - \(term)"
+        func call(_ name: String, _ offset: Int) -> String {
+            "bits_\(name)(\(edge)\(offset == 0 ? "" : offset < 0 ? " - 1" : " + 1"), first_key, quad)"
+        }
+        if node.operation == .equal { return "(\(call("from", 0)) & \(call("until", 0)))" }
+        let strict = node.operation == .less ? 1 : 0
+        // The sum is at most the row's term where it is the left one.
+        return (sumPlace == a) == isRising ? call("until", -strict) : call("from", strict)
+    }
+
+    /// Whether a sum and all that it is made of fit in 32 bits wherever a score is, so that none wraps.
+    private static func fits(_ place: Int, _ graph: ExprGraph, _ forms: [Affine?]) -> Bool {
+        guard let sum = forms[place] else { return false }
+        var (low, high) = (sum.constant, sum.constant)
+        for field in SiteField.allCases {
+            let product = sum[field].multipliedReportingOverflow(by: Int(Int32.max))
+            if product.overflow { return false }
+            if product.partialValue < 0 { low += product.partialValue } else { high += product.partialValue }
+        }
+        return low >= Int(Int32.min) && high <= Int(Int32.max)
+            && graph.nodes[place].operands.allSatisfy { fits($0, graph, forms) }
+    }
+
+    private static func text(_ sum: Affine) -> String {
+        let fields: [(SiteField, String)] = [
+            (.request, "request"), (.head, "head"), (.kvHead, "kv_head"), (.queryIndex, "query_index"),
+            (.queryPosition, "query_position"), (.queryLength, "query_length"), (.keyLength, "key_length"),
+        ]
+        let terms = fields.filter { sum[$0.0] != 0 }.map { "\(sum[$0.0])ll * at.\($0.1)" }
         return (terms + ["\(sum.constant)ll"]).joined(separator: " + ")
     }
 }

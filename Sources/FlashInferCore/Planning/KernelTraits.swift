@@ -44,7 +44,7 @@ public struct KernelTraits: Sendable, Hashable {
         public var blocksPerProcessor: Int?
 
         /// Whether two thread blocks take two of a queue's items at a time, the first and second, third and fourth and so on, and read
-        /// once what both need: then a request's neighbouring row tiles of one head come as such pairs.
+        /// once what both need: then a request's neighbouring row tiles of one head that begin at the same key come as such pairs.
         public var isPaired: Bool
 
         /// A tile.

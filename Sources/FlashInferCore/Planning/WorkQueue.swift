@@ -4,8 +4,8 @@
 /// them: so the (request, head) pairs are taken in sections, each with no more keys than that cache holds. And the launch should
 /// end evenly: so within a section the longest items come first (LPT, Graham 1969), the requests with the longest items come
 /// first, and the last section is two rounds long or more, so that there are short items enough to level what the long ones
-/// leave ragged. Where two blocks take items side by side, neighbouring row tiles of a request come together. Block rows of one
-/// matrix read the same columns: they count as one request, so that the heads come one after another.
+/// leave ragged. Where two blocks take items side by side, neighbouring row tiles of a request that begin at the same key come
+/// together. Block rows of one matrix read the same columns: they count as one request, so that the heads come one after another.
 struct WorkQueue {
     /// A row tile, or a pair of neighbours, for some steps of heads, one after another.
     struct Entry {
@@ -129,9 +129,10 @@ struct WorkQueue {
             while end > rowTiles.lowerBound {
                 var cost = survey.queued[end - 1].cost(heads: heads.step)
                 var start = end - 1
-                // Block rows that share their columns are requests of their own.
+                // Block rows that share their columns are requests of their own, and tiles of other documents have other keys.
                 if isPaired, start > rowTiles.lowerBound,
-                    survey.queued[start].request == survey.queued[start - 1].request
+                    survey.queued[start].request == survey.queued[start - 1].request,
+                    survey.queued[start].keyStart == survey.queued[start - 1].keyStart
                 {
                     start -= 1
                     cost = max(cost, survey.queued[start].cost(heads: heads.step))

@@ -13,6 +13,8 @@ package struct VariantForm: Sendable, Hashable {
     package private(set) var restOfMask: ExprGraph?
     /// What is known of that.
     private(set) var restTerms: MaskTerms?
+    /// Whether that leaves neighbouring rows the same keys, from the first on: see ``MaskTerms/mayReachFirstKey``.
+    package private(set) var restMayReachFirstKey = true
     /// The cap.
     package private(set) var softCap: Float?
     /// Whether ALiBi's bias is added.
@@ -68,6 +70,7 @@ package struct VariantForm: Sendable, Hashable {
         maskBesidesWindow = mask
         recognise(mask)
         restTerms = restOfMask.map { MaskTerms($0) }
+        restMayReachFirstKey = restTerms?.mayReachFirstKey ?? true
         recognise(logits)
         weights = hooks.weights.expression?.graph
         output = hooks.output.expression?.graph

@@ -24,6 +24,17 @@ import Testing
                 sample: VariantSample.builtIns[index]))
     }
 
+    /// Masks and logits whose tiles two blocks of Hopper's take side by side, some of which begin at the same key: several tiles and heads, an odd
+    /// number of tiles, more queries than keys, and a request without keys.
+    @Test(arguments: VariantSample.builtIns.indices.filter { VariantSample.builtIns[$0].mayBePaired })
+    func pairsOfTiles(_ index: Int) throws {
+        try check(
+            AttentionCase(
+                queryType: .bfloat16, cacheType: .bfloat16, layout: index % 2 == 0 ? .combinedNHD : .raggedNHD,
+                dimQK: 128, kvHeads: 2, group: 1, lengths: [(330, 590), (200, 70), (80, 0), (129, 129)],
+                seed: UInt64(3 * index + 1), sample: VariantSample.builtIns[index]))
+    }
+
     /// Against definitions that were written without an expression.
     @Test(arguments: VariantDefinition.all.indices) func definitions(_ index: Int) throws {
         let definition = VariantDefinition.all[index]

@@ -23,7 +23,7 @@ import Testing
                 constexpr bool normalises = true, changes_output = false;
                 constexpr bool computes_sink = false, changes_sum = false;
                 constexpr ValueHook value_hook = ValueHook::none;
-                constexpr bool reads_keys = true;
+                constexpr bool hides_keys = true, hides_by_words = false, reads_keys = true;
                 struct VariantRow : VariantSite {
                     int shows1;
                     int shows7;
@@ -84,6 +84,7 @@ import Testing
                 FI_DEVICE float variant_value(const fi_attention_params &p, const VariantKey &at, float score, int position) {
                     return score;
                 }
+                FI_DEVICE uint32 variant_bits(const fi_attention_params &p, const VariantRow &at, int first_key, int quad) { return 0; }
                 FI_DEVICE bool variant_may_hide(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
                     const VariantBlock at(p, item, warp_row, first_key);
                     return !(!FI_COLUMNS && at.key_length < (1 << 26) && (false && -2ll * at.last_head + -1ll * at.last_key + 90ll > 0));
@@ -164,6 +165,58 @@ import Testing
         #expect(AttentionVariant("v", value: Values { value, _ in value }).form.isFused)
     }
 
+    /// Blocks take tiles that begin at the same key side by side, with a variant as without.
+    @Test(arguments: [128, 256]) func masksThatReachTheFirstKeyRunInPairs(dim: Int) throws {
+        let hopper = try #require(Architecture("sm_90a"))
+        func isPaired(_ mask: Mask) throws -> Bool {
+            let problem = try AttentionProblem(
+                geometry: .ragged(queryIndptr: [0, 900], kvIndptr: [0, 900]),
+                shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: dim),
+                variant: AttentionVariant("a", mask: mask), queryType: .bfloat16, kvType: .bfloat16)
+            return try AttentionKernel.longestSpec(of: problem, on: hopper).label.contains("pairs of")
+        }
+        let ids = Parameter<Int32>("ids", .perPosition)
+        let always = Mask { at in at.keyLength * at.keyLength >= 0 }
+        #expect(try isPaired(.causal) && isPaired(.causal && always) && isPaired(.causal && .documents(ids)))
+        #expect(try !isPaired(.causal && .window(left: 99)))
+        #expect(try !isPaired(.causal && .window(left: 99) && always))
+        #expect(try !isPaired(.causal && (.window(left: 99) || .prefix(4))))
+    }
+
+    /// Conditions that are ranges of keys are words of bits; where one is not, or may wrap, none is.
+    @Test func rangesOfKeysAreWords() {
+        func bits(_ mask: Mask) -> String? {
+            let text = VariantText(AttentionVariant("a", mask: mask)).text
+            guard text.contains("hides_by_words = true") else { return nil }
+            let line = text.split(separator: "\n").first { $0.contains(" variant_bits(") }
+            return line?.split(separator: "{ return ").last.map {
+                String($0.dropLast(3).replacing(#/at\.shows\d+/#, with: "at.shows"))
+            }
+        }
+        #expect(
+            bits(.causal && (.window(left: 21) || .prefix(4))) == """
+                (bits_from((1ll * at.query_position + 0ll) - static_cast<int64>(21), first_key, quad) | \
+                bits_until(static_cast<int64>(4) - (0ll) - 1, first_key, quad))
+                """)
+        let lengths = Parameter<Int32>("lengths", .perRequest)
+        #expect(
+            bits(.causal || .prefix(lengths)) == """
+                (bits_until(static_cast<int64>(at.query_position) - (0ll), first_key, quad) | \
+                bits_until(static_cast<int64>(at.shows) - (0ll) - 1, first_key, quad))
+                """)
+        #expect(bits(!.causal) == "bits_from(static_cast<int64>(at.query_position) - (0ll) + 1, first_key, quad)")
+        #expect(
+            bits(Mask { $0.keyPosition == $0.head || $0.head < 2 }) == """
+                ((bits_from(static_cast<int64>(at.head) - (0ll), first_key, quad) & \
+                bits_until(static_cast<int64>(at.head) - (0ll), first_key, quad)) | (at.shows ? 0xffffffffu : 0u))
+                """)
+        for mask: Mask in [
+            .documents(Parameter<Int32>("ids", .perPosition)), .strided(2), .prefix(9) || .strided(2),
+            Mask { $0.keyPosition * 2 < $0.queryPosition }, Mask { $0.keyPosition + 1000 < $0.queryPosition },
+            Mask { $0.keyPosition.float < 9 },
+        ] { #expect(bits(mask) == nil, "\(mask)") }
+    }
+
     @Test func textFollowsTheTermsOnly() {
         // Where it was written is for messages, and so part of the text; its name is not.
         let mask = Mask { at in at.keyPosition % 3 == 0 }
@@ -234,7 +287,7 @@ import Testing
     @Test func kindsShareFrames() throws {
         func splice(_ variant: AttentionVariant) -> VariantSplice? { VariantText(variant).splice }
         let even = AttentionVariant("a", mask: Mask { ($0.keyPosition & 1) == 0 })
-        let near = AttentionVariant("b", mask: Mask { $0.queryPosition - $0.keyPosition < 90 || $0.head < 3 })
+        let near = AttentionVariant("b", mask: Mask { abs($0.queryPosition - $0.keyPosition) < 90 || $0.head < 3 })
         #expect(splice(even) != nil && splice(even)?.frame == splice(near)?.frame)
         #expect(splice(even)?.parts != splice(near)?.parts)
         let biased = AttentionVariant("c", mask: .causal) { score, at in score + at.keyPosition.float }

@@ -21,7 +21,8 @@ import Testing
 
     private func parts(row: String = "", shows: String = "") -> [UInt8] {
         let entries =
-            [part("fi_row", row), part("fi_shows", shows)] + ["logit", "weight", "hides"].map { part("fi_\($0)", "") }
+            [part("fi_row", row), part("fi_shows", shows)]
+            + ["bits", "logit", "weight", "hides"].map { part("fi_\($0)", "") }
         return Array((".version 9.0\n.target sm_90a\n" + entries.joined()).utf8)
     }
 

@@ -70,6 +70,27 @@ import Testing
         #expect(!AttentionVariant("a", weights: .sigmoid).form.isFused)
     }
 
+    /// Blocks take neighbouring tiles by twos where those begin at the same key, whatever tensors say.
+    @Test func whichMasksReachTheFirstKey() {
+        let tensor = Parameter<Int32>("tensor", .perPosition)
+        let lengths = Parameter<Int32>("lengths", .perRequest)
+        func reaches(_ mask: Mask) -> Bool { AttentionVariant("a", mask: mask).form.restMayReachFirstKey }
+        for mask: Mask in [
+            .none, .causal, .prefix(lengths), .causal || .prefix(lengths), .strided(3), .tree(ancestors: tensor),
+            .causal && .documents(tensor), .items(prompt: lengths, item: tensor), Mask { $0.keyPosition % 3 == 1 },
+            // The first half of the heads see all, the others a window.
+            .causal && (Mask { $0.head < 8 } || .window(left: 99)),
+            .causal && Mask { $0.keyLength * $0.keyLength >= 0 },
+        ] { #expect(reaches(mask), "\(mask)") }
+        for mask: Mask in [
+            .causal && (.window(left: 1023) || .prefix(4)), .blockDiagonal(64), !.causal,
+            Mask { abs($0.queryPosition - $0.keyPosition) <= 128 }, Mask { $0.keyPosition > 7 },
+            Mask { ($0.queryPosition - $0.keyPosition).float < 900 },
+        ] { #expect(!reaches(mask), "\(mask)") }
+        // A window that is one is no part of the rest.
+        #expect(reaches(.causal && .window(left: 99)))
+    }
+
     /// Each built-in against its plain definition.
     @Test func definitions() {
         typealias Rule = (_ q: Int, _ k: Int) -> Bool

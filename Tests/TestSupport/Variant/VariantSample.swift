@@ -14,6 +14,17 @@ package struct VariantSample: Sendable {
     }
 }
 
+extension VariantSample {
+    /// Whether something of it is compiled that leaves neighbouring tiles the same keys.
+    package var mayBePaired: Bool {
+        let form = variant.form
+        let hasOwnScores = form.logits != nil || form.weights != nil
+        let onlyHides = form.restOfMask != nil && form.softCap == nil && !form.isALiBi
+        return (hasOwnScores || onlyHides) && form.restMayReachFirstKey && form.windowLeft == nil
+            && form.maskTensor == nil && variant.rope == nil
+    }
+}
+
 /// The hooks of a problem's variant by plain recursion.
 package struct VariantOracle {
     private let mask: ExprOracle
