@@ -14,6 +14,9 @@ struct TailCuts {
     /// No cuts.
     static var none: TailCuts { TailCuts(first: .max, partCost: .infinity, heads: 1) }
 
+    /// Whether nothing is cut.
+    var isNone: Bool { first == .max }
+
     private init(first: Int, partCost: Float, heads: Int) {
         (self.first, self.partCost, self.heads) = (first, partCost, heads)
     }
