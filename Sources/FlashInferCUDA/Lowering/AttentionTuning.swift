@@ -101,11 +101,12 @@ enum AttentionTuning {
             AttentionTile(
                 rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: 3, stagesOfValues: stagesOfValues,
                 blocksPerProcessor: 2, queryRegisters: 32, isHopper: true)
-        } + [3, 2].map { stages in
-            AttentionTile(
-                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
-                isHopper: true)
         }
+            + [3, 2].map { stages in
+                AttentionTile(
+                    rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
+                    isHopper: true)
+            }
     }
 
     /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their

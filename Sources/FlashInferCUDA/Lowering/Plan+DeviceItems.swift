@@ -29,21 +29,35 @@ struct DeviceItems {
         queueIndptr = plan.queueIndptr.map { $0 + shift }
     }
 
+    /// What the device writes the items from, if it does: where all heads have the same.
+    var sections: HeadSections? { plan.hasItemsAlikeForHeads ? plan.sections : nil }
+
+    /// Writes the items of row tiles for the first head.
+    ///
+    /// - Parameter memory: room for one of each, as in ``write(to:)``.
+    func writeRowTiles(of sections: HeadSections, to memory: UnsafeMutableRawPointer) {
+        let tiles = (0..<sections.rowTileCount).map { sections.item($0) }
+        write(tiles, lists: 0, to: memory)
+    }
+
     /// The number of items, with one for each list that has none.
     var count: Int { Int(queueIndptr[queueIndptr.count - 1]) }
 
     /// Writes the items.
     ///
     /// - Parameter memory: room for `count` of `fi_attention_item`, aligned for them.
-    func write(to memory: UnsafeMutableRawPointer) {
-        let out = memory.bindMemory(to: fi_attention_item.self, capacity: count)
+    func write(to memory: UnsafeMutableRawPointer) { write(plan.items, lists: plan.workerCount, to: memory) }
+
+    /// Writes items, of which those of the first lists come first.
+    private func write(_ items: [WorkItem], lists listCount: Int, to memory: UnsafeMutableRawPointer) {
+        let out = memory.bindMemory(to: fi_attention_item.self, capacity: listCount + items.count)
         let geometry = plan.problem.geometry
         let areRows = geometry.blocks.blocksAreRows
         let whole = geometry.blocks.sequenceLengths
         let lists = plan.stateLists
         var finder = RunFinder(plan)
         let isSameForHeads = finder.isSameForHeads
-        plan.items.withUnsafeBufferPointer { items in
+        items.withUnsafeBufferPointer { items in
             plan.merges.withUnsafeBufferPointer { merges in
                 geometry.queryIndptr.withUnsafeBufferPointer { queryIndptr in
                     geometry.blocks.indptr.withUnsafeBufferPointer { blockIndptr in
@@ -76,7 +90,7 @@ struct DeviceItems {
                                 }
                                 let empty = PackedItem(SIMD4(0, -1, 0, 0), SIMD4(), SIMD4(), SIMD4(), SIMD4())
                                 var next = 0
-                                for list in 0..<plan.workerCount {
+                                for list in 0..<listCount {
                                     let end = Int(plan.itemIndptr[list + 1])
                                     guard next < end else {
                                         empty.store(to: out + list)
@@ -91,7 +105,7 @@ struct DeviceItems {
                                         next += 1
                                     }
                                 }
-                                var rest = Int(restIndptr[plan.workerCount])
+                                var rest = listCount == 0 ? 0 : Int(restIndptr[listCount])
                                 while next < items.count {
                                     let item = items[next]
                                     var packed = entry(item)
@@ -174,6 +188,13 @@ private struct ItemWords {
     }
 }
 
+extension Plan {
+    /// Whether items that differ in nothing but their head are alike in all that the analysis says of them.
+    fileprivate var hasItemsAlikeForHeads: Bool {
+        problem.variant.form.restOfMask.map { !$0.contains(.head) && !$0.contains(.kvHead) } ?? true
+    }
+}
+
 /// What a plan's analysis says of its items' keys.
 private struct RunFinder {
     private let plan: Plan
@@ -186,8 +207,7 @@ private struct RunFinder {
     init(_ plan: Plan) {
         self.plan = plan
         group = plan.problem.shape.group
-        let mask = plan.problem.variant.form.restOfMask
-        isSameForHeads = mask.map { !$0.contains(.head) && !$0.contains(.kvHead) } ?? true
+        isSameForHeads = plan.hasItemsAlikeForHeads
     }
 
     @inline(__always)

@@ -22,8 +22,16 @@ struct WorkQueue {
     /// Items, uncut.
     private(set) var count = 0
     let heads: HeadSteps
+    /// Where the last section starts: a step of heads where there is one request, the first of whose sections are as long as the first one,
+    /// but perhaps for the one before the last.
+    private(set) var lastSection = 0
 
-    init(_ survey: Survey, _ traits: KernelTraits, tile: Int, _ workers: Int) {
+    /// The queue of a tile.
+    ///
+    /// - Parameter hasFirstSectionOnly: whether entries of later sections are left out, where those are as the first's for other heads.
+    init(
+        _ survey: Survey, _ traits: KernelTraits, tile: Int, _ workers: Int, hasFirstSectionOnly: Bool = false
+    ) {
         heads = survey.heads[tile]
         var requests = Self.requests(survey, tile, heads)
         if requests.isEmpty { return }
@@ -35,14 +43,14 @@ struct WorkQueue {
         // Pairs are numbered request by request, and step by step within a request.
         let pairs = requests.count * heads.count
         let isPaired = traits.tiles[tile].isPaired
-        let lastSection = firstPair(ofLast: Self.lastRounds * workers, requests)
+        let lastStart = firstPair(ofLast: Self.lastRounds * workers, requests)
         var (start, firstEntries) = (0, 0)
         while start < pairs {
             let fitting = sectionEnd(start, requests, traits.cachedKeys)
-            let end = fitting >= pairs || start >= lastSection ? pairs : min(fitting, lastSection)
+            let end = fitting >= pairs || start >= lastStart ? pairs : min(fitting, lastStart)
             if requests.count == 1, start > 0 {
                 // The same row tiles in the same order.
-                for place in 0..<firstEntries {
+                for place in 0..<(hasFirstSectionOnly ? 0 : firstEntries) {
                     var entry = entries[place]
                     entry.steps = start..<end
                     entries.append(entry)
@@ -51,6 +59,7 @@ struct WorkQueue {
                 appendSection(start..<end, requests, survey, isPaired: isPaired)
             }
             if start == 0 { firstEntries = entries.count }
+            lastSection = start
             start = end
         }
     }
