@@ -134,7 +134,7 @@ struct DeviceItems {
 }
 
 /// A `fi_attention_item` in registers: one that was written field by field and is read back whole waits for its stores, which took longer
-/// than all else (EPYC: 4.6 ns an item, and 1.6 so).
+/// than all else (EPYC: 4.6 ns an item, and 2.7 so).
 private struct PackedItem {
     private var first: SIMD4<Int32>
     private let others: (SIMD4<Int32>, SIMD4<Int32>, SIMD4<Int32>, SIMD4<Int32>)
