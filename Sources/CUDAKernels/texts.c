@@ -180,6 +180,9 @@ static const char portable_embedding[] = {
 static const char portable_exchange_states[] = {
 #embed "portable/exchange_states.cuh"
     , 0};
+static const char portable_expand_items[] = {
+#embed "portable/expand_items.cuh"
+    , 0};
 static const char portable_filter[] = {
 #embed "portable/filter.cuh"
     , 0};
@@ -394,6 +397,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/copy_pages.cuh", portable_copy_pages},
     {"portable/embedding.cuh", portable_embedding},
     {"portable/exchange_states.cuh", portable_exchange_states},
+    {"portable/expand_items.cuh", portable_expand_items},
     {"portable/filter.cuh", portable_filter},
     {"portable/gate.cuh", portable_gate},
     {"portable/gated_activation.cuh", portable_gated_activation},

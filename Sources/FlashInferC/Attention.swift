@@ -172,7 +172,7 @@ public func fi_attention_get_plan_info(
             let geometry = plan.problem.geometry
             found.queries = Int64(geometry.queryCount)
             found.requests = Int64(geometry.requestCount)
-            found.work_items = Int64(plan.items.count)
+            found.work_items = Int64(plan.size.itemCount)
             found.merge_items = Int64(plan.merges.count)
             found.workspace_bytes = Int64(state.workspace?.region.byteCount ?? 0)
             found.levels = Int64(geometry.levelCount)

@@ -128,6 +128,6 @@ extension PlanSize {
             partialRowCount: max(partialRowCount, other.partialRowCount), headDimVO: headDimVO,
             requestCount: max(requestCount, other.requestCount), blockCount: max(blockCount, other.blockCount),
             tileMask: tileMask | other.tileMask, stateListCount: max(stateListCount, other.stateListCount),
-            stateCount: max(stateCount, other.stateCount))
+            stateCount: max(stateCount, other.stateCount), rowTileCount: max(rowTileCount, other.rowTileCount))
     }
 }

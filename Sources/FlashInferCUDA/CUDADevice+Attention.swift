@@ -86,7 +86,7 @@ extension CUDADevice {
         _ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion
     ) throws(FlashInferError) -> PreparedPlan {
         guard capacity.covers(plan.size) else {
-            throw .capacityExceeded("work items", required: plan.items.count, capacity: capacity.itemCount)
+            throw .capacityExceeded("work items", required: plan.size.itemCount, capacity: capacity.itemCount)
         }
         let layout = planLayout(capacity)
         guard workspace.byteCount >= layout.byteCount, workspace.device == id else {
@@ -142,7 +142,8 @@ extension CUDADevice {
         } else {
             mask = []
         }
-        let start = layout.items
+        let sections = items.sections
+        let start = sections == nil ? layout.items : layout.rowTiles
         let byteCount = layout.blockIndices + geometry.blocks.indices.count * 4 - start
         try queue.stage(byteCount: byteCount, to: workspace.address + UInt(start)) { bytes in
             func put<Element: BitwiseCopyable>(_ elements: [Element], at offset: Int) {
@@ -151,7 +152,9 @@ extension CUDADevice {
                     (to + (offset - start)).copyMemory(from: from, byteCount: source.count)
                 }
             }
-            if let base = bytes.baseAddress { items.write(to: base + (layout.items - start)) }
+            if let base = bytes.baseAddress {
+                if let sections { items.writeRowTiles(of: sections, to: base) } else { items.write(to: base) }
+            }
             put(items.restIndptr, at: layout.itemIndptr)
             put(items.queueIndptr, at: layout.queueIndptr)
             put(mask, at: layout.maskIndptr)
@@ -163,5 +166,11 @@ extension CUDADevice {
             }
             put(geometry.blocks.indices, at: layout.blockIndices)
         }
+        guard let sections else { return }
+        let (params, blocks) = ExpandItemsKernel.lower(
+            sections, lists: plan.workerCount, layout: layout, workspace: workspace.address)
+        try queue.launch(kernel(ExpandItemsKernel.spec), grid: (blocks, 1, 1), mayStartEarly: false, params)
+        // Kernels may read items before those ahead of them have ended, but not before what is no kernel.
+        try queue.fill(workspace.address + UInt(layout.listCount), byteCount: 4, with: 0)
     }
 }

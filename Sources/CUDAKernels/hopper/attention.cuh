@@ -78,8 +78,10 @@ extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, F
         }
         for (int stage = 0; stage < stages; ++stage) {
             barrier(barriers.keys_full[stage]).init(announcers);
-            barrier(barriers.values_full[stage]).init(announcers);
             barrier(barriers.keys_empty[stage]).init(warps * cluster);
+        }
+        for (int stage = 0; stage < stages_of_values; ++stage) {
+            barrier(barriers.values_full[stage]).init(announcers);
             barrier(barriers.values_empty[stage]).init(warps * cluster);
         }
         if constexpr (cluster > 1)

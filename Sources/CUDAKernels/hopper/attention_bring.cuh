@@ -46,7 +46,7 @@ struct Barriers {
     uint64 claim;
     /// The only queries are done with.
     uint64 queries_empty;
-    uint64 keys_full[stages], keys_empty[stages], values_full[stages], values_empty[stages];
+    uint64 keys_full[stages], keys_empty[stages], values_full[stages_of_values], values_empty[stages_of_values];
     /// The first of a cluster has said which items come next.
     uint64 index_full[cluster > 1 ? index_slots : 1];
     /// 8-bit keys and values on their way to be widened.
@@ -63,6 +63,7 @@ template <int count> struct RingOf {
     }
 };
 using Ring = RingOf<stages>;
+using ValueRing = RingOf<stages_of_values>;
 using RawRing = RingOf<raw_stages>;
 
 /// The keys that an item's stages hold: its own, from the start of the box that the first lies in.
@@ -198,7 +199,8 @@ FI_DEVICE void bring_keys(const Block &block) {
     const Barriers &barriers = block.barriers;
     const int lane = threadIdx.x % warp_size;
     const BoxShare share(block.maps.box_rows);
-    Ring key_ring, value_ring;
+    Ring key_ring;
+    ValueRing value_ring;
     RawRing raw_ring;
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.items[turn % item_slots];
@@ -207,8 +209,8 @@ FI_DEVICE void bring_keys(const Block &block) {
         const KeyFinder finder{p, item};
         const BroughtSpan span(block, item, turn);
         const int tiles = span.all_tiles, head = item.head;
-        const auto bring = [&](auto tiles, const fi_tensor_map &map, uint32 to, int dim, int first, int apart, const Boxes &boxes, Ring &ring,
-                               const uint64 (&full)[stages], const uint64 (&empty)[stages], Sharing sharing) {
+        const auto bring = [&](auto tiles, const fi_tensor_map &map, uint32 to, int dim, int first, int apart, const Boxes &boxes, auto &ring,
+                               const uint64 *full, const uint64 *empty, Sharing sharing) {
             using Tiles = decltype(tiles);
             if constexpr (is_narrow) {
                 barrier(barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);

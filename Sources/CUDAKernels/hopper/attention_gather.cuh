@@ -19,7 +19,8 @@ struct Gatherer {
 
     const Block &block;
     const int warp, lane;
-    Ring key_ring, value_ring;
+    Ring key_ring;
+    ValueRing value_ring;
     /// The barriers of the stages whose copies are under way, the older first; 0 where there is none.
     uint32 unannounced[2] = {};
 
@@ -45,9 +46,9 @@ struct Gatherer {
     }
 
     /// A stage's rows, `there` of them, of `dim` elements, from where `rows` says past `head`; zeros for what is not there.
-    template <int dim, int padded>
-    __device__ __forceinline__ void copy_stage(const fi_kv_tensor &tensor, uint64 head, const Rows &rows, int there, uint32 to, Ring &ring,
-                                               const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+    template <int dim, int padded, class AnyRing>
+    __device__ __forceinline__ void copy_stage(const fi_kv_tensor &tensor, uint64 head, const Rows &rows, int there, uint32 to, AnyRing &ring,
+                                               const uint64 *full, const uint64 *empty) {
         const fi_attention_params &p = block.p;
         const int own = warp * 4 + lane / 8, chunk = lane % 8;
         uint64 places[looks];

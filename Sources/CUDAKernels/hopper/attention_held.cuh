@@ -43,7 +43,8 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
     Barriers &barriers = block.barriers;
     const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
-    Ring key_ring, value_ring;
+    Ring key_ring;
+    ValueRing value_ring;
     float s[1][key_tiles][4];
     uint32 held[held_steps][4];
     const auto free_stage = [&](const uint64 &empty) {

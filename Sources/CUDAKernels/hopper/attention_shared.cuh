@@ -45,7 +45,7 @@ struct Shared {
     static constexpr int value_stages = key_stages + stages * key_bytes;
     /// Rows of 8-bit elements as the cache has them.
     static constexpr int raw_bytes = is_narrow ? keys * (dim_qk > slice_vo ? dim_qk : slice_vo) : 0;
-    static constexpr int raw = value_stages + stages * value_bytes;
+    static constexpr int raw = value_stages + stages_of_values * value_bytes;
     static constexpr int list_stage_bytes = list_keys * (padded_qk + padded_vo) * 2;
     static constexpr int lists = raw + raw_stages * raw_bytes;
     /// Of a merge: maxima and factors [rows][2], then where the rows go [rows].

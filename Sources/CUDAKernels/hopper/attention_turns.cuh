@@ -60,7 +60,8 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
     Barriers &barriers = block.barriers;
     const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
-    Ring key_ring, value_ring;
+    Ring key_ring;
+    ValueRing value_ring;
     const auto free_stage = [&](const uint64 &empty) {
         __syncwarp();
         if (lane == 0) barrier(empty).arrive();

@@ -7,7 +7,8 @@
 struct Widener {
     const Block &block;
     int thread;
-    Ring key_ring, value_ring;
+    Ring key_ring;
+    ValueRing value_ring;
     RawRing raw_ring;
 
     /// A stage of `dim` elements to a row, in tiles of 64 elements beside each other.
@@ -22,8 +23,8 @@ struct Widener {
         }
     }
 
-    template <int dim, int padded>
-    __device__ __forceinline__ void widen_stage(uint32 to, Ring &ring, const uint64 (&full)[stages], const uint64 (&empty)[stages]) {
+    template <int dim, int padded, class AnyRing>
+    __device__ __forceinline__ void widen_stage(uint32 to, AnyRing &ring, const uint64 *full, const uint64 *empty) {
         const Barriers &barriers = block.barriers;
         barrier(barriers.raw_full[raw_ring.stage]).wait(raw_ring.phase);
         barrier(empty[ring.stage]).wait(ring.phase ^ 1);

@@ -28,6 +28,18 @@ typedef struct {
     int hole, hole_count, full, full_count;
 } fi_attention_item;
 
+/// The items of a queue of some row tiles for all heads, in sections of heads.
+typedef struct {
+    /// [lists + row_tiles * heads] of fi_attention_item, of which the first get tile -1.
+    unsigned long long items;
+    /// [row_tiles] of fi_attention_item, for any head.
+    unsigned long long tiles;
+    unsigned int lists, row_tiles, heads;
+    /// Heads of a section but for the last, which starts with head `last_section`, and the one before, which may have fewer.
+    unsigned int section_heads, last_section;
+    unsigned int unused;
+} fi_expand_params;
+
 /// A tensor that a variant's expressions read: [rows, columns] of 32-bit elements.
 typedef struct {
     unsigned long long address;

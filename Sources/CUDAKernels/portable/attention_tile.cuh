@@ -11,6 +11,7 @@
 // FI_KEYS            keys of a stage
 // FI_WARPS_M, _N     warps along rows, and along keys: the latter have softmax states of their own until the end
 // FI_STAGES          stages of keys and values in flight
+// FI_VALUE_STAGES    stages of values, on Hopper, where they are fewer than those of keys; else not defined
 // FI_CHUNK           bytes that addresses and strides of keys and values are multiples of: 16, 8, 4, or less (slow)
 // FI_LOGITS          Logits::plain, scaled, capped, alibi, variant
 // FI_VARIANT         the text of a variant's expressions, in quotes, where it has any that are not among these; else not defined
@@ -59,6 +60,11 @@ constexpr bool is_mixed = false;
 
 constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO_SLICE;
 constexpr int rows = FI_ROWS, keys = FI_KEYS, stages = FI_STAGES;
+#ifdef FI_VALUE_STAGES
+constexpr int stages_of_values = FI_VALUE_STAGES;
+#else
+constexpr int stages_of_values = stages;
+#endif
 constexpr int warps_m = FI_WARPS_M, warps_n = FI_WARPS_N, warps = warps_m * warps_n, threads = warps * warp_size;
 constexpr int warp_rows = rows / warps_m, warp_keys = keys / warps_n;
 
@@ -98,7 +104,7 @@ static_assert(dim_vo % slice_vo == 0, "slices of a head are equal");
 static_assert(rows % (16 * warps_m) == 0 && rows / warps <= warp_size, "a warp has whole row tiles, and a lane for each row");
 static_assert(keys % (16 * warps_n) == 0, "a warp has whole products' worth of keys");
 static_assert(!is_narrow || keys % (32 * warps_n) == 0, "8-bit elements are loaded for 32 keys at a time");
-static_assert(stages >= 2, "one stage is computed on while the next arrives");
+static_assert(stages >= 2 && stages_of_values >= 2 && stages_of_values <= stages, "one stage is computed on while the next arrives");
 
 /// Rows of shared memory whose 16-byte chunks are placed so that eight rows' worth of one column lie in different banks.
 template <int elements, int bytes> struct Rows {

@@ -38,12 +38,12 @@ public final class CPUAttention: @unchecked Sendable {
     /// - Complexity: about 4 · rows · keys · headDim floating-point operations; reads each visible key and value once per tile.
     public func execute(_ operation: AttentionOperation) {
         let plan = operation.plan
-        if plan.items.isEmpty { return }
+        if plan.size.itemCount == 0 { return }
         memory.withLock { memory in
             memory.prepare(operation, kernels.pointee, pool)
             let (scratch, cursors) = (memory.scratch, memory.cursors)
             memory.withRun(operation, kernels.pointee) { run in
-                spread(plan.items.count) { worker in run.work(worker, scratch[worker], cursors.items) }
+                spread(plan.size.itemCount) { worker in run.work(worker, scratch[worker], cursors.items) }
                 if let lists = plan.stateLists, plan.partialRowCount > 0 {
                     spread(lists.listCount) { worker in run.merge(lists, scratch[worker], cursors.merges) }
                 }

@@ -3,6 +3,7 @@ package enum KernelCatalogue {
     /// Each family of kernels' `shipped()`, one a line.
     private static let families: [@Sendable () -> [KernelSpec]] = [
         AttentionKernel.shipped,
+        ExpandItemsKernel.shipped,
         NormKernel.shipped,
         RoPEKernel.shipped,
         GatedActivationKernel.shipped,

@@ -103,6 +103,7 @@ package struct AttentionKernel: Hashable {
                         .init("FI_RAW_STAGES", tile.rawStages), .init("FI_CLUSTER", tile.isPaired ? 2 : 1),
                         .init("FI_GATHER", heads.gathersRows),
                     ] : [])
+                + (tile.stagesOfValues.map { [.init("FI_VALUE_STAGES", $0)] } ?? [])
                 + (tile.runsLists ? [.init("FI_MIXED", 1)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : [])
                 + (hasHeadTables ? [.init("FI_HEAD_TABLES", 1)] : []),

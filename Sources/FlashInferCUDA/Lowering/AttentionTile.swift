@@ -14,6 +14,8 @@ struct AttentionTile: Hashable {
     var warpsN: Int
     /// Stages of keys and values in flight.
     var stages: Int
+    /// Stages of values, in Hopper's kernels, where they are fewer than those of keys, which are wanted and given back earlier.
+    var stagesOfValues: Int?
     /// Blocks that a processor holds at a time.
     var blocksPerProcessor: Int
     /// Queries are kept in registers where a thread's share is at most this many.
@@ -57,7 +59,8 @@ struct AttentionTile: Hashable {
             let listKeys = runsLists ? Self.listWarps * Self.listStages * Self.listKeys : 0
             let raw = heads.isNarrow ? rawStages * keys * max(heads.dimQK, heads.sliceVO) : 0
             return slots * rows * heads.boxedQK * 2
-                + (stages * keys + listKeys) * (heads.boxedQK + heads.boxedVO) * 2 + raw + rows * 16
+                + (stages * keys + listKeys) * heads.boxedQK * 2
+                + ((stagesOfValues ?? stages) * keys + listKeys) * heads.boxedVO * 2 + raw + rows * 16
         }
         let queries = rows * heads.rowStride(heads.paddedQK, bytes: 2)
         let stage =

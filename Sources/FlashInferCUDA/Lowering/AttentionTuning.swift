@@ -88,14 +88,25 @@ enum AttentionTuning {
     }
 
     /// Up to 64 rows with many keys, on Hopper: one warpgroup computes, and beside it another block's, so that one's exponentials run beside
-    /// the other's products. Stages of 64 keys, as the memory is for two. To be measured.
+    /// the other's products. Stages of 64 keys, as the memory is for two.
+    ///
+    /// Queries in registers are not read again for each stage's scores, which with them takes all that shared memory gives; they
+    /// leave memory for a third stage of keys; and the next item's scores are under way while one ends: 7 to 11 % of the time (H200, 64 × 64
+    /// blocks, D 128, density 0.05 to 1). A third stage of values beside that is worth nothing. Scores of 64 keys leave registers for caps and masks,
+    /// not for whatever a variant computes.
     private static func shortHopper(_ heads: AttentionHeads) -> [AttentionTile] {
         guard !heads.isFloat8, !heads.isNarrow, heads.boxedQK <= 128, heads.boxedVO <= 128 else { return [] }
-        return [3, 2].map { stages in
+        let holding: [Int?] = heads.isFused ? [nil, 2] : []
+        return holding.map { stagesOfValues in
             AttentionTile(
-                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
-                isHopper: true)
+                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: 3, stagesOfValues: stagesOfValues,
+                blocksPerProcessor: 2, queryRegisters: 32, isHopper: true)
         }
+            + [3, 2].map { stages in
+                AttentionTile(
+                    rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: stages, blocksPerProcessor: 2, queryRegisters: 0,
+                    isHopper: true)
+            }
     }
 
     /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their

@@ -3,14 +3,16 @@ internal import FlashInferCore
 
 /// Where the parts of a plan lie in its workspace, by the size that the workspace was allocated for.
 ///
-/// Kernels write partial states and arrival counters; all from `items` on is copied there by `prepare`, in one piece that ends
-/// after the block ids in use.
+/// Kernels write partial states and arrival counters; all from `items` on, or from `rowTiles` on, is copied there by `prepare`, in one
+/// piece that ends after the block ids in use.
 struct PlanLayout: Hashable {
     let partialOutput: Int
     let partialLSE: Int
     let arrivals: Int
     let queueCursors: Int
     let items: Int
+    /// Items of one head, from which the device writes those of all.
+    let rowTiles: Int
     let itemIndptr: Int
     let queueIndptr: Int
     let maskIndptr: Int
@@ -37,6 +39,7 @@ struct PlanLayout: Hashable {
         arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
         queueCursors = take(Self.maximumTiles * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 8)
         items = take((size.itemCount + maximumWorkers) * MemoryLayout<fi_attention_item>.stride)
+        rowTiles = take(size.rowTileCount * MemoryLayout<fi_attention_item>.stride)
         itemIndptr = take((maximumWorkers + 1) * 4)
         queueIndptr = take((Self.maximumTiles + 1) * 4)
         maskIndptr = take((size.requestCount + 1) * 8)

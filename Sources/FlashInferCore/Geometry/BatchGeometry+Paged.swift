@@ -95,6 +95,15 @@ extension BatchGeometry {
         let largestOfMany = SIMD16<Int32>(repeating: largest)
         var signs = SIMD16<Int32>()
         var index = 0
+        if largest >= 0, largest & (largest &+ 1) == 0 {
+            // Below a power of two are those without any higher bit: as fast as memory.
+            while index + 16 <= count {
+                signs |= base.loadUnaligned(fromByteOffset: index * 4, as: SIMD16<Int32>.self)
+                index += 16
+            }
+            let above = signs & ~largestOfMany
+            signs = above | (0 &- above)
+        }
         while index + 16 <= count {
             let ids = base.loadUnaligned(fromByteOffset: index * 4, as: SIMD16<Int32>.self)
             signs |= ids | (largestOfMany &- ids)

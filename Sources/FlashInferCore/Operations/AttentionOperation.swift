@@ -138,7 +138,7 @@ extension AttentionOperation {
     func validateWorkspace() throws(FlashInferError) {
         let size = plan.size
         guard capacity.covers(size) else {
-            throw .capacityExceeded("the plan", required: plan.items.count, capacity: capacity.itemCount)
+            throw .capacityExceeded("the plan", required: plan.size.itemCount, capacity: capacity.itemCount)
         }
         guard workspace.byteCount >= size.workspaceByteCount else {
             throw .lengthMismatch("workspace", found: workspace.byteCount, expected: size.workspaceByteCount)

@@ -19,7 +19,8 @@ extension Plan {
     public var traits: KernelTraits { content.traits }
 
     /// The work: the workers' lists, worker after worker, then the queues, tile after tile.
-    @inlinable
+    ///
+    /// Of a block-sparse matrix they are made when they are first asked for: ``size`` has their number.
     public var items: [WorkItem] { content.items }
 
     /// `[workers + 1]`: worker `w` has a list of items `itemIndptr[w] ..< itemIndptr[w + 1]`.
@@ -56,6 +57,9 @@ extension Plan {
     /// What is asked of a run's tensors.
     package var runForm: RunForm { content.runForm }
 
+    /// What the items follow from, where they need not be written one by one.
+    package var sections: HeadSections? { content.sections }
+
     /// Whether states of several levels are merged.
     package var hasStateLists: Bool { content.stateLists != nil }
 
@@ -72,7 +76,7 @@ extension Plan {
     public var listItemCount: Int { Int(itemIndptr[itemIndptr.count - 1]) }
 
     /// The items of all queues.
-    public var queue: Range<Int> { listItemCount..<items.count }
+    public var queue: Range<Int> { listItemCount..<size.itemCount }
 
     /// The items of the queue of one of the traits' tiles, in the order to be taken; empty for a tile with lists.
     public func queue(ofTile tile: Int) -> Range<Int> { Int(queueIndptr[tile])..<Int(queueIndptr[tile + 1]) }
@@ -97,7 +101,9 @@ extension Plan: Equatable {
 final class PlanContent: Sendable {
     @usableFromInline let problem: AttentionProblem
     @usableFromInline let traits: KernelTraits
-    @usableFromInline let items: [WorkItem]
+    private let writtenItems: [WorkItem]
+    let sections: HeadSections?
+    private let itemsOfSections: Locked<[WorkItem]?>?
     @usableFromInline let itemIndptr: [Int32]
     @usableFromInline let queueIndptr: [Int32]
     @usableFromInline let merges: [MergeItem]
@@ -109,13 +115,15 @@ final class PlanContent: Sendable {
     let runForm: RunForm
 
     init(
-        problem: AttentionProblem, traits: KernelTraits, items: [WorkItem], itemIndptr: [Int32], queueIndptr: [Int32],
-        merges: [MergeItem], stateLists: StateLists?, partialRowCount: Int, analysis: BlockAnalysis?,
-        isBalanced: Bool
+        problem: AttentionProblem, traits: KernelTraits, items: [WorkItem], sections: HeadSections? = nil,
+        itemIndptr: [Int32], queueIndptr: [Int32], merges: [MergeItem], stateLists: StateLists?,
+        partialRowCount: Int, analysis: BlockAnalysis?, isBalanced: Bool
     ) {
         self.problem = problem
         self.traits = traits
-        self.items = items
+        writtenItems = items
+        self.sections = sections
+        itemsOfSections = sections == nil ? nil : Locked(nil)
         self.itemIndptr = itemIndptr
         self.queueIndptr = queueIndptr
         self.merges = merges
@@ -129,9 +137,21 @@ final class PlanContent: Sendable {
             queueIndptr[$0 + 1] > queueIndptr[$0]
         }
         size = PlanSize(
-            itemCount: items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
+            itemCount: sections?.itemCount ?? items.count, mergeCount: merges.count, partialRowCount: partialRowCount,
             headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
             blockCount: problem.geometry.blocks.indices.count, tileMask: tileMask,
-            stateListCount: stateLists?.listCount ?? 0, stateCount: stateLists?.states.count ?? 0)
+            stateListCount: stateLists?.listCount ?? 0, stateCount: stateLists?.states.count ?? 0,
+            rowTileCount: sections?.rowTileCount ?? 0)
+    }
+
+    /// All items.
+    var items: [WorkItem] {
+        guard let sections, let itemsOfSections else { return writtenItems }
+        return itemsOfSections.withLock { known in
+            if let known { return known }
+            let items = sections.items()
+            known = items
+            return items
+        }
     }
 }

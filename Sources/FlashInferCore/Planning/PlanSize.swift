@@ -27,10 +27,13 @@ public struct PlanSize: Sendable, Hashable {
     /// States in those lists.
     public var stateCount: Int
 
+    /// Row tiles from which the device itself writes the items, for each head; 0 where the host writes each.
+    public var rowTileCount: Int
+
     /// A size; of any tiles where `tileMask` is not given.
     public init(
         itemCount: Int, mergeCount: Int, partialRowCount: Int, headDimVO: Int, requestCount: Int, blockCount: Int,
-        tileMask: UInt32 = .max, stateListCount: Int = 0, stateCount: Int = 0
+        tileMask: UInt32 = .max, stateListCount: Int = 0, stateCount: Int = 0, rowTileCount: Int = 0
     ) {
         self.itemCount = itemCount
         self.mergeCount = mergeCount
@@ -41,6 +44,7 @@ public struct PlanSize: Sendable, Hashable {
         self.tileMask = tileMask
         self.stateListCount = stateListCount
         self.stateCount = stateCount
+        self.rowTileCount = rowTileCount
     }
 
     /// Bytes of the partial outputs, float32 `[partialRowCount, headDimVO]`, rounded up to whole cache lines. The partial
@@ -55,6 +59,6 @@ public struct PlanSize: Sendable, Hashable {
         itemCount >= other.itemCount && mergeCount >= other.mergeCount && partialRowCount >= other.partialRowCount
             && headDimVO == other.headDimVO && requestCount >= other.requestCount && blockCount >= other.blockCount
             && other.tileMask & ~tileMask == 0 && stateListCount >= other.stateListCount
-            && stateCount >= other.stateCount
+            && stateCount >= other.stateCount && rowTileCount >= other.rowTileCount
     }
 }

@@ -11,7 +11,13 @@ extension Planner {
                 let queue = WorkQueue(survey, traits, tile: index, workers)
                 let cuts = mode == .balanced ? TailCuts(queue, survey, traits, workers) : .none
                 var single = SingleItem()
+                let isWhole = cuts.isNone && mode == .balanced && !traits.tiles[index].isPaired
                 for (place, entry) in queue.entries.enumerated() {
+                    if isWhole, entry.steps.upperBound <= queue.heads.full {
+                        let heads = queue.heads.heads(entry.steps.lowerBound)
+                        sink.add(survey.queued[entry.rowTiles.lowerBound].item(heads: heads), count: entry.steps.count)
+                        continue
+                    }
                     func keyCuts(_ tile: RowTile) -> KeyCuts {
                         switch mode {
                         case .balanced: cuts.cuts(tile, at: place, traits)
@@ -44,12 +50,7 @@ extension Planner {
                         }
                     } else {
                         for step in entry.steps {
-                            let heads = queue.heads.heads(step)
-                            if tileCuts.count == 1 {
-                                sink.add(tile.item(heads: heads))
-                            } else {
-                                sink.add(tile, heads: heads, tileCuts) { nil }
-                            }
+                            sink.add(tile, heads: queue.heads.heads(step), tileCuts) { nil }
                         }
                     }
                 }

@@ -43,6 +43,20 @@ public enum Planner {
         let problem = problem.withoutHiddenBlocks
         let analysis = problem.restAnalysis
         let survey = try Survey(problem, traits, analysis)
+        if let sections = headSections(survey, problem, traits, processors, mode),
+            sections.rowTileCount <= capacity?.rowTileCount ?? .max
+        {
+            let tile = Int(sections.rowTiles[0].tile)
+            let plan = Plan(
+                PlanContent(
+                    problem: problem, traits: traits, items: [], sections: sections,
+                    itemIndptr: [Int32](repeating: 0, count: workers + 1),
+                    queueIndptr: (0...traits.tiles.count).map { $0 > tile ? Int32(sections.itemCount) : 0 },
+                    merges: [], stateLists: nil, partialRowCount: 0, analysis: analysis,
+                    isBalanced: mode == .balanced))
+            if let capacity { try check(plan.size, fits: capacity) }
+            return plan
+        }
         let bound = try bound(survey, traits, processors, mode)
         var itemIndptr = [Int32](repeating: 0, count: workers + 1)
         var queueIndptr: [Int32] = []
@@ -98,7 +112,8 @@ public enum Planner {
                 blockCount: problem.geometry.blocks.indices.count,
                 tileMask: traits.tileMask(hasLists: !survey.lists.isEmpty) { tile in
                     survey.queued.contains { $0.tile == Int32(tile) }
-                }))
+                },
+                rowTileCount: headSections(survey, problem, traits, processors, mode)?.rowTileCount ?? 0))
     }
 
     /// Items and merges that a plan has at most, from the survey alone: what to allocate.

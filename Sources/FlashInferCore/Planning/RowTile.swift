@@ -1,6 +1,6 @@
 /// One tile of a request's packed query rows with the keys that any of them can see: for all heads alike, which differ in
 /// nothing but their number.
-struct RowTile: BitwiseCopyable {
+struct RowTile: BitwiseCopyable, Sendable {
     var request: Int32
     /// Which of the traits' tiles runs it.
     var tile: Int32

@@ -14,6 +14,9 @@ struct TailCuts {
     /// No cuts.
     static var none: TailCuts { TailCuts(first: .max, partCost: .infinity, heads: 1) }
 
+    /// Whether nothing is cut.
+    var isNone: Bool { first == .max }
+
     private init(first: Int, partCost: Float, heads: Int) {
         (self.first, self.partCost, self.heads) = (first, partCost, heads)
     }
@@ -24,9 +27,12 @@ struct TailCuts {
     /// Items for each worker from which on nothing is cut: an uneven end is then short beside the whole.
     private static let manyItems = 8
 
+    /// Whether a queue of so many items is not cut.
+    static func isLongEnough(_ items: Int, _ workers: Int) -> Bool { items >= manyItems * workers }
+
     init(_ queue: WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
         self.init(first: .max, partCost: .infinity, heads: queue.heads.step)
-        if queue.count >= Self.manyItems * workers || queue.count == 0 { return }
+        if Self.isLongEnough(queue.count, workers) || queue.count == 0 { return }
         let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.count) * Float64($1.cost) }
         guard total > 0 else { return }
         let scale = Float(Float64(Clock.resolution * workers) / total)

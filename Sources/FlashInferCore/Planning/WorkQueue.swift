@@ -22,8 +22,16 @@ struct WorkQueue {
     /// Items, uncut.
     private(set) var count = 0
     let heads: HeadSteps
+    /// Where the last section starts: a step of heads where there is one request, the first of whose sections are as long as the first one,
+    /// but perhaps for the one before the last.
+    private(set) var lastSection = 0
 
-    init(_ survey: Survey, _ traits: KernelTraits, tile: Int, _ workers: Int) {
+    /// The queue of a tile.
+    ///
+    /// - Parameter hasFirstSectionOnly: whether entries of later sections are left out, where those are as the first's for other heads.
+    init(
+        _ survey: Survey, _ traits: KernelTraits, tile: Int, _ workers: Int, hasFirstSectionOnly: Bool = false
+    ) {
         heads = survey.heads[tile]
         var requests = Self.requests(survey, tile, heads)
         if requests.isEmpty { return }
@@ -35,12 +43,23 @@ struct WorkQueue {
         // Pairs are numbered request by request, and step by step within a request.
         let pairs = requests.count * heads.count
         let isPaired = traits.tiles[tile].isPaired
-        let lastSection = firstPair(ofLast: Self.lastRounds * workers, requests)
-        var start = 0
+        let lastStart = firstPair(ofLast: Self.lastRounds * workers, requests)
+        var (start, firstEntries) = (0, 0)
         while start < pairs {
             let fitting = sectionEnd(start, requests, traits.cachedKeys)
-            let end = fitting >= pairs || start >= lastSection ? pairs : min(fitting, lastSection)
-            appendSection(start..<end, requests, survey, isPaired: isPaired)
+            let end = fitting >= pairs || start >= lastStart ? pairs : min(fitting, lastStart)
+            if requests.count == 1, start > 0 {
+                // The same row tiles in the same order.
+                for place in 0..<(hasFirstSectionOnly ? 0 : firstEntries) {
+                    var entry = entries[place]
+                    entry.steps = start..<end
+                    entries.append(entry)
+                }
+            } else {
+                appendSection(start..<end, requests, survey, isPaired: isPaired)
+            }
+            if start == 0 { firstEntries = entries.count }
+            lastSection = start
             start = end
         }
     }
@@ -146,14 +165,39 @@ struct WorkQueue {
         if !isOrdered { sort(from: first) }
     }
 
+    /// The places of `keys` by what lies there, ascending; of equal keys in order. Counted, digit by digit, as there are hundreds.
+    static func ascending(_ keys: [UInt32]) -> [UInt32] {
+        let (bits, digits) = (8, 1 << 8)
+        var places = [UInt32](0..<UInt32(keys.count))
+        var next = places
+        var starts = [UInt32](repeating: 0, count: digits)
+        // Digits that all keys share change no order.
+        let differing = keys.reduce(0) { $0 | ($1 ^ keys[0]) }
+        for shift in stride(from: 0, to: 32, by: bits) where differing >> UInt32(shift) & UInt32(digits - 1) != 0 {
+            for digit in 0..<digits { starts[digit] = 0 }
+            for key in keys { starts[Int(key >> UInt32(shift)) & (digits - 1)] += 1 }
+            var sum: UInt32 = 0
+            for digit in 0..<digits {
+                let count = starts[digit]
+                starts[digit] = sum
+                sum += count
+            }
+            for place in places {
+                let digit = Int(keys[Int(place)] >> UInt32(shift)) & (digits - 1)
+                next[Int(starts[digit])] = place
+                starts[digit] += 1
+            }
+            swap(&places, &next)
+        }
+        return places
+    }
+
     /// Sorts the entries from `first` on by cost, falling; equal costs stay in order.
     private mutating func sort(from first: Int) {
         // Positive floats order as their bit patterns do; the place breaks ties, so the order is one and stable.
-        var keys = (first..<entries.count).map { place in
-            UInt64(~entries[place].cost.bitPattern) << 32 | UInt64(place - first)
-        }
-        keys.sort()
         let unsorted = Array(entries[first...])
-        for (place, key) in keys.enumerated() { entries[first + place] = unsorted[Int(key & 0xFFFF_FFFF)] }
+        let costs = unsorted.map { ~$0.cost.bitPattern }
+        let places = Self.ascending(costs)
+        for (place, from) in places.enumerated() { entries[first + place] = unsorted[Int(from)] }
     }
 }

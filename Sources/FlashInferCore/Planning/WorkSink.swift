@@ -117,11 +117,18 @@ struct WorkWriter: WorkSink {
     @inline(__always)
     mutating func add(_ item: WorkItem, count added: Int) {
         precondition(added <= itemLimit &- count, "more items than were counted")
-        var item = item
-        let base = items + count
-        for index in 0..<added {
-            (base + index).initialize(to: item)
-            item.headStart &+= item.headCount
+        // From registers: a copy that was changed in memory is read back by halves, which waits for its stores.
+        var first = SIMD4(item.request, item.tile, item.headStart, item.headCount)
+        let second = SIMD4(item.rowStart, item.rowCount, item.keyStart, item.keyCount)
+        let third = SIMD2(item.partialRow, item.merge)
+        let step = SIMD4(0, 0, item.headCount, 0)
+        var place = UnsafeMutableRawPointer(items + count)
+        for _ in 0..<added {
+            place.storeBytes(of: first, as: SIMD4<Int32>.self)
+            place.storeBytes(of: second, toByteOffset: 16, as: SIMD4<Int32>.self)
+            place.storeBytes(of: third, toByteOffset: 32, as: SIMD2<Int32>.self)
+            first &+= step
+            place += MemoryLayout<WorkItem>.stride
         }
         count &+= added
     }

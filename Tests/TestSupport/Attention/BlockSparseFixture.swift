@@ -13,16 +13,20 @@ package final class BlockSparseFixture {
         package var group: Int
         package var rows: Int
         package var columns: Int
+        /// Blocks that a block row has at most.
+        package var maximumBlocks: Int
         package var seed: UInt64
 
         /// A case; every argument not given is an ordinary one. `columns` is rounded up to whole blocks.
         package init(
             _ rowBlock: Int, _ columnBlock: Int, _ variant: AttentionVariant = .full, type: DType = .float32,
-            headDim: Int = 32, kvHeads: Int = 2, group: Int = 2, rows: Int = 37, columns: Int = 48, seed: UInt64 = 1
+            headDim: Int = 32, kvHeads: Int = 2, group: Int = 2, rows: Int = 37, columns: Int = 48,
+            maximumBlocks: Int = .max, seed: UInt64 = 1
         ) {
             (self.rowBlock, self.columnBlock, self.variant, self.type) = (rowBlock, columnBlock, variant, type)
             (self.headDim, self.kvHeads, self.group, self.rows) = (headDim, kvHeads, group, rows)
             self.columns = (columns + columnBlock - 1) / columnBlock * columnBlock
+            self.maximumBlocks = maximumBlocks
             self.seed = seed
         }
 
@@ -49,7 +53,7 @@ package final class BlockSparseFixture {
         let blockRows = (test.rows + test.rowBlock - 1) / test.rowBlock
         var (indptr, indices): ([Int32], [Int32]) = ([0], [])
         for row in 0..<blockRows {
-            let count = row == 1 ? 0 : Int.random(in: 1...columns / block, using: &g)
+            let count = row == 1 ? 0 : Int.random(in: 1...min(columns / block, test.maximumBlocks), using: &g)
             indices += (0..<Int32(columns / block)).shuffled(using: &g).prefix(count)
             indptr.append(Int32(indices.count))
         }
@@ -180,5 +184,9 @@ extension BlockSparseFixture.Case {
         .init(128, 3, .causal, type: .float16, headDim: 64, kvHeads: 1, group: 1, rows: 200, columns: 500, seed: 9),
         .init(64, 5, .full, type: .bfloat16, headDim: 128, kvHeads: 1, group: 1, rows: 128, columns: 300, seed: 10),
         .init(4, 16, .full, type: .bfloat16, headDim: 64, kvHeads: 2, group: 1, rows: 520, columns: 96, seed: 11),
+        // Several sections of heads, of which the last are shorter.
+        .init(
+            4, 16, .full, type: .bfloat16, headDim: 64, kvHeads: 6, group: 1, rows: 1_040, columns: 16_384,
+            maximumBlocks: 8, seed: 12),
     ]
 }
