@@ -135,6 +135,11 @@ void copy_to_shared(Warp &warp, const Instruction &i, uint32_t mask) {
 
 void nothing(Warp &, const Instruction &, uint32_t) {}
 
+/// `createpolicy`: what L2 is told of accesses, which changes no result.
+void create_policy(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) { memset(warp.registers + i.d.offset + lane * i.d.size, 0, i.d.size); });
+}
+
 Space space_of(const Statement &statement) {
     for (const std::string &part : statement.parts) {
         if (part == "shared" || part.substr(0, 8) == "shared::") return shared;
@@ -199,8 +204,14 @@ bool decode_memory(Decoder &decoder, Instruction &i) {
         i.b = source.a;
         i.target = (uint32_t)(int32_t)source.immediate;
         i.size = (uint8_t)atoi(decoder.operand(2).c_str());
-        if (decoder.count() > 3) i.c = decoder.source(3, 4);
+        // The last operand may be a policy.
+        if (decoder.count() > (statement.has("L2::cache_hint") ? 4 : 3)) i.c = decoder.source(3, 4);
         i.handler = copy_to_shared;
+        return true;
+    }
+    if (op == "createpolicy" && statement.has("fractional")) {
+        i.d = decoder.destination(0, 8);
+        i.handler = create_policy;
         return true;
     }
     if (op == "fence" || op == "membar" || op == "prefetch" || op == "prefetchu" || op == "discard" || op == "applypriority" ||

@@ -226,17 +226,22 @@ FI_DEVICE void bring_keys(const Block &block) {
                 ring.next();
             }
         };
-        Boxes before;
+        Boxes before, ahead;
+        // Where one group computes, the ids of a stage's pages are asked for while the values before are waited for.
+        constexpr bool looks_ahead = groups == 1;
+        if (looks_ahead && tiles > 0) ahead.find(share, item, finder, span, 0);
         // Keys are wanted a stage before the values beside them, and are done with a stage before.
         for (int tile = 0; tile <= tiles; ++tile) {
             // As late as hides it: what is claimed early waits for this block while others have nothing left.
             if (lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
             Boxes boxes;
             if (tile < tiles) {
-                boxes.find(share, item, finder, span, tile);
+                if constexpr (looks_ahead) boxes = ahead;
+                else boxes.find(share, item, finder, span, tile);
                 bring(KeyTiles(), block.maps.keys, block.base + Shared::key_stages, dim_qk, 0, block.maps.keys_apart, boxes, key_ring,
                       barriers.keys_full, barriers.keys_empty, span.sharing(block, 0));
             }
+            if (looks_ahead && tile + 1 < tiles) ahead.find(share, item, finder, span, tile + 1);
             if (tile > 0)
                 bring(ValueTiles(), block.maps.values, block.base + Shared::value_stages, slice_vo, blockIdx.y * slice_vo,
                       block.maps.values_apart, before, value_ring, barriers.values_full, barriers.values_empty, span.sharing(block, 1));

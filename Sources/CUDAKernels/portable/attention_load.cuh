@@ -46,6 +46,9 @@ struct PlaceFinder {
     }
 };
 
+/// Whether keys and values are read once: where lists are run, whose items have all rows of their requests. Queues' tiles share keys.
+constexpr bool reads_once = !FI_QUEUE && !is_latent;
+
 /// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
 /// for rows that are not there. A thread has `turns` rows, and `columns` chunks of each.
 template <class Layout, int elements> struct RowCopies {
@@ -91,7 +94,8 @@ template <class Layout, int elements> struct RowCopies {
 #pragma unroll
             for (int column = 0; column < columns; ++column) {
                 const int step = column * across * chunk;
-                copy_async<chunk>(to + step, pointer<const char>(from) + step, is_there);
+                if constexpr (reads_once && chunk == 16) copy_async_once(to + step, pointer<const char>(from) + step, is_there);
+                else copy_async<chunk>(to + step, pointer<const char>(from) + step, is_there);
             }
         } else if constexpr (element_bytes == 2) {
             store_shared(to, is_there ? *pointer<const uint16>(from) : static_cast<uint16>(0));

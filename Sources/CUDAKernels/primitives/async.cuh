@@ -16,6 +16,14 @@ template <int bytes> FI_DEVICE void copy_async(uint32 to, const void *from, bool
     }
 }
 
+/// The same of 16 bytes that are read once: L2 gives them up before anything else, such as page tables, partial results and translations of
+/// addresses.
+FI_DEVICE void copy_async_once(uint32 to, const void *from, bool valid) {
+    uint64 policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");
+}
+
 /// Ends a group of copies.
 FI_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
