@@ -15,12 +15,14 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
     const bool is_part = has_parts_only || item.partial_row >= 0;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
+    // The lower row takes the upper one's place when that has left: one copy of the text for both is a fifteenth of what the kernel takes to
+    // compile, for a move of each element.
+#pragma unroll 1
+    for (int h = 0;; ++h) {
         const int row = warp_row + h * 8 + lane / 4;
         const bool is_there = row < item.row_count;
         const int query = item.query(p, is_there ? row : 0), head = item.query_head(p, is_there ? row : 0, query);
-        RowEnd end = end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h]));
+        RowEnd end = end_row(state.maximum[0][0] * scale, quad_sum(state.sum[0][0]));
         float *lse = pointer<float>(p.partial_lse) + item.partial_row + row;
         bool has_lse = blockIdx.y == 0;
         if (!is_part) {
@@ -31,25 +33,28 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
         }
         if (is_there && has_lse && lane % 4 == 0) *lse = end.lse;
 #pragma unroll
-        for (int n = 0; n < value_tiles; ++n) state.output[0][n][2 * h] *= end.factor, state.output[0][n][2 * h + 1] *= end.factor;
+        for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] *= end.factor, state.output[0][n][1] *= end.factor;
         if (is_part) {
             float *to = pointer<float>(p.partial_output) + (static_cast<int64>(item.partial_row) + row) * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
 #pragma unroll
             for (int n = 0; n < slice_vo / 8; ++n)
-                if (is_there) *reinterpret_cast<float2 *>(to + n * 8) = make_float2(state.output[0][n][2 * h], state.output[0][n][2 * h + 1]);
-            continue;
-        }
-        const VariantRow at(p, item, query, head);
-        const auto element = [&](float x) { return variant_output(p, at, x); };
-        uint4 *to = pointer<uint4>(p.output + 2 * ((item.first_query + query) * p.output_token + head * p.output_head)) + lane % 4;
+                if (is_there) *reinterpret_cast<float2 *>(to + n * 8) = make_float2(state.output[0][n][0], state.output[0][n][1]);
+        } else {
+            const VariantRow at(p, item, query, head);
+            const auto element = [&](float x) { return variant_output(p, at, x); };
+            uint4 *to = pointer<uint4>(p.output + 2 * ((item.first_query + query) * p.output_token + head * p.output_head)) + lane % 4;
 #pragma unroll
-        for (int n = 0; n < value_tiles; n += 4) {
-            uint32 w[4];
+            for (int n = 0; n < value_tiles; n += 4) {
+                uint32 w[4];
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-                w[j] = pack<type>(element(state.output[0][n + j][2 * h]), element(state.output[0][n + j][2 * h + 1]));
-            transpose_quad(w);
-            if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
+                for (int j = 0; j < 4; ++j) w[j] = pack<type>(element(state.output[0][n + j][0]), element(state.output[0][n + j][1]));
+                transpose_quad(w);
+                if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
+            }
         }
+        if (h == 1) return;
+        state.maximum[0][0] = state.maximum[0][1], state.sum[0][0] = state.sum[0][1];
+#pragma unroll
+        for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] = state.output[0][n][2], state.output[0][n][1] = state.output[0][n][3];
     }
 }
