@@ -16,18 +16,25 @@ FI_DEVICE void compute_scores_anew(float (&s)[key_tiles][4], const fi_attention_
         return p.queries + ((item.first_query + query) * p.query_token + item.query_head(p, there, query) * p.query_head + lane % 4 * 2) * 2;
     };
     const uint64 above = row_of(warp_row + lane / 4), below = row_of(warp_row + lane / 4 + 8);
-#pragma unroll
+    // Tile after tile to the last place, and all others a place up: registers need places that are known, and 16 copies of this were a fifth of
+    // what the kernel takes to compile.
+#pragma unroll 1
     for (int n = 0; n < key_tiles; ++n) {
         const int key = max(min(first_key + n * 8 + lane / 4, item.key_end() - 1), 0);
         const int64 block = FI_RAGGED ? 0 : finder.block(key), row = FI_RAGGED ? item.only_block + key : finder.row(key);
         const uint64 at = item.keys_address(p) + (block * p.keys.block + row * p.keys.token + lane % 4 * 2) * 2;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) s[n][i] = 0;
+        for (int other = 1; other < key_tiles; ++other)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) s[other - 1][i] = s[other][i];
+        float(&last)[4] = s[key_tiles - 1];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) last[i] = 0;
 #pragma unroll 1
         for (int byte = 0; byte < dim_qk * 2; byte += 32) {
             const uint32 a[4] = {*pointer<const uint32>(above + byte), *pointer<const uint32>(below + byte),
                                  *pointer<const uint32>(above + byte + 16), *pointer<const uint32>(below + byte + 16)};
-            mma<half_type>(s[n], a, *pointer<const uint32>(at + byte), *pointer<const uint32>(at + byte + 16));
+            mma<half_type>(last, a, *pointer<const uint32>(at + byte), *pointer<const uint32>(at + byte + 16));
         }
     }
 }

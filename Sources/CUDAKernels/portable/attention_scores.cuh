@@ -208,11 +208,45 @@ struct RowMask {
 /// Whether what a row sees of a stage becomes bits of a word: two of each eight keys are a thread's. Seven bits at a time become
 /// predicates, so that many keys take less time and text than a comparison each.
 constexpr bool masks_by_bits = !has_columns && key_tiles > 4 && key_tiles <= 16;
+/// The same of keys whose columns are looked up, where nothing but what is seen depends on them.
+constexpr bool masks_columns_by_bits = has_columns && !has_variant && logits != Logits::alibi && key_tiles <= 16;
 
 /// A thread's keys from `first` to `last` of a stage as bits: bit 2n + i for key 8n + 2 quad + i.
 FI_DEVICE uint32 shown_bits(int first, int last, int quad) {
     return low_bits(own_keys(min(last, warp_keys - 1) + 1, quad)) & ~low_bits(own_keys(min(first, warp_keys), quad));
 }
+
+/// What a thread's rows see of a stage of keys whose columns are looked up, as `shown_bits` has it. A loop, with a few reads under way: written
+/// out for each score, and again for each row, it was half of what such a kernel takes to compile.
+struct ShownColumns {
+    uint32 bits[row_tiles][2];
+
+    __device__ __forceinline__ ShownColumns(const fi_attention_params &p, const Item &item, const KeyFinder &finder, int warp_row, int first_key) {
+        const int quad = threadIdx.x % 4, lane_row = threadIdx.x % warp_size / 4;
+        int first[row_tiles][2], last[row_tiles][2];
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const int query = item.query(p, min(warp_row + m * 16 + h * 8 + lane_row, item.row_count - 1));
+                first[m][h] = first_visible(p, item, query), last[m][h] = last_visible(p, item, query);
+                bits[m][h] = 0;
+            }
+        // Whether eight keys from a multiple of eight on are in one block: then one look-up is enough for them.
+        const bool has_whole_eights = p.block_size % 8 == 0 && first_key % 8 == 0;
+#pragma unroll 4
+        for (int own = 0; own < 2 * key_tiles; ++own) {
+            const int eight = first_key + own / 2 * 8, key = eight + 2 * quad + own % 2;
+            if (static_cast<uint32>(key - item.key) >= static_cast<uint32>(item.key_count)) continue;
+            const int position = has_whole_eights && eight >= item.key ? finder.column(eight) + (key - eight) : finder.column(key);
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+                for (int h = 0; h < 2; ++h)
+                    bits[m][h] |= static_cast<uint32>(position >= first[m][h] && position <= last[m][h]) << own;
+        }
+    }
+};
 
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
 FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
@@ -222,6 +256,13 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
     if (logits == Logits::plain && !needs_mask) return;
     // Whether eight keys from a multiple of eight on are in one block: then one look-up is enough for them.
     const bool has_whole_eights = has_columns && p.block_size % 8 == 0 && first_key % 8 == 0;
+    uint32 shown[row_tiles][2];
+    if constexpr (masks_columns_by_bits) {
+        if (needs_mask) {
+            const ShownColumns columns(p, item, finder, warp_row, first_key);
+            for (int m = 0; m < row_tiles; ++m) shown[m][0] = columns.bits[m][0], shown[m][1] = columns.bits[m][1];
+        }
+    }
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
@@ -241,11 +282,13 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             }
             const uint32 span = last - first;
             const RowMask mask(p, item, query, first_key);
-            const uint32 range = masks_by_bits ? shown_bits(first - first_key, last - first_key, quad) : 0;
+            const uint32 range = masks_by_bits           ? shown_bits(first - first_key, last - first_key, quad)
+                                 : masks_columns_by_bits ? shown[m][h]
+                                                         : 0;
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
                 int eight = 0;
-                if constexpr (has_columns) {
+                if constexpr (has_columns && !masks_columns_by_bits) {
                     const int key = first_key + n * 8;
                     if (has_whole_eights && key >= item.key && key < item.key_end()) eight = finder.column(key);
                 }
@@ -257,14 +300,14 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                     if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
                     int position = key;
                     const bool is_there = static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count);
-                    if constexpr (has_columns) {
+                    if constexpr (has_columns && !masks_columns_by_bits) {
                         if (has_whole_eights) position = eight + 2 * quad + i;
                         else if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
                     }
                     if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
                     if (!needs_mask) continue;
-                    const bool is_visible = has_columns ? is_there && position >= first && position <= last
-                                                       : masks_by_bits ? (range >> (2 * n + i) & 1) != 0
+                    const bool is_visible = has_columns && !masks_columns_by_bits ? is_there && position >= first && position <= last
+                                                       : masks_by_bits || masks_columns_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
                     if (!mask.shows(n, i, is_visible)) score = negative_infinity();

@@ -77,24 +77,23 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         if (has_kept) break;
         is_summed = false;
         if (is_joint) whole = sum.total;
-        if (is_few && sent.fits) {
+        if (is_sent && sent.fits && (is_few || is_min_p || sent.count >= own.top_k)) {
             if (fi_team_rank() != 0) return;
-            count = fi_select_few(counts, sent.count, own.top_k, shared);
-            const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
-            if (few.place >= 0) write(few.place);
-            return;
-        }
-#if !FI_HELD
-        if (is_sent && sent.fits && (is_min_p || sent.count >= own.top_k)) {
             count = fi_select_few(counts, sent.count, is_min_p ? sent.count : own.top_k, shared);
+            if (is_few) {
+                const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, shared.uniform, shared);
+                if (few.place >= 0) write(few.place);
+                return;
+            }
+#if !FI_HELD
             int place;
             if (fi_draw_listed(row, count, own.top_p, own.min_p, whole, shared.uniform, shared, turn, &place)) {
                 if (is_first) write(place);
                 return;
             }
+#endif
         }
         if (is_min_p) continue;
-#endif
         fi_keep_top_k(row, own.top_k, own_key, top, is_few && sent.is_tied, shared, turn);
         fi_drop(row);
     }
