@@ -120,6 +120,20 @@ void copy_box(Warp &warp, const Instruction &i, uint32_t mask) {
     });
 }
 
+/// Bytes of shared memory to a block of the cluster: from `i.b` on, as many as list says, to `i.a`; `i.c` is the barrier.
+void copy_to_block(Warp &warp, const Instruction &i, uint32_t mask) {
+    for_lanes(mask, [&](int lane) {
+        const uint64_t to = address_of(warp, i, lane), bytes = warp.lanes<uint32_t>(i.list[0])[lane];
+        const uint64_t from = i.b.size == 4 ? warp.lanes<uint32_t>(i.b)[lane] : warp.lanes<uint64_t>(i.b)[lane];
+        const uint64_t at = i.c.size == 4 ? warp.lanes<uint32_t>(i.c)[lane] : warp.lanes<uint64_t>(i.c)[lane];
+        if ((to | from | bytes) % 16) throw Fault("misaligned bulk copy");
+        memmove(shared_address(warp, to, bytes), shared_address(warp, from, bytes), bytes);
+        CountingBarrier &barrier = barrier_at(warp, at);
+        barrier.bytes = barrier.bytes - (int64_t)bytes;
+        barrier.turn();
+    });
+}
+
 }  // namespace
 
 bool decode_bulk(Decoder &decoder, Instruction &i) {
@@ -179,7 +193,20 @@ bool decode_bulk(Decoder &decoder, Instruction &i) {
         i.handler = copy_box;
         return true;
     }
-    if (op == "cp" && statement.has("bulk") && (statement.has("commit_group") || statement.has("wait_group"))) {
+    if (op == "cp" && statement.has("bulk") && statement.has("shared::cta") && statement.has("mbarrier::complete_tx::bytes")) {
+        decoder.address((size_t)0, i);
+        Instruction source, barrier;
+        decoder.address(1, source);
+        decoder.address(3, barrier);
+        if (source.immediate || barrier.immediate) decoder.unknown("an offset of a bulk copy");
+        i.b = source.a;
+        i.c = barrier.a;
+        i.list.push_back(decoder.source(2, 4));
+        i.handler = copy_to_block;
+        return true;
+    }
+    if (op == "cp" && statement.has("bulk") &&
+        (statement.has("commit_group") || statement.has("wait_group") || statement.has("prefetch"))) {
         i.handler = invalidate;
         return true;
     }

@@ -17,6 +17,14 @@
 /// The parameter, at the alignment that the copy engine asks of its maps.
 struct alignas(64) AlignedParams : fi_hopper_attention_params {};
 
+/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is first needed at an item's end would be
+/// waited for there.
+FI_DEVICE void touch_parameter(const fi_attention_params &p) {
+    const uint32 *words = reinterpret_cast<const uint32 *>(&p);
+#pragma unroll
+    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) asm volatile("" ::"r"(words[at / 4]));
+}
+
 #if FI_CLUSTER > 1
 #define FI_LATENT_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
 #else
@@ -29,6 +37,14 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     __shared__ __align__(16) Item items[item_slots];
     __shared__ Barriers barriers;
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    // What the roles read first is the plan's: each waits for what was enqueued earlier when it has that.
+    fi_admit_successors();
+    const int warp = threadIdx.x / warp_size;
+    ItemReader reader;
+    if (warp == compute_threads / warp_size) {
+        if constexpr (!is_gathered) prefetch_map(maps.keys), prefetch_map(maps.values);
+        reader.read(block, 0);
+    }
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < item_slots; ++slot) {
             barrier(barriers.item_full[slot]).init(item_chunks);
@@ -38,15 +54,15 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
             for (int part = 0; part < part_count; ++part) {
                 // The copy engine, or all who copy; the one warpgroup that reads last, of both blocks where both are brought to. A warp's
                 // one lane would do, but racecheck would not see the order where threads write.
-                barrier(barriers.full[stage][part]).init(is_gathered ? bringers : 1);
-                barrier(barriers.empty[stage][part]).init(is_gathered ? 128 : 128 / warp_size * (is_shared ? cluster : 1));
+                constexpr int group_warps = 128 / warp_size;
+                barrier(barriers.full[stage][part]).init(is_gathered ? bringers + is_passed_on : 1);
+                barrier(barriers.empty[stage][part]).init(is_gathered ? 128 + is_passed_on * group_warps : group_warps * cluster);
             }
             // All who write, as above; named barriers do not keep the order.
             barrier(barriers.weights[stage]).init(128);
         }
         publish_barriers();
     }
-    fi_follow_predecessors();
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < compute_threads) {
@@ -54,9 +70,10 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
         compute_items(block, shared);
     } else {
         shrink_registers<is_gathered ? 56 : 40>();
-        if constexpr (is_narrow) gather_keys<Widener>(block);
-        else if constexpr (is_gathered) gather_keys<Gatherer>(block);
-        else if (threadIdx.x / warp_size == compute_threads / warp_size) bring_boxes(block);
+        if constexpr (is_narrow) gather_keys<Widener>(block, reader);
+        else if constexpr (is_gathered) gather_keys<Gatherer>(block, reader);
+        else if (warp == compute_threads / warp_size) bring_boxes(block, reader);
+        else touch_parameter(block.p);
     }
     if constexpr (cluster > 1) {
         // The other block may still write here, or arrive at barriers.

@@ -4,8 +4,41 @@
 #include "hopper/latent_bring.cuh"
 #include "hopper/widen_chunk.cuh"
 
-/// Eight lanes have a row's 128 bytes of a column, and a thread has every 16th row.
-constexpr int gathered_rows = keys / (bringers / 8);
+/// The rows of a stage that a block copies: all, or half of them. A thread has `gathered_rows` of them, which eight lanes share.
+constexpr int block_keys = is_passed_on ? keys / cluster : keys, gathered_rows = block_keys / (bringers / 8);
+
+/// Which those are. A warp has four of each 16 rows; or eight that follow each other, which lie together in each tile of columns, so that the warp
+/// passes them on when it has them, and asks nobody else.
+struct GatheredPlaces {
+    /// The first row of this thread's warp, of so many from lane 0's on: lanes `row_lanes` rows apart have rows that follow each other.
+    FI_DEVICE int first_row(int thread) {
+        const int warp = thread / warp_size;
+        return is_passed_on ? blockIdx.x % cluster * block_keys + warp * 8 : warp * 4;
+    }
+    /// The row that a lane knows of, for its warp: number lane % 4 of those that it has at `turn` lane / 4.
+    FI_DEVICE int known_row(int thread) {
+        return first_row(thread) + (is_passed_on ? thread % 8 : thread % 4 + thread % 16 / 4 * 16);
+    }
+    /// From a chunk's address in one of a thread's rows to that of turn `i`: every 16th row, whose swizzle is the same; or the fourth, where it is not.
+    FI_DEVICE uint32 advance(uint32 at, int i) { return is_passed_on ? (at ^ i << 6) + i * (4 * 128) : at + i * (16 * 128); }
+
+    /// Passes a part's eight rows of this warp on, when all of its lanes have written theirs.
+    FI_DEVICE void pass_on(const Block &block, int thread, int stage, int part) {
+        fence_async_proxy();
+        __syncwarp();
+        const int lane = thread % warp_size;
+        if (lane < (part == rest_part ? 1 : Shared::part_columns))
+            copy_to_block(blockIdx.x % cluster ^ 1, block.stage(stage) + Shared::part_at(part) + lane * Shared::tile_bytes + first_row(thread) * 128,
+                          8 * 128, barrier(block.barriers.full[stage][part]));
+        __syncwarp();
+    }
+    /// Announces the rows of a part that the other block passes on; by one thread.
+    FI_DEVICE void expect(const Block &block, int thread, int stage, int part) {
+        if (thread == 0)
+            barrier(block.barriers.full[stage][part])
+                .arrive_expecting((keys - block_keys) * 128 * (part == rest_part ? 1 : Shared::part_columns));
+    }
+};
 
 /// Where the rows of a stage lie that a warp copies: a lane knows of one, and they tell each other.
 struct GatheredRows {
@@ -13,7 +46,7 @@ struct GatheredRows {
 
     __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
         // Past the last key it is found again.
-        const int row = thread / warp_size * 4 + thread % 4 + thread % 16 / 4 * 16, key = min(first + row, finder.item.key_end() - 1);
+        const int key = min(first + GatheredPlaces::known_row(thread), finder.item.key_end() - 1);
         const int64 page = finder.block(key), in_page = finder.row(key);
         const fi_attention_params &p = finder.p;
         own_key = p.keys.address + (page * p.keys.block + in_page * p.keys.token) * element_bytes;
@@ -43,12 +76,13 @@ struct Gatherer {
         const bool is_rest = part == rest_part;
         const int columns = is_rest ? 1 : Shared::part_columns;
         await_empty(stage, part);
-        const uint32 to = block.stage(stage) + Shared::part_at(part) + thread / 8 * 128 + ((chunk ^ thread / 8 % 8) << 4);
+        const int row = GatheredPlaces::first_row(thread) + thread % warp_size / 8;
+        const uint32 to = block.stage(stage) + Shared::part_at(part) + row * 128 + ((chunk ^ row % 8) << 4);
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i) {
             const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
             for (int column = 0; column < columns; ++column)
-                copy_async<16>(to + column * Shared::tile_bytes + i * (16 * 128), from + column * 128, true);
+                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from + column * 128, true);
         }
         // Without a wait: the next part's rows are asked for while these come.
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
@@ -60,6 +94,7 @@ struct Gatherer {
         if (tiles == 0) return;
         GatheredRows now, next;
         now.find(finder, item.key, thread);
+        fi_await_predecessors();
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
@@ -90,17 +125,20 @@ struct Widener {
           rest_at(place(rest_row(), thread % 4)) {}
 
     FI_DEVICE uint32 place(int row, int chunk) { return row * 128 + ((chunk * 2 ^ row % 8) << 4); }
-    /// Of the first two tiles of a part, and of a stage's first 16 rows; every 16th follows.
+    /// Of the first two tiles of a part, and of a stage's first 16 rows; every 16th follows. Or of this block's half.
     __device__ __forceinline__ int own_tile() const { return (thread / 8 ^ thread / 4) & 1; }
-    __device__ __forceinline__ int own_row() const { return thread / 16 * 2 + thread / 4 % 2; }
+    __device__ __forceinline__ int own_row() const {
+        return GatheredPlaces::first_row(thread) + thread % warp_size / 16 * 2 + thread / 4 % 2;
+    }
     /// Of the rest, whose rows are as long as a tile's: every 32nd follows.
-    __device__ __forceinline__ int rest_row() const { return thread / warp_size * 4 + thread / 4 % 4 + thread / 16 % 2 * 16; }
-    /// The row that this lane knows of, for its warp.
-    __device__ __forceinline__ int known_row() const { return thread / warp_size * 4 + thread % 4 + thread % 16 / 4 * 16; }
+    __device__ __forceinline__ int rest_row() const {
+        const int lane = thread % warp_size;
+        return GatheredPlaces::first_row(thread) + (is_passed_on ? lane / 4 : lane / 4 % 4 + lane / 16 * 16);
+    }
 
     /// Past the last key it is found again.
     __device__ __forceinline__ int known_key(const Item &item, int tile) const {
-        return min(item.key + tile * keys + known_row(), item.key_end() - 1);
+        return min(item.key + tile * keys + GatheredPlaces::known_row(thread), item.key_end() - 1);
     }
     __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { page = finder.block(known_key(finder.item, tile)); }
     __device__ __forceinline__ void await_empty(int stage, int part) const {
@@ -115,27 +153,27 @@ struct Widener {
         const int64 in_page = finder.row(known_key(finder.item, tile));
         const uint64 key = p.keys.address + page * p.keys.block + in_page * p.keys.token;
         const uint64 rest = p.values.address + page * p.values.block + in_page * p.values.token;
-        constexpr int own_rows = keys / 16;
-        uint64 from[own_rows];
+        uint64 from[gathered_rows];
 #pragma unroll
-        for (int i = 0; i < own_rows; ++i)
+        for (int i = 0; i < gathered_rows; ++i)
             from[i] = __shfl_sync(0xffffffff, key, i * 4 + lane / 16 * 2 + lane / 4 % 2) + own_tile() * 64 + lane % 4 * 16;
 #pragma unroll
         for (int i = 0; i < part_count; ++i) {
             const int part = i == rest_part ? rest_part : stage ^ i;
             await_empty(stage, part);
+            if constexpr (is_passed_on) GatheredPlaces::expect(block, thread, stage, part);
             const uint32 to = block.stage(stage) + Shared::part_at(part);
             if (i == rest_part) {
 #pragma unroll
-                for (int turn = 0; turn < 2; ++turn)
+                for (int turn = 0; turn < block_keys / 32; ++turn)
                     copy_async<16>(to + rest_at + turn * (32 * 128),
                                    pointer<const char>(__shfl_sync(0xffffffff, rest, lane / 4 + turn * 8)) + lane % 4 * 16, true);
             } else {
 #pragma unroll
-                for (int row = 0; row < own_rows; ++row)
+                for (int row = 0; row < gathered_rows; ++row)
 #pragma unroll
                     for (int pair = 0; pair < 2; ++pair)
-                        copy_async<16>(to + columns_at + pair * (2 * Shared::tile_bytes) + row * (16 * 128),
+                        copy_async<16>(GatheredPlaces::advance(to + columns_at, row) + pair * (2 * Shared::tile_bytes),
                                        pointer<const char>(from[row] + part * (dim_vo / 2) + pair * 128), true);
             }
             copy_commit();
@@ -152,19 +190,23 @@ struct Widener {
     }
     /// A part that has come.
     template <bool is_rest> __device__ __forceinline__ void widen_part(int stage, int part) const {
-        constexpr int pairs = is_rest ? 1 : 2, count = is_rest ? 2 : keys / 16, apart = is_rest ? 32 * 128 : 16 * 128;
+        constexpr int pairs = is_rest ? 1 : 2, count = is_rest ? block_keys / 32 : gathered_rows;
         const uint32 at = block.stage(stage) + Shared::part_at(part) + (is_rest ? rest_at : columns_at);
+        const auto place = [&](int pair, int i) {
+            return (is_rest ? at + i * (32 * 128) : GatheredPlaces::advance(at, i)) + pair * (2 * Shared::tile_bytes);
+        };
 #pragma unroll
         for (int pair = 0; pair < pairs; ++pair) {
             uint4 bytes[count];
 #pragma unroll
-            for (int i = 0; i < count; ++i) bytes[i] = load_shared128(at + pair * (2 * Shared::tile_bytes) + i * apart);
+            for (int i = 0; i < count; ++i) bytes[i] = load_shared128(place(pair, i));
 #pragma unroll
-            for (int i = 0; i < count; ++i) widen_at(at + pair * (2 * Shared::tile_bytes) + i * apart, bytes[i]);
+            for (int i = 0; i < count; ++i) widen_at(place(pair, i), bytes[i]);
         }
         fence_async_proxy();
         barrier(block.barriers.full[stage][part]).arrive();
-        __syncwarp();
+        if constexpr (is_passed_on) GatheredPlaces::pass_on(block, thread, stage, part);
+        else __syncwarp();
     }
 
     __device__ __forceinline__ void gather_item(const Item &item) {
@@ -172,6 +214,7 @@ struct Widener {
         const int tiles = tiles_of(item);
         if (tiles == 0) return;
         look_up(finder, 0);
+        fi_await_predecessors();
         int asked = 0;
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
@@ -197,9 +240,8 @@ struct Widener {
 };
 
 /// The keys of item after item, a warpgroup.
-template <class Bringer> FI_DEVICE void gather_keys(const Block &block) {
+template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemReader reader) {
     Bringer gatherer(block);
-    ItemReader reader;
     for (uint32 turn = 0;; ++turn) {
         if (gatherer.thread < warp_size) reader.fetch(block, turn);
         const Item &item = block.await_item(turn);

@@ -11,7 +11,7 @@
 struct MergeWord {
     static constexpr uint32 arrival = 1, claim = 1 << 10, desertion = 1 << 21, leave = 1 << 22;
     /// What the fields hold: each block asks once more than there are shares.
-    static constexpr int most_parts = 1000;
+    static constexpr int most_parts = 200;
 
     FI_DEVICE int arrived(uint32 word) { return word % claim; }
     FI_DEVICE int claimed(uint32 word) { return word % desertion / claim; }
@@ -22,137 +22,193 @@ struct MergeWord {
 /// How often a block looks whether all parts have arrived: some 30 us.
 constexpr int most_looks = 50;
 
-/// Rows are shared in quarters: 128 columns, a warp's width in fours.
-constexpr int quarter = 128, quarters = dim_vo / quarter;
+/// Rows are shared in quarters: 128 columns, which 16 threads have, eight each.
+constexpr int quarter = 128, quarters = dim_vo / quarter, quarter_threads = quarter / 8, slots = mergers / quarter_threads;
 
-/// Threads that share a unit of `count` by its parts, so that all have something to read.
-FI_DEVICE int merging_groups(int count) { return count > 4 ? 1 : count > 2 ? 2 : count > 1 ? 4 : 8; }
+/// Parts of outputs are float16, scaled by a power of two for each row and half of its columns, so that the largest is some 2^14: they are off
+/// by 2^-12 of themselves, a fraction of what the output's rounding and the weights' are, and what the L2 cache writes and reads is halved, which
+/// is most of what a merge takes. A row has the place that it would have in float32; its scales follow its elements.
+FI_DEVICE bool parts_are_halves(const Item &item) { return item.parts > 0 && item.parts <= MergeWord::most_parts; }
+constexpr int part_row_bytes = dim_vo * 4, part_scales = dim_vo * 2, quarter_bytes = quarter * 2;
+static_assert(FI_OUTPUT != 0, "outputs are of 16 bits");
 
-/// Parts of outputs of 16 bits are float16, scaled by a power of two for each row and half of its columns, so that the largest is some 2^14:
-/// they are off by 2^-12 of themselves, a fraction of what the output's rounding and the weights' are, and what the L2 cache writes and reads
-/// is halved, which is most of what a merge takes. A row has the place that it would have in float32; its scales follow its elements.
-FI_DEVICE bool parts_are_halves(const Item &item) { return FI_OUTPUT != 0 && item.parts > 0 && item.parts <= MergeWord::most_parts; }
-constexpr int part_row_bytes = dim_vo * 4, part_scales = dim_vo * 2, part_element_bytes = FI_OUTPUT != 0 ? 2 : 4;
-
-/// Four elements of a part.
-FI_DEVICE float4 read_part(const char *from) {
-    if constexpr (FI_OUTPUT == 0) return __ldcg(reinterpret_cast<const float4 *>(from));
-    const uint2 x = __ldcg(reinterpret_cast<const uint2 *>(from));
-    return make_float4(unpack<Half::float16>(x.x & 0xffff), unpack<Half::float16>(x.x >> 16), unpack<Half::float16>(x.y & 0xffff),
-                       unpack<Half::float16>(x.y >> 16));
-}
-
-/// The weighted sum of parts `first`, `first` + `by` and so on of four elements: `many` of them are under way.
-template <int many> FI_DEVICE float4 add_parts(const char *from, int64 step, const float *weights, int first, int by, int parts) {
-    float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll 1
-    for (int part = first; part < parts; part += by * many) {
-        float4 x[many];
-#pragma unroll
-        for (int i = 0; i < many; ++i)
-            if (part + i * by < parts) x[i] = read_part(from + (part + i * by) * step);
-#pragma unroll
-        for (int i = 0; i < many; ++i) {
-            if (part + i * by >= parts) continue;
-            const float weight = weights[part + i * by];
-            v.x += x[i].x * weight, v.y += x[i].y * weight, v.z += x[i].z * weight, v.w += x[i].w * weight;
-        }
-    }
-    return v;
-}
+/// Where a merge has its parts, as they are, in the place of the queries and of the last weights, which nobody needs any more.
+struct MergeShared {
+    /// [quarters of rows, parts] of what comes at a time: all of a block's share where there are 8 parts and fewer, and mostly else.
+    static constexpr int most = 264, parts = Shared::queries;
+    /// [rows, parts] float2: what a part's columns, left and right, are multiplied by; then [rows, parts]: the part's share of the row. A share of
+    /// rows / parts has rows at its ends that it has quarters of.
+    static constexpr int most_shares = rows + 2 * MergeWord::most_parts;
+    static constexpr int scales = parts + most * quarter_bytes, weights = scales + most_shares * 8;
+    /// [threads] of eight elements: those of other parts of the same quarter.
+    static constexpr int sums = weights + most_shares * 4;
+    static_assert(sums + mergers * 32 <= Shared::references && MergeWord::most_parts <= most, "a merge has the memory of the queries and weights");
+};
 
 /// Lanes that share a row's weights: no more than it has parts, so that all rows are weighed at once where parts are few, which takes a warp
 /// some 2,000 cycles however many they are.
 FI_DEVICE int row_lanes(int parts) { return parts <= 4 ? 4 : parts <= 8 ? 8 : parts <= 16 ? 16 : warp_size; }
 
+/// Threads of different parts that share a quarter, where quarters are fewer than `slots`.
+FI_DEVICE int sharing_slots(int count) { return count > 8 ? 1 : count > 4 ? 2 : count > 2 ? 4 : count > 1 ? 8 : 16; }
+static_assert(slots == 16, "as above");
+
+/// This thread's eight columns of some quarters of a tile's rows, and some of their parts: it copies those that it adds.
+struct QuarterParts {
+    const char *from;
+    int64 step;
+    uint32 to;
+    int first, count, parts, by, own, own_part;
+
+    __device__ __forceinline__ QuarterParts(const char *outputs, int64 step, uint32 base, int first, int count, int parts)
+        : step(step), first(first), count(count), parts(parts), by(sharing_slots(count)) {
+        const int slot = threadIdx.x / quarter_threads, chunk = threadIdx.x % quarter_threads;
+        own = slot / by, own_part = slot % by;
+        from = outputs + own_part * step + chunk * 16;
+        to = base + MergeShared::parts + own_part * quarter_bytes + chunk * 16;
+    }
+    /// Asks for all of them.
+    __device__ __forceinline__ void ask() const {
+#pragma unroll 1
+        for (int at = own; at < count; at += slots) {
+            const int unit = first + at;
+            const char *source = from + unit / quarters * part_row_bytes + unit % quarters * quarter_bytes;
+            uint32 place = to + at * parts * quarter_bytes;
+#pragma unroll 4
+            for (int part = own_part; part < parts; part += by) {
+                copy_async<16>(place, source, true);
+                source += by * step, place += by * quarter_bytes;
+            }
+        }
+    }
+    /// The sum of a quarter's, weighted by every second word from `scales` on.
+    __device__ __forceinline__ void add(float (&sum)[8], int at, uint32 scales) const {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum[i] = 0;
+        uint32 place = to + at * parts * quarter_bytes;
+#pragma unroll 4
+        for (int part = own_part; part < parts; part += by) {
+            const uint4 x = load_shared128(place);
+            const float weight = load_shared_float(scales + part * 8);
+            const uint32 words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                sum[2 * i] += unpack<Half::float16>(words[i] & 0xffff) * weight;
+                sum[2 * i + 1] += unpack<Half::float16>(words[i] >> 16) * weight;
+            }
+            place += by * quarter_bytes;
+        }
+    }
+};
+
 /// Merges quarters `first` to `end` of a tile's rows. In an order that does not depend on who does it. A function of its own: its registers would
 /// cost others theirs.
+///
+/// Everything is asked for at once, and comes beside the program: read to registers, it was a wait for the ends of rows and one for each few
+/// parts that fitted beside what the products' loop keeps.
 static __device__ __noinline__ void merge_quarters(const fi_attention_params &p, const Item &item, char *shared, int first, int end) {
-    const int parts = item.parts, stride = item.part_stride(), lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-    const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
-    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
-    // [rows, 3, parts]: a part's share of the row, and what its columns, left and right, are multiplied by; where queries were.
-    float *weights = reinterpret_cast<float *>(shared + Shared::queries);
-    const int first_row = first / quarters;
+    constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+    const int parts = item.parts, stride = item.part_stride();
+    const uint32 base = shared_address(shared);
     const char *outputs = pointer<const char>(p.partial_output) + static_cast<int64>(item.merge_row) * part_row_bytes;
     const int64 step = static_cast<int64>(stride) * part_row_bytes;
-    const int rows_end = (end - 1) / quarters + 1, lanes = row_lanes(parts), own_lane = lane % lanes;
+    const int first_row = first / quarters, rows_end = (end - 1) / quarters + 1;
+    const int lanes = row_lanes(parts), own_lane = threadIdx.x % lanes, own_row = first_row + static_cast<int>(threadIdx.x) / lanes;
+    const uint32 scales = base + MergeShared::scales, weights = base + MergeShared::weights;
+    const float *lses = pointer<const float>(p.partial_lse) + item.merge_row;
 #pragma unroll 1
-    for (int turn = first_row; turn < rows_end; turn += mergers / lanes) {
-        const int row = turn + static_cast<int>(threadIdx.x) / lanes, own_parts = row < rows_end ? parts : 0;
-        float *own = weights + (row - first_row) * 3 * parts;
-        float maximum = negative_infinity();
-#pragma unroll 4
-        for (int part = own_lane; part < own_parts; part += lanes) {
-            const float lse = __ldcg(lses + part * stride + row);
-            float2 scales = make_float2(1, 1);
-            if constexpr (FI_OUTPUT != 0)
-                scales = __ldcg(reinterpret_cast<const float2 *>(outputs + part * step + row * part_row_bytes + part_scales));
-            own[part] = lse, own[parts + part] = scales.x, own[2 * parts + part] = scales.y;
-            maximum = fmaxf(maximum, lse);
+    for (int row = own_row; row < rows_end; row += mergers / lanes)
+#pragma unroll 1
+        for (int part = own_lane; part < parts; part += lanes) {
+            const int at = (row - first_row) * parts + part;
+            copy_async<4>(weights + at * 4, lses + part * stride + row, true);
+            copy_async<8>(scales + at * 8, outputs + part * step + row * part_row_bytes + part_scales, true);
         }
+    copy_commit();
+    const int at_once = min(MergeShared::most / parts, end - first);
+    QuarterParts quarters_now(outputs, step, base, first, at_once, parts);
+    quarters_now.ask();
+    copy_commit();
+    copy_wait<1>();
+    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
+#pragma unroll 1
+    for (int turn = own_row; turn - own_row + first_row < rows_end; turn += mergers / lanes) {
+        // The same turns for all lanes of a warp. What this thread copied, it reads.
+        const int own_parts = turn < rows_end ? parts : 0, own = (turn - first_row) * parts;
+        float maximum = negative_infinity(), sum = 0;
+#pragma unroll 1
+        for (int part = own_lane; part < own_parts; part += lanes) maximum = fmaxf(maximum, load_shared_float(weights + (own + part) * 4));
         for (int by = lanes / 2; by > 0; by /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, by));
-        const float base = reference(maximum, 1);
-        float sum = 0;
-        for (int part = own_lane; part < own_parts; part += lanes) sum += own[part] = exp2_approximate(own[part] - base);
+        const float top = reference(maximum, 1);
+#pragma unroll 1
+        for (int part = own_lane; part < own_parts; part += lanes) {
+            const float weight = exp2_approximate(load_shared_float(weights + (own + part) * 4) - top);
+            store_shared(weights + (own + part) * 4, __float_as_uint(weight));
+            sum += weight;
+        }
         for (int by = lanes / 2; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffff, sum, by);
-        if (row < rows_end) {
-            const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+        if (turn < rows_end) {
+            const RowOutput out = finish_row(p, item, turn, end_row(maximum, sum));
+#pragma unroll 1
             for (int part = own_lane; part < parts; part += lanes) {
-                const float weight = own[part] * out.factor;
-                own[parts + part] *= weight, own[2 * parts + part] *= weight;
+                const uint32 at = scales + (own + part) * 8;
+                const float weight = load_shared_float(weights + (own + part) * 4) * out.factor;
+                const float left = load_shared_float(at) * weight, right = load_shared_float(at + 4) * weight;
+                store_shared(at, __float_as_uint(left));
+                store_shared(at + 4, __float_as_uint(right));
             }
-            if (own_lane == 0) targets[row - first_row] = out.target;
+            if (own_lane == 0) targets[turn - first_row] = out.target;
         }
         __syncwarp();
     }
-    sync_block();
-    const auto part_of = [&](int unit) {
-        return outputs + unit / quarters * part_row_bytes + (unit % quarters * quarter + lane * 4) * part_element_bytes;
+    const uint32 sums = base + MergeShared::sums;
+    const int chunk = threadIdx.x % quarter_threads;
+    const auto store = [&](int unit, const float (&v)[8]) {
+        uint32 w[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) w[i] = pack<type>(v[2 * i], v[2 * i + 1]);
+        const int64 target = targets[unit / quarters - first_row] + unit % quarters * quarter;
+        pointer<uint4>(p.output + 2 * target)[chunk] = make_uint4(w[0], w[1], w[2], w[3]);
     };
-    const auto weights_of = [&](int unit) { return weights + ((unit / quarters - first_row) * 3 + 1 + unit % quarters / (quarters / 2)) * parts; };
-    const int count = end - first, groups = merging_groups(count);
-    // One of the quarter's fours.
-    const auto store = [&](int unit, float4 v) {
-        store_output(p, targets[unit / quarters - first_row] + unit % quarters * quarter + lane * 4, v, 4, p.output_is_aligned);
-    };
-    if (groups == 1) {
-        constexpr int at_once = 4;
+    // Of the row and the half that a quarter has.
+    const auto scales_of = [&](int unit) { return scales + (unit / quarters - first_row) * parts * 8 + unit % quarters / (quarters / 2) * 4; };
 #pragma unroll 1
-        for (int at = first + warp; at < end; at += mergers / warp_size * at_once) {
-            float4 v[at_once];
-#pragma unroll
-            for (int i = 0; i < at_once; ++i) v[i] = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-            for (int part = 0; part < parts; ++part)
-#pragma unroll
-                for (int i = 0; i < at_once; ++i) {
-                    const int unit = min(at + i * (mergers / warp_size), end - 1);
-                    const float4 x = read_part(part_of(unit) + part * step);
-                    const float weight = weights_of(unit)[part];
-                    v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
-                }
-#pragma unroll
-            for (int i = 0; i < at_once; ++i)
-                if (at + i * (mergers / warp_size) < end) store(at + i * (mergers / warp_size), v[i]);
-        }
-    } else {
-        // [warps, 32] of sums.
-        float4 *sums = reinterpret_cast<float4 *>(shared + Shared::queries + 48 * 1024);
-        const int unit = first + warp / groups;
-        if (unit < end)
-            sums[threadIdx.x] = add_parts<4>(part_of(unit), step, weights_of(unit), warp % groups, groups, parts);
+    for (int now = first;;) {
+        copy_wait<0>();
         sync_block();
-        if (unit < end && warp % groups == 0) {
-            float4 v = sums[threadIdx.x];
-            for (int group = 1; group < groups; ++group) {
-                const float4 x = sums[threadIdx.x + group * warp_size];
-                v.x += x.x, v.y += x.y, v.z += x.z, v.w += x.w;
+        const int count = quarters_now.count, by = quarters_now.by;
+        float v[8];
+        if (by == 1) {
+#pragma unroll 1
+            for (int at = quarters_now.own; at < count; at += slots) {
+                quarters_now.add(v, at, scales_of(now + at));
+                store(now + at, v);
             }
-            store(unit, v);
+        } else {
+            // Of one quarter, by threads that have every so many of its parts.
+            const int at = quarters_now.own;
+            const uint32 own_sum = sums + threadIdx.x * 32;
+            if (at < count) {
+                quarters_now.add(v, at, scales_of(now + at));
+#pragma unroll
+                for (int i = 0; i < 8; ++i) store_shared(own_sum + i * 4, __float_as_uint(v[i]));
+            }
+            sync_block();
+            if (at < count && quarters_now.own_part == 0) {
+#pragma unroll 1
+                for (int other = 1; other < by; ++other)
+#pragma unroll
+                    for (int i = 0; i < 8; ++i) v[i] += load_shared_float(own_sum + other * (quarter_threads * 32) + i * 4);
+                store(now + at, v);
+            }
         }
+        now += count;
+        sync_block();
+        if (now >= end) return;
+        quarters_now = QuarterParts(outputs, step, base, now, min(at_once, end - now), parts);
+        quarters_now.ask();
+        copy_commit();
     }
-    sync_block();
 }
 
 /// Waits a while for all parts, if it may, after this block's own was number `order` to arrive. The word as it was when all had arrived, or 0
@@ -160,6 +216,7 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
 FI_DEVICE uint32 await_parts(uint32 *word, int parts, bool may_wait, int &order) {
     uint32 seen = add_acquire_release(word, MergeWord::arrival) + MergeWord::arrival;
     order = MergeWord::arrived(seen) - 1;
+#pragma unroll 1
     for (int look = 0; may_wait && look < most_looks && MergeWord::arrived(seen) < parts; ++look) seen = load_acquire(word);
     while (MergeWord::arrived(seen) < parts) {
         const uint32 found = compare_and_swap(word, seen, (seen | MergeWord::desertion) + MergeWord::leave);
@@ -179,25 +236,30 @@ static __device__ __noinline__ void merge_with_others(const fi_attention_params 
     uint32 *word = pointer<uint32>(p.arrivals) + item.merge_row;
     // What a block wrote before the barrier is visible, through the one thread's release, to those who see its arrival and go on.
     sync_block();
+    // Who has seen all arrive, and needs nothing more of the word, leaves before it merges, and looks only then whether it was the last.
+    uint32 left = 0;
     if (threadIdx.x == first_merger) {
         int order;
-        word_then = await_parts(word, parts, may_wait, order);
+        const uint32 seen = await_parts(word, parts, may_wait, order);
+        word_then = seen;
         share = order;
+        if (seen != 0 && !MergeWord::has_deserters(seen)) left = MergeWord::left(atomicAdd(word, MergeWord::leave)) + 1;
     }
     sync_block();
     if (word_then == 0) return;
     const int count = item.row_count * quarters, shares = min(parts, count);
-    if (!MergeWord::has_deserters(word_then)) {
-        // All are there, and each has its own.
-        if (share < shares) merge_quarters(p, item, shared, share * count / shares, (share + 1) * count / shares);
-    } else {
-        while (true) {
+    // All are there, and each has its own; or shares are claimed until there are no more.
+    const bool claims = MergeWord::has_deserters(word_then);
+    while (true) {
+        if (claims) {
             sync_block();
             if (threadIdx.x == first_merger) share = MergeWord::claimed(add_acquire_release(word, MergeWord::claim));
             sync_block();
-            if (share >= shares) break;
-            merge_quarters(p, item, shared, share * count / shares, (share + 1) * count / shares);
         }
+        if (share >= shares) break;
+        merge_quarters(p, item, shared, share * count / shares, (share + 1) * count / shares);
+        if (!claims) break;
     }
-    if (threadIdx.x == first_merger && MergeWord::left(add_acquire_release(word, MergeWord::leave)) + 1 == parts) *word = 0;
+    if (claims && threadIdx.x == first_merger) left = MergeWord::left(add_acquire_release(word, MergeWord::leave)) + 1;
+    if (static_cast<int>(left) == parts) *word = 0;
 }

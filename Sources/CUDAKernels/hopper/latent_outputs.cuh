@@ -280,14 +280,16 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     StagePhases phases;
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.await_item(turn);
+        if (turn == 0) fi_await_predecessors();
         if (item.tile < 0) return;
-        take_queries(block, item);
+        ask_queries(block, item);
         Outputs output;
 #pragma unroll
         for (int n = 0; n < own_columns / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
         Computer computer(block, item, phases, group);
+        await_queries();
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);

@@ -4,8 +4,8 @@
 #include "hopper/wgmma.cuh"
 #include "primitives/quad.cuh"
 
-/// An item's queries, by all who compute.
-FI_DEVICE void take_queries(const Block &block, const Item &item) {
+/// Asks for an item's queries, by all who compute.
+FI_DEVICE void ask_queries(const Block &block, const Item &item) {
     const fi_attention_params &p = block.p;
     const int chunk = threadIdx.x % 8, count = item.row_count;
 #pragma unroll
@@ -22,8 +22,11 @@ FI_DEVICE void take_queries(const Block &block, const Item &item) {
             copy_async<16>(to + column * (rows * 128), from, is_there);
         }
     }
-    copy_commit();
-    copy_wait<0>();
+}
+
+/// Waits for those, all of them.
+FI_DEVICE void await_queries() {
+    copy_wait_all();
     fence_async_proxy();
     sync_block();
 }

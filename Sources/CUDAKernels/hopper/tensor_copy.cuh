@@ -7,6 +7,21 @@ FI_DEVICE void prefetch_map(const fi_tensor_map &map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64>(&map)) : "memory");
 }
 
+/// How the L2 cache treats what is brought, as `createpolicy` says it.
+enum CachePolicy : uint64 {
+    /// What is read once gives way first: what all blocks read, or read soon, stays.
+    read_once = 0x12f0000000000000,
+};
+
+/// Copies the box at (element, head, row, block); its bytes arrive at `barrier`.
+FI_DEVICE void copy_box(uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier, CachePolicy policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block),
+        "l"(static_cast<uint64>(policy))
+        : "memory");
+}
+
 /// Copies the box at (element, head, row, block); its bytes arrive at `barrier`.
 FI_DEVICE void copy_box(uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier) {
     asm volatile(
@@ -29,6 +44,28 @@ FI_DEVICE void copy_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, i
         "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5, %6}], "
         "[%2], %7;" ::"r"(to),
         "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block), "h"(blocks)
+        : "memory");
+}
+
+FI_DEVICE void copy_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, int element, int head, int row, int block, Barrier barrier,
+                           CachePolicy policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], "
+        "[%2], %7, %8;" ::"r"(to),
+        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(element), "r"(head), "r"(row), "r"(block), "h"(blocks),
+        "l"(static_cast<uint64>(policy))
+        : "memory");
+}
+
+/// Copies bytes of shared memory to the same place in another block of the cluster; they arrive at its barrier.
+FI_DEVICE void copy_to_block(uint32 rank, uint32 at, int bytes, Barrier barrier) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 to, full;\n"
+        "mapa.shared::cluster.u32 to, %0, %1;\n"
+        "mapa.shared::cluster.u32 full, %2, %1;\n"
+        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [to], [%0], %3, [full];\n"
+        "}\n" ::"r"(at), "r"(rank), "r"(barrier.address), "r"(bytes)
         : "memory");
 }
 
