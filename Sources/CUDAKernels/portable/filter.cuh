@@ -3,6 +3,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_POWERS (FI_FORM == 0)
+#define FI_LIST_MASKS 1
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
@@ -25,7 +26,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     // What top-k alone keeps of logits needs no weights.
     const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
     const bool samples = !has_top_k && has_top_p;
-    bool sums = FI_FORM == 0 ? samples : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
+    bool sums = FI_FORM == 0 ? samples || is_joint : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
     fi_row row;
     const float scale = fi_temperature_scale(own.temperature);
 #if FI_FORM == 0
@@ -107,6 +108,42 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
     const unsigned long long output = fi_output_of<FI_INPUT>(row.part, output_row);
+    const float dropped = is_ok && FI_FORM == 0 ? -fi_infinity() : 0.0f;
+#if FI_LISTS
+    // All that top-p keeps is listed: it is written from there, and the row not read again.
+    if (is_ok && row.listed_from < fi_infinity() && row.part.run() <= 128 * FI_NOTED_STEPS) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < row.listed; i++) {
+            float *const entry = fi_list + fi_slot_of(threadIdx.x, i);
+            const float weight = row.weight(*entry);
+            *entry = weight >= threshold ? (FI_FORM == 1 ? weight * factor : *entry) : dropped;
+        }
+        const float *next = fi_list + fi_slot_of(threadIdx.x, 0);
+        const int step = threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS;
+        unsigned int noted = 0;
+#pragma unroll 1
+        for (unsigned int start = row.part.begin; start < row.part.end; start += 128, noted++) {
+            const unsigned int mask = shared.noted.masks[noted][threadIdx.x];
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) {
+                float entries[4];
+#pragma unroll
+                for (unsigned int j = 0; j < 4; j++) {
+                    entries[j] = dropped;
+                    if ((mask & 1u << (4 * i + j)) != 0) {
+                        entries[j] = *next;
+                        next += step;
+                    }
+                }
+                const unsigned int group = start + 32 * i + threadIdx.x % 32;
+                const float4 x = make_float4(entries[0], entries[1], entries[2], entries[3]);
+                if (group < row.part.end) fi_write_group<FI_INPUT>(row.part, output, group, x);
+            }
+        }
+        if (threadIdx.x == 0) ((unsigned char *)p.status)[index] = (unsigned char)status;
+        return;
+    }
+#endif
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);

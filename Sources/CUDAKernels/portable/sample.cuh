@@ -32,7 +32,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #if FI_FORM == 0
     row.powers.set_scale(scale);
     // What is held is summed once for top-p, when its weights are known and kept.
-    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    const bool has_powers = (sums || is_joint) && scale >= 0x1p-64f && scale <= 0x1p64f && !is_greedy;
     sums = has_powers && (is_plain || !FI_HELD);
 #endif
     unsigned int turn = 0, own_key, count = 0;

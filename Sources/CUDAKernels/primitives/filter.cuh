@@ -31,6 +31,18 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_SAMPLE_SHIFT 19
 #define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 
+/// Entries that two threads list between them, one from the first slot on and one from the last; how many groups of each warp's run say
+/// from where on entries are listed, and the share of a row that is: of 3-sigma normal logits, top-p of 0.9 keeps 0.044, rarely 0.057.
+#define FI_LISTED_PAIR 70
+#define FI_LISTED_FIRST 128
+#define FI_LISTED_SHARE 0.066f
+#define FI_PAIRS (FI_THREADS / 2)
+/// FI_LIST_MASKS: it is noted which entries were listed, of so many steps of a warp.
+#ifndef FI_LIST_MASKS
+#define FI_LIST_MASKS 0
+#endif
+#define FI_NOTED_STEPS 16
+
 /// An entry of a part: held parts are short.
 #if FI_HELD
 typedef unsigned short fi_place_in_part;
@@ -90,6 +102,13 @@ struct fi_filter_shared {
         /// In the first block, what all have gathered: entries of top-k, or weights.
         unsigned long long entries[FI_GATHERED];
         float weights[2 * FI_GATHERED];
+#if FI_LISTS && FI_LIST_MASKS
+        /// Behind the gathered weights, which entries were listed.
+        struct {
+            float weights[FI_NEAR];
+            unsigned short masks[FI_NOTED_STEPS][FI_THREADS];
+        } noted;
+#endif
     };
     /// Of the sample; later, masses of the gathered weights.
     union {
@@ -128,6 +147,78 @@ static_assert(
 /// What is greatest of a row as one number: the key of its greatest entry, or what is wrong. A NaN's key is above all others.
 #define FI_KEY_NAN 0xffffffffu
 #define FI_KEY_NEGATIVE 0xfffffffeu
+
+#if FI_LISTS
+extern __shared__ float fi_list[];
+
+/// The slot of a thread's entry.
+static __device__ __forceinline__ unsigned int fi_slot_of(unsigned int thread, unsigned int i) {
+    return (thread < FI_PAIRS ? i : FI_LISTED_PAIR - 1 - i) * FI_PAIRS + thread % FI_PAIRS;
+}
+
+/// Lists a thread's entries from some number on, where they are read for the first time, so that a threshold above it is looked for in the
+/// list. A thread asks nobody for a place, and threads of a warp write to different banks.
+struct fi_lister {
+    float from;
+    /// Addresses in shared memory: the next slot, the least one before which, or from which on, four entries fit.
+    unsigned int at, least;
+    int step;
+
+    __device__ __forceinline__ explicit fi_lister(float from) : from(from) {
+        constexpr int bytes = 4 * FI_PAIRS;
+        const unsigned int base = (unsigned int)shared_address(fi_list) + 4 * (threadIdx.x % FI_PAIRS);
+        const bool is_first = threadIdx.x < FI_PAIRS;
+        at = is_first ? base : base + (FI_LISTED_PAIR - 1) * bytes;
+        least = is_first ? base : base + 3 * bytes;
+        step = is_first ? bytes : -bytes;
+    }
+    /// Lists what reaches the bound of a group, which is one of four; nothing where there may not be room for all of it.
+    __device__ __forceinline__ void put(float4 x, unsigned int group) {
+        const unsigned int fits = at - least <= (FI_LISTED_PAIR - 4) * 4 * FI_PAIRS ? 1 : 0;
+        put(x.x, fits, 1u << 4 * group);
+        put(x.y, fits, 2u << 4 * group);
+        put(x.z, fits, 4u << 4 * group);
+        put(x.w, fits, 8u << 4 * group);
+    }
+    __device__ __forceinline__ void put(float x, unsigned int fits, unsigned int bit) {
+#if FI_LIST_MASKS
+        asm volatile(
+            "{\n\t.reg .pred p, q;\n\t"
+            "setp.ne.u32 q, %5, 0;\n\t"
+            "setp.ge.and.f32 p, %2, %3, q;\n\t"
+            "@p st.shared.f32 [%0], %2;\n\t"
+            "@p add.s32 %0, %0, %4;\n\t"
+            "@p or.b32 %1, %1, %6;\n\t}"
+            : "+r"(at), "+r"(mask) : "f"(x), "f"(from), "r"(step), "r"(fits), "r"(bit) : "memory");
+#else
+        asm volatile(
+            "{\n\t.reg .pred p, q;\n\t"
+            "setp.ne.u32 q, %4, 0;\n\t"
+            "setp.ge.and.f32 p, %1, %2, q;\n\t"
+            "@p st.shared.f32 [%0], %1;\n\t"
+            "@p add.s32 %0, %0, %3;\n\t}"
+            : "+r"(at) : "f"(x), "f"(from), "r"(step), "r"(fits) : "memory");
+#endif
+    }
+#if FI_LIST_MASKS
+    unsigned int mask = 0;
+    /// Says which entries of a warp's step, of four groups, were listed.
+    __device__ __forceinline__ void note(fi_filter_shared &shared, unsigned int index) {
+        if (index < FI_NOTED_STEPS) shared.noted.masks[index][threadIdx.x] = (unsigned short)mask;
+        mask = 0;
+    }
+#endif
+    /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
+    __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
+        const unsigned int first = (unsigned int)shared_address(fi_list + fi_slot_of(threadIdx.x, 0));
+        row.listed = (threadIdx.x < FI_PAIRS ? at - first : first - at) / (4 * FI_PAIRS);
+        shared.counts[0][threadIdx.x] = row.listed;
+        __syncthreads();
+        const unsigned int both = row.listed + shared.counts[0][threadIdx.x ^ FI_PAIRS];
+        if (__syncthreads_or(both > FI_LISTED_PAIR - 4)) row.listed_from = fi_infinity();
+    }
+};
+#endif
 
 // MARK: sums
 

@@ -46,6 +46,13 @@ static __device__ __forceinline__ unsigned int fi_few_bound(
 struct fi_leave_rest {
     __device__ __forceinline__ void operator()(unsigned int, unsigned int) const {}
 };
+/// Whether groups of which none was gathered may be passed over.
+template <class Rest> struct fi_leaves {
+    static constexpr bool value = false;
+};
+template <> struct fi_leaves<fi_leave_rest> {
+    static constexpr bool value = true;
+};
 
 /// Puts the entries of four groups from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. The places
 /// in the list are asked for once, as each answer is waited for.
@@ -89,10 +96,10 @@ static __device__ __forceinline__ unsigned int fi_greatest_of_block(unsigned int
 }
 
 #if !FI_HELD
-/// The greatest key that a thread meets among the first entries of each warp's run.
-static __device__ __forceinline__ unsigned int fi_first_key(const fi_row_part &part) {
+/// The greatest key that a thread meets among the first groups of each warp's run.
+static __device__ __forceinline__ unsigned int fi_first_key(const fi_row_part &part, unsigned int groups = FI_FIRST_GROUPS) {
     fi_row_part first = part;
-    first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
+    first.end = part.end - part.begin < groups ? part.end : part.begin + groups;
     float greatest = fi_neutral();
     fi_each_group<4>(first, fi_raw_groups{first}, [&](float4 x, unsigned int) { fi_raise(greatest, x); });
     return fi_order_key(greatest);
@@ -122,6 +129,17 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
         if (rank > FI_THREADS * 7 / 8 || part.run() < FI_FIRST_GROUPS) return fi_order_key(fi_infinity());
     }
     return fi_few_bound(own, FI_KEY_NAN, rank, slack, shared);
+}
+#endif
+
+#if FI_LISTS
+/// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, of which
+/// `own` is the thread's greatest.
+static __device__ __forceinline__ float fi_first_listed(const fi_row_part &part, unsigned int own, fi_filter_shared &shared) {
+    if (part.run() < FI_LISTED_FIRST) return fi_infinity();
+    const float each = 4.0f * FI_LISTED_FIRST / 32, share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f);
+    const unsigned int rank = (unsigned int)((float)FI_THREADS * (1.0f - exp2f(each * log2f(1.0f - share))));
+    return fi_order_value(fi_few_bound(own, FI_KEY_NAN, rank, 4, shared));
 }
 #endif
 
@@ -156,11 +174,12 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     };
 #if !FI_HELD
     if (wanted.is_any()) row.bound = fi_bound_of_part(row.part, wanted, shared);
-    const float bound = fi_order_value(row.bound);
+    const float bound = wanted.is_any() ? fi_order_value(row.bound) : fi_infinity();
     const auto gather = [&](const float4 (&x)[4], unsigned int group) {
         if (wanted.is_any()) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
     };
 #else
+    const float bound = fi_infinity();
     const auto gather = [](const float4 (&)[4], unsigned int) {};
 #endif
 #if FI_SUMS_EARLY
@@ -171,10 +190,25 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     }
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
+#if FI_LISTS
+    fi_lister list(fi_infinity());
+    if (samples) {
+        const unsigned int first = fi_first_key(row.part, FI_LISTED_FIRST);
+        list = fi_lister(fi_first_listed(row.part, first, shared));
+#if FI_FORM == 0
+        *own = first;
+        __syncthreads();
+#endif
+    }
+#endif
 #if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
     if (samples) {
+#if FI_LISTS
+        const float first = fi_order_value(fi_greatest_of_block(*own, shared));
+#else
         const float first = fi_order_value(fi_greatest_of_block(fi_first_key(row.part), shared));
+#endif
         exponent = fmaxf(fi_exponent_of(first * row.powers.high), FI_LEAST_EXPONENT);
         if (threadIdx.x == 0) shared.first.of_sample = (int)exponent;
     }
@@ -197,6 +231,8 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #pragma unroll
             for (int i = 0; i < 4; i++) fi_raise(most, x[i]);
             fi_raise(greatest, most);
+            // What is wanted is seldom among them.
+            if (!fi_leaves<Rest>::value || !(most < bound)) gather(x, group);
             if (__any_sync(0xffffffffu, most * row.powers.high > exponent - 0.5f)) {
                 // Something greater: from here on it says what weighs how much.
                 const float top = fi_order_value(__reduce_max_sync(0xffffffffu, fi_order_key(most)));
@@ -215,6 +251,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #if !FI_HELD
                 if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
 #endif
+#if FI_LISTS
+                if (samples) list.put(x[i], i);
+#endif
                 sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
                     + ((unsigned long long)__float2ll_rn(w.z) + (unsigned long long)__float2ll_rn(w.w));
             }
@@ -224,8 +263,14 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
                 meet(x[i]);
                 sum.add(x[i], row.low_unit());
                 if (samples) fi_sample_group(x[i], group + 32 * i, shared);
+#if FI_LISTS
+                if (samples) list.put(x[i], i);
+#endif
             }
             gather(x, group);
+#endif
+#if FI_LISTS && FI_LIST_MASKS
+            if (samples) list.note(shared, steps);
 #endif
             if (++steps % 8 == 0) sum.flush(low_bits);
         });
@@ -241,6 +286,10 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             gather(x, group);
         });
     }
+#if FI_LISTS
+    row.listed_from = samples ? list.from : fi_infinity();
+    if (samples) list.end(row, shared);
+#endif
     *own = fi_order_key(greatest);
     unsigned int top = *own;
     // Zeros of both signs are zeros, so signs are looked at once more where there are any.

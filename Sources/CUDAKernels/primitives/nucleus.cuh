@@ -84,8 +84,9 @@ static __device__ __forceinline__ void fi_guess(
 }
 
 /// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
+/// Those are looked for in the list where `is_listed`.
 static __device__ __forceinline__ fi_row_sum fi_gather_near(
-    const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
+    const fi_row &row, unsigned int low, unsigned int high, bool is_listed, fi_filter_shared &shared, unsigned int &turn
 ) {
     __syncthreads();
     // How many, and the range of their keys.
@@ -101,7 +102,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
     // Of a group, or of four with 32 from one to the next: one question for places in the list.
-    const auto take = [&](const auto &weights, unsigned int group) {
+    const auto take = [&](const auto &weights, const auto &place_of) {
         unsigned int mask = 0;
 #pragma unroll
         for (unsigned int i = 0; i < sizeof(weights) / sizeof(float4); i++) {
@@ -116,7 +117,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
             near_high = key > near_high ? key : near_high;
             if (at >= FI_NEAR) return;
             to[at] = weight;
-            shared.near[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
+            shared.near[at] = (fi_place_in_part)place_of(i);
         });
     };
     const fi_weight_groups<> groups = {row};
@@ -125,18 +126,35 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
         row.part, groups,
         [&](float4 x, unsigned int group) {
             const float4 weights[1] = {x};
-            take(weights, group);
+            take(weights, [&](unsigned int i) { return 4 * group + i; });
         },
         [&] { sum.flush(row.low_bits); });
 #else
+#if FI_LISTS
+    // A thread's own entries, four at once.
+    if (is_listed) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < row.listed; i += 4) {
+            float weights[4];
+#pragma unroll
+            for (unsigned int j = 0; j < 4; j++) {
+                weights[j] = i + j < row.listed ? row.weight(fi_list[fi_slot_of(threadIdx.x, i + j)]) : 0.0f;
+            }
+            const float4 four[1] = {make_float4(weights[0], weights[1], weights[2], weights[3])};
+            take(four, [&](unsigned int j) { return (i + j) * FI_THREADS + threadIdx.x; });
+        }
+    } else
+#endif
+    {
     unsigned int steps = 0;
     fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
         float4 weights[4];
 #pragma unroll
         for (unsigned int i = 0; i < 4; i++) weights[i] = groups.of(x[i], group + 32 * i);
-        take(weights, group);
+        take(weights, [&](unsigned int i) { return 4 * (group + 32 * (i / 4)) + i % 4; });
         if (++steps % 8 == 0) sum.flush(row.low_bits);
     });
+    }
     sum.flush(row.low_bits);
 #endif
     if (near_high != 0) {
@@ -277,12 +295,20 @@ static __device__ __forceinline__ void fi_tell_near(
     }
 }
 
-/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval.
-static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_filter_shared &shared) {
+/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval; see `fi_gather_near`.
+static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, bool is_listed, fi_filter_shared &shared) {
     const fi_verdict verdict = shared.verdict;
 #pragma unroll 1
     for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
         const unsigned int index = shared.near[i];
+#if FI_LISTS
+        if (is_listed) {
+            const unsigned int thread = index % FI_THREADS;
+            const float weight = row.weight(fi_list[fi_slot_of(thread, index / FI_THREADS)]);
+            if (weight >= verdict.threshold) fi_add_to(&shared.tiles[thread / 32], fi_mass(row, weight));
+            continue;
+        }
+#endif
         const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
         if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
     }
@@ -296,13 +322,16 @@ static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_f
 /// The least weight that top-p keeps. `whole` is what `top_p` is a share of, or 0: of what top-k has left. `sum` is of all weights, and
 /// becomes that of what is kept, unless `is_known` says that it does not.
 static __device__ __forceinline__ float fi_find_nucleus(
-    const fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
+    fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
     bool *is_known
 ) {
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
     // All together have less than the share: each is in.
     if ((double)sum->total < limit) {
+#if FI_LISTS
+        row.listed_from = fi_infinity();
+#endif
         *is_known = !row.is_powers;
         return 0;
     }
@@ -314,9 +343,20 @@ static __device__ __forceinline__ float fi_find_nucleus(
     if (row.width >= FI_SAMPLED_WIDTH) fi_guess(row, (unsigned long long)tail, shared, &low, &high);
     if (low < least) low = least;
     if (high < low) high = low;
+    bool is_listed = false;
+#if FI_LISTS
+    if (row.listed_from < fi_infinity()) {
+        // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
+        // may be cut there, but for a bin below its middle.
+        const unsigned int from = __float_as_uint(row.weight(row.listed_from)) + 8;
+        is_listed = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
+        if (is_listed && low < from) low = from;
+        if (!is_listed) row.listed_from = fi_infinity();
+    }
+#endif
 #pragma unroll 1
-    while (true) {
-        const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
+    for (;; is_listed = false) {
+        const fi_row_sum above = fi_gather_near(row, low, high, is_listed, shared, turn);
         if (fi_team_rank() == 0) {
             float threshold = 0;
             const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
@@ -326,13 +366,17 @@ static __device__ __forceinline__ float fi_find_nucleus(
         const int outcome = shared.verdict.outcome;
         const float threshold = shared.verdict.threshold;
         if (outcome == FI_OUTCOME_FOUND) {
-            *sum = fi_sum_near(row, shared);
+            *sum = fi_sum_near(row, is_listed, shared);
             return threshold;
         }
         if (outcome == FI_OUTCOME_SAME) {
             *is_known = false;
             return threshold;
         }
+#if FI_LISTS
+        // What follows needs the memory of its masks.
+        row.listed_from = fi_infinity();
+#endif
         fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};
         if (outcome == FI_OUTCOME_ELSEWHERE) {
             interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};

@@ -4,13 +4,17 @@
 // a probability times a power of two that makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of
 // adding them gives the same sum, so neither threads nor blocks keep to one.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_POWERS: logits may weigh powers of 2.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_POWERS: logits may weigh powers of 2. FI_LISTS: a block alone has memory for lists of
+// what top-p may keep.
 #pragma once
 
 #include "primitives/row_part.cuh"
 
 #ifndef FI_POWERS
 #define FI_POWERS 0
+#endif
+#ifndef FI_LISTS
+#define FI_LISTS 0
 #endif
 
 /// A row: the block's part of it, and what is known of all of it. All threads have the same.
@@ -30,6 +34,11 @@ struct fi_row {
     bool is_powers;
     int exponent;
     fi_powers powers;
+#if FI_LISTS
+    /// The entries from here on are listed, of which this thread has `listed`; +inf where they are not.
+    float listed_from;
+    unsigned int listed;
+#endif
 
     __device__ __forceinline__ float weight(float x) const {
         return FI_POWERS && is_powers ? powers.of(x) : listed_weight(x);
@@ -144,6 +153,8 @@ struct fi_weight_groups {
 #if FI_POWERS
         if (!isRaw) return row.is_powers ? row.powers.of(x) : fi_other_weights(x, row.maximum, row.scale);
 #endif
+        // Powers of 2 where top-p is a share of what came before top-k.
+        if (FI_POWERS && row.is_powers) return row.powers.of(x);
         if (isRaw) return make_float4(row.listed_sum(x.x), row.listed_sum(x.y), row.listed_sum(x.z), row.listed_sum(x.w));
 #endif
         return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
@@ -153,7 +164,9 @@ struct fi_weight_groups {
 #if FI_POWERS
 /// The weights of the entries of a row that may have been summed by powers of 2 and not have become weights.
 struct fi_drawn_groups {
+    static constexpr bool reads_row = true;
     const fi_row &row;
+    __device__ __forceinline__ float4 of(float4 x, unsigned int group) const { return fi_weight_groups<>{row}.of(x, group); }
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         return FI_HELD && row.is_powers && !row.is_weighed ? row.powers.of(fi_raw_groups{row.part}(group)) : fi_weight_groups<>{row}(group);
     }

@@ -4,11 +4,11 @@ package import FlashInferCore
 /// The specialisations of a kernel that filters rows, all of which ship: logits of three types or probabilities, alone or in a team.
 private struct FilteringSpecs {
     let name: String
-    private let table = SpecTable(count: 4 * RowTeam.holding.count)
+    private let table = SpecTable(count: 4 * RowTeam.filtering.count)
 
     func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         let input = form == .probabilities ? 3 : type.kernelNumber
-        return table.spec(input * RowTeam.holding.count + team.number) {
+        return table.spec(input * RowTeam.filtering.count + team.number) {
             team.spec(
                 name, name,
                 [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)],
@@ -18,7 +18,7 @@ private struct FilteringSpecs {
     }
 
     func shipped() -> [KernelSpec] {
-        RowTeam.holding.flatMap { team in
+        RowTeam.filtering.flatMap { team in
             DType.computeTypes.map { spec($0, .logits, team) } + [spec(.float32, .probabilities, team)]
         }
     }
