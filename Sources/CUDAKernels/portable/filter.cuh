@@ -17,7 +17,7 @@ static_assert(sizeof(((fi_filter_shared *)nullptr)->first) <= FI_LISTED_FROM * s
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
     fi_follow_predecessors();
-    __shared__ fi_filter_shared shared;
+    FI_FILTER_SHARED(shared);
     const unsigned int index = fi_team_row();
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
@@ -114,16 +114,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     if (is_ok && row.listed_from < fi_infinity() && row.part.run() <= 128 * FI_NOTED_STEPS) {
 #pragma unroll 1
         for (unsigned int i = 0; i < row.listed; i++) {
-            float *const entry = fi_list + fi_slot_of(threadIdx.x, i);
+            float *const entry = shared.list + fi_slot_of(threadIdx.x, i);
             const float weight = row.weight(*entry);
             *entry = weight >= threshold ? (FI_FORM == 1 ? weight * factor : *entry) : dropped;
         }
-        const float *next = fi_list + fi_slot_of(threadIdx.x, 0);
+        const float *next = shared.list + fi_slot_of(threadIdx.x, 0);
         const int step = threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS;
         unsigned int noted = 0;
 #pragma unroll 1
         for (unsigned int start = row.part.begin; start < row.part.end; start += 128, noted++) {
-            const unsigned int mask = shared.noted.masks[noted][threadIdx.x];
+            const unsigned int mask = shared.masks[noted][threadIdx.x];
 #pragma unroll
             for (unsigned int i = 0; i < 4; i++) {
                 float entries[4];

@@ -13,7 +13,7 @@
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     sample(const __grid_constant__ fi_sample_params p) {
     fi_follow_predecessors();
-    __shared__ fi_filter_shared shared;
+    FI_FILTER_SHARED(shared);
     const unsigned int index = fi_team_row();
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool is_greedy = own.temperature == 0.0f;

@@ -42,6 +42,8 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_LIST_MASKS 0
 #endif
 #define FI_NOTED_STEPS 16
+/// What is dynamic, as in `RowTeam`.
+#define FI_LIST_BYTES (FI_LIST_MASKS ? 98816 : 82432)
 
 /// An entry of a part: held parts are short.
 #if FI_HELD
@@ -95,21 +97,6 @@ static __device__ __forceinline__ float fi_entry(const float4 (&x)[4], unsigned 
 /// Shared memory of a block.
 struct fi_filter_shared {
 #ifndef FI_SUMS_ONLY
-    union {
-        /// Histograms of two turns, as one is read by other blocks while the next is begun.
-        unsigned long long masses[2][FI_BINS];
-        unsigned int counts[2][FI_BINS];
-        /// In the first block, what all have gathered: entries of top-k, or weights.
-        unsigned long long entries[FI_GATHERED];
-        float weights[2 * FI_GATHERED];
-#if FI_LISTS && FI_LIST_MASKS
-        /// Behind the gathered weights, which entries were listed.
-        struct {
-            float weights[FI_NEAR];
-            unsigned short masks[FI_NOTED_STEPS][FI_THREADS];
-        } noted;
-#endif
-    };
     /// Of the sample; later, masses of the gathered weights.
     union {
         unsigned int sample[FI_SAMPLE_BINS];
@@ -139,7 +126,36 @@ struct fi_filter_shared {
     unsigned long long ranges[FI_TEAM];
     /// What the first block has found for this one.
     fi_verdict verdict;
+#if FI_LISTS && FI_LIST_MASKS
+    /// Which entries were listed, of each step of a warp.
+    unsigned short masks[FI_NOTED_STEPS][FI_THREADS];
+#endif
+#ifndef FI_SUMS_ONLY
+    union {
+        /// Histograms of two turns, as one is read by other blocks while the next is begun.
+        unsigned long long masses[2][FI_BINS];
+        unsigned int counts[2][FI_BINS];
+        /// In the first block, what all have gathered: entries of top-k, or weights.
+        unsigned long long entries[FI_GATHERED];
+        float weights[2 * FI_GATHERED];
+#if FI_LISTS
+        /// What top-p may keep, of each pair of threads.
+        float list[FI_LISTED_PAIR * FI_PAIRS];
+#endif
+    };
+#endif
 };
+#if FI_LISTS
+/// The shared memory of a kernel whose blocks list: more than is static.
+#define FI_FILTER_SHARED(shared)                     \
+    extern __shared__ fi_filter_shared fi_dynamic[]; \
+    fi_filter_shared &shared = fi_dynamic[0]
+// Two blocks on a processor, and 60 KiB and more of L1, which loads pass through.
+static_assert(2 * (sizeof(fi_filter_shared) + 1024) <= (FI_LIST_MASKS ? 196 : 164) * 1024, "room for L1");
+static_assert(sizeof(fi_filter_shared) <= FI_LIST_BYTES, "what the host gives");
+#else
+#define FI_FILTER_SHARED(shared) __shared__ fi_filter_shared shared
+#endif
 // What a processor has, where three blocks of 16,384 held entries are to fit on it: a block more costs a third of the speed.
 static_assert(
     FI_TEAM == 1 || FI_MIN_BLOCKS < 3 || 3 * (sizeof(fi_filter_shared) + 4 * 16384 + 16 + 1024) <= 228 * 1024, "three blocks");
@@ -149,8 +165,6 @@ static_assert(
 #define FI_KEY_NEGATIVE 0xfffffffeu
 
 #if FI_LISTS
-extern __shared__ float fi_list[];
-
 /// The slot of a thread's entry.
 static __device__ __forceinline__ unsigned int fi_slot_of(unsigned int thread, unsigned int i) {
     return (thread < FI_PAIRS ? i : FI_LISTED_PAIR - 1 - i) * FI_PAIRS + thread % FI_PAIRS;
@@ -164,9 +178,9 @@ struct fi_lister {
     unsigned int at, least;
     int step;
 
-    __device__ __forceinline__ explicit fi_lister(float from) : from(from) {
+    __device__ __forceinline__ fi_lister(float from, const fi_filter_shared &shared) : from(from) {
         constexpr int bytes = 4 * FI_PAIRS;
-        const unsigned int base = (unsigned int)shared_address(fi_list) + 4 * (threadIdx.x % FI_PAIRS);
+        const unsigned int base = (unsigned int)shared_address(shared.list) + 4 * (threadIdx.x % FI_PAIRS);
         const bool is_first = threadIdx.x < FI_PAIRS;
         at = is_first ? base : base + (FI_LISTED_PAIR - 1) * bytes;
         least = is_first ? base : base + 3 * bytes;
@@ -204,17 +218,18 @@ struct fi_lister {
     unsigned int mask = 0;
     /// Says which entries of a warp's step, of four groups, were listed.
     __device__ __forceinline__ void note(fi_filter_shared &shared, unsigned int index) {
-        if (index < FI_NOTED_STEPS) shared.noted.masks[index][threadIdx.x] = (unsigned short)mask;
+        if (index < FI_NOTED_STEPS) shared.masks[index][threadIdx.x] = (unsigned short)mask;
         mask = 0;
     }
 #endif
     /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
     __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
-        const unsigned int first = (unsigned int)shared_address(fi_list + fi_slot_of(threadIdx.x, 0));
+        const unsigned int first = (unsigned int)shared_address(shared.list + fi_slot_of(threadIdx.x, 0));
         row.listed = (threadIdx.x < FI_PAIRS ? at - first : first - at) / (4 * FI_PAIRS);
-        shared.counts[0][threadIdx.x] = row.listed;
+        unsigned int *const counts = shared.near + FI_NEAR - FI_THREADS;
+        counts[threadIdx.x] = row.listed;
         __syncthreads();
-        const unsigned int both = row.listed + shared.counts[0][threadIdx.x ^ FI_PAIRS];
+        const unsigned int both = row.listed + counts[threadIdx.x ^ FI_PAIRS];
         if (__syncthreads_or(both > FI_LISTED_PAIR - 4)) row.listed_from = fi_infinity();
     }
 };

@@ -191,10 +191,10 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
 #if FI_LISTS
-    fi_lister list(fi_infinity());
+    fi_lister list(fi_infinity(), shared);
     if (samples) {
         const unsigned int first = fi_first_key(row.part, FI_LISTED_FIRST);
-        list = fi_lister(fi_first_listed(row.part, first, shared));
+        list.from = fi_first_listed(row.part, first, shared);
 #if FI_FORM == 0
         *own = first;
         __syncthreads();

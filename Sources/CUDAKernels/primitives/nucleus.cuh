@@ -84,9 +84,8 @@ static __device__ __forceinline__ void fi_guess(
 }
 
 /// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
-/// Those are looked for in the list where `is_listed`.
 static __device__ __forceinline__ fi_row_sum fi_gather_near(
-    const fi_row &row, unsigned int low, unsigned int high, bool is_listed, fi_filter_shared &shared, unsigned int &turn
+    const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
 ) {
     __syncthreads();
     // How many, and the range of their keys.
@@ -102,7 +101,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
     float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
     // Of a group, or of four with 32 from one to the next: one question for places in the list.
-    const auto take = [&](const auto &weights, const auto &place_of) {
+    const auto take = [&](const auto &weights, unsigned int group) {
         unsigned int mask = 0;
 #pragma unroll
         for (unsigned int i = 0; i < sizeof(weights) / sizeof(float4); i++) {
@@ -117,7 +116,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
             near_high = key > near_high ? key : near_high;
             if (at >= FI_NEAR) return;
             to[at] = weight;
-            shared.near[at] = (fi_place_in_part)place_of(i);
+            shared.near[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
         });
     };
     const fi_weight_groups<> groups = {row};
@@ -126,35 +125,18 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
         row.part, groups,
         [&](float4 x, unsigned int group) {
             const float4 weights[1] = {x};
-            take(weights, [&](unsigned int i) { return 4 * group + i; });
+            take(weights, group);
         },
         [&] { sum.flush(row.low_bits); });
 #else
-#if FI_LISTS
-    // A thread's own entries, four at once.
-    if (is_listed) {
-#pragma unroll 1
-        for (unsigned int i = 0; i < row.listed; i += 4) {
-            float weights[4];
-#pragma unroll
-            for (unsigned int j = 0; j < 4; j++) {
-                weights[j] = i + j < row.listed ? row.weight(fi_list[fi_slot_of(threadIdx.x, i + j)]) : 0.0f;
-            }
-            const float4 four[1] = {make_float4(weights[0], weights[1], weights[2], weights[3])};
-            take(four, [&](unsigned int j) { return (i + j) * FI_THREADS + threadIdx.x; });
-        }
-    } else
-#endif
-    {
     unsigned int steps = 0;
     fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
         float4 weights[4];
 #pragma unroll
         for (unsigned int i = 0; i < 4; i++) weights[i] = groups.of(x[i], group + 32 * i);
-        take(weights, [&](unsigned int i) { return 4 * (group + 32 * (i / 4)) + i % 4; });
+        take(weights, group);
         if (++steps % 8 == 0) sum.flush(row.low_bits);
     });
-    }
     sum.flush(row.low_bits);
 #endif
     if (near_high != 0) {
@@ -186,32 +168,16 @@ static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shar
     }
 }
 
-/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
-/// the row's first block.
-static __device__ __forceinline__ int fi_decide_near(
-    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
-    fi_filter_shared &shared, float *threshold
+/// The least of weights of `low ... high` above which less than `limit` lies, `above` being the mass above them all. `each(visit)` calls
+/// `visit(weight)` for the block's. By one block.
+template <class Each>
+static __device__ __forceinline__ int fi_decide(
+    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit, fi_filter_shared &shared,
+    Each &&each, float *threshold
 ) {
     constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
     static_assert(bins <= FI_THREADS, "a bin a thread");
-    if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
-    bool fits = true;
-    unsigned int least = 0xffffffffu, greatest = 0;
-    unsigned long long count = 0;
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        const unsigned long long range = shared.ranges[rank];
-        fits &= shared.gathered[rank] <= FI_NEAR;
-        count += shared.gathered[rank];
-        least = (unsigned int)range < least ? (unsigned int)range : least;
-        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
-    }
-    if (!fits) {
-        if (least != greatest) return FI_OUTCOME_MANY;
-        *threshold = __uint_as_float(least);
-        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
-    }
     const unsigned int lane = threadIdx.x % 32;
-    const auto each = [&](auto &&visit) { fi_each_near(shared, visit); };
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
     while (true) {
@@ -267,6 +233,31 @@ static __device__ __forceinline__ int fi_decide_near(
     return FI_OUTCOME_FOUND;
 }
 
+/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
+/// the row's first block.
+static __device__ __forceinline__ int fi_decide_near(
+    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
+    fi_filter_shared &shared, float *threshold
+) {
+    if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
+    bool fits = true;
+    unsigned int least = 0xffffffffu, greatest = 0;
+    unsigned long long count = 0;
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned long long range = shared.ranges[rank];
+        fits &= shared.gathered[rank] <= FI_NEAR;
+        count += shared.gathered[rank];
+        least = (unsigned int)range < least ? (unsigned int)range : least;
+        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
+    }
+    if (!fits) {
+        if (least != greatest) return FI_OUTCOME_MANY;
+        *threshold = __uint_as_float(least);
+        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
+    }
+    return fi_decide(row, low, high, above, limit, shared, [&](auto &&visit) { fi_each_near(shared, visit); }, threshold);
+}
+
 /// Tells all blocks what the first has found, and what the row keeps from the threshold on; `above` are what the blocks have above the
 /// interval.
 static __device__ __forceinline__ void fi_tell_near(
@@ -295,20 +286,12 @@ static __device__ __forceinline__ void fi_tell_near(
     }
 }
 
-/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval; see `fi_gather_near`.
-static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, bool is_listed, fi_filter_shared &shared) {
+/// What the row keeps, by the verdict, and this block's warps, which add what they have of the interval.
+static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_filter_shared &shared) {
     const fi_verdict verdict = shared.verdict;
 #pragma unroll 1
     for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
         const unsigned int index = shared.near[i];
-#if FI_LISTS
-        if (is_listed) {
-            const unsigned int thread = index % FI_THREADS;
-            const float weight = row.weight(fi_list[fi_slot_of(thread, index / FI_THREADS)]);
-            if (weight >= verdict.threshold) fi_add_to(&shared.tiles[thread / 32], fi_mass(row, weight));
-            continue;
-        }
-#endif
         const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
         if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
     }
@@ -319,6 +302,48 @@ static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, bool
     return result;
 }
 
+#if FI_LISTS
+/// Weights of an interval that a thread of a block alone finds in its list.
+#define FI_NEAR_EACH (4 * FI_NEAR / FI_THREADS)
+static_assert(FI_LISTED_PAIR < 256, "slots are bytes");
+
+/// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
+/// too much. Nothing is moved, and a thread looks at its own.
+static __device__ __forceinline__ bool fi_find_listed(
+    const fi_row &row, unsigned int low, unsigned int high, double limit, fi_filter_shared &shared, float *threshold, fi_row_sum *sum
+) {
+    unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
+    const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
+    const float *const list = shared.list + fi_slot_of(threadIdx.x, 0);
+    const int step = threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS;
+    fi_masses above;
+    unsigned int count = 0;
+    __syncthreads();
+#pragma unroll 2
+    for (unsigned int i = 0; i < row.listed; i++) {
+        const float weight = row.weight(list[(int)i * step]);
+        above.add(weight >= over ? weight : 0.0f, unit);
+        if (weight >= least && weight < over) {
+            if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)i;
+            count++;
+        }
+    }
+    above.flush(row.low_bits);
+    const unsigned long long through = fi_sum_of_block(above.total, shared);
+    if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
+    const auto each = [&](auto &&visit) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < count; i++) visit(row.weight(list[(int)slots[i * FI_THREADS] * step]));
+    };
+    if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
+    const float kept = *threshold;
+    each([&](float weight) { above.total += weight >= kept ? fi_mass(row, weight) : 0; });
+    *sum = {0, 0, fi_sum_of_block(above.total, shared)};
+    sum->total = sum->own;
+    return true;
+}
+#endif
+
 /// The least weight that top-p keeps. `whole` is what `top_p` is a share of, or 0: of what top-k has left. `sum` is of all weights, and
 /// becomes that of what is kept, unless `is_known` says that it does not.
 static __device__ __forceinline__ float fi_find_nucleus(
@@ -327,11 +352,12 @@ static __device__ __forceinline__ float fi_find_nucleus(
 ) {
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
+#if FI_LISTS
+    const float listed_from = row.listed_from;
+    row.listed_from = fi_infinity();
+#endif
     // All together have less than the share: each is in.
     if ((double)sum->total < limit) {
-#if FI_LISTS
-        row.listed_from = fi_infinity();
-#endif
         *is_known = !row.is_powers;
         return 0;
     }
@@ -343,20 +369,22 @@ static __device__ __forceinline__ float fi_find_nucleus(
     if (row.width >= FI_SAMPLED_WIDTH) fi_guess(row, (unsigned long long)tail, shared, &low, &high);
     if (low < least) low = least;
     if (high < low) high = low;
-    bool is_listed = false;
 #if FI_LISTS
-    if (row.listed_from < fi_infinity()) {
+    if (listed_from < fi_infinity()) {
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
         // may be cut there, but for a bin below its middle.
-        const unsigned int from = __float_as_uint(row.weight(row.listed_from)) + 8;
-        is_listed = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
-        if (is_listed && low < from) low = from;
-        if (!is_listed) row.listed_from = fi_infinity();
+        const unsigned int from = __float_as_uint(row.weight(listed_from)) + 8;
+        float threshold;
+        if ((low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2)
+            && fi_find_listed(row, low > from ? low : from, high, limit, shared, &threshold, sum)) {
+            row.listed_from = listed_from;
+            return threshold;
+        }
     }
 #endif
 #pragma unroll 1
-    for (;; is_listed = false) {
-        const fi_row_sum above = fi_gather_near(row, low, high, is_listed, shared, turn);
+    while (true) {
+        const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
         if (fi_team_rank() == 0) {
             float threshold = 0;
             const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
@@ -366,17 +394,13 @@ static __device__ __forceinline__ float fi_find_nucleus(
         const int outcome = shared.verdict.outcome;
         const float threshold = shared.verdict.threshold;
         if (outcome == FI_OUTCOME_FOUND) {
-            *sum = fi_sum_near(row, is_listed, shared);
+            *sum = fi_sum_near(row, shared);
             return threshold;
         }
         if (outcome == FI_OUTCOME_SAME) {
             *is_known = false;
             return threshold;
         }
-#if FI_LISTS
-        // What follows needs the memory of its masks.
-        row.listed_from = fi_infinity();
-#endif
         fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};
         if (outcome == FI_OUTCOME_ELSEWHERE) {
             interval = {least, fi_interval_bits(least, FI_KEY_ONE), 0, 0};

@@ -8,7 +8,7 @@ internal import FlashInferCore
 /// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
 /// | 8 blocks of 512 that hold nothing | up to 95 rows of 16,384 entries and more that are passed over once | a small batch has work for more processors; a large one is quicker without barriers |
 /// | 1 block of 512, two on a processor | draws, few of the greatest and filters of many rows | no block waits for others, and what is read once or twice need not be held |
-/// | the same with 70 KiB | draws and filters of many rows, on GPUs with 228 KiB a processor | what top-p may keep is listed where it is read first, so a row is read once |
+/// | the same with lists of 70 KiB | draws and filters of many rows, on GPUs with 228 KiB a processor | what top-p may keep is listed where it is read first, so a row is read once |
 /// | 1 block of 1,024 (512 of kernels that filter) | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
@@ -89,15 +89,16 @@ package struct RowTeam: Hashable, Sendable {
     ///   - clusterThreads: threads of a cluster's blocks, where they are others than ``threads``.
     ///   - aloneThreads: those of a block alone; as many blocks are on a processor as have 1,024 together.
     ///   - blocksPerProcessor: of the clusters; as many as fit with what they hold, where it is not given.
+    ///   - listingByteCount: the memory of a block that lists, which is all dynamic.
     func spec(
         _ file: String, _ entry: String, _ defines: [KernelSpec.Define], clusterThreads: Int? = nil,
-        aloneThreads: Int? = nil, blocksPerProcessor: Int? = nil, label: String
+        aloneThreads: Int? = nil, blocksPerProcessor: Int? = nil, listingByteCount: Int = 0, label: String
     ) -> KernelSpec {
         let threads = (blocks == 1 ? aloneThreads : clusterThreads) ?? self.threads
         return KernelSpec(
             file: "portable/\(file).cuh", entry: entry,
             defines: defines + [.init("FI_TEAM", blocks)] + (self == .listing ? [.init("FI_LISTS", true)] : []),
-            threads: threads, sharedByteCount: sharedByteCount,
+            threads: threads, sharedByteCount: self == .listing ? listingByteCount : sharedByteCount,
             blocksPerProcessor: blocks == 1 ? 1024 / threads : blocksPerProcessor ?? (self == .eight ? 3 : 2),
             label: label + (blocks == 1 ? "" : " x\(blocks)")
                 + (self == .wideEight ? " wide" : self == .listing ? " listing" : ""))
