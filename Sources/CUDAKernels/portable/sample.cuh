@@ -3,6 +3,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_DRAWS
+#define FI_PAST_L1
 #define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"

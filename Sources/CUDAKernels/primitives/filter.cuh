@@ -165,6 +165,9 @@ static_assert(
 #define FI_KEY_NEGATIVE 0xfffffffeu
 
 #if FI_LISTS
+/// 2^exponent, of at least -126.
+static __device__ __forceinline__ float fi_power_of_2(int exponent) { return __int_as_float((max(exponent, -126) + 127) << 23); }
+
 /// The slot of a thread's entry.
 static __device__ __forceinline__ unsigned int fi_slot_of(unsigned int thread, unsigned int i) {
     return (thread < FI_PAIRS ? i : FI_LISTED_PAIR - 1 - i) * FI_PAIRS + thread % FI_PAIRS;
@@ -214,6 +217,18 @@ struct fi_lister {
             : "+r"(at) : "f"(x), "f"(from), "r"(step), "r"(fits) : "memory");
 #endif
     }
+    /// Makes what is listed weights for an exponent that is greater by `distance`.
+    __device__ __forceinline__ void shrink(int distance, fi_filter_shared &shared) {
+        const float factor = fi_power_of_2(-distance);
+        from *= factor;
+        const unsigned int end = count(shared);
+#pragma unroll 1
+        for (unsigned int i = 0; i < end; i++) shared.list[fi_slot_of(threadIdx.x, i)] *= factor;
+    }
+    __device__ __forceinline__ unsigned int count(const fi_filter_shared &shared) const {
+        const unsigned int first = (unsigned int)shared_address(shared.list + fi_slot_of(threadIdx.x, 0));
+        return (threadIdx.x < FI_PAIRS ? at - first : first - at) / (4 * FI_PAIRS);
+    }
 #if FI_LIST_MASKS
     unsigned int mask = 0;
     /// Says which entries of a warp's step, of four groups, were listed.
@@ -224,8 +239,7 @@ struct fi_lister {
 #endif
     /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
     __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
-        const unsigned int first = (unsigned int)shared_address(shared.list + fi_slot_of(threadIdx.x, 0));
-        row.listed = (threadIdx.x < FI_PAIRS ? at - first : first - at) / (4 * FI_PAIRS);
+        row.listed = count(shared);
         unsigned int *const counts = shared.near + FI_NEAR - FI_THREADS;
         counts[threadIdx.x] = row.listed;
         __syncthreads();
@@ -283,6 +297,14 @@ template <unsigned int count>
 static __device__ __forceinline__ int fi_join_exponents(
     const unsigned long long *sums, const int *exponents, unsigned long long *joined
 ) {
+    if constexpr (count > 8) {
+        // One a lane, of all warps alike.
+        const unsigned int lane = threadIdx.x % 32;
+        const int own = lane < count ? exponents[lane] : -0x7fffffff;
+        const int greatest = __reduce_max_sync(0xffffffffu, own);
+        *joined = fi_warp_reduce(lane < count ? fi_shifted(sums[lane], greatest - own) : 0ull, fi_sum());
+        return greatest;
+    }
     int greatest = exponents[0];
 #pragma unroll
     for (unsigned int i = 1; i < count; i++) greatest = exponents[i] > greatest ? exponents[i] : greatest;
@@ -298,13 +320,17 @@ static __device__ __forceinline__ void fi_clear_sample(fi_filter_shared &shared)
     for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
 }
 
-/// Counts a group's first weight, of every other step of the warp: every eighth of all. Bin 0 is for the keys from `low` on.
+/// Counts a weight. Bin 0 is for the keys from `low` on.
+static __device__ __forceinline__ void fi_sample_weight(float weight, fi_filter_shared &shared, int low) {
+    const unsigned int bin = (__float_as_uint(weight) >> FI_SAMPLE_SHIFT) - (unsigned int)low;
+    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+}
+
+/// Counts a group's first weight, of every other step of the warp: every eighth of all.
 static __device__ __forceinline__ void fi_sample_group(
     float4 weights, unsigned int group, fi_filter_shared &shared, int low = FI_SAMPLE_LOW
 ) {
-    if ((group & 32) != 0) return;
-    const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - (unsigned int)low;
-    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+    if ((group & 32) == 0) fi_sample_weight(weights.x, shared, low);
 }
 #endif
 

@@ -46,13 +46,14 @@ static __device__ __forceinline__ unsigned int fi_few_bound(
 struct fi_leave_rest {
     __device__ __forceinline__ void operator()(unsigned int, unsigned int) const {}
 };
+/// Something that is known when a pass is compiled.
+template <bool is> struct fi_flag {
+    static constexpr bool value = is;
+};
+
 /// Whether groups of which none was gathered may be passed over.
-template <class Rest> struct fi_leaves {
-    static constexpr bool value = false;
-};
-template <> struct fi_leaves<fi_leave_rest> {
-    static constexpr bool value = true;
-};
+template <class Rest> struct fi_leaves : fi_flag<false> {};
+template <> struct fi_leaves<fi_leave_rest> : fi_flag<true> {};
 
 /// Puts the entries of four groups from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. The places
 /// in the list are asked for once, as each answer is waited for.
@@ -220,24 +221,39 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         // A weight of 1 is 2^bits: its mass is the weight.
         const float bits = 23.0f + (float)low_bits;
         row.powers.set_exponent(exponent - bits);
+#if FI_LISTS && !FI_LIST_MASKS
+        row.listed_from = list.from;
+        list.from = row.powers.of(list.from);
+#endif
 #if !FI_HELD
         const int least_bin = FI_SAMPLE_LOW + FI_SAMPLE_ABOVE + 16 * (23 + low_bits);
         int sample_low = least_bin;
 #endif
 #endif
-        fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+        // Twice where lists are made: what a pass does not do costs it nothing.
+        const auto take = [&](const float4 (&x)[4], unsigned int group, auto is_listed) {
+            constexpr bool lists = decltype(is_listed)::value;
 #if FI_FORM == 0
             float most = fi_neutral();
 #pragma unroll
             for (int i = 0; i < 4; i++) fi_raise(most, x[i]);
             fi_raise(greatest, most);
-            // What is wanted is seldom among them.
-            if (!fi_leaves<Rest>::value || !(most < bound)) gather(x, group);
+#if !FI_HELD
+            if constexpr (!lists && fi_leaves<Rest>::value) {
+                // What is wanted is seldom among them.
+                if (!(most < bound)) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
+            } else if constexpr (!lists) {
+                gather(x, group);
+            }
+#endif
             if (__any_sync(0xffffffffu, most * row.powers.high > exponent - 0.5f)) {
                 // Something greater: from here on it says what weighs how much.
                 const float top = fi_order_value(__reduce_max_sync(0xffffffffu, fi_order_key(most)));
                 const float next = fi_exponent_of(top * row.powers.high);
                 sum.total = fi_shifted(sum.total, (int)(next - exponent));
+#if FI_LISTS && !FI_LIST_MASKS
+                if constexpr (lists) list.shrink((int)(next - exponent), shared);
+#endif
                 exponent = next;
                 row.powers.set_exponent(next - bits);
 #if !FI_HELD
@@ -248,11 +264,13 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float4 w = row.powers.of(x[i]);
-#if !FI_HELD
-                if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
-#endif
 #if FI_LISTS
-                if (samples) list.put(x[i], i);
+                if constexpr (lists) {
+                    if (i % 2 == 0) fi_sample_weight(w.x, shared, sample_low);
+                    list.put(FI_LIST_MASKS ? x[i] : w, i);
+                }
+#elif !FI_HELD
+                if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
 #endif
                 sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
                     + ((unsigned long long)__float2ll_rn(w.z) + (unsigned long long)__float2ll_rn(w.w));
@@ -262,18 +280,30 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             for (int i = 0; i < 4; i++) {
                 meet(x[i]);
                 sum.add(x[i], row.low_unit());
-                if (samples) fi_sample_group(x[i], group + 32 * i, shared);
 #if FI_LISTS
-                if (samples) list.put(x[i], i);
+                if constexpr (lists) {
+                    if (i % 2 == 0) fi_sample_weight(x[i].x, shared, FI_SAMPLE_LOW);
+                    list.put(x[i], i);
+                }
+#else
+                if (samples) fi_sample_group(x[i], group + 32 * i, shared);
 #endif
             }
-            gather(x, group);
+            if constexpr (!lists) gather(x, group);
 #endif
 #if FI_LISTS && FI_LIST_MASKS
-            if (samples) list.note(shared, steps);
+            if constexpr (lists) list.note(shared, steps);
 #endif
             if (++steps % 8 == 0) sum.flush(low_bits);
-        });
+        };
+#if FI_LISTS
+        if (samples) {
+            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<true>()); });
+        } else
+#endif
+        {
+            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<false>()); });
+        }
         sum.flush(low_bits);
     } else
 #else
@@ -287,7 +317,12 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         });
     }
 #if FI_LISTS
+#if FI_FORM == 0 && !FI_LIST_MASKS
+    row.listed_exponent = (int)exponent - 23 - low_bits;
+    if (!samples) row.listed_from = fi_infinity();
+#else
     row.listed_from = samples ? list.from : fi_infinity();
+#endif
     if (samples) list.end(row, shared);
 #endif
     *own = fi_order_key(greatest);

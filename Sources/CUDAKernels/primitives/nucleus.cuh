@@ -307,21 +307,36 @@ static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_f
 #define FI_NEAR_EACH (4 * FI_NEAR / FI_THREADS)
 static_assert(FI_LISTED_PAIR < 256, "slots are bytes");
 
+/// What a thread has listed, as weights.
+struct fi_listed {
+    const fi_row &row;
+    const float *list;
+    int step;
+    float factor;
+
+    __device__ __forceinline__ fi_listed(const fi_row &row, const fi_filter_shared &shared)
+        : row(row), list(shared.list + fi_slot_of(threadIdx.x, 0)), step(threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS),
+          factor(fi_power_of_2(row.listed_exponent - row.exponent)) {}
+    __device__ __forceinline__ float operator()(unsigned int i) const {
+        const float entry = list[(int)i * step];
+        return FI_FORM == 1 ? entry * row.scale : FI_LIST_MASKS ? row.weight(entry) : entry * factor;
+    }
+};
+
 /// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
 /// too much. Nothing is moved, and a thread looks at its own.
 static __device__ __forceinline__ bool fi_find_listed(
     const fi_row &row, unsigned int low, unsigned int high, double limit, fi_filter_shared &shared, float *threshold, fi_row_sum *sum
 ) {
+    const fi_listed listed(row, shared);
     unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
-    const float *const list = shared.list + fi_slot_of(threadIdx.x, 0);
-    const int step = threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS;
     fi_masses above;
     unsigned int count = 0;
     __syncthreads();
 #pragma unroll 2
     for (unsigned int i = 0; i < row.listed; i++) {
-        const float weight = row.weight(list[(int)i * step]);
+        const float weight = listed(i);
         above.add(weight >= over ? weight : 0.0f, unit);
         if (weight >= least && weight < over) {
             if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)i;
@@ -333,7 +348,7 @@ static __device__ __forceinline__ bool fi_find_listed(
     if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
     const auto each = [&](auto &&visit) {
 #pragma unroll 1
-        for (unsigned int i = 0; i < count; i++) visit(row.weight(list[(int)slots[i * FI_THREADS] * step]));
+        for (unsigned int i = 0; i < count; i++) visit(listed(slots[i * FI_THREADS]));
     };
     if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
     const float kept = *threshold;
@@ -341,6 +356,21 @@ static __device__ __forceinline__ bool fi_find_listed(
     *sum = {0, 0, fi_sum_of_block(above.total, shared)};
     sum->total = sum->own;
     return true;
+}
+
+/// What the weights from `threshold` on sum to, all of which are listed.
+static __device__ __forceinline__ fi_row_sum fi_sum_listed(const fi_row &row, float threshold, fi_filter_shared &shared) {
+    const fi_listed listed(row, shared);
+    unsigned long long own = 0;
+#pragma unroll 1
+    for (unsigned int i = 0; i < row.listed; i++) {
+        const float weight = listed(i);
+        own += weight >= threshold ? fi_mass(row, weight) : 0;
+    }
+    __syncthreads();
+    fi_row_sum sum = {0, 0, fi_sum_of_block(own, shared)};
+    sum.total = sum.own;
+    return sum;
 }
 #endif
 
@@ -370,15 +400,24 @@ static __device__ __forceinline__ float fi_find_nucleus(
     if (low < least) low = least;
     if (high < low) high = low;
 #if FI_LISTS
-    if (listed_from < fi_infinity()) {
+    if (listed_from < fi_infinity() && (FI_FORM == 1 || FI_LIST_MASKS || row.is_powers)) {
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
         // may be cut there, but for a bin below its middle.
-        const unsigned int from = __float_as_uint(row.weight(listed_from)) + 8;
-        float threshold;
-        if ((low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2)
-            && fi_find_listed(row, low > from ? low : from, high, limit, shared, &threshold, sum)) {
-            row.listed_from = listed_from;
-            return threshold;
+        const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
+        const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
+        // First in the three bins about the middle, as another look at the list costs little.
+        const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
+        unsigned int cut = bins > 3 ? (bins / 2 - 1) << FI_SAMPLE_SHIFT : 0;
+#pragma unroll 1
+        for (bool is_last = !reaches; !is_last;) {
+            float threshold;
+            const unsigned int begin = low + cut > from ? low + cut : from;
+            if (fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
+                row.listed_from = listed_from;
+                return threshold;
+            }
+            is_last = cut == 0;
+            cut = 0;
         }
     }
 #endif
@@ -449,6 +488,12 @@ static __device__ __forceinline__ float fi_keep_weights(
         threshold = least;
         is_known = false;
     }
+#if FI_LISTS
+    if (!is_known && row.listed_from < fi_infinity()) {
+        *sum = fi_sum_listed(row, threshold, shared);
+        return threshold;
+    }
+#endif
     if (!is_known) *sum = fi_sum_from(row, threshold, shared, turn);
     return threshold;
 }

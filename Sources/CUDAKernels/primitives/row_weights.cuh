@@ -17,6 +17,13 @@
 #define FI_LISTS 0
 #endif
 
+#if FI_POWERS
+/// What a logit weighs, by either way: for what is done of few entries, as two ways of it are long.
+static __device__ __noinline__ float fi_any_weight(float x, float maximum, float scale, fi_powers powers, bool is_powers) {
+    return is_powers ? powers.of(x) : fi_exp((x - maximum) * scale);
+}
+#endif
+
 /// A row: the block's part of it, and what is known of all of it. All threads have the same.
 struct fi_row {
     fi_row_part part;
@@ -35,20 +42,30 @@ struct fi_row {
     int exponent;
     fi_powers powers;
 #if FI_LISTS
-    /// The entries from here on are listed, of which this thread has `listed`; +inf where they are not.
+    /// The entries from here on are listed, of which this thread has `listed`; +inf where they are not. Logits that are drawn from are listed
+    /// as weights for `listed_exponent`.
     float listed_from;
     unsigned int listed;
+    int listed_exponent;
 #endif
 
     __device__ __forceinline__ float weight(float x) const {
         return FI_POWERS && is_powers ? powers.of(x) : listed_weight(x);
     }
-    /// The same of what is listed, of rows that are not summed by powers of 2.
+    /// The same, as a call where there are two ways.
+    __device__ __forceinline__ float few_weight(float x) const {
+#if FI_POWERS
+        return fi_any_weight(x, maximum, scale, powers, is_powers);
+#else
+        return listed_weight(x);
+#endif
+    }
+    /// The same of rows that are not summed by powers of 2.
     __device__ __forceinline__ float listed_weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
     }
     /// What the greatest entry weighs.
-    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? weight(maximum) : 1.0f; }
+    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? few_weight(maximum) : 1.0f; }
     /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
     __device__ __forceinline__ float summed_weight(float x) const {
         return FI_POWERS && is_powers ? powers.of(x) : listed_sum(x);
@@ -140,7 +157,7 @@ static __device__ __noinline__ float4 fi_other_weights(float4 x, float maximum, 
 /// `isRaw`.
 template <bool isRaw = false>
 struct fi_weight_groups {
-    static constexpr bool reads_row = true;
+    static constexpr bool reads_row = true, walks_at_once = true;
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         return of(fi_raw_groups{row.part}(group), group);
@@ -164,7 +181,7 @@ struct fi_weight_groups {
 #if FI_POWERS
 /// The weights of the entries of a row that may have been summed by powers of 2 and not have become weights.
 struct fi_drawn_groups {
-    static constexpr bool reads_row = true;
+    static constexpr bool reads_row = true, walks_at_once = true;
     const fi_row &row;
     __device__ __forceinline__ float4 of(float4 x, unsigned int group) const { return fi_weight_groups<>{row}.of(x, group); }
     __device__ __forceinline__ float4 operator()(unsigned int group) const {

@@ -140,7 +140,7 @@ static __device__ __forceinline__ void fi_walk_run(
     };
 #if !FI_HELD
     // Each of the thread's groups would be a trip to memory.
-    if (Groups::reads_row && share <= 4) {
+    if constexpr (Groups::walks_at_once) if (share <= 4) {
         const fi_walked<Groups, Amount> walked(part, groups, begin, begin + share < end ? begin + share : end, amount);
         return reach(walked.own, [&](unsigned long long running, unsigned long long target) { return walked.find(running, target); });
     }
