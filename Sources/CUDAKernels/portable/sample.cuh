@@ -13,6 +13,14 @@
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     sample(const __grid_constant__ fi_sample_params p) {
+#if FI_LISTS
+    {
+        // What each warp reads first is on its way while the parameters are read.
+        const unsigned int run = (p.width / 4 + 4 * FI_THREADS - 1) / (4 * FI_THREADS) * 128;
+        const unsigned int first = 4 * (threadIdx.x / 32 * run + threadIdx.x % 32 * 8);
+        if (first < p.width) fi_prefetch(fi_row_address<FI_INPUT>(p.input, fi_team_row(), 1) + (unsigned long long)fi_size(FI_INPUT) * first);
+    }
+#endif
     fi_follow_predecessors();
     FI_FILTER_SHARED(shared);
     const unsigned int index = fi_team_row();

@@ -134,13 +134,44 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
 #endif
 
 #if FI_LISTS
+/// Bins of what says from where on entries are listed; they must be 0 and a barrier have come.
+#define FI_FIRST_BINS 256
+static __device__ __forceinline__ unsigned int *fi_first_bins(fi_filter_shared &shared) { return shared.near + FI_NEAR - FI_FIRST_BINS; }
+
 /// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, of which
-/// `own` is the thread's greatest.
-static __device__ __forceinline__ float fi_first_listed(const fi_row_part &part, unsigned int own, fi_filter_shared &shared) {
-    if (part.run() < FI_LISTED_FIRST) return fi_infinity();
+/// `own` is the key of the thread's greatest; `top` gets the block's.
+static __device__ __forceinline__ float fi_first_listed(
+    const fi_row_part &part, unsigned int own, fi_filter_shared &shared, unsigned int *top
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    unsigned int low = __reduce_min_sync(0xffffffffu, own), high = __reduce_max_sync(0xffffffffu, own);
+    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high << 32 | low;
+    __syncthreads();
+    const unsigned long long range = shared.slots[lane % FI_WARPS];
+    low = __reduce_min_sync(0xffffffffu, (unsigned int)range);
+    high = __reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32));
+    *top = high;
+    // Of the threads, as many reach the bound as have one of that share among so many entries each.
     const float each = 4.0f * FI_LISTED_FIRST / 32, share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f);
     const unsigned int rank = (unsigned int)((float)FI_THREADS * (1.0f - exp2f(each * log2f(1.0f - share))));
-    return fi_order_value(fi_few_bound(own, FI_KEY_NAN, rank, 4, shared));
+    unsigned int *const bins = fi_first_bins(shared);
+    const int shift = max(24 - __clz((int)(high - low)), 0);
+    atomicAdd(&bins[(own - low) >> shift], 1u);
+    __syncthreads();
+    // Eight bins a lane, from the greatest on, by each warp for itself.
+    unsigned int count = 0;
+#pragma unroll
+    for (unsigned int i = 0; i < 8; i++) count += bins[FI_FIRST_BINS - 1 - 8 * lane - i];
+    unsigned int before = (unsigned int)fi_warp_running_sum(count) - count, bin = FI_FIRST_BINS - 1 - 8 * lane;
+    const unsigned int found = (unsigned int)__ffs((int)__ballot_sync(0xffffffffu, before + count >= rank)) - 1;
+#pragma unroll 1
+    for (unsigned int i = 0; i < 7; i++) {
+        before += bins[bin];
+        if (before >= rank) break;
+        bin--;
+    }
+    const unsigned int bound = low + (__shfl_sync(0xffffffffu, bin, (int)found) << shift), least = fi_order_key(fi_neutral()) + 1;
+    return part.run() < FI_LISTED_FIRST ? fi_infinity() : fi_order_value(max(bound, least));
 }
 #endif
 
@@ -187,26 +218,23 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_masses sum;
     if (samples) {
         fi_clear_sample(shared);
+#if FI_LISTS
+        if (threadIdx.x < FI_FIRST_BINS) fi_first_bins(shared)[threadIdx.x] = 0;
+#endif
         __syncthreads();
     }
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
 #if FI_LISTS
     fi_lister list(fi_infinity(), shared);
-    if (samples) {
-        const unsigned int first = fi_first_key(row.part, FI_LISTED_FIRST);
-        list.from = fi_first_listed(row.part, first, shared);
-#if FI_FORM == 0
-        *own = first;
-        __syncthreads();
-#endif
-    }
+    unsigned int first_top = 0;
+    if (samples) list.from = fi_first_listed(row.part, fi_first_key(row.part, FI_LISTED_FIRST), shared, &first_top);
 #endif
 #if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
     if (samples) {
 #if FI_LISTS
-        const float first = fi_order_value(fi_greatest_of_block(*own, shared));
+        const float first = fi_order_value(first_top);
 #else
         const float first = fi_order_value(fi_greatest_of_block(fi_first_key(row.part), shared));
 #endif

@@ -334,7 +334,7 @@ static __device__ __forceinline__ bool fi_find_listed(
     fi_masses above;
     unsigned int count = 0;
     __syncthreads();
-#pragma unroll 2
+#pragma unroll 4
     for (unsigned int i = 0; i < row.listed; i++) {
         const float weight = listed(i);
         above.add(weight >= over ? weight : 0.0f, unit);
@@ -405,9 +405,9 @@ static __device__ __forceinline__ float fi_find_nucleus(
         // may be cut there, but for a bin below its middle.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
         const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
-        // First in the three bins about the middle, as another look at the list costs little.
+        // First in the five bins about the middle, as another look at the list costs little.
         const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
-        unsigned int cut = bins > 3 ? (bins / 2 - 1) << FI_SAMPLE_SHIFT : 0;
+        unsigned int cut = bins > 5 ? (bins / 2 - 2) << FI_SAMPLE_SHIFT : 0;
 #pragma unroll 1
         for (bool is_last = !reaches; !is_last;) {
             float threshold;
