@@ -134,9 +134,10 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
 #endif
 
 #if FI_LISTS
-/// Bins of what says from where on entries are listed; they must be 0 and a barrier have come.
+/// Bins of what says from where on entries are listed; they must be 0 and a barrier have come. Before what a list ends with, which may be
+/// written while slow warps still read these.
 #define FI_FIRST_BINS 256
-static __device__ __forceinline__ unsigned int *fi_first_bins(fi_filter_shared &shared) { return shared.near + FI_NEAR - FI_FIRST_BINS; }
+static __device__ __forceinline__ unsigned int *fi_first_bins(fi_filter_shared &shared) { return shared.near + FI_NEAR - FI_THREADS - FI_FIRST_BINS; }
 
 /// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, of which
 /// `own` is the key of the thread's greatest; `top` gets the block's.

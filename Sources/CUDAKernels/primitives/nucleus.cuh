@@ -405,9 +405,9 @@ static __device__ __forceinline__ float fi_find_nucleus(
         // may be cut there, but for a bin below its middle.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
         const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
-        // First in the five bins about the middle, as another look at the list costs little.
+        // First in three or five bins about the middle, as another look at the list costs little; exponentials are worth the narrower guess.
         const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
-        unsigned int cut = bins > 5 ? (bins / 2 - 2) << FI_SAMPLE_SHIFT : 0;
+        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
 #pragma unroll 1
         for (bool is_last = !reaches; !is_last;) {
             float threshold;
