@@ -9,7 +9,8 @@ struct SamplingBenchmark: ParsableCommand {
         discussion: """
             A batch of rows of one kind and vocabulary, float32. On a GPU each case is captured as a graph of several launches, \
             parameters lying in device memory, and the median of several replays counts; the batch is the same each time, so \
-            that small ones stay in the L2 cache, as in the peer's figures. GB/s counts one read of the rows. The peer's column \
+            that small ones stay in the L2 cache, as in the peer's figures. GB/s counts one read of the rows, and one write where they are written; the share of the ceiling is of what a \
+            read reaches, and of a copy where rows are written. The peer's column \
             is FlashInfer 0.6 on an H200 (normal rows of 128,256), in graphs.
             """)
 
@@ -41,7 +42,7 @@ struct SamplingBenchmark: ParsableCommand {
         var vocabulary: Int
         var microseconds: Double
         var gigabytesPerSecond: Double
-        /// Of the read ceiling; on a GPU only.
+        /// Of the read ceiling, or the copy's where rows are written; on a GPU only.
         var fractionOfCeiling: Double?
         /// The peer's time over ours.
         var peerRatio: Double?
@@ -77,7 +78,7 @@ struct SamplingBenchmark: ParsableCommand {
         for batch in batches.split(separator: ",").compactMap({ Int($0) }) {
             for kind in kinds.split(separator: ",").map(String.init) {
                 let cases = try SamplingCases(on: target, batch: batch, vocabulary: vocabulary, kind: kind)
-                for (name, operation, passes) in try cases.operations() {
+                for (name, operation, passes, writes) in try cases.operations() {
                     guard filter.isEmpty || name.contains(filter) else { continue }
                     try operation.validate()
                     let seconds =
@@ -92,12 +93,14 @@ struct SamplingBenchmark: ParsableCommand {
                         Row(
                             operation: name, kind: kind, batch: batch, vocabulary: vocabulary,
                             microseconds: seconds * 1e6, gigabytesPerSecond: bytes / seconds / 1e9,
-                            fractionOfCeiling: report.ceilings.map { bytes / seconds / 1e9 / $0.read },
+                            fractionOfCeiling: report.ceilings.map {
+                                bytes / seconds / 1e9 / (writes ? $0.copy : $0.read)
+                            },
                             peerRatio: isPeers ? Self.peer[name]?[batch].map { $0 / (seconds * 1e6) } : nil))
                 }
             }
         }
-        var table = Table(headings: ["operation", "rows", "batch", "us", "GB/s", "of read", "peer/ours"])
+        var table = Table(headings: ["operation", "rows", "batch", "us", "GB/s", "of ceiling", "peer/ours"])
         for row in report.rows {
             table.rows.append([
                 row.operation, row.kind, "\(row.batch)", row.microseconds.fixed(1), row.gigabytesPerSecond.fixed(0),
@@ -206,22 +209,23 @@ struct SamplingCases {
         }
     }
 
-    /// Names, operations, and how often they must read the rows at least.
-    func operations() throws -> [(name: String, operation: FlashInfer.Operation, passes: Double)] {
+    /// Names, operations, how often they must pass over the rows at least, and whether one of these passes writes them.
+    func operations() throws -> [(name: String, operation: FlashInfer.Operation, passes: Double, writes: Bool)] {
         let (logits, probabilities, output) = (logits.view, probabilities.view, output.view)
         let status = status.view
         let drawn = try TensorView(tokens.region, dtype: .int32, shape: [batch])
-        var all: [(String, FlashInfer.Operation, Double)] = [
-            ("softmax", .softmax(SoftmaxOperation(input: logits, output: output, status: status)), 2),
+        var all: [(String, FlashInfer.Operation, Double, Bool)] = [
+            ("softmax", .softmax(SoftmaxOperation(input: logits, output: output, status: status)), 2, true),
             (
-                "greedy", .argmax(ArgmaxOperation(input: logits, output: drawn, status: status)), 1
+                "greedy", .argmax(ArgmaxOperation(input: logits, output: drawn, status: status)), 1, false
             ),
             (
                 "log-probability",
                 .logProbability(
                     LogProbabilityOperation(
                         logits: logits, ids: try TensorView(drafts.region, dtype: .int32, shape: [batch]),
-                        output: try TensorView(output.region, dtype: .float32, shape: [batch]), status: status)), 1
+                        output: try TensorView(output.region, dtype: .float32, shape: [batch]), status: status)), 1,
+                false
             ),
         ]
         for (form, input) in [(DistributionForm.probabilities, probabilities), (.logits, logits)] {
@@ -230,7 +234,8 @@ struct SamplingCases {
                     var operation = SampleOperation(
                         input, as: form, tokens: drawn, status: status, rows: [], order: order)
                     operation.packedRows = packed[name]?.view
-                    all.append(("\(form.name) \(name)" + (order == .joint ? " joint" : ""), .sample(operation), 1))
+                    all.append(
+                        ("\(form.name) \(name)" + (order == .joint ? " joint" : ""), .sample(operation), 1, false))
                 }
             }
         }
@@ -241,7 +246,7 @@ struct SamplingCases {
             var operation = FilterOperation(
                 form == .logits ? logits : probabilities, as: form, output: output, status: status, rows: [])
             operation.packedRows = packed[filter]?.view
-            all.append((name, .filter(operation), 2))
+            all.append((name, .filter(operation), 2, true))
         }
         for (k, isSorted) in [(50, false), (50, true), (2_048, false), (2_048, true)] where k <= vocabulary {
             let values = try TensorView(output.region, dtype: .float32, shape: [batch, k])
@@ -249,7 +254,7 @@ struct SamplingCases {
             all.append(
                 (
                     "top-k \(k)" + (isSorted ? " sorted" : ""),
-                    .topK(TopKOperation(input: logits, values: values, places: places, isSorted: isSorted)), 1
+                    .topK(TopKOperation(input: logits, values: values, places: places, isSorted: isSorted)), 1, false
                 ))
         }
         // Four drafted tokens that hardly ever stand; all nodes have one distribution.
@@ -263,7 +268,7 @@ struct SamplingCases {
             target: target, draft: draft, tokens: drafts.view, draws: [], output: chain, emitted: emitted,
             status: status)
         operation.packedDraws = draws.view
-        all.append(("chain n 4", .verifyDrafts(operation), 2))
+        all.append(("chain n 4", .verifyDrafts(operation), 2, false))
         return all
     }
 }

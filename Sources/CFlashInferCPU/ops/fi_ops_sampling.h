@@ -224,8 +224,8 @@ static double weigh_logits(const float *x, float *w, int64_t count, float max, f
 }
 
 /// Weights of logits that nothing or top-p filters: powers of 2, as the GPU has them, which sums a row before it knows the greatest. x
-/// weighs 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. `total` gets their sum. False where the
-/// row's numbers are too great for that.
+/// weighs 2^(y - exponent), y being x * log2(e) / temperature; one over the temperature is `scale`. `total` gets their sum; `w` may be null.
+/// False where the row's numbers are too great for that.
 static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, float scale, double *total) {
     const double factor = (double)scale * 0x1.71547652b82fep0;
     const float high = (float)factor, low = (float)(factor - (double)high);
@@ -247,7 +247,7 @@ static bool weigh_by_powers(const float *x, float *w, int64_t count, float max, 
         // Times a power of 2 by the exponent's bits; what weighs 2^-100 weighs nothing.
         const vf e = p * v_float(v_unsigned((v_ibits(shifted) - v_seti(0x4b400000) + v_seti(127)) << 23));
         const vf weight = v > least ? e : v_set(0.0f);
-        v_store(w, i, FI_DTYPE_F32, n, weight);
+        if (w) v_store(w, i, FI_DTYPE_F32, n, weight);
         sum = v_sum_add(sum, weight);
     });
     *total = v_sum_total(sum);
@@ -332,9 +332,18 @@ static kept_row keep_row(
     if (by_k) {
         kept.count = keep_top_k(x, width, p->top_k, s);
         kept.places = s->places;
-        double total = weigh(s->values, s->values, kept.count, form);
+        double whole, total;
+        // Of all of the row, which the GPU sums as it looks for the greatest.
+        if (joint && by_p && !form.are_probabilities && weigh_by_powers(x, NULL, width, form.max, form.scale, &whole)) {
+            weigh_by_powers(&form.max, &greatest, 1, form.max, form.scale, &total);
+            kept.threshold = p->min_p * greatest;
+            weigh_by_powers(s->values, s->values, kept.count, form.max, form.scale, &total);
+            total = whole;
+        } else {
+            total = weigh(s->values, s->values, kept.count, form);
+            if (joint && by_p) total = weigh(x, NULL, width, form);
+        }
         if (by_p) {
-            if (joint) total = weigh(x, NULL, width, form);
             __builtin_memcpy(s->work, s->values, (size_t)kept.count * sizeof(float));
             const float nucleus = mass_threshold(s->work, kept.count, nucleus_mass(total, p));
             if (nucleus > kept.threshold) kept.threshold = nucleus;

@@ -3,20 +3,16 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_POWERS (FI_FORM == 0)
+#define FI_LIST_MASKS 1
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
 #include "primitives/nucleus.cuh"
 #include "primitives/top_few.cuh"
 
-/// Groups that are listed, of a block: where later weights of an interval would be, after what the blocks have summed.
-#define FI_LISTED_FROM 96
-#define FI_LISTED (FI_NEAR - FI_LISTED_FROM)
-static_assert(sizeof(((fi_filter_shared *)nullptr)->first) <= FI_LISTED_FROM * sizeof(fi_place_in_part), "past the sums");
-
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     filter(const __grid_constant__ fi_filter_params p) {
     fi_follow_predecessors();
-    __shared__ fi_filter_shared shared;
+    FI_FILTER_SHARED(shared);
     const unsigned int index = fi_team_row();
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool has_top_k = own.top_k > 0 && own.top_k < p.width;
@@ -25,7 +21,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     // What top-k alone keeps of logits needs no weights.
     const bool has_top_p = own.top_p < 1.0f, weighs = FI_FORM == 1 || has_top_p || own.min_p > 0.0f;
     const bool samples = !has_top_k && has_top_p;
-    bool sums = FI_FORM == 0 ? samples : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
+    bool sums = FI_FORM == 0 ? samples || is_joint : has_top_k ? is_joint : has_top_p || own.min_p == 0.0f;
     fi_row row;
     const float scale = fi_temperature_scale(own.temperature);
 #if FI_FORM == 0
@@ -36,23 +32,16 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     unsigned int turn = 0, own_key, count = 0, top = 0;
     const unsigned long long input = fi_row_address<FI_INPUT>(p.input, index, 1);
     const unsigned long long output_row = fi_row_address<FI_INPUT>(p.output, index, 1);
-    // Of few, what is surely dropped is written while they are looked for; other groups are listed, to be written in the end. A row
-    // that is not held must stay, as it may have to be read again. Where the bound is the greatest of a block, ties are likely, and all is
+    // Of few, all is written as dropped while they are looked for, and those that are kept in the end, by the row's first block. A row that
+    // is not held must stay, as it may have to be read again. Where the bound is the greatest of a held part, ties are likely, and all is
     // written in the end.
     const bool is_early = is_few && (FI_HELD || input != output_row);
-    fi_place_in_part *const listed = shared.near + FI_LISTED_FROM;
-    if (threadIdx.x == 0) shared.found[1] = 0;
-    const auto rest = [&](unsigned int mask, unsigned int first) {
-        if (!is_early || row.bound == top) return;
+    const auto rest = [&](unsigned int, unsigned int first) {
+        if (!is_early || (FI_HELD && row.bound == top)) return;
+        const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
 #pragma unroll 1
-        for (unsigned int group = first; group < first + 128 && group < row.part.end; group += 32, mask >>= 4) {
-            if ((mask & 15) == 0) {
-                const float4 dropped = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
-                fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
-            } else {
-                const int at = atomicAdd(&shared.found[1], 1);
-                if (at < FI_LISTED) listed[at] = (fi_place_in_part)group;
-            }
+        for (unsigned int group = first; group < first + 128 && group < row.part.end; group += 32) {
+            fi_write_group<FI_INPUT>(row.part, fi_output_of<FI_INPUT>(row.part, output_row), group, dropped);
         }
     };
     top = fi_begin_row(
@@ -64,9 +53,10 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const int status = fi_top_status(top, false);
     const bool is_ok = status == FI_ROW_OK;
     float threshold = 0, factor = 0;
-    // Groups that are left to be written, if not all.
-    const unsigned int left = (unsigned int)shared.found[1];
-    const bool is_listed = is_early && is_ok && sent.fits && (count & FI_FEW_TIED) == 0 && left <= FI_LISTED;
+    // All blocks know the same.
+    bool is_written = is_early;
+#pragma unroll
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) is_written &= !FI_HELD || ((unsigned int)counts[rank] & FI_FEW_TIED) == 0;
     if (is_ok) {
         fi_set_scale(row, top, scale);
 #if FI_FORM == 0 && FI_HELD
@@ -86,9 +76,23 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
             is_summed = false;
             if (is_joint) whole = sum.total;
             if (is_few && sent.fits) {
+                if (is_written && fi_team_rank() != 0) return;
                 if (fi_team_rank() == 0) {
                     count = fi_select_few(counts, sent.count, own.top_k, shared);
                     const fi_few few = fi_finish_few(row, count, own.top_p, own.min_p, whole, 0, shared);
+                    if (is_written) {
+                        // By the first warp, which has the threshold. Nobody writes these entries any more.
+                        factor = (float)(1.0 / row.weight_of_mass(few.total));
+                        for (unsigned int i = threadIdx.x; threadIdx.x < 32 && i < count; i += 32) {
+                            const unsigned long long entry = shared.entries[i];
+                            const float x = fi_order_value((unsigned int)(entry >> 32));
+                            const float weight = weighs ? row.few_weight(x) : 0.0f;
+                            const float kept[1] = {FI_FORM == 1 ? weight * factor : x};
+                            if (!weighs || weight >= few.threshold) fi_write<FI_INPUT, 1>(output_row, fi_place_of(entry), kept);
+                        }
+                        if (threadIdx.x == 0) ((unsigned char *)p.status)[index] = (unsigned char)status;
+                        return;
+                    }
                     const fi_verdict verdict = {few.total, 0, few.threshold, few.kth, few.last, 0};
                     if (threadIdx.x < FI_TEAM) *fi_team_at(&shared.verdict, threadIdx.x) = verdict;
                 }
@@ -107,15 +111,48 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         factor = (float)(1.0 / row.weight_of_mass(sum.total));
     }
     const unsigned long long output = fi_output_of<FI_INPUT>(row.part, output_row);
+    const float dropped = is_ok && FI_FORM == 0 ? -fi_infinity() : 0.0f;
+#if FI_LISTS
+    // All that top-p keeps is listed: it is written from there, and the row not read again.
+    if (is_ok && row.listed_from < fi_infinity() && row.part.run() <= 128 * FI_NOTED_STEPS) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < row.listed; i++) {
+            float *const entry = shared.list + fi_slot_of(threadIdx.x, i);
+            const float weight = row.weight(*entry);
+            *entry = weight >= threshold ? (FI_FORM == 1 ? weight * factor : *entry) : dropped;
+        }
+        const float *next = shared.list + fi_slot_of(threadIdx.x, 0);
+        const int step = threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS;
+        unsigned int noted = 0;
+#pragma unroll 1
+        for (unsigned int start = row.part.begin; start < row.part.end; start += 128, noted++) {
+            const unsigned int mask = shared.masks[noted][threadIdx.x];
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) {
+                float entries[4];
+#pragma unroll
+                for (unsigned int j = 0; j < 4; j++) {
+                    entries[j] = dropped;
+                    if ((mask & 1u << (4 * i + j)) != 0) {
+                        entries[j] = *next;
+                        next += step;
+                    }
+                }
+                const unsigned int group = start + 32 * i + threadIdx.x % 32;
+                const float4 x = make_float4(entries[0], entries[1], entries[2], entries[3]);
+                if (group < row.part.end) fi_write_group<FI_INPUT>(row.part, output, group, x);
+            }
+        }
+        if (threadIdx.x == 0) ((unsigned char *)p.status)[index] = (unsigned char)status;
+        return;
+    }
+#endif
     // Comparing floats is quicker than comparing keys; keys from that of -inf on are of floats.
     const bool has_kth = row.kth >= fi_order_key(-fi_infinity());
     const float kth = fi_order_value(row.kth);
     const bool compares = FI_FORM == 1 || threshold > 0.0f;
-    const unsigned int begin = is_listed ? threadIdx.x : row.part.begin + threadIdx.x % 32;
-    const unsigned int end = is_listed ? left : row.part.end, step = is_listed ? FI_THREADS : 32;
 #pragma unroll 4
-    for (unsigned int i = begin; i < end; i += step) {
-        const unsigned int group = is_listed ? listed[i] : i;
+    for (unsigned int group = row.part.begin + threadIdx.x % 32; group < row.part.end; group += 32) {
         // Logits as they are, once more; what is held may be weights.
         float4 x = FI_FORM == 0 && row.is_weighed ? fi_read_group(row.part, group) : fi_raw_groups{row.part}(group);
         float entries[4] = {x.x, x.y, x.z, x.w};

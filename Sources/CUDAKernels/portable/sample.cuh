@@ -3,6 +3,7 @@
 // FI_INPUT, FI_FORM, FI_TEAM: see primitives/row_part.cuh.
 
 #define FI_DRAWS
+#define FI_PAST_L1
 #define FI_POWERS (FI_FORM == 0)
 #include "fi_sample_params.h"
 #include "primitives/launch.cuh"
@@ -12,8 +13,16 @@
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     sample(const __grid_constant__ fi_sample_params p) {
+#if FI_LISTS
+    {
+        // What each warp reads first is on its way while the parameters are read.
+        const unsigned int run = (p.width / 4 + 4 * FI_THREADS - 1) / (4 * FI_THREADS) * 128;
+        const unsigned int first = 4 * (threadIdx.x / 32 * run + threadIdx.x % 32 * 8);
+        if (first < p.width) fi_prefetch(fi_row_address<FI_INPUT>(p.input, fi_team_row(), 1) + (unsigned long long)fi_size(FI_INPUT) * first);
+    }
+#endif
     fi_follow_predecessors();
-    __shared__ fi_filter_shared shared;
+    FI_FILTER_SHARED(shared);
     const unsigned int index = fi_team_row();
     const fi_sampling_row own = ((const fi_sampling_row *)p.rows)[index];
     const bool is_greedy = own.temperature == 0.0f;
@@ -32,7 +41,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #if FI_FORM == 0
     row.powers.set_scale(scale);
     // What is held is summed once for top-p, when its weights are known and kept.
-    const bool has_powers = sums && scale >= 0x1p-64f && scale <= 0x1p64f;
+    const bool has_powers = (sums || is_joint) && scale >= 0x1p-64f && scale <= 0x1p64f && !is_greedy;
     sums = has_powers && (is_plain || !FI_HELD);
 #endif
     unsigned int turn = 0, own_key, count = 0;

@@ -31,6 +31,20 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_SAMPLE_SHIFT 19
 #define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 
+/// Entries that two threads list between them, one from the first slot on and one from the last; how many groups of each warp's run say
+/// from where on entries are listed, and the share of a row that is: of 3-sigma normal logits, top-p of 0.9 keeps 0.044, rarely 0.057.
+#define FI_LISTED_PAIR 70
+#define FI_LISTED_FIRST 128
+#define FI_LISTED_SHARE 0.066f
+#define FI_PAIRS (FI_THREADS / 2)
+/// FI_LIST_MASKS: it is noted which entries were listed, of so many steps of a warp.
+#ifndef FI_LIST_MASKS
+#define FI_LIST_MASKS 0
+#endif
+#define FI_NOTED_STEPS 16
+/// What is dynamic, as in `RowTeam`.
+#define FI_LIST_BYTES (FI_LIST_MASKS ? 98816 : 82432)
+
 /// An entry of a part: held parts are short.
 #if FI_HELD
 typedef unsigned short fi_place_in_part;
@@ -83,14 +97,6 @@ static __device__ __forceinline__ float fi_entry(const float4 (&x)[4], unsigned 
 /// Shared memory of a block.
 struct fi_filter_shared {
 #ifndef FI_SUMS_ONLY
-    union {
-        /// Histograms of two turns, as one is read by other blocks while the next is begun.
-        unsigned long long masses[2][FI_BINS];
-        unsigned int counts[2][FI_BINS];
-        /// In the first block, what all have gathered: entries of top-k, or weights.
-        unsigned long long entries[FI_GATHERED];
-        float weights[2 * FI_GATHERED];
-    };
     /// Of the sample; later, masses of the gathered weights.
     union {
         unsigned int sample[FI_SAMPLE_BINS];
@@ -120,7 +126,36 @@ struct fi_filter_shared {
     unsigned long long ranges[FI_TEAM];
     /// What the first block has found for this one.
     fi_verdict verdict;
+#if FI_LISTS && FI_LIST_MASKS
+    /// Which entries were listed, of each step of a warp.
+    unsigned short masks[FI_NOTED_STEPS][FI_THREADS];
+#endif
+#ifndef FI_SUMS_ONLY
+    union {
+        /// Histograms of two turns, as one is read by other blocks while the next is begun.
+        unsigned long long masses[2][FI_BINS];
+        unsigned int counts[2][FI_BINS];
+        /// In the first block, what all have gathered: entries of top-k, or weights.
+        unsigned long long entries[FI_GATHERED];
+        float weights[2 * FI_GATHERED];
+#if FI_LISTS
+        /// What top-p may keep, of each pair of threads.
+        float list[FI_LISTED_PAIR * FI_PAIRS];
+#endif
+    };
+#endif
 };
+#if FI_LISTS
+/// The shared memory of a kernel whose blocks list: more than is static.
+#define FI_FILTER_SHARED(shared)                     \
+    extern __shared__ fi_filter_shared fi_dynamic[]; \
+    fi_filter_shared &shared = fi_dynamic[0]
+// Two blocks on a processor, and 60 KiB and more of L1, which loads pass through.
+static_assert(2 * (sizeof(fi_filter_shared) + 1024) <= (FI_LIST_MASKS ? 196 : 164) * 1024, "room for L1");
+static_assert(sizeof(fi_filter_shared) <= FI_LIST_BYTES, "what the host gives");
+#else
+#define FI_FILTER_SHARED(shared) __shared__ fi_filter_shared shared
+#endif
 // What a processor has, where three blocks of 16,384 held entries are to fit on it: a block more costs a third of the speed.
 static_assert(
     FI_TEAM == 1 || FI_MIN_BLOCKS < 3 || 3 * (sizeof(fi_filter_shared) + 4 * 16384 + 16 + 1024) <= 228 * 1024, "three blocks");
@@ -128,6 +163,91 @@ static_assert(
 /// What is greatest of a row as one number: the key of its greatest entry, or what is wrong. A NaN's key is above all others.
 #define FI_KEY_NAN 0xffffffffu
 #define FI_KEY_NEGATIVE 0xfffffffeu
+
+#if FI_LISTS
+/// 2^exponent, of at least -126.
+static __device__ __forceinline__ float fi_power_of_2(int exponent) { return __int_as_float((max(exponent, -126) + 127) << 23); }
+
+/// The slot of a thread's entry.
+static __device__ __forceinline__ unsigned int fi_slot_of(unsigned int thread, unsigned int i) {
+    return (thread < FI_PAIRS ? i : FI_LISTED_PAIR - 1 - i) * FI_PAIRS + thread % FI_PAIRS;
+}
+
+/// Lists a thread's entries from some number on, where they are read for the first time, so that a threshold above it is looked for in the
+/// list. A thread asks nobody for a place, and threads of a warp write to different banks.
+struct fi_lister {
+    float from;
+    /// Addresses in shared memory: the next slot, the least one before which, or from which on, four entries fit.
+    unsigned int at, least;
+    int step;
+
+    __device__ __forceinline__ fi_lister(float from, const fi_filter_shared &shared) : from(from) {
+        constexpr int bytes = 4 * FI_PAIRS;
+        const unsigned int base = (unsigned int)shared_address(shared.list) + 4 * (threadIdx.x % FI_PAIRS);
+        const bool is_first = threadIdx.x < FI_PAIRS;
+        at = is_first ? base : base + (FI_LISTED_PAIR - 1) * bytes;
+        least = is_first ? base : base + 3 * bytes;
+        step = is_first ? bytes : -bytes;
+    }
+    /// Lists what reaches the bound of a group, which is one of four; nothing where there may not be room for all of it.
+    __device__ __forceinline__ void put(float4 x, unsigned int group) {
+        const unsigned int fits = at - least <= (FI_LISTED_PAIR - 4) * 4 * FI_PAIRS ? 1 : 0;
+        put(x.x, fits, 1u << 4 * group);
+        put(x.y, fits, 2u << 4 * group);
+        put(x.z, fits, 4u << 4 * group);
+        put(x.w, fits, 8u << 4 * group);
+    }
+    __device__ __forceinline__ void put(float x, unsigned int fits, unsigned int bit) {
+#if FI_LIST_MASKS
+        asm volatile(
+            "{\n\t.reg .pred p, q;\n\t"
+            "setp.ne.u32 q, %5, 0;\n\t"
+            "setp.ge.and.f32 p, %2, %3, q;\n\t"
+            "@p st.shared.f32 [%0], %2;\n\t"
+            "@p add.s32 %0, %0, %4;\n\t"
+            "@p or.b32 %1, %1, %6;\n\t}"
+            : "+r"(at), "+r"(mask) : "f"(x), "f"(from), "r"(step), "r"(fits), "r"(bit) : "memory");
+#else
+        asm volatile(
+            "{\n\t.reg .pred p, q;\n\t"
+            "setp.ne.u32 q, %4, 0;\n\t"
+            "setp.ge.and.f32 p, %1, %2, q;\n\t"
+            "@p st.shared.f32 [%0], %1;\n\t"
+            "@p add.s32 %0, %0, %3;\n\t}"
+            : "+r"(at) : "f"(x), "f"(from), "r"(step), "r"(fits) : "memory");
+#endif
+    }
+    /// Makes what is listed weights for an exponent that is greater by `distance`.
+    __device__ __forceinline__ void shrink(int distance, fi_filter_shared &shared) {
+        const float factor = fi_power_of_2(-distance);
+        from *= factor;
+        const unsigned int end = count(shared);
+#pragma unroll 1
+        for (unsigned int i = 0; i < end; i++) shared.list[fi_slot_of(threadIdx.x, i)] *= factor;
+    }
+    __device__ __forceinline__ unsigned int count(const fi_filter_shared &shared) const {
+        const unsigned int first = (unsigned int)shared_address(shared.list + fi_slot_of(threadIdx.x, 0));
+        return (threadIdx.x < FI_PAIRS ? at - first : first - at) / (4 * FI_PAIRS);
+    }
+#if FI_LIST_MASKS
+    unsigned int mask = 0;
+    /// Says which entries of a warp's step, of four groups, were listed.
+    __device__ __forceinline__ void note(fi_filter_shared &shared, unsigned int index) {
+        if (index < FI_NOTED_STEPS) shared.masks[index][threadIdx.x] = (unsigned short)mask;
+        mask = 0;
+    }
+#endif
+    /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
+    __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
+        row.listed = count(shared);
+        unsigned int *const counts = shared.near + FI_NEAR - FI_THREADS;
+        counts[threadIdx.x] = row.listed;
+        __syncthreads();
+        const unsigned int both = row.listed + counts[threadIdx.x ^ FI_PAIRS];
+        if (__syncthreads_or(both > FI_LISTED_PAIR - 4)) row.listed_from = fi_infinity();
+    }
+};
+#endif
 
 // MARK: sums
 
@@ -177,6 +297,14 @@ template <unsigned int count>
 static __device__ __forceinline__ int fi_join_exponents(
     const unsigned long long *sums, const int *exponents, unsigned long long *joined
 ) {
+    if constexpr (count > 8) {
+        // One a lane, of all warps alike.
+        const unsigned int lane = threadIdx.x % 32;
+        const int own = lane < count ? exponents[lane] : -0x7fffffff;
+        const int greatest = __reduce_max_sync(0xffffffffu, own);
+        *joined = fi_warp_reduce(lane < count ? fi_shifted(sums[lane], greatest - own) : 0ull, fi_sum());
+        return greatest;
+    }
     int greatest = exponents[0];
 #pragma unroll
     for (unsigned int i = 1; i < count; i++) greatest = exponents[i] > greatest ? exponents[i] : greatest;
@@ -192,13 +320,17 @@ static __device__ __forceinline__ void fi_clear_sample(fi_filter_shared &shared)
     for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
 }
 
-/// Counts a group's first weight, of every other step of the warp: every eighth of all. Bin 0 is for the keys from `low` on.
+/// Counts a weight. Bin 0 is for the keys from `low` on.
+static __device__ __forceinline__ void fi_sample_weight(float weight, fi_filter_shared &shared, int low) {
+    const unsigned int bin = (__float_as_uint(weight) >> FI_SAMPLE_SHIFT) - (unsigned int)low;
+    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+}
+
+/// Counts a group's first weight, of every other step of the warp: every eighth of all.
 static __device__ __forceinline__ void fi_sample_group(
     float4 weights, unsigned int group, fi_filter_shared &shared, int low = FI_SAMPLE_LOW
 ) {
-    if ((group & 32) != 0) return;
-    const unsigned int bin = (__float_as_uint(weights.x) >> FI_SAMPLE_SHIFT) - (unsigned int)low;
-    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+    if ((group & 32) == 0) fi_sample_weight(weights.x, shared, low);
 }
 #endif
 

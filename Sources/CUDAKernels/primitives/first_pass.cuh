@@ -46,6 +46,14 @@ static __device__ __forceinline__ unsigned int fi_few_bound(
 struct fi_leave_rest {
     __device__ __forceinline__ void operator()(unsigned int, unsigned int) const {}
 };
+/// Something that is known when a pass is compiled.
+template <bool is> struct fi_flag {
+    static constexpr bool value = is;
+};
+
+/// Whether groups of which none was gathered may be passed over.
+template <class Rest> struct fi_leaves : fi_flag<false> {};
+template <> struct fi_leaves<fi_leave_rest> : fi_flag<true> {};
 
 /// Puts the entries of four groups from `bound` on into a list, of which `count` is how many they are and FI_GATHERED_EACH fit. The places
 /// in the list are asked for once, as each answer is waited for.
@@ -89,10 +97,10 @@ static __device__ __forceinline__ unsigned int fi_greatest_of_block(unsigned int
 }
 
 #if !FI_HELD
-/// The greatest key that a thread meets among the first entries of each warp's run.
-static __device__ __forceinline__ unsigned int fi_first_key(const fi_row_part &part) {
+/// The greatest key that a thread meets among the first groups of each warp's run.
+static __device__ __forceinline__ unsigned int fi_first_key(const fi_row_part &part, unsigned int groups = FI_FIRST_GROUPS) {
     fi_row_part first = part;
-    first.end = part.end - part.begin < FI_FIRST_GROUPS ? part.end : part.begin + FI_FIRST_GROUPS;
+    first.end = part.end - part.begin < groups ? part.end : part.begin + groups;
     float greatest = fi_neutral();
     fi_each_group<4>(first, fi_raw_groups{first}, [&](float4 x, unsigned int) { fi_raise(greatest, x); });
     return fi_order_key(greatest);
@@ -122,6 +130,49 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
         if (rank > FI_THREADS * 7 / 8 || part.run() < FI_FIRST_GROUPS) return fi_order_key(fi_infinity());
     }
     return fi_few_bound(own, FI_KEY_NAN, rank, slack, shared);
+}
+#endif
+
+#if FI_LISTS
+/// Bins of what says from where on entries are listed; they must be 0 and a barrier have come. Before what a list ends with, which may be
+/// written while slow warps still read these.
+#define FI_FIRST_BINS 256
+static __device__ __forceinline__ unsigned int *fi_first_bins(fi_filter_shared &shared) { return shared.near + FI_NEAR - FI_THREADS - FI_FIRST_BINS; }
+
+/// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, of which
+/// `own` is the key of the thread's greatest; `top` gets the block's.
+static __device__ __forceinline__ float fi_first_listed(
+    const fi_row_part &part, unsigned int own, fi_filter_shared &shared, unsigned int *top
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    unsigned int low = __reduce_min_sync(0xffffffffu, own), high = __reduce_max_sync(0xffffffffu, own);
+    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high << 32 | low;
+    __syncthreads();
+    const unsigned long long range = shared.slots[lane % FI_WARPS];
+    low = __reduce_min_sync(0xffffffffu, (unsigned int)range);
+    high = __reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32));
+    *top = high;
+    // Of the threads, as many reach the bound as have one of that share among so many entries each.
+    const float each = 4.0f * FI_LISTED_FIRST / 32, share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f);
+    const unsigned int rank = (unsigned int)((float)FI_THREADS * (1.0f - exp2f(each * log2f(1.0f - share))));
+    unsigned int *const bins = fi_first_bins(shared);
+    const int shift = max(24 - __clz((int)(high - low)), 0);
+    atomicAdd(&bins[(own - low) >> shift], 1u);
+    __syncthreads();
+    // Eight bins a lane, from the greatest on, by each warp for itself.
+    unsigned int count = 0;
+#pragma unroll
+    for (unsigned int i = 0; i < 8; i++) count += bins[FI_FIRST_BINS - 1 - 8 * lane - i];
+    unsigned int before = (unsigned int)fi_warp_running_sum(count) - count, bin = FI_FIRST_BINS - 1 - 8 * lane;
+    const unsigned int found = (unsigned int)__ffs((int)__ballot_sync(0xffffffffu, before + count >= rank)) - 1;
+#pragma unroll 1
+    for (unsigned int i = 0; i < 7; i++) {
+        before += bins[bin];
+        if (before >= rank) break;
+        bin--;
+    }
+    const unsigned int bound = low + (__shfl_sync(0xffffffffu, bin, (int)found) << shift), least = fi_order_key(fi_neutral()) + 1;
+    return part.run() < FI_LISTED_FIRST ? fi_infinity() : fi_order_value(max(bound, least));
 }
 #endif
 
@@ -156,25 +207,38 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     };
 #if !FI_HELD
     if (wanted.is_any()) row.bound = fi_bound_of_part(row.part, wanted, shared);
-    const float bound = fi_order_value(row.bound);
+    const float bound = wanted.is_any() ? fi_order_value(row.bound) : fi_infinity();
     const auto gather = [&](const float4 (&x)[4], unsigned int group) {
         if (wanted.is_any()) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
     };
 #else
+    const float bound = fi_infinity();
     const auto gather = [](const float4 (&)[4], unsigned int) {};
 #endif
 #if FI_SUMS_EARLY
     fi_masses sum;
     if (samples) {
         fi_clear_sample(shared);
+#if FI_LISTS
+        if (threadIdx.x < FI_FIRST_BINS) fi_first_bins(shared)[threadIdx.x] = 0;
+#endif
         __syncthreads();
     }
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
+#if FI_LISTS
+    fi_lister list(fi_infinity(), shared);
+    unsigned int first_top = 0;
+    if (samples) list.from = fi_first_listed(row.part, fi_first_key(row.part, FI_LISTED_FIRST), shared, &first_top);
+#endif
 #if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
     if (samples) {
+#if FI_LISTS
+        const float first = fi_order_value(first_top);
+#else
         const float first = fi_order_value(fi_greatest_of_block(fi_first_key(row.part), shared));
+#endif
         exponent = fmaxf(fi_exponent_of(first * row.powers.high), FI_LEAST_EXPONENT);
         if (threadIdx.x == 0) shared.first.of_sample = (int)exponent;
     }
@@ -186,22 +250,39 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         // A weight of 1 is 2^bits: its mass is the weight.
         const float bits = 23.0f + (float)low_bits;
         row.powers.set_exponent(exponent - bits);
+#if FI_LISTS && !FI_LIST_MASKS
+        row.listed_from = list.from;
+        list.from = row.powers.of(list.from);
+#endif
 #if !FI_HELD
         const int least_bin = FI_SAMPLE_LOW + FI_SAMPLE_ABOVE + 16 * (23 + low_bits);
         int sample_low = least_bin;
 #endif
 #endif
-        fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
+        // Twice where lists are made: what a pass does not do costs it nothing.
+        const auto take = [&](const float4 (&x)[4], unsigned int group, auto is_listed) {
+            constexpr bool lists = decltype(is_listed)::value;
 #if FI_FORM == 0
             float most = fi_neutral();
 #pragma unroll
             for (int i = 0; i < 4; i++) fi_raise(most, x[i]);
             fi_raise(greatest, most);
+#if !FI_HELD
+            if constexpr (!lists && fi_leaves<Rest>::value) {
+                // What is wanted is seldom among them.
+                if (!(most < bound)) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
+            } else if constexpr (!lists) {
+                gather(x, group);
+            }
+#endif
             if (__any_sync(0xffffffffu, most * row.powers.high > exponent - 0.5f)) {
                 // Something greater: from here on it says what weighs how much.
                 const float top = fi_order_value(__reduce_max_sync(0xffffffffu, fi_order_key(most)));
                 const float next = fi_exponent_of(top * row.powers.high);
                 sum.total = fi_shifted(sum.total, (int)(next - exponent));
+#if FI_LISTS && !FI_LIST_MASKS
+                if constexpr (lists) list.shrink((int)(next - exponent), shared);
+#endif
                 exponent = next;
                 row.powers.set_exponent(next - bits);
 #if !FI_HELD
@@ -212,7 +293,12 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float4 w = row.powers.of(x[i]);
-#if !FI_HELD
+#if FI_LISTS
+                if constexpr (lists) {
+                    if (i % 2 == 0) fi_sample_weight(w.x, shared, sample_low);
+                    list.put(FI_LIST_MASKS ? x[i] : w, i);
+                }
+#elif !FI_HELD
                 if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
 #endif
                 sum.total += (unsigned long long)__float2ll_rn(w.x) + (unsigned long long)__float2ll_rn(w.y)
@@ -223,12 +309,30 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             for (int i = 0; i < 4; i++) {
                 meet(x[i]);
                 sum.add(x[i], row.low_unit());
+#if FI_LISTS
+                if constexpr (lists) {
+                    if (i % 2 == 0) fi_sample_weight(x[i].x, shared, FI_SAMPLE_LOW);
+                    list.put(x[i], i);
+                }
+#else
                 if (samples) fi_sample_group(x[i], group + 32 * i, shared);
+#endif
             }
-            gather(x, group);
+            if constexpr (!lists) gather(x, group);
+#endif
+#if FI_LISTS && FI_LIST_MASKS
+            if constexpr (lists) list.note(shared, steps);
 #endif
             if (++steps % 8 == 0) sum.flush(low_bits);
-        });
+        };
+#if FI_LISTS
+        if (samples) {
+            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<true>()); });
+        } else
+#endif
+        {
+            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<false>()); });
+        }
         sum.flush(low_bits);
     } else
 #else
@@ -241,6 +345,15 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             gather(x, group);
         });
     }
+#if FI_LISTS
+#if FI_FORM == 0 && !FI_LIST_MASKS
+    row.listed_exponent = (int)exponent - 23 - low_bits;
+    if (!samples) row.listed_from = fi_infinity();
+#else
+    row.listed_from = samples ? list.from : fi_infinity();
+#endif
+    if (samples) list.end(row, shared);
+#endif
     *own = fi_order_key(greatest);
     unsigned int top = *own;
     // Zeros of both signs are zeros, so signs are looked at once more where there are any.

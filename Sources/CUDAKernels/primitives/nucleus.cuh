@@ -168,32 +168,16 @@ static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shar
     }
 }
 
-/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
-/// the row's first block.
-static __device__ __forceinline__ int fi_decide_near(
-    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
-    fi_filter_shared &shared, float *threshold
+/// The least of weights of `low ... high` above which less than `limit` lies, `above` being the mass above them all. `each(visit)` calls
+/// `visit(weight)` for the block's. By one block.
+template <class Each>
+static __device__ __forceinline__ int fi_decide(
+    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit, fi_filter_shared &shared,
+    Each &&each, float *threshold
 ) {
     constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
     static_assert(bins <= FI_THREADS, "a bin a thread");
-    if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
-    bool fits = true;
-    unsigned int least = 0xffffffffu, greatest = 0;
-    unsigned long long count = 0;
-    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-        const unsigned long long range = shared.ranges[rank];
-        fits &= shared.gathered[rank] <= FI_NEAR;
-        count += shared.gathered[rank];
-        least = (unsigned int)range < least ? (unsigned int)range : least;
-        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
-    }
-    if (!fits) {
-        if (least != greatest) return FI_OUTCOME_MANY;
-        *threshold = __uint_as_float(least);
-        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
-    }
     const unsigned int lane = threadIdx.x % 32;
-    const auto each = [&](auto &&visit) { fi_each_near(shared, visit); };
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
     while (true) {
@@ -249,6 +233,31 @@ static __device__ __forceinline__ int fi_decide_near(
     return FI_OUTCOME_FOUND;
 }
 
+/// The least of the gathered weights, all of `low ... high`, above which less than `limit` lies, `above` being the mass above them all. By
+/// the row's first block.
+static __device__ __forceinline__ int fi_decide_near(
+    const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit,
+    fi_filter_shared &shared, float *threshold
+) {
+    if ((double)above >= limit) return FI_OUTCOME_ELSEWHERE;
+    bool fits = true;
+    unsigned int least = 0xffffffffu, greatest = 0;
+    unsigned long long count = 0;
+    for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+        const unsigned long long range = shared.ranges[rank];
+        fits &= shared.gathered[rank] <= FI_NEAR;
+        count += shared.gathered[rank];
+        least = (unsigned int)range < least ? (unsigned int)range : least;
+        greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
+    }
+    if (!fits) {
+        if (least != greatest) return FI_OUTCOME_MANY;
+        *threshold = __uint_as_float(least);
+        return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
+    }
+    return fi_decide(row, low, high, above, limit, shared, [&](auto &&visit) { fi_each_near(shared, visit); }, threshold);
+}
+
 /// Tells all blocks what the first has found, and what the row keeps from the threshold on; `above` are what the blocks have above the
 /// interval.
 static __device__ __forceinline__ void fi_tell_near(
@@ -293,14 +302,90 @@ static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_f
     return result;
 }
 
+#if FI_LISTS
+/// Weights of an interval that a thread of a block alone finds in its list.
+#define FI_NEAR_EACH (4 * FI_NEAR / FI_THREADS)
+static_assert(FI_LISTED_PAIR < 256, "slots are bytes");
+
+/// What a thread has listed, as weights.
+struct fi_listed {
+    const fi_row &row;
+    const float *list;
+    int step;
+    float factor;
+
+    __device__ __forceinline__ fi_listed(const fi_row &row, const fi_filter_shared &shared)
+        : row(row), list(shared.list + fi_slot_of(threadIdx.x, 0)), step(threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS),
+          factor(fi_power_of_2(row.listed_exponent - row.exponent)) {}
+    __device__ __forceinline__ float operator()(unsigned int i) const {
+        const float entry = list[(int)i * step];
+        return FI_FORM == 1 ? entry * row.scale : FI_LIST_MASKS ? row.weight(entry) : entry * factor;
+    }
+};
+
+/// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
+/// too much. Nothing is moved, and a thread looks at its own.
+static __device__ __forceinline__ bool fi_find_listed(
+    const fi_row &row, unsigned int low, unsigned int high, double limit, fi_filter_shared &shared, float *threshold, fi_row_sum *sum
+) {
+    const fi_listed listed(row, shared);
+    unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
+    const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
+    fi_masses above;
+    unsigned int count = 0;
+    __syncthreads();
+#pragma unroll 4
+    for (unsigned int i = 0; i < row.listed; i++) {
+        const float weight = listed(i);
+        above.add(weight >= over ? weight : 0.0f, unit);
+        if (weight >= least && weight < over) {
+            if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)i;
+            count++;
+        }
+    }
+    above.flush(row.low_bits);
+    const unsigned long long through = fi_sum_of_block(above.total, shared);
+    if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
+    const auto each = [&](auto &&visit) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < count; i++) visit(listed(slots[i * FI_THREADS]));
+    };
+    if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
+    const float kept = *threshold;
+    each([&](float weight) { above.total += weight >= kept ? fi_mass(row, weight) : 0; });
+    *sum = {0, 0, fi_sum_of_block(above.total, shared)};
+    sum->total = sum->own;
+    return true;
+}
+
+/// What the weights from `threshold` on sum to, all of which are listed.
+static __device__ __forceinline__ fi_row_sum fi_sum_listed(const fi_row &row, float threshold, fi_filter_shared &shared) {
+    const fi_listed listed(row, shared);
+    unsigned long long own = 0;
+#pragma unroll 1
+    for (unsigned int i = 0; i < row.listed; i++) {
+        const float weight = listed(i);
+        own += weight >= threshold ? fi_mass(row, weight) : 0;
+    }
+    __syncthreads();
+    fi_row_sum sum = {0, 0, fi_sum_of_block(own, shared)};
+    sum.total = sum.own;
+    return sum;
+}
+#endif
+
 /// The least weight that top-p keeps. `whole` is what `top_p` is a share of, or 0: of what top-k has left. `sum` is of all weights, and
 /// becomes that of what is kept, unless `is_known` says that it does not.
 static __device__ __forceinline__ float fi_find_nucleus(
-    const fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
+    fi_row &row, float top_p, unsigned long long whole, fi_filter_shared &shared, unsigned int &turn, fi_row_sum *sum,
     bool *is_known
 ) {
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
+#if FI_LISTS
+    const float listed_from = row.listed_from;
+    row.listed_from = fi_infinity();
+#endif
     // All together have less than the share: each is in.
     if ((double)sum->total < limit) {
         *is_known = !row.is_powers;
@@ -314,6 +399,28 @@ static __device__ __forceinline__ float fi_find_nucleus(
     if (row.width >= FI_SAMPLED_WIDTH) fi_guess(row, (unsigned long long)tail, shared, &low, &high);
     if (low < least) low = least;
     if (high < low) high = low;
+#if FI_LISTS
+    if (listed_from < fi_infinity() && (FI_FORM == 1 || FI_LIST_MASKS || row.is_powers)) {
+        // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
+        // may be cut there, but for a bin below its middle.
+        const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
+        const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
+        // First in three or five bins about the middle, as another look at the list costs little; exponentials are worth the narrower guess.
+        const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
+        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
+#pragma unroll 1
+        for (bool is_last = !reaches; !is_last;) {
+            float threshold;
+            const unsigned int begin = low + cut > from ? low + cut : from;
+            if (fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
+                row.listed_from = listed_from;
+                return threshold;
+            }
+            is_last = cut == 0;
+            cut = 0;
+        }
+    }
+#endif
 #pragma unroll 1
     while (true) {
         const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
@@ -381,6 +488,12 @@ static __device__ __forceinline__ float fi_keep_weights(
         threshold = least;
         is_known = false;
     }
+#if FI_LISTS
+    if (!is_known && row.listed_from < fi_infinity()) {
+        *sum = fi_sum_listed(row, threshold, shared);
+        return threshold;
+    }
+#endif
     if (!is_known) *sum = fi_sum_from(row, threshold, shared, turn);
     return threshold;
 }

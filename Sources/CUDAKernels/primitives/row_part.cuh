@@ -4,7 +4,8 @@
 // Each warp has a run of groups for itself, so what a warp sums is of neighbouring entries. Entries of the first and of the last
 // group that are not the part's are neutral: -inf for logits, 0 for probabilities.
 //
-// FI_INPUT: storage type. FI_FORM: 0 for logits, 1 for probabilities. FI_TEAM: see team.cuh.
+// FI_INPUT: storage type. FI_FORM: 0 for logits, 1 for probabilities. FI_TEAM: see team.cuh. FI_PAST_L1: what is not held is not kept in L1,
+// which is small beside lists.
 #pragma once
 
 #include "primitives/async.cuh"
@@ -12,6 +13,11 @@
 #include "primitives/team.cuh"
 
 #define FI_WARPS (FI_THREADS / 32)
+#ifdef FI_PAST_L1
+#define FI_LOAD "ld.global.L1::no_allocate"
+#else
+#define FI_LOAD "ld.global"
+#endif
 
 #if FI_TEAM > 1
 #define FI_HELD 1
@@ -72,11 +78,11 @@ static __device__ __forceinline__ fi_row_part fi_take_part(unsigned long long ad
 static __device__ __forceinline__ fi_packed<FI_INPUT, 4> fi_load_group(unsigned long long address, unsigned int group) {
     fi_packed<FI_INPUT, 4> packed;
     if constexpr (fi_size(FI_INPUT) == 4) {
-        asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+        asm volatile(FI_LOAD ".v4.u32 {%0, %1, %2, %3}, [%4];"
             : "=r"(packed.word[0]), "=r"(packed.word[1]), "=r"(packed.word[2]), "=r"(packed.word[3])
             : "l"(address + 16ull * group));
     } else {
-        asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
+        asm volatile(FI_LOAD ".v2.u32 {%0, %1}, [%2];"
             : "=r"(packed.word[0]), "=r"(packed.word[1]) : "l"(address + 8ull * group));
     }
     return packed;
@@ -110,6 +116,8 @@ static __device__ __forceinline__ float4 fi_read_group(const fi_row_part &part, 
 struct fi_raw_groups {
     /// Whether they are made of the row's entries alone, by `of`.
     static constexpr bool reads_row = true;
+    /// Whether a walk over them reads a thread's groups at once, which is code for what is common.
+    static constexpr bool walks_at_once = false;
     const fi_row_part &part;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
 #if FI_HELD
@@ -175,8 +183,10 @@ static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, Vis
     }
 #else
     // Groups that are the part's alone.
-    const unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
-    const unsigned int end = part.end < most ? part.end : most;
+    unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
+    unsigned int end = part.end < most ? part.end : most;
+    // Kept, and not worked out again in each step for want of registers.
+    asm volatile("" : "+r"(least), "+r"(end));
 #pragma unroll 1
     for (unsigned int start = part.begin; start < part.end; start += 128) {
         float4 x[4];

@@ -4,13 +4,24 @@
 // a probability times a power of two that makes the greatest 1/2 or more. Masses, which are sums of weights, are integers: any order of
 // adding them gives the same sum, so neither threads nor blocks keep to one.
 //
-// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_POWERS: logits may weigh powers of 2.
+// FI_INPUT, FI_FORM, FI_TEAM: see row_part.cuh. FI_POWERS: logits may weigh powers of 2. FI_LISTS: a block alone has memory for lists of
+// what top-p may keep.
 #pragma once
 
 #include "primitives/row_part.cuh"
 
 #ifndef FI_POWERS
 #define FI_POWERS 0
+#endif
+#ifndef FI_LISTS
+#define FI_LISTS 0
+#endif
+
+#if FI_POWERS
+/// What a logit weighs, by either way: for what is done of few entries, as two ways of it are long.
+static __device__ __noinline__ float fi_any_weight(float x, float maximum, float scale, fi_powers powers, bool is_powers) {
+    return is_powers ? powers.of(x) : fi_exp((x - maximum) * scale);
+}
 #endif
 
 /// A row: the block's part of it, and what is known of all of it. All threads have the same.
@@ -30,16 +41,31 @@ struct fi_row {
     bool is_powers;
     int exponent;
     fi_powers powers;
+#if FI_LISTS
+    /// The entries from here on are listed, of which this thread has `listed`; +inf where they are not. Logits that are drawn from are listed
+    /// as weights for `listed_exponent`.
+    float listed_from;
+    unsigned int listed;
+    int listed_exponent;
+#endif
 
     __device__ __forceinline__ float weight(float x) const {
         return FI_POWERS && is_powers ? powers.of(x) : listed_weight(x);
     }
-    /// The same of what is listed, of rows that are not summed by powers of 2.
+    /// The same, as a call where there are two ways.
+    __device__ __forceinline__ float few_weight(float x) const {
+#if FI_POWERS
+        return fi_any_weight(x, maximum, scale, powers, is_powers);
+#else
+        return listed_weight(x);
+#endif
+    }
+    /// The same of rows that are not summed by powers of 2.
     __device__ __forceinline__ float listed_weight(float x) const {
         return FI_FORM == 0 ? fi_exp((x - maximum) * scale) : x * scale;
     }
     /// What the greatest entry weighs.
-    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? weight(maximum) : 1.0f; }
+    __device__ __forceinline__ float greatest() const { return FI_FORM == 1 || (FI_POWERS && is_powers) ? few_weight(maximum) : 1.0f; }
     /// The same for sums: what weighs nothing may weigh 2^-126, which has no mass.
     __device__ __forceinline__ float summed_weight(float x) const {
         return FI_POWERS && is_powers ? powers.of(x) : listed_sum(x);
@@ -131,7 +157,7 @@ static __device__ __noinline__ float4 fi_other_weights(float4 x, float maximum, 
 /// `isRaw`.
 template <bool isRaw = false>
 struct fi_weight_groups {
-    static constexpr bool reads_row = true;
+    static constexpr bool reads_row = true, walks_at_once = true;
     const fi_row &row;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         return of(fi_raw_groups{row.part}(group), group);
@@ -144,6 +170,8 @@ struct fi_weight_groups {
 #if FI_POWERS
         if (!isRaw) return row.is_powers ? row.powers.of(x) : fi_other_weights(x, row.maximum, row.scale);
 #endif
+        // Powers of 2 where top-p is a share of what came before top-k.
+        if (FI_POWERS && row.is_powers) return row.powers.of(x);
         if (isRaw) return make_float4(row.listed_sum(x.x), row.listed_sum(x.y), row.listed_sum(x.z), row.listed_sum(x.w));
 #endif
         return make_float4(row.summed_weight(x.x), row.summed_weight(x.y), row.summed_weight(x.z), row.summed_weight(x.w));
@@ -153,7 +181,9 @@ struct fi_weight_groups {
 #if FI_POWERS
 /// The weights of the entries of a row that may have been summed by powers of 2 and not have become weights.
 struct fi_drawn_groups {
+    static constexpr bool reads_row = true, walks_at_once = true;
     const fi_row &row;
+    __device__ __forceinline__ float4 of(float4 x, unsigned int group) const { return fi_weight_groups<>{row}.of(x, group); }
     __device__ __forceinline__ float4 operator()(unsigned int group) const {
         return FI_HELD && row.is_powers && !row.is_weighed ? row.powers.of(fi_raw_groups{row.part}(group)) : fi_weight_groups<>{row}(group);
     }

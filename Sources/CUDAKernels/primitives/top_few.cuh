@@ -143,7 +143,7 @@ static __device__ __forceinline__ fi_few fi_finish_few(
     const unsigned int own = threadIdx.x;
     const bool is_there = own < count;
     const unsigned long long entry = is_there ? shared.entries[own] : 0xffffffffffffffffull;
-    const float weight = is_there ? row.listed_weight(fi_order_value((unsigned int)(entry >> 32))) : 0.0f;
+    const float weight = is_there ? row.few_weight(fi_order_value((unsigned int)(entry >> 32))) : 0.0f;
     const unsigned long long mass = fi_mass(row, weight);
     if (is_there) {
         masses[own] = mass;

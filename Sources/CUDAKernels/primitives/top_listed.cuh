@@ -25,7 +25,7 @@ static __device__ __forceinline__ bool fi_draw_listed(
     for (unsigned int at = threadIdx.x; at < count; at += FI_THREADS) {
         // A weight instead of a key.
         const unsigned long long entry = shared.entries[at];
-        const float weight = row.listed_weight(fi_order_value((unsigned int)(entry >> 32)));
+        const float weight = row.few_weight(fi_order_value((unsigned int)(entry >> 32)));
         sum += fi_mass(row, weight);
         shared.entries[at] = (unsigned long long)__float_as_uint(weight) << 32 | (unsigned int)entry;
     }

@@ -58,16 +58,93 @@ static __device__ __forceinline__ bool fi_has_power_target(
 }
 #endif
 
+#if !FI_HELD
+/// Of `fi_walk_run`: what four groups of a thread sum to, which are read at once.
+template <class Groups, class Amount>
+struct fi_walked {
+    const fi_row_part &part;
+    const Amount &amount;
+    unsigned int begin;
+    float4 x[4];
+    unsigned long long sums[4], own;
+
+    __device__ __forceinline__ unsigned long long sum(float4 x, unsigned int group) const {
+        const unsigned int place = part.place(4 * group);
+        return amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
+    }
+    __device__ __forceinline__ fi_walked(
+        const fi_row_part &part, const Groups &groups, unsigned int begin, unsigned int end, const Amount &amount
+    ) : part(part), amount(amount), begin(begin), own(0) {
+        const float4 neutral = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+        if (begin > 0 && begin + 4 <= end && part.has(4 * begin + 15)) {
+            fi_packed<FI_INPUT, 4> packed[4];
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) packed[i] = fi_load_group(part.address, begin + i);
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) x[i] = fi_group(packed[i]);
+        } else {
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) {
+                x[i] = begin + i < end ? fi_read_edge(part.address, begin + i, part.pad, part.count) : neutral;
+            }
+        }
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) {
+            x[i] = groups.of(x[i], begin + i);
+            sums[i] = begin + i < end ? sum(x[i], begin + i) : 0;
+            own += sums[i];
+        }
+    }
+    /// The place where a running sum, `running` before the groups, reaches `target`.
+    __device__ __forceinline__ int find(unsigned long long running, unsigned long long target) const {
+        unsigned int group = 0;
+        float4 at = x[0];
+#pragma unroll
+        for (unsigned int i = 0; i < 3; i++) {
+            if (group == i && running + sums[i] < target) {
+                running += sums[i];
+                group = i + 1;
+                at = x[i + 1];
+            }
+        }
+        const unsigned int place = part.place(4 * (begin + group));
+        unsigned int i = 0;
+#pragma unroll 1
+        for (; i < 3; i++) {
+            running += amount(fi_entry(at, i), place + i);
+            if (running >= target) break;
+        }
+        return (int)(place + i);
+    }
+};
+#endif
+
 /// Calls `found(place)` in one thread of the block, where the running sum of `amount(x, place)` over groups, in the order of places,
 /// reaches its target. All threads of the block take part.
 template <class Groups, class Amount, class Found>
 static __device__ __forceinline__ void fi_walk_run(
-    const fi_row_part &part, const Groups &groups, const fi_target &at, fi_filter_shared &shared, Amount &&amount, Found &&found
+    const fi_row_part &part, const Groups &groups, const fi_target &at, fi_filter_shared &shared, const Amount &amount, Found &&found
 ) {
     // Neighbouring groups to each thread.
     const unsigned int end = at.end < part.groups ? at.end : part.groups;
     const unsigned int share = (end - at.begin + FI_THREADS - 1) / FI_THREADS;
     const unsigned int begin = at.begin + threadIdx.x * share;
+    const auto reach = [&](unsigned long long own, auto &&find) {
+        const unsigned long long reached = at.running + fi_block_running_sum<FI_THREADS>(own, shared.slots);
+        // Sums that were shifted may be a few units more than those of the shifted masses.
+        unsigned long long target = at.running;
+#pragma unroll
+        for (unsigned int warp = 0; warp < FI_WARPS; warp++) target += shared.slots[warp];
+        if (at.target < target) target = at.target;
+        if (reached >= target && reached - own < target) found(find(reached - own, target));
+    };
+#if !FI_HELD
+    // Each of the thread's groups would be a trip to memory.
+    if constexpr (Groups::walks_at_once) if (share <= 4) {
+        const fi_walked<Groups, Amount> walked(part, groups, begin, begin + share < end ? begin + share : end, amount);
+        return reach(walked.own, [&](unsigned long long running, unsigned long long target) { return walked.find(running, target); });
+    }
+#endif
     unsigned long long own = 0;
 #pragma unroll 1
     for (unsigned int group = begin; group < begin + share && group < end; group++) {
@@ -75,19 +152,13 @@ static __device__ __forceinline__ void fi_walk_run(
         const unsigned int place = part.place(4 * group);
         own += amount(x.x, place) + amount(x.y, place + 1) + amount(x.z, place + 2) + amount(x.w, place + 3);
     }
-    const unsigned long long reached = at.running + fi_block_running_sum<FI_THREADS>(own, shared.slots);
-    // Sums that were shifted may be a few units more than those of the shifted masses.
-    unsigned long long target = at.running;
-#pragma unroll
-    for (unsigned int warp = 0; warp < FI_WARPS; warp++) target += shared.slots[warp];
-    if (at.target < target) target = at.target;
-    if (reached < target || reached - own >= target) return;
-    unsigned long long running = reached - own;
+    reach(own, [&](unsigned long long running, unsigned long long target) {
 #pragma unroll 1
-    for (unsigned int index = 4 * begin;; index++) {
-        running += amount(fi_entry(groups(index / 4), index % 4), part.place(index));
-        if (running >= target) return found((int)part.place(index));
-    }
+        for (unsigned int index = 4 * begin;; index++) {
+            running += amount(fi_entry(groups(index / 4), index % 4), part.place(index));
+            if (running >= target) return (int)part.place(index);
+        }
+    });
 }
 
 /// The same of the row, whose sum is at least `target`.

@@ -35,10 +35,10 @@ package enum KernelCatalogue {
     package static let architectures = ["sm_80", "sm_90a", "sm_100", "sm_120"].compactMap { Architecture($0) }
 
     /// Whether there is code of a kernel for an architecture: attention's tiles are of each architecture's own size, Hopper's kernels
-    /// use instructions that only 9.0 has, and clusters of blocks need 9.0 or 10.0.
+    /// use instructions that only 9.0 has, and clusters of blocks and long lists need 9.0 or 10.0.
     package static func isShipped(_ spec: KernelSpec, for architecture: Architecture) -> Bool {
         if spec.entry.hasSuffix("attention") { return AttentionKernel.isShipped(spec, for: architecture) }
-        if spec.hasClusters { return [9, 10].contains(architecture.major) }
+        if spec.needsLargeProcessors { return [9, 10].contains(architecture.major) }
         return !spec.file.hasPrefix("hopper/") || (architecture.isSpecific && architecture.major == 9)
     }
 }

@@ -7,7 +7,8 @@ internal import FlashInferCore
 /// | 8 blocks of 512, 64 KiB each | rows of 16,384 ... 131,072 entries | the row is read once, and two blocks fit on a processor (three, of softmax, which has no histograms), so that one loads while the other counts |
 /// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
 /// | 8 blocks of 512 that hold nothing | up to 95 rows of 16,384 entries and more that are passed over once | a small batch has work for more processors; a large one is quicker without barriers |
-/// | 1 block of 512, two on a processor | draws and few of the greatest of many rows | no block waits for others, and what is read once or twice need not be held |
+/// | 1 block of 512, two on a processor | draws, few of the greatest and filters of many rows | no block waits for others, and what is read once or twice need not be held |
+/// | the same with lists of 70 KiB | draws and filters of many rows, on GPUs with 228 KiB a processor | what top-p may keep is listed where it is read first, so a row is read once |
 /// | 1 block of 1,024 (512 of kernels that filter) | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
@@ -24,11 +25,16 @@ package struct RowTeam: Hashable, Sendable {
     /// A cluster that holds rows of up to 204,800 entries.
     package static let wideEight = RowTeam(blocks: 8, threads: 512, heldCount: 25_600)
 
+    /// A block that lists what top-p may keep: 70 entries of each pair of its threads, as in `primitives/filter.cuh`.
+    package static let listing = RowTeam(blocks: 1, threads: 1024, heldCount: 70 * aloneThreads / 2)
+
     /// A cluster that passes over a row once, of any length.
     package static let passing = RowTeam(blocks: 8, threads: 512, heldCount: 0)
 
     /// Those of kernels that pass over a row more than once, in the order of their numbers.
     package static let holding = [alone, eight, wideEight]
+    /// Those of kernels that filter, likewise.
+    package static let filtering = holding + [listing]
     /// Rows of this width and more are worth a cluster.
     private static let leastWidth = 16_384
 
@@ -50,13 +56,19 @@ package struct RowTeam: Hashable, Sendable {
         return [eight, wideEight].first { width <= $0.blocks * $0.heldCount } ?? .alone
     }
 
+    /// The team for rows of a width that are drawn from or filtered, as of ``choose(width:streamedRows:manyRows:hasClusters:)``.
+    package static func chooseFiltering(width: Int, streamedRows: Int, hasClusters: Bool) -> RowTeam {
+        let team = choose(width: width, streamedRows: streamedRows, hasClusters: hasClusters)
+        return team == .alone && hasClusters && width >= leastWidth ? .listing : team
+    }
+
     /// The team for rows of a width that are passed over once.
     package static func choosePassing(width: Int, rows: Int, hasClusters: Bool) -> RowTeam {
         hasClusters && width >= leastWidth && rows < manyRows ? .passing : .alone
     }
 
-    /// Its place in ``holding``; of ``passing``, 1.
-    var number: Int { blocks == 1 ? 0 : self == .wideEight ? 2 : 1 }
+    /// Its place in ``filtering``; of ``passing``, 1.
+    var number: Int { self == .listing ? 3 : blocks == 1 ? 0 : self == .wideEight ? 2 : 1 }
 
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
@@ -77,16 +89,19 @@ package struct RowTeam: Hashable, Sendable {
     ///   - clusterThreads: threads of a cluster's blocks, where they are others than ``threads``.
     ///   - aloneThreads: those of a block alone; as many blocks are on a processor as have 1,024 together.
     ///   - blocksPerProcessor: of the clusters; as many as fit with what they hold, where it is not given.
+    ///   - listingByteCount: the memory of a block that lists, which is all dynamic.
     func spec(
         _ file: String, _ entry: String, _ defines: [KernelSpec.Define], clusterThreads: Int? = nil,
-        aloneThreads: Int? = nil, blocksPerProcessor: Int? = nil, label: String
+        aloneThreads: Int? = nil, blocksPerProcessor: Int? = nil, listingByteCount: Int = 0, label: String
     ) -> KernelSpec {
         let threads = (blocks == 1 ? aloneThreads : clusterThreads) ?? self.threads
         return KernelSpec(
-            file: "portable/\(file).cuh", entry: entry, defines: defines + [.init("FI_TEAM", blocks)],
-            threads: threads, sharedByteCount: sharedByteCount,
+            file: "portable/\(file).cuh", entry: entry,
+            defines: defines + [.init("FI_TEAM", blocks)] + (self == .listing ? [.init("FI_LISTS", true)] : []),
+            threads: threads, sharedByteCount: self == .listing ? listingByteCount : sharedByteCount,
             blocksPerProcessor: blocks == 1 ? 1024 / threads : blocksPerProcessor ?? (self == .eight ? 3 : 2),
-            label: label + (blocks == 1 ? "" : " x\(blocks)") + (self == .wideEight ? " wide" : ""))
+            label: label + (blocks == 1 ? "" : " x\(blocks)")
+                + (self == .wideEight ? " wide" : self == .listing ? " listing" : ""))
     }
 
     /// Masses are integers, 2^(23 + this) for a weight of 1: the sum of a row's, whose weights are at most 1, stays below 2^62, and
@@ -105,8 +120,10 @@ package struct RowTeam: Hashable, Sendable {
 }
 
 extension KernelSpec {
-    /// Whether its blocks work in clusters.
-    var hasClusters: Bool { defines.contains { $0.name == "FI_TEAM" && $0.value != "1" } }
+    /// Whether its blocks work in clusters, or need as much memory as GPUs with clusters have.
+    var needsLargeProcessors: Bool {
+        defines.contains { ($0.name == "FI_TEAM" && $0.value != "1") || $0.name == "FI_LISTS" }
+    }
 }
 
 extension CUDADevice {
@@ -114,6 +131,13 @@ extension CUDADevice {
     func team(width: Int, streamedRows: Int = 0, manyRows: Int = RowTeam.manyRows) -> RowTeam {
         RowTeam.choose(
             width: width, streamedRows: streamedRows, manyRows: manyRows, hasClusters: hasLargeClusters)
+    }
+
+    /// The team for rows of a width that are drawn from or filtered.
+    ///
+    /// - Parameter streamedRows: see ``RowTeam/choose(width:streamedRows:manyRows:hasClusters:)``.
+    func filteringTeam(width: Int, streamedRows: Int) -> RowTeam {
+        RowTeam.chooseFiltering(width: width, streamedRows: streamedRows, hasClusters: hasLargeClusters)
     }
 
     /// The team for so many rows of a width that are passed over once.

@@ -4,21 +4,23 @@ package import FlashInferCore
 /// The specialisations of a kernel that filters rows, all of which ship: logits of three types or probabilities, alone or in a team.
 private struct FilteringSpecs {
     let name: String
-    private let table = SpecTable(count: 4 * RowTeam.holding.count)
+    /// Bytes of shared memory of a block that lists, as in `primitives/filter.cuh`: filters note which entries were listed.
+    let listingByteCount: Int
+    private let table = SpecTable(count: 4 * RowTeam.filtering.count)
 
     func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
         let input = form == .probabilities ? 3 : type.kernelNumber
-        return table.spec(input * RowTeam.holding.count + team.number) {
+        return table.spec(input * RowTeam.filtering.count + team.number) {
             team.spec(
                 name, name,
                 [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)],
                 clusterThreads: RowTeam.filteringThreads, aloneThreads: RowTeam.aloneThreads,
-                label: "\(name) \(form == .logits ? type.label : "probabilities")")
+                listingByteCount: listingByteCount, label: "\(name) \(form == .logits ? type.label : "probabilities")")
         }
     }
 
     func shipped() -> [KernelSpec] {
-        RowTeam.holding.flatMap { team in
+        RowTeam.filtering.flatMap { team in
             DType.computeTypes.map { spec($0, .logits, team) } + [spec(.float32, .probabilities, team)]
         }
     }
@@ -33,7 +35,7 @@ private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferErro
 
 /// The kernels of sampling.
 package enum SampleKernel {
-    private static let specs = FilteringSpecs(name: "sample")
+    private static let specs = FilteringSpecs(name: "sample", listingByteCount: 82_432)
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }
@@ -61,7 +63,7 @@ package enum SampleKernel {
 
 /// The kernels of filters.
 package enum FilterKernel {
-    private static let specs = FilteringSpecs(name: "filter")
+    private static let specs = FilteringSpecs(name: "filter", listingByteCount: 98_816)
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }

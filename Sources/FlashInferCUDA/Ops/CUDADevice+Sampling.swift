@@ -7,7 +7,7 @@ extension CUDADevice {
         let width = operation.input.width
         // A block alone would read its row again and again for one of these.
         let hasGreatTopK = operation.rows.contains { $0.topK > RowTeam.manyTopK && $0.topK < width }
-        let team = self.team(width: width, streamedRows: hasGreatTopK ? 0 : operation.input.rowCount)
+        let team = filteringTeam(width: width, streamedRows: hasGreatTopK ? 0 : operation.input.rowCount)
         try withRows(operation.rows, operation.packedRows, "sampling", { fi_sampling_row($0) }) {
             (address) throws(FlashInferError) in
             try enqueue(SampleKernel.lower(operation, rows: address, team: team))
@@ -17,10 +17,16 @@ extension CUDADevice {
     /// Keeps what top-k, top-p and min-p keep of each row.
     func execute(_ operation: FilterOperation) throws(FlashInferError) {
         let count = operation.input.shape[0]
+        let width = operation.input.width
+        // Few of the greatest or top-p alone: a block alone would read its row too often for others.
+        let isStreamed = operation.rows.allSatisfy {
+            $0.topK > 0 && $0.topK < width ? $0.topK <= RowTeam.fewTopK : $0.topP < 1
+        }
+        let team = filteringTeam(width: width, streamedRows: isStreamed ? count : 0)
         let rows = operation.rows.count == 1 ? Array(repeating: operation.rows[0], count: count) : operation.rows
         try withRows(rows, operation.packedRows, "filters", { fi_sampling_row($0) }) {
             (address) throws(FlashInferError) in
-            try enqueue(FilterKernel.lower(operation, rows: address, team: team(width: operation.input.width)))
+            try enqueue(FilterKernel.lower(operation, rows: address, team: team))
         }
     }
 

@@ -51,6 +51,9 @@ import Testing
         ] {
             #expect(RowTeam.choose(width: width, hasClusters: true) == holding)
             #expect(RowTeam.choose(width: width, streamedRows: 256, hasClusters: true) == .alone)
+            #expect(
+                RowTeam.chooseFiltering(width: width, streamedRows: 0, hasClusters: true)
+                    == (holding == .alone && width > 131_072 ? .listing : holding))
             #expect(RowTeam.choosePassing(width: width, rows: 64, hasClusters: true) == passing)
             #expect(RowTeam.choosePassing(width: width, rows: 256, hasClusters: true) == .alone)
             #expect(RowTeam.choose(width: width, hasClusters: false) == .alone)

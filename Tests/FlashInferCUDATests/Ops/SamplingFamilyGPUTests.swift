@@ -95,7 +95,8 @@ import Testing
         let filters: [SampleOperation.Row] = [
             .init(seed: 4, step: 0), .init(topP: 0.9, seed: 4, step: 0), .init(topK: 50, seed: 4, step: 0),
             .init(topK: 128, topP: 0.8, minP: 0.001, seed: 4, step: 0), .init(minP: 0.02, seed: 4, step: 0),
-            .init(topK: 120, topP: 0.9, seed: 4, step: 0),
+            .init(topK: 120, topP: 0.9, seed: 4, step: 0), .init(topP: 0.99, seed: 4, step: 0),
+            .init(topP: 0.3, minP: 0.01, seed: 4, step: 0), .init(topP: 1e-6, seed: 4, step: 0),
             .init(temperature: form == .logits ? 0.4 : 1, seed: 4, step: 0),
         ]
         let rows = (0..<count).map { index in
@@ -114,10 +115,38 @@ import Testing
                     dtype: view.dtype,
                     shape: [count, width], strides: [0, 1])
             }
-            try compare([tokens, status], "many rows, \(form), row \(row)") { view in
-                .sample(
-                    SampleOperation(
-                        try! all(view(input)), as: form, tokens: view(tokens), status: view(status), rows: rows))
+            for order in [SampleOperation.FilterOrder.topKFirst, .joint] {
+                try compare([tokens, status], "many rows, \(form), row \(row), \(order)") { view in
+                    .sample(
+                        SampleOperation(
+                            try! all(view(input)), as: form, tokens: view(tokens), status: view(status), rows: rows,
+                            order: order))
+                }
+            }
+        }
+    }
+
+    /// Filters of many rows, and of one that is longer than a cluster holds: what top-p may keep is listed, and written from there.
+    @Test(arguments: [DistributionForm.logits, .probabilities], [(96, 17_003), (2, 210_001)])
+    func filtersOfManyRows(form: DistributionForm, shape: (count: Int, width: Int)) throws {
+        var random = OpsRandom(60)
+        let (count, width) = shape
+        let filters: [FilterOperation.Row] = [
+            .init(topP: 0.9), .init(topP: 0.8, minP: 0.01), .init(topK: 50), .init(topP: 0.99), .init(topP: 0.3),
+            .init(topK: 128, topP: 0.8, minP: 0.001), .init(topK: 50, topP: 0.9),
+        ]
+        let input = try gpu.tensor(.float32, [1, width], padding: 3, lead: 1, values: values(width, &random, form))
+        func all(_ view: TensorView) -> TensorView {
+            try! TensorView(
+                view.region, byteOffset: view.byteOffset, dtype: view.dtype, shape: [count, width], strides: [0, 1])
+        }
+        let (output, status) = (try gpu.tensor(.float32, [count, width], padding: 1), try gpu.tensor(.uint8, [count]))
+        for order in [SampleOperation.FilterOrder.topKFirst, .joint] {
+            try compare([output, status], tolerance: 0x1p-22, "filters of many rows, \(form), \(order)") { view in
+                .filter(
+                    FilterOperation(
+                        all(view(input)), as: form, output: view(output), status: view(status),
+                        rows: (0..<count).map { filters[$0 % filters.count] }, order: order))
             }
         }
     }
