@@ -49,6 +49,18 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&hel
     }
 }
 
+/// Keeps the assembler from waiting for the product under way before the sums are there: it moves that wait up over everything but branches
+/// and memory. So a byte is read, of which nothing becomes, at an address that the sums might decide on.
+FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 at, unused;\n"
+        "shr.u32 at, %0, 31;\n"
+        "add.u32 at, at, %1;\n"
+        "ld.volatile.shared.u8 unused, [at];\n"
+        "}\n" ::"r"(__float_as_uint(sums[0] + sums[1])), "r"(shared_address(&item)) : "memory");
+}
+
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -156,24 +168,21 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 relate(state, s[0], scale);
                 const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 exponentiate<0, key_tiles / 2>(s[0], sums);
-                // This branch also keeps the compiler from waiting for the product under way before the exponentials. Beside those of three groups
-                // the others' products run, and waiting early was faster (570 TFLOP/s, and 542 after half of the exponentials).
-                if (is_threefold || !any_reaches(sums, unsafe_sum) || by_maximum) {
-                    // That product reads the weights of the stage before, and must end before these take their place.
-                    wgmma_wait<0>();
-                    if (by_maximum) {
-                        multiply_output(state, factor);
-                        by_sums = is_settled(state);
-                    }
-                    exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
-                    factors.multiply(s, 0);
-                    pack_all(weights, s[0]);
-                    if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
-                        state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                        break;
-                    }
-                }
+                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
+                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
+                if constexpr (!is_threefold) keep_behind(sums, item);
                 wgmma_wait<0>();
+                if (by_maximum) {
+                    multiply_output(state, factor);
+                    by_sums = is_settled(state);
+                }
+                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                factors.multiply(s, 0);
+                pack_all(weights, s[0]);
+                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                    break;
+                }
                 compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
                 by_sums = false;
             }

@@ -212,9 +212,10 @@ enum AttentionTuning {
         return candidates + smallest(heads)
     }
 
-    /// As many rows as three warpgroups have.
+    /// As many rows as three warpgroups have; 32 keys a stage, as two blocks of six warps have registers for.
     private static func tall(_ heads: AttentionHeads) -> AttentionTile {
-        AttentionTile(rows: 192, keys: 64, warpsM: 6, warpsN: 1, stages: 2, blocksPerProcessor: 2)
+        AttentionTile(
+            rows: 192, keys: 32, warpsM: 6, warpsN: 1, stages: 3, blocksPerProcessor: 2, queryRegisters: 0)
     }
 
     /// For heads of hundreds of elements on processors with little shared memory.
