@@ -21,10 +21,11 @@
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
-constexpr int bringer_registers = is_mixed ? 32 : is_narrow ? 88 : gathers_rows ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
-/// Those of a thread that runs lists, and of one that computes: 192 beside lists, with 8 fewer products wait for each other.
+constexpr int bringer_registers = is_mixed || is_threefold ? 32 : is_narrow ? 88 : gathers_rows ? 56 : holds_queries && padded_qk > 64 ? 40 : 56;
+/// Those of a thread that runs lists, and of one that computes: 192 beside lists, with 8 fewer products wait for each other; 160 of three groups'.
 constexpr int list_registers = 96;
 constexpr int computer_registers = is_mixed      ? (512 - bringer_registers - list_registers) / 2 / 8 * 8
+                                   : is_threefold ? (512 - bringer_registers) / 3
                                    : groups == 2 ? (504 - bringer_registers) / 2 / 8 * 8
                                                  : 256 - bringer_registers;
 /// Threads that copy queries.
@@ -116,7 +117,7 @@ extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, F
 #ifdef FI_MIXED
         compute_beside_lists(block, shared);
 #else
-        if constexpr (holds_queries) compute_with_held_queries(block, shared);
+        if constexpr (goes_by_sums) compute_by_sums(block, shared);
         else compute_by_turns(block, shared);
 #endif
     }

@@ -77,7 +77,7 @@ struct Span : Hole {
         if (before == 0) lead = 0;
     }
     /// Those that weigh by sums have one, of nothing, where there is no key.
-    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), holds_queries || is_mixed ? 1 : 0); }
+    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), goes_by_sums || is_mixed ? 1 : 0); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
     FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }

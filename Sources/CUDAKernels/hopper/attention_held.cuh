@@ -1,15 +1,22 @@
-// Two warpgroups that hold their queries in registers and compute by turns: the scores of a stage, and beside them the product of the
-// weights of the stage before with its values (FlashAttention-3's ping-pong), with weights by sums.
+// Warpgroups that compute by turns with weights by sums: the scores of a stage, and beside them the product of the weights of the stage before
+// with its values (FlashAttention-3's ping-pong). The next item's first scores are under way while one ends.
 //
-// Queries in registers leave memory for three stages, and their place to the next item's, whose first scores are under way while this
-// one ends.
+// Two groups hold their queries in registers, which leaves memory for three stages and the queries' place to the next item's. Of outputs of 64
+// elements three groups compute, with the queries in memory: their registers have no room. What one group does in a row there, from its turn
+// to the last exponential, takes four times as long as the tensor cores or the exponentials of a stage do, and so two groups left both idle half
+// of the time (H200, 4,096 keys: 457 TFLOP/s with two groups, 570 with three).
 #pragma once
 #include "hopper/attention_products.cuh"
 #include "hopper/attention_weigh.cuh"
 
+/// The address of a lane's part of 16 queries, of a step of 16 elements.
+FI_DEVICE uint32 query_part(uint32 queries, int lane, int step) {
+    return queries + lane % 16 * 128 + step / 4 * (64 * 128) + ((step % 4 * 2 + lane / 16 ^ lane % 8) << 4);
+}
+
 /// A warp's scores once more, by the products of one warp: rarely needed, and without the other warps of its group. A loop of one step, which
-/// chooses its queries, as steps that are written out are a seventh of what the whole kernel takes to compile.
-FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&queries)[held_steps][4], uint32 stage) {
+/// chooses its queries where they are held, as steps that are written out are a seventh of what the whole kernel takes to compile.
+FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&held)[held_steps][4], uint32 queries, uint32 stage) {
     // Else the compiler computes these addresses for every stage, in registers that all others need.
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
@@ -19,14 +26,18 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
 #pragma unroll
         for (int i = 0; i < 4; ++i) s[n][i] = 0;
 #pragma unroll 1
-    for (int step = 0; step < held_steps; ++step) {
+    for (int step = 0; step < padded_qk / 16; ++step) {
         const uint32 column = row + step / 4 * KeyTiles::next_column + ((step % 4 * 2 + lane / 8 % 2 ^ lane % 8) << 4);
         uint32 a[4];
+        if constexpr (holds_queries) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            a[i] = queries[0][i];
+            for (int i = 0; i < 4; ++i) {
+                a[i] = held[0][i];
 #pragma unroll
-            for (int other = 1; other < held_steps; ++other) a[i] = step == other ? queries[other][i] : a[i];
+                for (int other = 1; other < held_steps; ++other) a[i] = step == other ? held[other][i] : a[i];
+            }
+        } else {
+            load_matrices(a, query_part(queries, lane, step));
         }
 #pragma unroll
         for (int pair = 0; pair < key_tiles / 2; ++pair) {
@@ -38,8 +49,20 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], const uint32 (&que
     }
 }
 
+/// Keeps the assembler from waiting for the product under way before the sums are there: it moves that wait up over everything but branches
+/// and memory. So a byte is read, of which nothing becomes, at an address that the sums might decide on.
+FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 at, unused;\n"
+        "shr.u32 at, %0, 31;\n"
+        "add.u32 at, at, %1;\n"
+        "ld.volatile.shared.u8 unused, [at];\n"
+        "}\n" ::"r"(__float_as_uint(sums[0] + sums[1])), "r"(shared_address(&item)) : "memory");
+}
+
 /// A warpgroup's rows of item after item.
-FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
+FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
     Barriers &barriers = block.barriers;
     const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
@@ -53,27 +76,32 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
     };
     const auto keys_stage = [&] { return block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes; };
     const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
-    const auto start_stage = [&] {
+    // The group's queries of item number `turn`.
+    const auto own_queries = [&](uint32 turn) {
+        return block.base + Shared::queries + turn % query_slots * Shared::query_bytes + group * (64 * Shared::key_columns * 128);
+    };
+    const auto start_stage = [&](uint32 turn) {
         wgmma_fence();
-        start_scores(s[0], held, key_operand(keys_stage()));
+        if constexpr (holds_queries) start_scores(s[0], held, key_operand(keys_stage()));
+        else start_scores(s[0], operand(own_queries(turn)), key_operand(keys_stage()));
     };
     // Whether there is item number `turn`; if so, its queries are held, and its first scores can start.
     const auto await_item = [&](uint32 turn) {
         barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
         if (block.items[turn % item_slots].tile < 0) return false;
         barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
-        const uint32 row = block.base + Shared::queries + group * (64 * Shared::key_columns * 128) + (warp % 4 * 16 + lane % 16) * 128;
+        if constexpr (holds_queries) {
 #pragma unroll
-        for (int step = 0; step < held_steps; ++step)
-            load_matrices(held[step], row + step / 4 * (64 * 128) + ((step % 4 * 2 + lane / 16 ^ lane % 8) << 4));
-        free_stage(barriers.queries_empty);
+            for (int step = 0; step < held_steps; ++step) load_matrices(held[step], query_part(own_queries(turn) + warp % 4 * 16 * 128, lane, step));
+            free_stage(barriers.queries_empty);
+        }
         barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
         return true;
     };
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
     if (!await_item(0)) return;
-    start_stage();
+    start_stage(0);
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.items[turn % item_slots];
         const KeyFinder finder{p, item};
@@ -82,6 +110,21 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         const Pair scale = {scales.x, scales.x};
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
+        // Stages that some row of the group sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and
+        // one without rows has none but the first, of nothing.
+        int own_tiles = tiles;
+        if constexpr (is_threefold) {
+            const int last_row = min(group * 64 + 64, item.row_count) - 1;
+            const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
+            if (span.jump == 0) own_tiles = min(max(seen, 0) / keys + 1, tiles);
+            // So that the compiler knows it to be the same for all lanes, else all products wait for each other.
+            own_tiles = __shfl_sync(0xffffffff, own_tiles, 0);
+        }
+        // Zeros in the rows of a stage's values that are not the item's; for all groups.
+        const auto clear_rest = [&](int tile) {
+            const int first = tile == 0 ? span.lead : 0, end = tile == tiles - 1 ? span.count - tile * keys : keys;
+            if (first > 0 || end < keys) clear_values(values_stage(), first, end);
+        };
         const auto free_keys = [&] {
             block.give_back(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
@@ -104,14 +147,14 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         bool by_sums = is_settled(state);
         // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
-        for (int tile = 1; tile < tiles; ++tile) {
+        for (int tile = 1; tile < own_tiles; ++tile) {
             if (tile == 1 && span.lead > 0) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                 clear_values(values_stage(), span.lead, keys);
             }
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-            start_stage();
+            start_stage(turn);
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
@@ -126,24 +169,22 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
                 relate(state, s[0], scale);
                 const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 exponentiate<0, key_tiles / 2>(s[0], sums);
-                // This branch also keeps the compiler from waiting for the product under way before the exponentials.
-                if (!any_reaches(sums, unsafe_sum) || by_maximum) {
-                    // That product reads the weights of the stage before, and must end before these take their place.
-                    wgmma_wait<0>();
-                    if (by_maximum) {
-                        multiply_output(state, factor);
-                        by_sums = is_settled(state);
-                    }
-                    exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
-                    factors.multiply(s, 0);
-                    pack_all(weights, s[0]);
-                    if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
-                        state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                        break;
-                    }
-                }
+                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
+                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
+                if constexpr (!is_threefold) keep_behind(sums, item);
                 wgmma_wait<0>();
-                compute_scores_again(s[0], held, keys_stage());
+                if (by_maximum) {
+                    multiply_output(state, factor);
+                    by_sums = is_settled(state);
+                }
+                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                factors.multiply(s, 0);
+                pack_all(weights, s[0]);
+                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                    break;
+                }
+                compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
                 by_sums = false;
             }
             block.give_back(barriers.values_empty[value_ring.stage]);
@@ -151,10 +192,23 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
             free_keys();
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-        const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
-        if (first > 0 || end < keys) clear_values(values_stage(), first, end);
+        clear_rest(own_tiles - 1);
         wgmma_fence();
-        start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
+        start_values(state.output[0], weights, value_operand(values_stage()), own_tiles > 1);
+        if (is_threefold && own_tiles < tiles) {
+            wgmma_wait<0>();
+#pragma unroll 1
+            for (int tile = own_tiles; tile < tiles; ++tile) {
+                block.give_back(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+                sync_threads(turn_barrier + group, 256);
+                arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                free_keys();
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                clear_rest(tile);
+            }
+        }
         if (const int after = block.stages_after(turn, tiles); after > 0) {
             // Nothing waits for the other block's stages but what comes after them.
             wgmma_wait<0>();
@@ -169,7 +223,7 @@ FI_DEVICE void compute_with_held_queries(const Block &block, char *shared) {
         }
         const bool is_more = await_item(turn + 1);
         // Where there is nothing more, nobody reads what comes of it.
-        start_stage();
+        start_stage(turn + 1);
         wgmma_wait<1>();
         block.give_back(barriers.values_empty[value_ring.stage]);
         value_ring.next();

@@ -9,6 +9,12 @@ constexpr int place_stages = 1;
 constexpr bool holds_queries = padded_qk / 4 <= FI_QUERY_REGISTERS;
 constexpr int held_steps = holds_queries ? padded_qk / 16 : 1;
 
+/// Whether three warpgroups compute, of outputs of 64 elements, whose registers have room for it: with weights by sums too, but with the queries
+/// in memory.
+constexpr bool is_threefold = warps == 12;
+static_assert(!is_threefold || !holds_queries, "three groups have no registers for queries");
+constexpr bool goes_by_sums = holds_queries || is_threefold;
+
 /// A list's keys and values, in its warps' stages: 16 keys of each.
 constexpr int list_warps = 4, list_keys = 16, list_stages = 2;
 

@@ -109,7 +109,7 @@ enum AttentionTuning {
             }
     }
 
-    /// More, on Hopper: two warpgroups of 64 rows compute by turns. Scores of 128 keys and outputs of 128 elements fit in their
+    /// More, on Hopper: two warpgroups of 64 rows compute by turns, or three. Scores of 128 keys and outputs of 128 elements fit in their
     /// registers, and two stages of both in memory beside two items' queries; with outputs of 256 elements, scores of 80 keys and
     /// one item's queries do.
     private static func hopper(_ heads: AttentionHeads) -> [AttentionTile] {
@@ -119,6 +119,16 @@ enum AttentionTuning {
             heads.dimQK % (16 / heads.elementBytes) == 0,
             heads.dimVO % 16 == 0
         else { return [] }
+        // Outputs of 64 elements leave registers for a third group, whose exponentials and products run beside what the others wait for: with
+        // two, the tensor cores and the exponentials were both idle half of the time (H200, 4,096 keys: 457 TFLOP/s with two, 570 with
+        // three). Threads that copy rows need registers of a third group.
+        if max(heads.boxedQK, heads.boxedVO) == 64, heads.hasPlainScores, !heads.isNarrow, !heads.gathersRows {
+            return [
+                AttentionTile(
+                    rows: 192, keys: 128, warpsM: 12, warpsN: 1, stages: 3, blocksPerProcessor: 1, queryRegisters: 0,
+                    isHopper: true)
+            ]
+        }
         // Queries of up to 128 elements fit in registers beside them, which leaves memory for a third stage (H200, 4,096 keys, D 128:
         // 640 TFLOP/s, and 595 with the queries in memory). Threads that widen need those registers, and so does what
         // becomes of scores that are not only scaled.
@@ -179,10 +189,12 @@ enum AttentionTuning {
         }
     }
 
-    /// The portable tile of as many rows as Hopper's, for tensors that the copy engine cannot bring.
+    /// The portable tile of as many rows as Hopper's, of which a plan's items are, for tensors that the copy engine cannot bring.
     static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
         if heads.latentRope > 0 { return longLatent(heads).first { $0.rows == 64 && limits.fits($0, heads) } }
-        return long(heads).first { $0.rows == 128 && limits.fits($0, heads) }
+        let longest = tiles(heads, limits)?.last?.tile
+        let rows = longest.map { $0.isHopper ? $0.rows : 128 } ?? 128
+        return (long(heads) + [tall(heads)]).first { $0.rows == rows && limits.fits($0, heads) }
     }
 
     /// More: 32 rows a warp where a thread's registers hold them, so that each key is loaded from shared memory for two products;
@@ -211,6 +223,12 @@ enum AttentionTuning {
                 queryRegisters: queryRegisters)
         }
         return candidates + smallest(heads)
+    }
+
+    /// As many rows as three warpgroups have; 32 keys a stage, as two blocks of six warps have registers for.
+    private static func tall(_ heads: AttentionHeads) -> AttentionTile {
+        AttentionTile(
+            rows: 192, keys: 32, warpsM: 6, warpsN: 1, stages: 3, blocksPerProcessor: 2, queryRegisters: 0)
     }
 
     /// For heads of hundreds of elements on processors with little shared memory.
@@ -248,7 +266,7 @@ enum AttentionTuning {
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
                         blocksPerProcessor: entry.tile.blocksPerProcessor, isPaired: entry.tile.isPaired,
                         unitTime: entry.tile.isHopper && entry.tile.rows > 64
-                            ? 15 * width
+                            ? 15 * width * Float(entry.tile.rows) / 128
                             : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
