@@ -20,7 +20,7 @@ struct rope_item {
 static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, unsigned int token, unsigned int part) {
     const unsigned int lanes = p.turn_lanes + p.copy_lanes;
     const unsigned int place = part * FI_THREADS + threadIdx.x;
-    const unsigned int head = place / lanes;
+    const unsigned int head = divided(place, p.by_lanes);
     const bool is_query = head < p.query_heads;
     const unsigned int own = is_query ? head : head - p.query_heads;
     const fi_heads_tensor &from = is_query ? p.queries : p.keys;
@@ -35,7 +35,7 @@ static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, uns
 
 template <int V, bool tabled>
 static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *table) {
-    const unsigned int token = blockIdx.x / p.token_blocks;
+    const unsigned int token = divided(blockIdx.x, p.by_token_blocks);
     const rope_item item = item_of(p, token, blockIdx.x - token * p.token_blocks);
     const bool turns = item.lane < p.turn_lanes;
     const unsigned int half = p.rotary_dim / 2;
@@ -58,7 +58,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     }
     const int position = ((const int *)p.positions)[token];
     if constexpr (tabled) {
-        fill_table(p.angles, half, position, fraction, table);
+        fill_table<V>(p.angles, half, position, fraction, table);
         __syncthreads();
     }
     if (!item.inside) return;
@@ -82,7 +82,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope(const __grid_constant__ fi_rope_params p) {
     fi_admit_successors();
-    __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
+    __shared__ __align__(16) float2 table[FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT), true>(p, table);
     } else {
