@@ -10,6 +10,9 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
+/// From so many blocks on angles of a table go to no shared memory.
+#define FI_DIRECT_BLOCKS 2048
+
 /// One thread's part of a token: a vector of pairs of one head, or a vector of the elements that stay.
 struct rope_item {
     unsigned long long input, output;
@@ -50,14 +53,38 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     const unsigned long long fraction = tabled ? first_fraction(p.angles, half) : 0;
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    const int position = ((const int *)p.positions)[token];
     // The loads are on their way while the angles are computed.
     fi_packed<FI_INPUT, V> low, high;
     if (item.inside) {
         low = fi_load<FI_INPUT, V>(item.input, first);
         if (turns) high = fi_load<FI_INPUT, V>(item.input, second);
     }
-    const int position = ((const int *)p.positions)[token];
-    if constexpr (tabled) {
+    bool is_direct = false;
+    if constexpr (FI_TABLED && tabled && V % 4 == 0) {
+        // Of many blocks each thread looks its own angles up, and none waits for others; one block's would be three trips to memory.
+        is_direct = gridDim.x >= FI_DIRECT_BLOCKS
+            && ((p.angles.table | (unsigned long long)(4 * p.angles.table_stride)) & 15) == 0;
+        if (is_direct && turns) {
+            if (!item.inside) return;
+            float a[V], b[V], cosines[V], sines[V];
+            if ((unsigned int)position < p.angles.table_rows) {
+                const unsigned long long row = p.angles.table + (unsigned long long)(4 * (position * p.angles.table_stride));
+                fi_read<FI_FLOAT32, V>(row, pair, cosines);
+                fi_read<FI_FLOAT32, V>(row, half + pair, sines);
+            } else {
+#pragma unroll
+                for (int i = 0; i < V; i++) cosines[i] = sines[i] = __int_as_float(0x7fffffff);
+            }
+            fi_unpack<FI_INPUT, V>(low, a);
+            fi_unpack<FI_INPUT, V>(high, b);
+            turn<V>(p.interleaved, cosines, sines, a, b);
+            fi_write<FI_OUTPUT, V>(item.output, second, b);
+            fi_write<FI_OUTPUT, V>(item.output, first, a);
+            return;
+        }
+    }
+    if (tabled && !is_direct) {
         fill_table<V>(p.angles, half, position, fraction, table);
         __syncthreads();
     }

@@ -1,12 +1,17 @@
 // Rotary embedding of several tensors' heads, each to a tensor or to a cache, in any type: one launch for queries, keys and values.
 //
-// A block takes some heads of one tensor, of FI_TOKENS tokens: what it needs to know of the tensor is the same for all of its threads. Where heads turn
-// it computes (or looks up) each token's cosines and sines once, in shared memory; each thread turns one vector of pairs or moves one vector of elements of
-// each. Heads that are normalised have a power of two of threads, neighbours in a warp, that may take several vectors each. Numbers stay in float32 to the
-// store.
+// A block takes some heads of one tensor, of FI_TOKENS tokens: what it needs to know of the tensor is the same for all of its threads. Where
+// heads turn it computes (or looks up) each token's cosines and sines once, in shared memory; each thread turns one vector of pairs or moves
+// one vector of elements of each. Heads that are normalised have a power of two of threads, neighbours in a warp, that may take several
+// vectors each. Numbers stay in float32 to the store.
 //
 // FI_INPUT: the storage type of what is read. Those of the outputs and of the cache are chosen at run time. FI_NORMALISED: whether any heads
 // are normalised, which takes registers. FI_TABLED: see rope_turn.cuh.
+
+#if FI_NORMALISED
+// It takes registers from the others, and gives these some.
+#define FI_GLOBAL_ONLY
+#endif
 
 #include "fi_rope_parts_params.h"
 #include "portable/rope_turn.cuh"

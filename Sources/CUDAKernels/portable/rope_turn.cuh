@@ -93,6 +93,24 @@ static __device__ __forceinline__ void rotate(float2 by, float &u, float &v) {
     u = turned;
 }
 
+/// Turns the pairs of two vectors by cosines and sines in registers.
+template <int V>
+static __device__ __forceinline__ void turn(
+    bool interleaved, const float (&cosines)[V], const float (&sines)[V], float (&a)[V], float (&b)[V]
+) {
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        const float2 by = make_float2(cosines[i], sines[i]);
+        if (interleaved && V > 1) {
+            float &u = 2 * i < V ? a[2 * i % V] : b[2 * i % V];
+            float &v = 2 * i < V ? a[(2 * i + 1) % V] : b[(2 * i + 1) % V];
+            rotate(by, u, v);
+        } else {
+            rotate(by, a[i], b[i]);
+        }
+    }
+}
+
 /// Turns the pairs of two vectors: of the first and of the second elements, or two neighbouring ones of whole pairs.
 template <int V, bool tabled>
 static __device__ __forceinline__ void turn(

@@ -22,11 +22,23 @@ package enum RoPEPartsKernel {
 
         var threads: Int { self == .many ? 64 : 128 }
 
-        /// Tokens of a block: two of many, so that a thread has two vectors on their way.
-        var tokens: Int { self == .few ? 1 : 2 }
+        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move.
+        var tokens: Int {
+            switch self {
+            case .few: 1
+            case .many: 2
+            case .wide: 4
+            }
+        }
 
-        /// As many as registers allow, for loads on their way.
-        func blocksPerProcessor(isNormalised: Bool) -> Int { (isNormalised || self != .few ? 1024 : 1280) / threads }
+        /// As many as registers allow, for loads on their way. Of wide tokens some registers are spilled where pairs turn, which few do.
+        func blocksPerProcessor(isNormalised: Bool) -> Int {
+            switch self {
+            case .few: (isNormalised ? 1024 : 1280) / threads
+            case .many: (isNormalised ? 1152 : 1024) / threads
+            case .wide: 1024 / threads
+            }
+        }
 
         var label: String {
             switch self {
