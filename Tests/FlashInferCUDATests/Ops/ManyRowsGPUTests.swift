@@ -6,8 +6,9 @@ import Testing
 /// Operations on so many rows that a kernel takes them another way: the bits of the same rows a few at a time.
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct ManyRowsGPUTests {
     private let gpu = GPUScope()
-    /// Neither a multiple of a block's rows.
-    private let (rows, few) = (1_027, 513)
+    /// All of them, and those of a first part; neither is a multiple of a block's rows.
+    private let rows = 1_027
+    private let few = 513
 
     /// Scales that a norm writes, or the one that it is given.
     private enum Way: CaseIterable {
