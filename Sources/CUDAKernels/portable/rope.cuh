@@ -53,13 +53,13 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     const unsigned long long fraction = tabled ? first_fraction(p.angles, half) : 0;
     // Parameters are there before anything else is.
     fi_await_predecessors();
-    const int position = ((const int *)p.positions)[token];
     // The loads are on their way while the angles are computed.
     fi_packed<FI_INPUT, V> low, high;
     if (item.inside) {
         low = fi_load<FI_INPUT, V>(item.input, first);
         if (turns) high = fi_load<FI_INPUT, V>(item.input, second);
     }
+    const int position = ((const int *)p.positions)[token];
     bool is_direct = false;
     if constexpr (FI_TABLED && tabled && V % 4 == 0) {
         // Of many blocks each thread looks its own angles up, and none waits for others; one block's would be three trips to memory.
