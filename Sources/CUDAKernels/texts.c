@@ -213,6 +213,9 @@ static const char portable_merge_states[] = {
 static const char portable_norm[] = {
 #embed "portable/norm.cuh"
     , 0};
+static const char portable_norm_many[] = {
+#embed "portable/norm_many.cuh"
+    , 0};
 static const char portable_pack_bits[] = {
 #embed "portable/pack_bits.cuh"
     , 0};
@@ -408,6 +411,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/merge_levels.cuh", portable_merge_levels},
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
+    {"portable/norm_many.cuh", portable_norm_many},
     {"portable/pack_bits.cuh", portable_pack_bits},
     {"portable/page_bounds.cuh", portable_page_bounds},
     {"portable/quantize.cuh", portable_quantize},

@@ -5,6 +5,12 @@
 /// Pairs whose cosines and sines a block keeps. Longer heads are not vectorised: each thread computes its own.
 enum { FI_ROPE_TABLE_PAIRS = 512 };
 
+/// Division of numbers below 2^31 by one that the host knows: a product and a shift, see FastDivision.
+typedef struct {
+    /// 0 for division by 1.
+    unsigned int multiplier, shift;
+} fi_division;
+
 /// [tokens, heads, head_dim]; strides in elements, 1 within a head.
 typedef struct {
     unsigned long long address;
@@ -37,6 +43,8 @@ typedef struct {
     unsigned int turn_lanes, copy_lanes;
     /// Blocks that a token takes.
     unsigned int token_blocks;
+    /// By the threads of a head, and by token_blocks.
+    fi_division by_lanes, by_token_blocks;
     int interleaved;
     /// Whether every tensor allows 16-byte accesses and the table holds all pairs. Else one pair or element a thread.
     int vectorised;

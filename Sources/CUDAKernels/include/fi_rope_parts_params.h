@@ -26,6 +26,9 @@ typedef struct {
     unsigned int move_start;
     /// Threads of a head: its items, or a power of two where heads are normalised.
     unsigned int lanes;
+    fi_division by_lanes;
+    /// The part's first one of the blocks that FI_TOKENS tokens take; of a part that is not there, after all of them.
+    unsigned int first_block;
     /// A DType.
     int type;
     /// Whether the target is a cache.
@@ -46,10 +49,13 @@ typedef struct {
     /// Slots outside of these are not stored. A ragged cache has a `block_rows` of 0: block + row is below `blocks`.
     long long blocks, block_rows;
     unsigned int tokens, rotary_dim;
-    /// Blocks that FI_TOKENS tokens take, and threads of one that turn.
-    unsigned int token_blocks, turning_threads;
-    /// Of normalised heads: elements, and threads of a head.
-    unsigned int norm_width, norm_lanes;
+    /// Blocks that FI_TOKENS tokens take; no block has threads of two parts.
+    unsigned int token_blocks;
+    fi_division by_token_blocks;
+    /// Of normalised heads: elements, the nearest number to one over them, and threads of a head.
+    unsigned int norm_width;
+    float norm_inverse;
+    unsigned int norm_lanes;
     float epsilon, weight_offset;
     /// A DType.
     int weight_type;

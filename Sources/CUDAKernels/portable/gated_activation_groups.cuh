@@ -51,6 +51,54 @@ static __device__ __forceinline__ void vectors(const fi_gated_activation_params 
     }
 }
 
+/// The same where groups are the largest and rows follow each other: a thread finds the scale of one of its rows' groups for all of the group's
+/// threads, and addresses go from row to row.
+template <int V>
+static __device__ __forceinline__ void largest(const fi_gated_activation_params &p) {
+    constexpr int lanes = FI_LARGEST_GROUP / V;
+    const fi_row_place at = fi_place<V, FI_THREADS, FI_ROWS>(p.tiling);
+    const unsigned int aside = fi_rows_aside<FI_THREADS>(p.tiling);
+    const unsigned long long gate_row = (unsigned long long)(aside * p.gate.outer * fi_size(FI_GATE));
+    const unsigned long long gate_address = fi_row_address<FI_GATE>(p.gate, at.row, 1);
+    const unsigned long long up_row = (unsigned long long)(aside * p.up.outer * fi_size(FI_UP));
+    const unsigned long long up_address = fi_row_address<FI_UP>(p.up, at.row, 1);
+    bool inside[FI_ROWS];
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
+    fi_packed<FI_GATE, V> gate[FI_ROWS];
+    fi_packed<FI_UP, V> up[FI_ROWS];
+#pragma unroll
+    for (int r = 0; r < FI_ROWS; r++) {
+        inside[r] = at.inside && (r == 0 || at.row + r * aside < p.tiling.rows);
+        if (inside[r]) {
+            gate[r] = fi_load<FI_GATE, V>(gate_address + r * gate_row, at.column);
+            if constexpr (FI_HAS_UP) up[r] = fi_load<FI_UP, V>(up_address + r * up_row, at.column);
+        }
+    }
+    float x[FI_ROWS][V];
+    unsigned int greatest[FI_ROWS];
+#pragma unroll
+    for (int r = 0; r < FI_ROWS; r++) {
+        greatest[r] = 0;
+        if (inside[r]) {
+            product<V>(gate[r], up[r], x[r]);
+            greatest[r] = fi_magnitude<V>(x[r], 0);
+        }
+    }
+    const unsigned int own = fi_reduced<FI_ROWS, lanes>(), row = at.row + own * aside;
+    // A row is whole groups, so all threads of a group are inside or none is.
+    const float factor = fi_group_factor(
+        p.quantize, fi_warp_reduce<lanes>(greatest, fi_magnitude_max()), row, (unsigned int)at.column / FI_LARGEST_GROUP,
+        at.inside && row < p.tiling.rows && threadIdx.x % (lanes / FI_ROWS) == 0);
+    const unsigned long long output = fi_row_address<FI_OUTPUT>(p.output, at.row, 1);
+    const unsigned long long output_row = (unsigned long long)(aside * p.output.outer);
+#pragma unroll
+    for (int r = 0; r < FI_ROWS; r++) {
+        const float by = fi_of_reduced<FI_ROWS, lanes>(factor, r);
+        if (inside[r]) fi_write_bytes<V>(p.quantize.type, output + r * output_row, at.column, x[r], by);
+    }
+}
+
 static __device__ __forceinline__ void singles(const fi_gated_activation_params &p) {
     fi_await_predecessors();
     const unsigned int inner = p.tiling.inner_rows, lane = threadIdx.x % 32;
@@ -84,7 +132,9 @@ static __device__ __forceinline__ void singles(const fi_gated_activation_params 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation_groups(const __grid_constant__ fi_gated_activation_params p) {
     fi_admit_successors();
-    if (p.tiling.vectorised) {
+    if (p.tiling.vectorised && p.quantize.group == FI_LARGEST_GROUP && p.tiling.inner_rows == 1) {
+        largest<fi_vector(FI_GATE, FI_UP)>(p);
+    } else if (p.tiling.vectorised) {
         vectors<fi_vector(FI_GATE, FI_UP)>(p);
     } else {
         singles(p);

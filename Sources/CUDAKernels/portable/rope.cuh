@@ -10,6 +10,9 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
+/// From so many blocks on angles of a table go to no shared memory.
+#define FI_DIRECT_BLOCKS 2048
+
 /// One thread's part of a token: a vector of pairs of one head, or a vector of the elements that stay.
 struct rope_item {
     unsigned long long input, output;
@@ -20,7 +23,7 @@ struct rope_item {
 static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, unsigned int token, unsigned int part) {
     const unsigned int lanes = p.turn_lanes + p.copy_lanes;
     const unsigned int place = part * FI_THREADS + threadIdx.x;
-    const unsigned int head = place / lanes;
+    const unsigned int head = divided(place, p.by_lanes);
     const bool is_query = head < p.query_heads;
     const unsigned int own = is_query ? head : head - p.query_heads;
     const fi_heads_tensor &from = is_query ? p.queries : p.keys;
@@ -35,7 +38,7 @@ static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, uns
 
 template <int V, bool tabled>
 static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *table) {
-    const unsigned int token = blockIdx.x / p.token_blocks;
+    const unsigned int token = divided(blockIdx.x, p.by_token_blocks);
     const rope_item item = item_of(p, token, blockIdx.x - token * p.token_blocks);
     const bool turns = item.lane < p.turn_lanes;
     const unsigned int half = p.rotary_dim / 2;
@@ -57,8 +60,32 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
         if (turns) high = fi_load<FI_INPUT, V>(item.input, second);
     }
     const int position = ((const int *)p.positions)[token];
-    if constexpr (tabled) {
-        fill_table(p.angles, half, position, fraction, table);
+    bool is_direct = false;
+    if constexpr (FI_TABLED && tabled && V % 4 == 0) {
+        // Of many blocks each thread looks its own angles up, and none waits for others; one block's would be three trips to memory.
+        is_direct = gridDim.x >= FI_DIRECT_BLOCKS
+            && ((p.angles.table | (unsigned long long)(4 * p.angles.table_stride)) & 15) == 0;
+        if (is_direct && turns) {
+            if (!item.inside) return;
+            float a[V], b[V], cosines[V], sines[V];
+            if ((unsigned int)position < p.angles.table_rows) {
+                const unsigned long long row = p.angles.table + (unsigned long long)(4 * (position * p.angles.table_stride));
+                fi_read<FI_FLOAT32, V>(row, pair, cosines);
+                fi_read<FI_FLOAT32, V>(row, half + pair, sines);
+            } else {
+#pragma unroll
+                for (int i = 0; i < V; i++) cosines[i] = sines[i] = __int_as_float(0x7fffffff);
+            }
+            fi_unpack<FI_INPUT, V>(low, a);
+            fi_unpack<FI_INPUT, V>(high, b);
+            turn<V>(p.interleaved, cosines, sines, a, b);
+            fi_write<FI_OUTPUT, V>(item.output, second, b);
+            fi_write<FI_OUTPUT, V>(item.output, first, a);
+            return;
+        }
+    }
+    if (tabled && !is_direct) {
+        fill_table<V>(p.angles, half, position, fraction, table);
         __syncthreads();
     }
     if (!item.inside) return;
@@ -82,7 +109,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope(const __grid_constant__ fi_rope_params p) {
     fi_admit_successors();
-    __shared__ float2 table[FI_ROPE_TABLE_PAIRS];
+    __shared__ __align__(16) float2 table[FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT), true>(p, table);
     } else {

@@ -1,6 +1,9 @@
 // Elements of every storage type: vectors of them between memory, packed registers and float32.
 //
 // A kernel loads all its vectors first, as packed words, and unpacks them afterwards: the loads are then in flight together.
+//
+// FI_GLOBAL_ONLY: defined where all addresses are of global memory, which the compiler cannot see of an integer: loads and stores are then
+// known to have nothing to do with shared memory.
 #pragma once
 
 #include "primitives/scalar.cuh"
@@ -93,6 +96,9 @@ static __device__ __forceinline__ fi_packed<type, count> fi_load(unsigned long l
     using packed = fi_packed<type, count>;
     packed result;
     const char *source = (const char *)address + index * fi_size(type);
+#ifdef FI_GLOBAL_ONLY
+    __builtin_assume(__isGlobal(source));
+#endif
     if constexpr (packed::bytes == 1) {
         result.word[0] = *(const unsigned char *)source;
     } else if constexpr (packed::bytes == 2) {
@@ -124,6 +130,9 @@ static __device__ __forceinline__ void fi_store(
 ) {
     using packed = fi_packed<type, count>;
     char *destination = (char *)address + index * fi_size(type);
+#ifdef FI_GLOBAL_ONLY
+    __builtin_assume(__isGlobal(destination));
+#endif
     if constexpr (packed::bytes == 1) {
         *(unsigned char *)destination = (unsigned char)value.word[0];
     } else if constexpr (packed::bytes == 2) {

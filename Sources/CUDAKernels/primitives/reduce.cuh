@@ -24,6 +24,35 @@ static __device__ __forceinline__ T fi_warp_reduce(T value, Op op) {
     return value;
 }
 
+/// Several values (a power of two) over groups of `lanes` neighbouring threads, each in the order of `fi_warp_reduce`. A thread gets the result
+/// of value `fi_reduced<count, lanes>()`: threads share the values out at once, which takes few more exchanges than one value does.
+template <int lanes, int count, class T, class Op>
+static __device__ __forceinline__ T fi_warp_reduce(const T (&values)[count], Op op) {
+    static_assert(count <= lanes, "a value for every thread at most");
+    T left[count];
+#pragma unroll
+    for (int i = 0; i < count; i++) left[i] = values[i];
+#pragma unroll
+    for (int half = count / 2, distance = lanes / 2; half > 0; half /= 2, distance /= 2) {
+        const bool upper = threadIdx.x & distance;
+#pragma unroll
+        for (int i = 0; i < half; i++) {
+            const T own = upper ? left[i + half] : left[i], other = upper ? left[i] : left[i + half];
+            left[i] = op(own, __shfl_xor_sync(0xffffffffu, other, distance));
+        }
+    }
+    return fi_warp_reduce<lanes / count>(left[0], op);
+}
+
+template <int count, int lanes>
+static __device__ __forceinline__ unsigned int fi_reduced() { return threadIdx.x % lanes / (lanes / count); }
+
+/// What the first of the threads that have value `index` says.
+template <int count, int lanes, class T>
+static __device__ __forceinline__ T fi_of_reduced(T value, int index) {
+    return __shfl_sync(0xffffffffu, value, index * (lanes / count), lanes);
+}
+
 /// Over a block of `threads`, a multiple of 32. `slots` is shared memory for one value a warp; the barriers on both sides make
 /// it free again when the next reduction begins. Slots that a kernel uses once only need no barrier before.
 template <int threads, bool isOnce = false, class T, class Op>

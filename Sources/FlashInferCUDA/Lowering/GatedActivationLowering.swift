@@ -6,7 +6,7 @@ package import FlashInferCore
 package enum GatedActivationKernel {
     private static let table = SpecTable(count: 144)
     private static let rowTable = SpecTable(count: 72)
-    private static let groupTable = SpecTable(count: 72)
+    private static let groupTable = SpecTable(count: 144)
     /// Threads of a row, short or long, and vectors that each holds of it: up to 16,384 elements of 16 bits. Four vectors of half as
     /// many threads would spill.
     private static let (rowThreads, rowChunks) = ([256, 1024], 2)
@@ -58,14 +58,17 @@ package enum GatedActivationKernel {
         }
     }
 
-    /// Rows that a thread has a vector of: two where there are blocks enough all the same, so that both are on their way at once.
-    private static func rowsOfGroups(blocks: Int) -> Int { blocks < 4096 ? 1 : 2 }
+    /// Rows that a thread has a vector of, where there are blocks enough all the same: both are on their way at once, and neighbours share
+    /// out the groups whose scales they find. Conversion alone is bound by bytes with two.
+    private static func rowsOfGroups(_ activation: GatedActivationOperation.Activation?, blocks: Int) -> Int {
+        blocks < 4096 ? 1 : activation == nil ? 2 : 4
+    }
 
     private static func groupSpec(
         _ activation: GatedActivationOperation.Activation?, gate: DType, up: DType, rows: Int
     ) -> KernelSpec {
         let (number, name) = numberAndName(activation)
-        return groupTable.spec(((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) * 2 + rows - 1) {
+        return groupTable.spec(((number * 3 + gate.kernelNumber) * 3 + up.kernelNumber) * 4 + rows - 1) {
             KernelSpec(
                 file: "portable/gated_activation_groups.cuh", entry: "gated_activation_groups",
                 defines: [
@@ -73,7 +76,7 @@ package enum GatedActivationKernel {
                     .init("FI_OUTPUT", bytesNumber), .init("FI_ACTIVATION", number), .init("FI_ROWS", rows),
                 ],
                 threads: fi_row_tiling.threads,
-                blocksPerProcessor: activation == nil ? 8 / rows : activation == .geluErf || rows > 1 ? 5 : 6,
+                blocksPerProcessor: activation == nil ? 8 : rows > 1 ? 4 : activation == .geluErf ? 5 : 6,
                 label: "\(name) \(typesLabel(gate, up, gate)) to bytes by group" + (rows > 1 ? " of \(rows) rows" : ""))
         }
     }
@@ -89,7 +92,7 @@ package enum GatedActivationKernel {
                         rowSpec(activation, gate: type, up: type, isLong: false),
                         rowSpec(activation, gate: type, up: type, isLong: true),
                         groupSpec(activation, gate: type, up: type, rows: 1),
-                        groupSpec(activation, gate: type, up: type, rows: 2),
+                        groupSpec(activation, gate: type, up: type, rows: activation == nil ? 2 : 4),
                     ]
             }
         }
@@ -146,7 +149,7 @@ package enum GatedActivationKernel {
             let (groups, overflow) = gate.rowCount.multipliedReportingOverflow(by: gate.width / size)
             let warps = fi_row_tiling.threads / 32
             let isSingle = cover.tiling.vectorised == 0
-            let rows = isSingle ? 1 : rowsOfGroups(blocks: cover.blocks)
+            let rows = isSingle ? 1 : rowsOfGroups(activation, blocks: cover.blocks)
             let across = max(Int(cover.tiling.column_blocks), 1)
             let blocks =
                 isSingle ? (groups + warps - 1) / warps : (cover.blocks / across + rows - 1) / rows * across

@@ -73,22 +73,96 @@ package enum NormKernel {
         return hasResidual || toBytes && group <= 32 ? 1280 : 1536
     }
 
+    // MARK: rows that share
+
+    /// What bytes are scaled by; other outputs are not, as by a scale that is given.
+    private enum Scales: Int, CaseIterable {
+        case given, rows, groups
+
+        /// `nil` where groups are smaller than the kernel has them.
+        init?(_ quantization: OutputQuantization?) {
+            switch quantization {
+            case nil, .scale, .scaleTensor: self = .given
+            case .perRow: self = .rows
+            case .perGroup(let size, _):
+                // FI_LARGEST_GROUP.
+                if size != 128 { return nil }
+                self = .groups
+            }
+        }
+
+        var label: String { ["", " by row", " by group"][rawValue] }
+    }
+
+    /// From here on a block has several rows: there are blocks enough all the same.
+    private static let manyRows = 1024
+    /// Shapes whose rows have several warps each, few enough that several rows' sums fit in a warp.
+    private static let sharedShapes = 2...4
+    private static let sharedTable = SpecTable(count: (sharedShapes.upperBound + 1) * 8 * 36)
+
+    /// Rows of a block: results that are float32 until their scales are known leave registers for two; layer norm's rows stay as they are.
+    private static func sharedRows(_ shape: Int, isCentred: Bool, isMany: Bool) -> Int {
+        isMany ? min(isCentred ? 4 : 2, 1024 / shapes[shape].threads) : 1
+    }
+
+    /// The kernel of aligned rows without residuals whose instructions outrun their bytes: those that become bytes, and many rows about
+    /// their mean.
+    private static func sharedSpec(
+        _ shape: Int, isCentred: Bool, input: DType, weight: DType, output: DType?, _ scales: Scales, isMany: Bool
+    ) -> KernelSpec {
+        let types = (input.kernelNumber * 3 + weight.kernelNumber) * 4 + (output?.kernelNumber ?? 3)
+        let kind = isCentred ? 6 : 2 * scales.rawValue + (isMany ? 1 : 0)
+        return sharedTable.spec((shape * 8 + kind) * 36 + types) {
+            let way = shapes[shape], rows = sharedRows(shape, isCentred: isCentred, isMany: isMany)
+            let isUniform = input == weight && input == output ?? input
+            let types = [input.label, weight.label] + (output.map { [$0.label] } ?? [])
+            return KernelSpec(
+                file: "portable/norm_many.cuh", entry: "norm_many",
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_WEIGHT", weight.kernelNumber),
+                    .init("FI_OUTPUT", output?.kernelNumber ?? bytesNumber), .init("FI_CHUNKS", way.chunks),
+                    .init("FI_CENTRED", isCentred), .init("FI_ROWS", rows), .init("FI_SCALES", scales.rawValue),
+                ],
+                threads: way.threads, blocksPerProcessor: (isMany ? 1024 : 1536) / way.threads,
+                label: (isCentred ? "layer-norm " : "rms-norm ")
+                    + (isUniform ? input.label : types.joined(separator: "-")) + (output == nil ? " to bytes" : "")
+                    + scales.label + " \(way.group)x\(way.chunks), \(rows == 1 ? "aligned" : "\(rows) rows")")
+        }
+    }
+
+    private static func shippedShared() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in
+            sharedShapes.flatMap { shape in
+                [false, true].flatMap { isMany in
+                    Scales.allCases.map {
+                        sharedSpec(
+                            shape, isCentred: false, input: type, weight: type, output: nil, $0, isMany: isMany)
+                    }
+                } + [
+                    sharedSpec(
+                        shape, isCentred: true, input: type, weight: .float32, output: type, .given, isMany: true)
+                ]
+            }
+        }
+    }
+
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] {
-        DType.computeTypes.flatMap { type in
-            [type, nil].flatMap { output in
-                // Layer norm's weights are float32 as a rule, whatever the rows are.
-                [(false, type), (true, .float32)].flatMap { isCentred, weight in
-                    [nil, type].flatMap { residual in
-                        shapes(isCentred: isCentred).indices.map {
-                            spec(
-                                $0, isCentred: isCentred, input: type, residual: residual, weight: weight,
-                                output: output)
+        shippedShared()
+            + DType.computeTypes.flatMap { type in
+                [type, nil].flatMap { output in
+                    // Layer norm's weights are float32 as a rule, whatever the rows are.
+                    [(false, type), (true, .float32)].flatMap { isCentred, weight in
+                        [nil, type].flatMap { residual in
+                            shapes(isCentred: isCentred).indices.map {
+                                spec(
+                                    $0, isCentred: isCentred, input: type, residual: residual, weight: weight,
+                                    output: output)
+                            }
                         }
                     }
                 }
             }
-        }
     }
 
     /// The launch of an operation.
@@ -129,13 +203,25 @@ package enum NormKernel {
         let ways = shapes(isCentred: bias != nil)
         let shape = ways.firstIndex { chunks <= $0.group * $0.chunks } ?? ways.endIndex - 1
         let rows = try input.kernelRowCount("input")
-        let rowsPerBlock = shapes[shape].threads / shapes[shape].group
+        var rowsPerBlock = shapes[shape].threads / shapes[shape].group
         try weight.checkAlignment("weight")
         try bias?.checkAlignment("bias")
+        let isCentred = bias != nil
+        let kernel: KernelSpec
+        if isAligned, residual == nil, input.innerRows == 1, sharedShapes ~= shape, isCentred != isQuantized,
+            isQuantized || rows >= manyRows, let scales = Scales(quantization)
+        {
+            kernel = sharedSpec(
+                shape, isCentred: isCentred, input: input.dtype, weight: weight.dtype,
+                output: isQuantized ? nil : output.dtype, scales, isMany: rows >= manyRows)
+            rowsPerBlock = sharedRows(shape, isCentred: isCentred, isMany: rows >= manyRows)
+        } else {
+            kernel = spec(
+                shape, isCentred: isCentred, input: input.dtype, residual: residual?.dtype, weight: weight.dtype,
+                output: isQuantized ? nil : output.dtype)
+        }
         return KernelLaunch(
-            spec(
-                shape, isCentred: bias != nil, input: input.dtype, residual: residual?.dtype, weight: weight.dtype,
-                output: isQuantized ? nil : output.dtype),
+            kernel,
             blocks: (Int(rows) + rowsPerBlock - 1) / rowsPerBlock,
             fi_norm_params(
                 input: try fi_row_tensor(input, "input"),

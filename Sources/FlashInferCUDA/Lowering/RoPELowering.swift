@@ -104,8 +104,17 @@ package enum RoPEKernel {
                     query_heads: UInt32(input.shape[1]), key_heads: UInt32(keys?.input.shape[1] ?? 0),
                     head_dim: UInt32(headDim), rotary_dim: UInt32(rotaryDim),
                     turn_lanes: UInt32(rotaryDim / 2 / width), copy_lanes: UInt32(rest / width),
-                    token_blocks: UInt32(tokenBlocks),
+                    token_blocks: UInt32(tokenBlocks), by_lanes: fi_division(by: lanes),
+                    by_token_blocks: fi_division(by: tokenBlocks),
                     interleaved: operation.parameters.pairing == .interleaved ? 1 : 0, vectorised: isAligned ? 1 : 0)))
+    }
+}
+
+extension fi_division {
+    /// Division by `divisor`, in `1 ..< 2³¹`.
+    init(by divisor: Int) {
+        let division = FastDivision(by: divisor)
+        self.init(multiplier: division.multiplier, shift: division.shift)
     }
 }
 

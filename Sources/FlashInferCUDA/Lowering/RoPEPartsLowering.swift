@@ -22,11 +22,23 @@ package enum RoPEPartsKernel {
 
         var threads: Int { self == .many ? 64 : 128 }
 
-        /// Tokens of a block: two of many, so that a thread has two vectors on their way. Heads that are normalised have no registers for two.
-        func tokens(isNormalised: Bool) -> Int { isNormalised || self == .few ? 1 : 2 }
+        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move.
+        var tokens: Int {
+            switch self {
+            case .few: 1
+            case .many: 2
+            case .wide: 4
+            }
+        }
 
-        /// As many as registers allow, for loads on their way.
-        func blocksPerProcessor(isNormalised: Bool) -> Int { (isNormalised || self != .few ? 1024 : 1280) / threads }
+        /// As many as registers allow, for loads on their way. Of wide tokens some registers are spilled where pairs turn, which few do.
+        func blocksPerProcessor(isNormalised: Bool) -> Int {
+            switch self {
+            case .few: (isNormalised ? 1024 : 1280) / threads
+            case .many: (isNormalised ? 1152 : 1024) / threads
+            case .wide: 1024 / threads
+            }
+        }
 
         var label: String {
             switch self {
@@ -43,7 +55,7 @@ package enum RoPEPartsKernel {
                 file: "portable/rope_parts.cuh", entry: "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
-                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", cut.tokens(isNormalised: isNormalised)),
+                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", cut.tokens),
                 ],
                 threads: cut.threads, blocksPerProcessor: cut.blocksPerProcessor(isNormalised: isNormalised),
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
@@ -112,30 +124,38 @@ package enum RoPEPartsKernel {
         try shared.positions.checkAlignment("positions")
         let vector = isAligned ? full : 1
         var parameters = fi_rope_parts_params()
+        var described: [fi_rope_part] = []
         var items = 0
-        for (index, part) in parts.enumerated() {
-            let described = try describe(part, shared, vector: vector)
-            withUnsafeMutableBytes(of: &parameters.parts) {
-                $0.assumingMemoryBound(to: fi_rope_part.self)[index] = described
-            }
-            let (threads, overflow) = Int(described.heads).multipliedReportingOverflow(by: Int(described.lanes))
+        for part in parts {
+            let one = try describe(part, shared, vector: vector)
+            let (threads, overflow) = Int(one.heads).multipliedReportingOverflow(by: Int(one.lanes))
             guard !overflow, items + threads <= Int(Int32.max) else { throw .overflow("heads of \(part.name)") }
             items += threads
-            if part.turns { parameters.turning_threads = UInt32(items) }
             if part.weight != nil {
-                (parameters.norm_lanes, parameters.norm_width) = (described.lanes, UInt32(part.input.width))
+                (parameters.norm_lanes, parameters.norm_width) = (one.lanes, UInt32(part.input.width))
+                parameters.norm_inverse = 1 / Float(part.input.width)
             }
-        }
-        // Parts that are not there have no heads; a lane each keeps the kernel's division defined.
-        for index in parts.count..<Int(FI_ROPE_PARTS) {
-            withUnsafeMutableBytes(of: &parameters.parts) {
-                $0.assumingMemoryBound(to: fi_rope_part.self)[index].lanes = 1
-            }
+            described.append(one)
         }
         let isNormalised = parameters.norm_lanes != 0
         let cut = Cut(tokens: tokens, threadsOfToken: items, isNormalised: isNormalised)
-        let tokenBlocks = (items + cut.threads - 1) / cut.threads
-        let together = cut.tokens(isNormalised: isNormalised)
+        // A block has one part's threads, so that what it needs to know of the part is the same for all of them.
+        var tokenBlocks = 0
+        for index in described.indices {
+            described[index].first_block = UInt32(tokenBlocks)
+            tokenBlocks += (Int(described[index].heads * described[index].lanes) + cut.threads - 1) / cut.threads
+        }
+        withUnsafeMutableBytes(of: &parameters.parts) {
+            let places = $0.assumingMemoryBound(to: fi_rope_part.self)
+            for index in places.indices {
+                if index < described.count {
+                    places[index] = described[index]
+                } else {
+                    places[index].first_block = .max
+                }
+            }
+        }
+        let together = cut.tokens
         let groups = (tokens + together - 1) / together
         let (blocks, overflow) = groups.multipliedReportingOverflow(by: tokenBlocks)
         guard !overflow, blocks <= Int(Int32.max) else { throw .overflow("elements of \(parts[0].name)") }
@@ -148,6 +168,7 @@ package enum RoPEPartsKernel {
         parameters.tokens = UInt32(tokens)
         parameters.rotary_dim = UInt32(shared.rotaryDim)
         parameters.token_blocks = UInt32(tokenBlocks)
+        parameters.by_token_blocks = fi_division(by: tokenBlocks)
         parameters.epsilon = shared.normalization?.epsilon ?? 0
         parameters.weight_offset = shared.normalization?.weightOffset ?? 0
         parameters.weight_type = Int32((shared.normalization?.queryWeight.dtype ?? .float32).kernelNumber)
@@ -186,6 +207,7 @@ package enum RoPEPartsKernel {
             scales: UInt64(part.scales?.address ?? 0), factor: part.factor, scale: part.scale,
             heads: lanes == 0 ? 0 : UInt32(part.input.shape[1]), turn_items: UInt32(turnItems),
             move_items: UInt32(moveItems), move_start: UInt32(turning), lanes: UInt32(max(lanes, 1)),
+            by_lanes: fi_division(by: max(lanes, 1)), first_block: 0,
             type: Int32(part.output.dtype.kernelNumber), is_stored: part.cache == nil ? 0 : 1,
             weight: UInt64(part.weight?.address ?? 0))
     }

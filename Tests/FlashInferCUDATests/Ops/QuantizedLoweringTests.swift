@@ -23,18 +23,32 @@ import Testing
         let bytes = try view(.float8E4M3, [6, 4_096], lead: 1 << 30)
         let launch = try lower(bytes, .scale(0.25))
         #expect(launch.spec != plain.spec && launch.blocks == plain.blocks)
-        #expect(launch.spec.defines.contains(.init("FI_GROUP", 256)))
+        #expect(launch.spec.threads == 256 && launch.spec.defines.contains(.init("FI_CHUNKS", 2)))
         #expect(launch.spec.defines.contains(.init("FI_OUTPUT", 8)))
-        #expect(launch.spec.label == "rms-norm bf16 to bytes 256x2")
+        #expect(launch.spec.label == "rms-norm bf16 to bytes 256x2, aligned")
         let quantize = launch.parameters.quantize
         #expect(quantize.factor == 4 && quantize.type == 3 && quantize.scale == 0 && quantize.row_scales == 0)
         #expect(plain.parameters.quantize.factor == 1 && plain.parameters.quantize.type == 2)
-        // One kernel for all types of 8 bits and all ways.
+        // One kernel for all types of 8 bits and given scales.
         let scale = try view(.float32, [1], lead: 64)
         let scales = try view(.float32, [6], lead: 128)
         let tensor = try lower(view(.int8, [6, 4_096]), .scaleTensor(scale))
         let rows = try lower(view(.float8E5M2, [6, 4_096]), .perRow(scales: scales))
-        #expect(tensor.spec == launch.spec && rows.spec == launch.spec)
+        #expect(tensor.spec == launch.spec && rows.spec.label == "rms-norm bf16 to bytes by row 256x2, aligned")
+        // Rows of many share a block; those with a residual are the other kernel's.
+        let many = try view(.bfloat16, [1_025, 4_096])
+        let together = try #require(
+            try NormKernel.lower(
+                RMSNormOperation(
+                    input: many, weight: weight, output: view(.int8, [1_025, 4_096], lead: 1 << 30),
+                    quantization: .scale(1))))
+        #expect(together.spec.label == "rms-norm bf16 to bytes 256x2, 2 rows" && together.blocks == 513)
+        let residual = try #require(
+            try NormKernel.lower(
+                RMSNormOperation(
+                    input: many, weight: weight, residual: view(.bfloat16, [1_025, 4_096], lead: 1 << 31),
+                    output: view(.int8, [1_025, 4_096], lead: 1 << 30), quantization: .scale(1))))
+        #expect(residual.spec.file == "portable/norm.cuh" && residual.blocks == 1_025)
         #expect(tensor.parameters.quantize.scale == UInt64(scale.address) && tensor.parameters.quantize.type == 5)
         #expect(rows.parameters.quantize.row_scales == UInt64(scales.address) && rows.parameters.quantize.type == 4)
         // Eight bytes are a vector's store.
@@ -103,8 +117,8 @@ import Testing
             #expect(p.vectorised == 1 && queries.turn_items == 8 && keys.turn_items == 8 && values.turn_items == 0)
             #expect(queries.move_items == 0 && keys.move_items == 0 && values.move_items == 16)
             #expect(p.token_blocks == 4 && launch.blocks == 12 && launch.spec.threads == 128)
-            #expect(p.turning_threads == 320 && p.norm_lanes == 0)
-            #expect(queries.heads == 32 && keys.heads == 8 && p.parts.3.heads == 0 && p.parts.3.lanes == 1)
+            #expect(queries.first_block == 0 && keys.first_block == 2 && values.first_block == 3 && p.norm_lanes == 0)
+            #expect(queries.heads == 32 && keys.heads == 8 && p.parts.3.heads == 0 && p.parts.3.first_block == .max)
             #expect(p.rotary_dim == 128 && p.tokens == 3)
             #expect(p.blocks == 9 && p.block_rows == 16 && p.interleaved == 1)
             #expect(queries.factor == 2 && queries.type == 3 && keys.type == 3 && values.type == 3)

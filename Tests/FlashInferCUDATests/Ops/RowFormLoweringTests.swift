@@ -114,8 +114,10 @@ import Testing
             p.parts.1.target.address == UInt64(joint.address) + 512 && p.parts.3.target.address == UInt64(joint.address)
         )
         #expect(p.parts.3.block == 16 * 576 && p.parts.3.target.token == 576 && p.block_rows == 16)
-        // 128 · 4 + 4 threads turn, 128 · 64 + 64 move.
-        #expect(p.turning_threads == 516 && launch.blocks == 5 * ((516 + 129 * 64 + 127) / 128))
+        // 128 · 4 threads and 4 turn, 128 · 64 and 64 move, each of them in blocks of 128 of their own.
+        #expect(p.parts.0.first_block == 0 && p.parts.1.first_block == 4 && p.parts.2.first_block == 5)
+        #expect(p.parts.3.first_block == 69 && p.parts.4.first_block == .max)
+        #expect(p.token_blocks == 70 && launch.blocks == 5 * 70)
         #expect(p.angles.table == UInt64(table.address) && p.angles.table_rows == 4_096)
     }
 }

@@ -28,4 +28,9 @@ typedef struct {
 
 ceiling_cuda_rates ceiling_cuda_measure(int64_t byte_count, int tries);
 
+/// Seconds of a plain copy that reads and writes `byte_count` bytes together, one of `launches` in a graph, each on the next of `sets` pairs of
+/// memory, each starting early as the small operations do; the median of `tries` replays. 0 where it failed, as where kernels cannot
+/// start early. Small copies are slower a byte than one of gigabytes: they begin and end.
+double ceiling_cuda_copy(int64_t byte_count, int sets, int launches, int tries);
+
 #endif

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CCeilings
 import FlashInfer
 import Foundation
 
@@ -9,8 +10,9 @@ struct CUDARowsBenchmark: ParsableCommand {
         discussion: """
             Shapes of an 8B decoder: rows of 4,096, a gate of 14,336, 32 query and 8 key heads of 128, pages of 16; latent \
             attention with 128 heads of 512 + 64. Inputs rotate past the L2 cache where a set of them is large enough for that \
-            (400 sets at most: one token's stay in it). Bytes count each input and each output once. --list prints the cases \
-            without a GPU.
+            (400 sets at most: one token's stay in it). Bytes count each input and each output once. "of copy" is against a copy \
+            of gigabytes, "of same" against a plain copy of as many bytes in a graph of as many launches, measured next to the \
+            case: what moves a few megabytes begins and ends, whatever it does. --list prints the cases without a GPU.
             """)
 
     @Option(help: "Write the figures to this file as JSON.")
@@ -38,6 +40,8 @@ struct CUDARowsBenchmark: ParsableCommand {
         var microseconds: Double
         var gigabytesPerSecond: Double
         var fractionOfCopy: Double
+        /// Against a copy of as many bytes, timed alike; 0 where that failed.
+        var fractionOfSameCopy: Double
         var launches: Int
         var spread: Double
     }
@@ -75,12 +79,12 @@ struct CUDARowsBenchmark: ParsableCommand {
                 }
             }
         }
-        var table = Table(headings: ["operation", "tokens", "MB", "us", "GB/s", "of copy", "spread"])
+        var table = Table(headings: ["operation", "tokens", "MB", "us", "GB/s", "of copy", "of same", "spread"])
         for row in report.rows {
             table.rows.append([
                 row.name, "\(row.tokens)", (Double(row.byteCount) / 1e6).fixed(2), row.microseconds.fixed(2),
                 row.gigabytesPerSecond.fixed(0), row.gigabytesPerSecond.percent(of: report.ceilings.copy),
-                row.spread.fixed(2),
+                row.fractionOfSameCopy > 0 ? (100 * row.fractionOfSameCopy).fixed(0) + "%" : "-", row.spread.fixed(2),
             ])
         }
         table.print()
@@ -103,11 +107,12 @@ struct CUDARowsBenchmark: ParsableCommand {
         let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) {
             (set) throws(FlashInferError) in try gpu.execute(operations[set])
         }
+        let same = ceiling_cuda_copy(Int64(byteCount), Int32(sets), Int32(result.launches), Int32(min(samples, 64)))
         let rate = Double(byteCount) / result.seconds / 1e9
         return Row(
             name: test.name, tokens: count, byteCount: byteCount, microseconds: result.seconds * 1e6,
             gigabytesPerSecond: rate, fractionOfCopy: ceilings.copy > 0 ? rate / ceilings.copy : 0,
-            launches: result.launches, spread: result.spread)
+            fractionOfSameCopy: same / result.seconds, launches: result.launches, spread: result.spread)
     }
 }
 
