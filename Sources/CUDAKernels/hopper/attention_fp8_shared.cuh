@@ -7,7 +7,7 @@ static_assert(narrow == Narrow::e4m3 && has_narrow_queries, "all three are of on
 
 // Names of the kernels of 16 bits.
 constexpr int place_stages = 1;
-constexpr bool gathers_rows = false, holds_queries = false;
+constexpr bool gathers_rows = false, holds_queries = false, goes_by_sums = false;
 constexpr int cluster = 1;
 
 /// Whose queries there is room for: the item's at hand, and the next's.
