@@ -111,9 +111,12 @@ extension CUDADevice {
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
         let items = DeviceItems(plan)
-        try stage(plan, items, layout, in: workspace)
+        let sections = items.sections.flatMap { $0.rowTileCount <= capacity.rowTileCount ? $0 : nil }
+        // What can fail comes before what replaces the older plan.
         let constants = try attention.constants(
             for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
+        let expand = try sections.map { sections throws(FlashInferError) in (sections, try kernel(ExpandItemsKernel.spec)) }
+        try stage(plan, items, expand, layout, in: workspace)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
             mixed: tuning.mixed,
@@ -133,7 +136,8 @@ extension CUDADevice {
 
     /// One copy of everything that kernels read of a plan.
     private func stage(
-        _ plan: Plan, _ items: DeviceItems, _ layout: PlanLayout, in workspace: MemoryRegion
+        _ plan: Plan, _ items: DeviceItems, _ expand: (sections: HeadSections, kernel: CUDAFunction)?,
+        _ layout: PlanLayout, in workspace: MemoryRegion
     ) throws(FlashInferError) {
         let geometry = plan.problem.geometry
         let mask: [Int]
@@ -142,8 +146,7 @@ extension CUDADevice {
         } else {
             mask = []
         }
-        let sections = items.sections
-        let start = sections == nil ? layout.items : layout.rowTiles
+        let start = expand == nil ? layout.items : layout.rowTiles
         let byteCount = layout.blockIndices + geometry.blocks.indices.count * 4 - start
         try queue.stage(byteCount: byteCount, to: workspace.address + UInt(start)) { bytes in
             func put<Element: BitwiseCopyable>(_ elements: [Element], at offset: Int) {
@@ -153,7 +156,7 @@ extension CUDADevice {
                 }
             }
             if let base = bytes.baseAddress {
-                if let sections { items.writeRowTiles(of: sections, to: base) } else { items.write(to: base) }
+                if let expand { items.writeRowTiles(of: expand.sections, to: base) } else { items.write(to: base) }
             }
             put(items.restIndptr, at: layout.itemIndptr)
             put(items.queueIndptr, at: layout.queueIndptr)
@@ -166,10 +169,10 @@ extension CUDADevice {
             }
             put(geometry.blocks.indices, at: layout.blockIndices)
         }
-        guard let sections else { return }
+        guard let expand else { return }
         let (params, blocks) = ExpandItemsKernel.lower(
-            sections, lists: plan.workerCount, layout: layout, workspace: workspace.address)
-        try queue.launch(kernel(ExpandItemsKernel.spec), grid: (blocks, 1, 1), mayStartEarly: false, params)
+            expand.sections, lists: plan.workerCount, layout: layout, workspace: workspace.address)
+        try queue.launch(expand.kernel, grid: (blocks, 1, 1), mayStartEarly: false, params)
         // Kernels may read items before those ahead of them have ended, but not before what is no kernel.
         try queue.fill(workspace.address + UInt(layout.listCount), byteCount: 4, with: 0)
     }

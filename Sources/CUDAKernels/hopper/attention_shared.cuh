@@ -22,6 +22,8 @@ constexpr int list_warps = 4, list_keys = 16, list_stages = 2;
 /// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
 constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries && !is_mixed ? 2 : 1;
 
+static_assert(!is_threefold || query_slots == 2, "three groups give items' queries back with the item only");
+
 /// Items that are known ahead: with two, keys of short ones were asked for late (H200, 1,024 keys, causal: 3 % of the time). Where there are two
 /// items' queries, an item's place says whose are done with.
 constexpr int item_slots = query_slots == 1 ? 4 : 2;

@@ -3,7 +3,8 @@
 
 #include "fi_attention_params.h"
 
-/// A thread has 16 bytes of an item.
+/// A thread has 16 bytes of an item. Kernels read items before they wait for what is ahead of them, so this one lets none start early, and is
+/// launched with a fill behind it.
 extern "C" __global__ void __launch_bounds__(FI_THREADS) expand_items(const __grid_constant__ fi_expand_params p) {
     constexpr unsigned int parts = sizeof(fi_attention_item) / 16;
     const unsigned int id = blockIdx.x * FI_THREADS + threadIdx.x, index = id / parts, part = id % parts;

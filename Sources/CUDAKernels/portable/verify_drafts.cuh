@@ -53,7 +53,7 @@ struct left_over {
 
 /// The entries of what is left: held, or made anew.
 struct left_groups {
-    static constexpr bool reads_row = false;
+    static constexpr bool reads_row = false, walks_at_once = false;
     const left_over &left;
     const fi_row_part &part;
     __device__ __forceinline__ float4 operator()(unsigned int group) const {

@@ -10,8 +10,8 @@ static __device__ __forceinline__ void fi_admit_successors() {
 
 /// Waits until all that was enqueued before this kernel is done and can be read.
 ///
-/// What comes before it may read only what no kernel writes (plans, which are copied from the host: no kernel starts before a copy
-/// has ended) and past L1, and may bring anything to L2, where writes that come later are seen. At least one block calls it, so that
+/// What comes before it may read only what no kernel writes (plans, which are copied from the host or written by a kernel that is followed
+/// by a fill: no kernel starts before a copy or a fill has ended) and past L1, and may bring anything to L2, where writes that come later are seen. At least one block calls it, so that
 /// a kernel's end means that all before it have ended.
 static __device__ __forceinline__ void fi_await_predecessors() {
 #if __CUDA_ARCH__ >= 900

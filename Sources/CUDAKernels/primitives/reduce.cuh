@@ -28,7 +28,7 @@ static __device__ __forceinline__ T fi_warp_reduce(T value, Op op) {
 /// of value `fi_reduced<count, lanes>()`: threads share the values out at once, which takes few more exchanges than one value does.
 template <int lanes, int count, class T, class Op>
 static __device__ __forceinline__ T fi_warp_reduce(const T (&values)[count], Op op) {
-    static_assert(count <= lanes, "a value for every thread at most");
+    static_assert(count <= lanes && (count & count - 1) == 0, "a power of two, and a value for every thread at most");
     T left[count];
 #pragma unroll
     for (int i = 0; i < count; i++) left[i] = values[i];

@@ -385,7 +385,8 @@ private struct KeyBits {
         var (low, high) = (sum.constant, sum.constant)
         for field in SiteField.allCases {
             let product = sum[field].multipliedReportingOverflow(by: Int(Int32.max))
-            if product.overflow { return false }
+            // What one term passes, no sum of them brings back.
+            if product.overflow || Int32(exactly: product.partialValue) == nil { return false }
             if product.partialValue < 0 { low += product.partialValue } else { high += product.partialValue }
         }
         return low >= Int(Int32.min) && high <= Int(Int32.max)

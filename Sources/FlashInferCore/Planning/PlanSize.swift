@@ -54,11 +54,11 @@ public struct PlanSize: Sendable, Hashable {
     /// Bytes of the partial outputs and partial LSEs.
     public var workspaceByteCount: Int { partialOutputByteCount + ((partialRowCount * 4 + 63) & ~63) }
 
-    /// Whether a plan of size `other` fits.
+    /// Whether a plan of size `other` fits. Without room for its row tiles the host writes its items one by one.
     public func covers(_ other: PlanSize) -> Bool {
         itemCount >= other.itemCount && mergeCount >= other.mergeCount && partialRowCount >= other.partialRowCount
             && headDimVO == other.headDimVO && requestCount >= other.requestCount && blockCount >= other.blockCount
             && other.tileMask & ~tileMask == 0 && stateListCount >= other.stateListCount
-            && stateCount >= other.stateCount && rowTileCount >= other.rowTileCount
+            && stateCount >= other.stateCount
     }
 }

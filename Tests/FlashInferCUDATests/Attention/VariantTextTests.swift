@@ -204,6 +204,9 @@ import Testing
                 (bits_until(static_cast<int64>(at.query_position) - (0ll), first_key, quad) | \
                 bits_until(static_cast<int64>(at.shows) - (0ll) - 1, first_key, quad))
                 """)
+        // Sums that may wrap in 32 bits, or whose bounds do not fit in 64, stay comparisons.
+        #expect(
+            bits(Mask { $0.keyPosition * 65_537 * 65_535 + $0.queryPosition * 65_537 * 65_535 < $0.head }) == nil)
         #expect(bits(!.causal) == "bits_from(static_cast<int64>(at.query_position) - (0ll) + 1, first_key, quad)")
         #expect(
             bits(Mask { $0.keyPosition == $0.head || $0.head < 2 }) == """
