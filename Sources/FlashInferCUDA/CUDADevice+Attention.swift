@@ -115,7 +115,9 @@ extension CUDADevice {
         // What can fail comes before what replaces the older plan.
         let constants = try attention.constants(
             for: plan.problem, queue: sharedQueue, isShared: sharedQueue !== queue)
-        let expand = try sections.map { sections throws(FlashInferError) in (sections, try kernel(ExpandItemsKernel.spec)) }
+        let expand = try sections.map { sections throws(FlashInferError) in
+            (sections, try kernel(ExpandItemsKernel.spec))
+        }
         try stage(plan, items, expand, layout, in: workspace)
         let next = PreparedPlan(
             plan, capacity: capacity, heads: tuning.heads, tiles: tuning.tiles, portable: tuning.portable,
