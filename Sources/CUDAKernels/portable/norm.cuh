@@ -39,15 +39,8 @@ static __device__ __forceinline__ unsigned int row_magnitude(unsigned int bits) 
     }
 }
 
-/// A sum over the width: the nearest number, by the width's inverse, which is there before the sum is, and one correction.
-static __device__ __forceinline__ float mean_of(const fi_norm_params &p, float sum) {
-    const float width = (float)p.width, inverse = __frcp_rn(width), near = __fmul_rn(sum, inverse);
-    const float exact = __fmaf_rn(__fmaf_rn(-near, width, sum), inverse, near);
-    return fabsf(near) < __int_as_float(0x7f800000) ? exact : near;
-}
-
 static __device__ __forceinline__ float row_scale(const fi_norm_params &p, float squares) {
-    return 1.0f / sqrtf(mean_of(p, squares) + p.epsilon);
+    return 1.0f / sqrtf(fi_mean(squares, (float)p.width) + p.epsilon);
 }
 
 /// Where a row is, and its number.
@@ -205,7 +198,7 @@ static __device__ __forceinline__ void norm_held(const fi_norm_params &p, const 
                 sum = total<V>(x, sum);
             }
         }
-        norm.mean = mean_of(p, row_sum<0>(sum));
+        norm.mean = fi_mean(row_sum<0>(sum), (float)p.width);
     }
     float sum = 0;
 #pragma unroll
@@ -311,7 +304,7 @@ static __device__ __forceinline__ void norm_streamed(
             read<V>(row, index, x);
             sum = total<V>(x, sum);
         }
-        norm.mean = mean_of(p, row_sum<0>(sum));
+        norm.mean = fi_mean(row_sum<0>(sum), (float)p.width);
     }
     float sum = 0;
     for (long long index = first; index < width; index += FI_GROUP * V) {

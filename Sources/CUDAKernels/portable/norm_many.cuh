@@ -28,12 +28,6 @@ static __device__ __forceinline__ T reduce_rows(const T (&values)[FI_ROWS], Op o
     return fi_warp_reduce<FI_WARPS>(slots[fi_reduced<FI_ROWS, 32>() * FI_WARPS + lane % FI_WARPS], op);
 }
 
-static __device__ __forceinline__ float mean_of(const fi_norm_params &p, float sum) {
-    const float width = (float)(int)p.width, inverse = __frcp_rn(width), near = __fmul_rn(sum, inverse);
-    const float exact = __fmaf_rn(__fmaf_rn(-near, width, sum), inverse, near);
-    return fabsf(near) < __int_as_float(0x7f800000) ? exact : near;
-}
-
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_many(const __grid_constant__ fi_norm_params p) {
     fi_admit_successors();
     constexpr int V = FI_V, step = FI_THREADS * V;
@@ -78,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
                 for (int i = 0; i < V; i++) sum[r] += y[i];
             }
         }
-        const float own = mean_of(p, reduce_rows(sum, fi_sum(), totals));
+        const float own = fi_mean(reduce_rows(sum, fi_sum(), totals), (float)(int)p.width);
 #pragma unroll
         for (int r = 0; r < FI_ROWS; r++) mean[r] = fi_of_reduced<FI_ROWS, 32>(own, r);
     }
@@ -98,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             }
         }
     }
-    const float own_scale = 1.0f / sqrtf(mean_of(p, reduce_rows(sum, fi_sum(), squares)) + p.epsilon);
+    const float own_scale = 1.0f / sqrtf(fi_mean(reduce_rows(sum, fi_sum(), squares), (float)(int)p.width) + p.epsilon);
 #pragma unroll
     for (int r = 0; r < FI_ROWS; r++) scale[r] = fi_of_reduced<FI_ROWS, 32>(own_scale, r);
 

@@ -71,10 +71,7 @@ static __device__ __forceinline__ float squares(const fi_packed<FI_INPUT, V> &pa
 
 /// What a head is multiplied by, besides its weights, by the sum of its squares.
 static __device__ __forceinline__ float norm_scale(const fi_rope_parts_params &p, float sum) {
-    // The nearest number to the mean, by the inverse and one correction.
-    const float width = (float)p.norm_width, near = __fmul_rn(sum, p.norm_inverse);
-    const float exact = __fmaf_rn(__fmaf_rn(-near, width, sum), p.norm_inverse, near);
-    return 1.0f / sqrtf((fabsf(near) < __int_as_float(0x7f800000) ? exact : near) + p.epsilon);
+    return 1.0f / sqrtf(fi_mean(sum, (float)p.norm_width, p.norm_inverse) + p.epsilon);
 }
 
 /// The same of each token's head, by its threads' sums: all threads of the warp take part.

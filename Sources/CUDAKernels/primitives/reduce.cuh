@@ -98,3 +98,11 @@ static __device__ __forceinline__ unsigned long long fi_block_running_sum(
     const unsigned long long before = __shfl_sync(0xffffffffu, totals, warp == 0 ? 0 : warp - 1);
     return value + (warp == 0 ? 0 : before);
 }
+
+/// A sum over a width: the nearest number, by the width's inverse, which is there before the sum is, and one correction. In one place, as
+/// kernels that share rows out otherwise promise the same bits.
+static __device__ __forceinline__ float fi_mean(float sum, float width, float inverse) {
+    const float near = __fmul_rn(sum, inverse), exact = __fmaf_rn(__fmaf_rn(-near, width, sum), inverse, near);
+    return fabsf(near) < __int_as_float(0x7f800000) ? exact : near;
+}
+static __device__ __forceinline__ float fi_mean(float sum, float width) { return fi_mean(sum, width, __frcp_rn(width)); }
