@@ -145,6 +145,13 @@ ptrdiff_t fi_socket_receive(int handle, void *bytes, size_t count) {
     return received >= 0 ? received : failed();
 }
 
+int fi_socket_is_closed(int handle) {
+    char next;
+    ssize_t received = recv(handle, &next, 1, MSG_PEEK);
+    if (received >= 0) return received == 0;
+    return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+}
+
 int fi_sockets_wait(fi_socket_wait *waits, size_t count, int milliseconds) {
     enum { most = 1024 };
     struct pollfd polled[most];

@@ -6,10 +6,10 @@ import Testing
 /// The GPU of this machine, where there is one: tests that need it say `.enabled(if: GPU.isPresent, GPU.absence)`.
 enum GPU {
     /// Whether there is a driver with at least one GPU. One that is there but cannot be used fails its tests.
-    static let isPresent: Bool = {
-        guard let driver = try? CUDADriver.load(), let count = try? driver.deviceCount() else { return false }
-        return count > 0
-    }()
+    static let isPresent = count > 0
+
+    /// How many this machine has.
+    static let count = (try? CUDADriver.load().deviceCount()) ?? 0
 
     /// Why tests are skipped: `Scripts/gpu-machine` looks for these words.
     static let absence: Comment = "no CUDA device on this machine"

@@ -29,6 +29,9 @@ int fi_socket_peer(int socket, char *_Nonnull text, size_t size);
 ptrdiff_t fi_socket_send(int socket, const void *_Nonnull bytes, size_t count);
 ptrdiff_t fi_socket_receive(int socket, void *_Nonnull bytes, size_t count);
 
+/// Whether the peer has closed and all that it sent was received; takes nothing of what is there. 0 or 1.
+int fi_socket_is_closed(int socket);
+
 /// What a socket is waited for.
 typedef struct {
     int socket;

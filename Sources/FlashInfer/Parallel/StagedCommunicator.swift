@@ -49,6 +49,12 @@ public struct StagedCommunicator: Communicator {
         try host.gatherMessages(message)
     }
 
+    /// As the host's side knows it.
+    public var departedRank: Int? { host.departedRank }
+
+    /// Leaves the host's side.
+    public func leave() { host.leave() }
+
     private func withHostMemory(
         _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws(FlashInferError) -> Void
     ) throws(FlashInferError) {

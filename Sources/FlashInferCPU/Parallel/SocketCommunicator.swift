@@ -162,6 +162,22 @@ public final class SocketCommunicator: Communicator {
         return messages
     }
 
+    /// A rank whose connection is closed; `nil` also while a collective is on its way, which notices it itself.
+    public var departedRank: Int? {
+        state.withLockIfAvailable { state -> Int? in
+            state.sockets.firstIndex { $0 >= 0 && fi_socket_is_closed($0) != 0 }
+        } ?? nil
+    }
+
+    /// Closes the connections, once a collective that is on its way has ended.
+    public func leave() {
+        state.withLock { state in
+            let left = FlashInferError.rankFailure(rank: rank, call: "a collective", message: "it has left the others")
+            state.failure = state.failure ?? left
+            Self.close(&state)
+        }
+    }
+
     private var others: [Int] { (0..<worldSize).filter { $0 != rank } }
 
     /// Runs a collective; what it throws is kept, and the connections are closed, so that the other ranks notice.

@@ -83,6 +83,12 @@ public final class ThreadCommunicator: Communicator {
         return messages
     }
 
+    /// A rank whose communicator has gone, or that has left.
+    public var departedRank: Int? { meeting.departedRank }
+
+    /// Leaves the others nobody to wait for.
+    public func leave() { meeting.leave(rank) }
+
     private func copy(_ source: MemoryRegion, to address: UInt) {
         guard source.byteCount > 0, source.address != address, let from = UnsafeRawPointer(bitPattern: source.address),
             let to = UnsafeMutableRawPointer(bitPattern: address)
@@ -113,6 +119,7 @@ private final class Meeting: @unchecked Sendable {
     private var arrived = 0
     private var round = 0
     private var failure: FlashInferError?
+    private var departed: Int?
 
     init(worldSize: Int, timeout: Duration) {
         self.worldSize = worldSize
@@ -176,9 +183,12 @@ private final class Meeting: @unchecked Sendable {
         }
     }
 
+    var departedRank: Int? { monitor.withLock { departed } }
+
     /// A rank will not come again.
     func leave(_ rank: Int) {
         monitor.withLock {
+            departed = departed ?? rank
             failure = failure ?? .rankFailure(rank: rank, call: "a collective", message: "it has ended")
             monitor.wakeAll()
         }

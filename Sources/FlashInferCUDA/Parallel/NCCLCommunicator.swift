@@ -16,7 +16,8 @@ internal import Synchronization
 /// that memory, without NCCL; ``description`` says so, or why not.
 ///
 /// NCCL itself neither checks that ranks agree nor ends a wait for one that is gone. The ranks' host side does both: it meets before, may
-/// be asked to agree (``Communicator/requireAgreement(_:)``), and ``synchronize(timeout:)`` waits no longer than it is told.
+/// be asked to agree (``Communicator/requireAgreement(_:)``), and ``synchronize(timeout:)`` waits no longer than it is told, nor long for
+/// a rank that the host's side knows to be gone. What waits on the GPU is ended then, so that other work gets its turn.
 /// Graphs that have captured collectives must go before the communicator.
 public final class NCCLCommunicator: Communicator, CustomStringConvertible {
     /// This rank.
@@ -132,19 +133,47 @@ public final class NCCLCommunicator: Communicator, CustomStringConvertible {
 
     deinit {
         let (library, handle, context) = (library, handle, gpu.queue.context)
-        let isLost = isLost.load(ordering: .relaxed)
-        if isLost { peers?.abandon(waitingFor: nextRank) }
+        guard !isLost.load(ordering: .relaxed) else { return }
         ProcessEnd.before {
             // Ends its threads and waits for nobody, or not for long.
             _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
                 context.release { _ in
-                    _ = isLost ? library.functions.ncclCommAbort(handle) : library.functions.ncclCommDestroy(handle)
+                    _ = library.functions.ncclCommDestroy(handle)
                     return 0
                 }
                 return true
             }
         }
     }
+
+    /// Ends what waits for other ranks on this GPU; later calls throw.
+    private func abort() {
+        guard !isLost.exchange(true, ordering: .relaxed) else { return }
+        peers?.abandon(waitingFor: departedRank ?? nextRank)
+        let (library, handle, context) = (library, handle, gpu.queue.context)
+        ProcessEnd.before {
+            // First of all it makes NCCL's kernels return; then it waits for graphs that have captured some, which may go much later.
+            _ = GuardedCall.run(timeout: .seconds(2)) { () -> Bool in
+                context.release { _ in
+                    _ = library.functions.ncclCommAbort(handle)
+                    return 0
+                }
+                return true
+            }
+        }
+    }
+
+    /// As the host's side knows it.
+    public var departedRank: Int? { host.departedRank }
+
+    /// Leaves the host's side, by which the others notice, and ends this GPU's own waiting.
+    public func leave() {
+        host.leave()
+        abort()
+    }
+
+    /// As ``synchronize(timeout:)`` with the time that ranks were given to meet.
+    public func finishCollectives() throws(FlashInferError) { try synchronize(timeout: timeout) }
 
     /// Enqueues the gathering of every rank's part.
     public func allGather(_ source: MemoryRegion, into destination: MemoryRegion) throws(FlashInferError) {
@@ -191,32 +220,48 @@ public final class NCCLCommunicator: Communicator, CustomStringConvertible {
         let event = try CUDAEvent(in: gpu.queue.context)
         try gpu.queue.gate.inside { () throws(FlashInferError) in try event.record(in: gpu.queue.stream.handle) }
         let clock = ContinuousClock()
-        let end = clock.now + timeout
+        let start = clock.now
+        var departure: (rank: Int, found: ContinuousClock.Instant)?
         while try !event.hasPassed() {
             try requirePeers()
-            var status: fi_nccl_status = 0
-            let call = library.functions.ncclCommGetAsyncError(handle, &status)
-            if call != 0 || (status != 0 && status != Int32(FI_NCCL_IN_PROGRESS)) {
-                isLost.store(true, ordering: .relaxed)
-                throw library.error(call != 0 ? call : status, "a collective", handle)
-            }
-            if clock.now > end {
-                isLost.store(true, ordering: .relaxed)
-                peers?.abandon(waitingFor: nextRank)
+            let now = clock.now
+            // A step of decode ends sooner, and a sleep takes at least 50 microseconds.
+            guard now - start > .milliseconds(5) else { continue }
+            usleep(20)
+            try requireNoFailure()
+            if now - start > timeout {
+                abort()
                 throw .rankFailure(
                     rank: nextRank, call: "a collective",
                     message: "it has not ended within \(timeout): a rank is gone, is late, or makes other calls")
             }
-            usleep(20)
+            // A rank that has done its part may go while this GPU still reads what it sent.
+            if departure == nil { departure = departedRank.map { ($0, now) } }
+            if let (rank, found) = departure, now - found > Self.grace {
+                abort()
+                throw .rankFailure(rank: rank, call: "a collective", message: "it has gone")
+            }
         }
         try requirePeers()
     }
 
+    /// How long a GPU may still be busy once a rank is known to be gone.
+    private static let grace = Duration.seconds(2)
+
     private func requirePeers() throws(FlashInferError) {
         do throws(FlashInferError) { try peers?.requireAll() } catch {
-            isLost.store(true, ordering: .relaxed)
+            abort()
             throw error
         }
+    }
+
+    private func requireNoFailure() throws(FlashInferError) {
+        var status: fi_nccl_status = 0
+        let call = library.functions.ncclCommGetAsyncError(handle, &status)
+        guard call != 0 || (status != 0 && status != Int32(FI_NCCL_IN_PROGRESS)) else { return }
+        let error = library.error(call != 0 ? call : status, "a collective", handle)
+        abort()
+        throw error
     }
 
     private func requireUsable() throws(FlashInferError) {

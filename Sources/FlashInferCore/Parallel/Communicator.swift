@@ -34,11 +34,33 @@ public protocol Communicator: Sendable {
 
     /// Gathers a short message of every rank, of any length, in host memory. Waits for all ranks; never while a graph is captured.
     func gatherMessages(_ message: [UInt8]) throws(FlashInferError) -> [[UInt8]]
+
+    /// Waits until the collectives enqueued before have ended. Whoever waits for the device alone waits for ever where a rank is gone.
+    ///
+    /// - Throws: ``FlashInferError/rankFailure(rank:call:message:)`` where they do not end: nothing waits for them any more then, what
+    ///   they should have written is not there, and the communicator is of no use.
+    func finishCollectives() throws(FlashInferError)
+
+    /// A rank that is known to have gone, or to have said that it leaves. Asks nobody and waits for nobody.
+    var departedRank: Int? { get }
+
+    /// Tells the others that this rank makes no more calls, for instance because it has failed: they need not wait for it until their
+    /// deadline. Every later call throws. Not a collective.
+    func leave()
 }
 
 extension Communicator {
     /// No: what goes by way of the host cannot be.
     public var isCapturable: Bool { false }
+
+    /// Nothing: what does not wait in a device's order is done when it returns.
+    public func finishCollectives() throws(FlashInferError) {}
+
+    /// None is known.
+    public var departedRank: Int? { nil }
+
+    /// Nothing that the others would notice.
+    public func leave() {}
 
     /// The rank that ``passOn(_:receiving:)`` sends to.
     public var nextRank: Int { (rank + 1) % worldSize }

@@ -41,9 +41,16 @@ public final class DecoderRunner: ModelRunner {
                 guard !isFinished else { throw DecoderError.finished }
                 _ = try ranks.gatherMessages(StepMessage.step(batch).bytes)
             }
-            if let rows = try graphs.run(batch, on: model) { return rows }
-            if try model.forward(batch, plans: &plans) { sharedSteps += 1 }
-            return nil
+            do {
+                let rows = try graphs.run(batch, on: model)
+                if rows == nil, try model.forward(batch, plans: &plans) { sharedSteps += 1 }
+                try model.spread?.ranks.finishCollectives()
+                return rows
+            } catch {
+                // The others are on their way to a collective to which this rank does not come.
+                model.spread?.ranks.leave()
+                throw error
+            }
         }
     }
 
@@ -162,7 +169,7 @@ extension DecoderRunner {
             case .step(let batch):
                 try state.withLock { state in
                     _ = try state.compute(batch)
-                    // Here is where this rank would learn that its device has failed.
+                    // Here is where this rank would learn that its device has failed since.
                     try state.model.device.synchronize()
                 }
             case nil:

@@ -165,6 +165,31 @@ import Testing
         #expect(ContinuousClock.now - start < .seconds(10))
     }
 
+    /// Nobody is asked, and nothing that is on its way is lost by looking.
+    @Test(arguments: Kind.allCases)
+    func aRankThatLeavesIsNoticed(_ kind: Kind) throws {
+        let ranks = try Self.ranks(kind, 3)
+        let messages = outcomes(ranks) { rank -> [[UInt8]] in
+            _ = rank.departedRank
+            return try rank.gatherMessages([UInt8(rank.rank)])
+        }
+        for message in messages { #expect(try message.get() == [[0], [1], [2]]) }
+        for rank in ranks { #expect(rank.departedRank == nil) }
+
+        ranks[1].leave()
+        let end = ContinuousClock.now + .seconds(10)
+        for rank in [ranks[0], ranks[2]] {
+            while rank.departedRank != 1, ContinuousClock.now < end { usleep(1000) }
+            #expect(rank.departedRank == 1)
+        }
+        for outcome in outcomes(ranks, { try $0.barrier() }) {
+            guard case .failure(FlashInferError.rankFailure) = outcome else {
+                Issue.record("\(outcome)")
+                continue
+            }
+        }
+    }
+
     /// What is said where a rank cannot meet others.
     private func complaint(_ rank: Int, port: Int, address: String = "127.0.0.1", timeout: Duration) -> String {
         do {
