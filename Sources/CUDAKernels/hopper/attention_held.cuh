@@ -61,6 +61,10 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
         "}\n" ::"r"(__float_as_uint(sums[0] + sums[1])), "r"(shared_address(&item)) : "memory");
 }
 
+/// Whether the text that starts an item's first scores and ends the item before stands at the head of the loop over items, once, and not before it
+/// too: a fifteenth of what the kernel takes to compile. Three groups, and those beside warps that copy, have no registers for it.
+constexpr bool starts_at_head = holds_queries && !gathers_rows;
+
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -100,9 +104,32 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     };
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
-    if (!await_item(0)) return;
-    start_stage(0);
+    State state;
+    // Starts the first scores of item number `turn` and ends the item before; whether there is such an item.
+    const auto start_item = [&](uint32 turn) {
+        const bool is_more = await_item(turn);
+        // Where there is nothing more, nobody reads what comes of it.
+        start_stage(turn);
+        wgmma_wait<1>();
+        if (turn > 0) {
+            const Item &item = block.items[(turn - 1) % item_slots];
+            block.give_back(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+            end_in_registers(p, item, state, warp_row, 1);
+            if (item.partial_row >= 0) merge_if_last(p, item, shared);
+            __syncwarp();
+            if (lane == 0) barrier(barriers.item_empty[(turn - 1) % item_slots]).arrive();
+        }
+        return is_more;
+    };
+    if constexpr (starts_at_head) {
+        start_nothing(state.output[0], value_operand(block.base));
+    } else {
+        if (!await_item(0)) return;
+        start_stage(0);
+    }
     for (uint32 turn = 0;; ++turn) {
+        if (starts_at_head && !start_item(turn)) break;
         const Item &item = block.items[turn % item_slots];
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
@@ -129,7 +156,6 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             block.give_back(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
         };
-        State state;
         // Outputs start with the first product.
 #pragma unroll
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
@@ -220,17 +246,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             }
         }
-        const bool is_more = await_item(turn + 1);
-        // Where there is nothing more, nobody reads what comes of it.
-        start_stage(turn + 1);
-        wgmma_wait<1>();
-        block.give_back(barriers.values_empty[value_ring.stage]);
-        value_ring.next();
-        end_in_registers(p, item, state, warp_row, 1);
-        if (item.partial_row >= 0) merge_if_last(p, item, shared);
-        __syncwarp();
-        if (lane == 0) barrier(barriers.item_empty[turn % item_slots]).arrive();
-        if (!is_more) break;
+        if (!starts_at_head && !start_item(turn + 1)) break;
     }
     wgmma_wait<0>();
 }
