@@ -62,8 +62,12 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
 }
 
 /// Whether the text that starts an item's first scores and ends the item before stands at the head of the loop over items, once, and not before it
-/// too: a fifteenth of what the kernel takes to compile. Three groups, and those beside warps that copy, have no registers for it.
-constexpr bool starts_at_head = holds_queries && !gathers_rows;
+/// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
+constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
+
+/// Whether an item's first keys are given back before their scores become weights, and outputs that there are not yet are left alone: three groups
+/// lose 7 % by it (H200, full, 1,024 keys: 308 and 332 us).
+constexpr bool frees_keys_early = !is_threefold;
 
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
@@ -174,7 +178,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
                 if (by_maximum) {
                     // These scores are not needed once more.
-                    free_keys();
+                    if constexpr (frees_keys_early) free_keys();
                     raise_to_maximum(state, s[0], scale, factor);
                 }
                 relate(state, s[0], scale);
@@ -185,7 +189,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 if constexpr (!is_threefold) keep_behind(sums, item);
                 wgmma_wait<0>();
                 if (by_maximum) {
-                    if (tile > 0) multiply_output(state, factor);
+                    if (!frees_keys_early || tile > 0) multiply_output(state, factor);
                     by_sums = is_settled(state);
                 }
                 exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
@@ -193,7 +197,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 pack_all(weights, s[0]);
                 if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
                     state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                    if (!by_maximum) free_keys();
+                    if (frees_keys_early && !by_maximum) free_keys();
                     break;
                 }
                 compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
@@ -203,6 +207,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 block.give_back(barriers.values_empty[value_ring.stage]);
                 value_ring.next();
             }
+            if constexpr (!frees_keys_early) free_keys();
             if (++tile == own_tiles) break;
             if (tile == 1 && span.lead > 0) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
