@@ -61,6 +61,14 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
         "}\n" ::"r"(__float_as_uint(sums[0] + sums[1])), "r"(shared_address(&item)) : "memory");
 }
 
+/// Whether the text that starts an item's first scores and ends the item before stands at the head of the loop over items, once, and not before it
+/// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
+constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
+
+/// Whether an item's first keys are given back before their scores become weights, and outputs that there are not yet are left alone: three groups
+/// lose 7 % by it (H200, full, 1,024 keys: 308 and 332 us).
+constexpr bool frees_keys_early = !is_threefold;
+
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -100,9 +108,32 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     };
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
-    if (!await_item(0)) return;
-    start_stage(0);
+    State state;
+    // Starts the first scores of item number `turn` and ends the item before; whether there is such an item.
+    const auto start_item = [&](uint32 turn) {
+        const bool is_more = await_item(turn);
+        // Where there is nothing more, nobody reads what comes of it.
+        start_stage(turn);
+        wgmma_wait<1>();
+        if (turn > 0) {
+            const Item &item = block.items[(turn - 1) % item_slots];
+            block.give_back(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+            end_in_registers(p, item, state, warp_row, 1);
+            if (item.partial_row >= 0) merge_if_last(p, item, shared);
+            __syncwarp();
+            if (lane == 0) barrier(barriers.item_empty[(turn - 1) % item_slots]).arrive();
+        }
+        return is_more;
+    };
+    if constexpr (starts_at_head) {
+        start_nothing(state.output[0], value_operand(block.base));
+    } else {
+        if (!await_item(0)) return;
+        start_stage(0);
+    }
     for (uint32 turn = 0;; ++turn) {
+        if (starts_at_head && !start_item(turn)) break;
         const Item &item = block.items[turn % item_slots];
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, warp_row);
@@ -129,25 +160,55 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             block.give_back(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
         };
-        State state;
         // Outputs start with the first product.
 #pragma unroll
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Weights weights;
         Pair factor;
+        bool by_sums = false;
         wgmma_wait<0>();
-        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
-        free_keys();
-        raise_to_maximum(state, s[0], scale, factor);
-        relate(state, s[0], scale);
-        const ValueFactors<key_tiles> first_factors(ValueKeys{p, item, finder, span.key(0)}, 0);
-        exponentiate<0, key_tiles>(s[0], state.sum[0]);
-        first_factors.multiply(s, 0);
-        pack_all(weights, s[0]);
-        bool by_sums = is_settled(state);
-        // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
+        start_nothing(state.output[0], value_operand(keys_stage()));
 #pragma unroll 1
-        for (int tile = 1; tile < own_tiles; ++tile) {
+        for (int tile = 0;;) {
+            // Once, but where weights left float32's range.
+#pragma unroll 1
+            while (true) {
+                const bool by_maximum = !by_sums;
+                Pair sums = {0, 0};
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
+                if (by_maximum) {
+                    // These scores are not needed once more.
+                    if constexpr (frees_keys_early) free_keys();
+                    raise_to_maximum(state, s[0], scale, factor);
+                }
+                relate(state, s[0], scale);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
+                exponentiate<0, key_tiles / 2>(s[0], sums);
+                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
+                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
+                if constexpr (!is_threefold) keep_behind(sums, item);
+                wgmma_wait<0>();
+                if (by_maximum) {
+                    if (!frees_keys_early || tile > 0) multiply_output(state, factor);
+                    by_sums = is_settled(state);
+                }
+                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                factors.multiply(s, 0);
+                pack_all(weights, s[0]);
+                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                    if (frees_keys_early && !by_maximum) free_keys();
+                    break;
+                }
+                compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
+                by_sums = false;
+            }
+            if (tile > 0) {
+                block.give_back(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+            }
+            if constexpr (!frees_keys_early) free_keys();
+            if (++tile == own_tiles) break;
             if (tile == 1 && span.lead > 0) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                 clear_values(values_stage(), span.lead, keys);
@@ -159,37 +220,6 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
             wgmma_wait<1>();
-            // Once, but where weights left float32's range.
-#pragma unroll 1
-            while (true) {
-                const bool by_maximum = !by_sums;
-                Pair sums = {0, 0};
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
-                if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
-                relate(state, s[0], scale);
-                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
-                exponentiate<0, key_tiles / 2>(s[0], sums);
-                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
-                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
-                if constexpr (!is_threefold) keep_behind(sums, item);
-                wgmma_wait<0>();
-                if (by_maximum) {
-                    multiply_output(state, factor);
-                    by_sums = is_settled(state);
-                }
-                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
-                factors.multiply(s, 0);
-                pack_all(weights, s[0]);
-                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
-                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                    break;
-                }
-                compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
-                by_sums = false;
-            }
-            block.give_back(barriers.values_empty[value_ring.stage]);
-            value_ring.next();
-            free_keys();
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
         clear_rest(own_tiles - 1);
@@ -221,17 +251,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             }
         }
-        const bool is_more = await_item(turn + 1);
-        // Where there is nothing more, nobody reads what comes of it.
-        start_stage(turn + 1);
-        wgmma_wait<1>();
-        block.give_back(barriers.values_empty[value_ring.stage]);
-        value_ring.next();
-        end_in_registers(p, item, state, warp_row, 1);
-        if (item.partial_row >= 0) merge_if_last(p, item, shared);
-        __syncwarp();
-        if (lane == 0) barrier(barriers.item_empty[turn % item_slots]).arrive();
-        if (!is_more) break;
+        if (!starts_at_head && !start_item(turn + 1)) break;
     }
     wgmma_wait<0>();
 }

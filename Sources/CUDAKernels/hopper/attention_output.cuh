@@ -15,33 +15,25 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
     const bool is_part = has_parts_only || item.partial_row >= 0;
+    const LaneRow own(p, item, state, warp_row, scale, is_part);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        const int row = warp_row + h * 8 + lane / 4;
-        const bool is_there = row < item.row_count;
-        const int query = item.query(p, is_there ? row : 0), head = item.query_head(p, is_there ? row : 0, query);
-        RowEnd end = end_row(state.maximum[0][h] * scale, quad_sum(state.sum[0][h]));
-        float *lse = pointer<float>(p.partial_lse) + item.partial_row + row;
-        bool has_lse = blockIdx.y == 0;
-        if (!is_part) {
-            end = whole_row(end, p, item, query, head);
-            end.factor *= value_factor(p, item);
-            lse = pointer<float>(p.lse) + (item.first_query + query) * p.lse_token + head * p.lse_head;
-            has_lse = p.lse != 0;
-        }
-        if (is_there && has_lse && lane % 4 == 0) *lse = end.lse;
+        const int of = h * 8 + lane / 4;
+        const bool is_there = warp_row + of < item.row_count;
+        const float factor = __shfl_sync(0xffffffff, own.end.factor, of);
+        const uint64 output = of_row(own.output, of);
 #pragma unroll
-        for (int n = 0; n < value_tiles; ++n) state.output[0][n][2 * h] *= end.factor, state.output[0][n][2 * h + 1] *= end.factor;
+        for (int n = 0; n < value_tiles; ++n) state.output[0][n][2 * h] *= factor, state.output[0][n][2 * h + 1] *= factor;
         if (is_part) {
-            float *to = pointer<float>(p.partial_output) + (static_cast<int64>(item.partial_row) + row) * dim_vo + blockIdx.y * slice_vo + lane % 4 * 2;
+            float *to = pointer<float>(output) + lane % 4 * 2;
 #pragma unroll
             for (int n = 0; n < slice_vo / 8; ++n)
                 if (is_there) *reinterpret_cast<float2 *>(to + n * 8) = make_float2(state.output[0][n][2 * h], state.output[0][n][2 * h + 1]);
             continue;
         }
-        const VariantRow at(p, item, query, head);
+        const VariantRow at = own.variant_row(p, item, of);
         const auto element = [&](float x) { return variant_output(p, at, x); };
-        uint4 *to = pointer<uint4>(p.output + 2 * ((item.first_query + query) * p.output_token + head * p.output_head)) + lane % 4;
+        uint4 *to = pointer<uint4>(output) + lane % 4;
 #pragma unroll
         for (int n = 0; n < value_tiles; n += 4) {
             uint32 w[4];

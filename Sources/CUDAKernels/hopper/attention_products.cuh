@@ -39,12 +39,24 @@ FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[k
     if constexpr (tiles == 16 && keys == 128) {
         wgmma_eight<half_type, step_bytes, 4 * step_bytes>(output, weights, values_at, adds);
     } else if constexpr (tiles == 16 && keys == 64 && !holds_queries) {
-        wgmma_four<half_type, step_bytes>(output, weights, values_at);
+        wgmma_four<half_type, step_bytes>(output, weights, values_at, adds);
     } else {
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)
             wgmma<half_type>(output, weights[step], advance_operand(values_at, step * step_bytes), adds || step > 0);
     }
+    wgmma_commit();
+}
+
+/// The least product that is one, under way, whose result nobody reads.
+///
+/// A loop over stages starts with the scores of one at hand and the product of the one before under way. So that the first stage needs no text of
+/// its own, something must be under way there too: else the assembler finds outputs in other hands on one of the ways into the loop, and lets
+/// all products wait for each other.
+template <int tiles> FI_DEVICE void start_nothing(float (&output)[tiles][4], uint64 at) {
+    const uint32 zeros[4] = {0, 0, 0, 0};
+    wgmma_fence();
+    wgmma<half_type>(output, zeros, at, false);
     wgmma_commit();
 }
 

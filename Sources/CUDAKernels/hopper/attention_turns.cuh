@@ -97,17 +97,24 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             wgmma_fence();
             start_scores(s[0], queries, keys_at());
             wgmma_wait<0>();
-            block.give_back(barriers.keys_empty[key_ring.stage]);
-            free_queries(tiles == 1);
-            key_ring.next();
-            finish_scores(s, p, item, finder, common, warp_row, span.key(0), scale.y);
-            const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(0)}, 0);
-            weigh_scores(state, s, scale.x);
-            factors.multiply(s, 0);
-            pack_all(weights, s[0]);
-            // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
+            start_nothing(state.output[0], value_operand(values_stage()));
 #pragma unroll 1
-            for (int tile = 1; tile < tiles; ++tile) {
+            for (int tile = 0;;) {
+                block.give_back(barriers.keys_empty[key_ring.stage]);
+                free_queries(tile == tiles - 1);
+                key_ring.next();
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
+                const Rise rise = weigh_scores(state, s, scale.x);
+                factors.multiply(s, 0);
+                wgmma_wait<0>();
+                if (tile > 0) {
+                    block.give_back(barriers.values_empty[value_ring.stage]);
+                    value_ring.next();
+                    follow(state, rise);
+                }
+                pack_all(weights, s[0]);
+                if (++tile == tiles) break;
                 if (tile == 1 && span.lead > 0) {
                     barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                     clear_values(values_stage(), span.lead, keys);
@@ -117,27 +124,15 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 wgmma_fence();
                 start_scores(s[0], queries, keys_at());
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                start_values(state.output[0], weights, value_operand(values_stage()));
+                start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
                 if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
                 wgmma_wait<1>();
-                block.give_back(barriers.keys_empty[key_ring.stage]);
-                free_queries(tile == tiles - 1);
-                key_ring.next();
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
-                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
-                const Rise rise = weigh_scores(state, s, scale.x);
-                factors.multiply(s, 0);
-                wgmma_wait<0>();
-                block.give_back(barriers.values_empty[value_ring.stage]);
-                value_ring.next();
-                follow(state, rise);
-                pack_all(weights, s[0]);
             }
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
             if (first > 0 || end < keys) clear_values(values_stage(), first, end);
             wgmma_fence();
-            start_values(state.output[0], weights, value_operand(values_stage()));
+            start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
             wgmma_wait<0>();
             block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();

@@ -83,17 +83,18 @@ FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32
 #define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
 #define FI_ADVANCED(TO, B, STEP) "add.s64 " TO ", " B ", " STEP ";\n"
 
-/// c += a · b, four steps `apart` bytes of b apart.
+/// c = a · b, or c += a · b, four steps `apart` bytes of b apart.
 #define FI_WGMMA_FOUR(TYPE)                                                                                                         \
-    asm volatile("{\n.reg .b64 b1, b2, b3;\n" FI_ADVANCED("b1", "%80", "%81") FI_ADVANCED("b2", "%80", "%82") FI_ADVANCED("b3", "%80", "%83")     \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%64,%65,%66,%67", "%80", "1")                                          \
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3;\nsetp.ne.b32 p, %81, 0;\n"                                                        \
+                 FI_ADVANCED("b1", "%80", "%82") FI_ADVANCED("b2", "%80", "%83") FI_ADVANCED("b3", "%80", "%84")                     \
+                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%64,%65,%66,%67", "%80", "p")                                          \
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%68,%69,%70,%71", "b1", "1")                                            \
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%72,%73,%74,%75", "b2", "1")                                            \
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%76,%77,%78,%79", "b3", "1") "}\n"                                      \
                  : FI_32(c, 0), FI_32(c, 8)                                                                                         \
-                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "n"(apart >> 4), "n"(apart >> 3),  \
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),  \
                    "n"(3 * (apart >> 4)))
-template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], const uint32 (*a)[4], uint64 b) {
+template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], const uint32 (*a)[4], uint64 b, bool adds) {
     if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16");
     else FI_WGMMA_FOUR("bf16");
 }

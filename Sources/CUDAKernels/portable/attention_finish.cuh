@@ -127,6 +127,55 @@ FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, in
     store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), stores_fours(p));
 }
 
+/// What becomes of one of a warp's rows: a lane's own, so that it is worked out, and is in the text, once and not for each of a thread's rows.
+/// Lanes past the last row have the first ones' again.
+struct LaneRow {
+    int row, query, head;
+    /// Of a whole row, with the cache's factor.
+    RowEnd end;
+    /// The address of the row's output, or of the item's part of it.
+    uint64 output;
+
+    /// For all lanes of a warp. Writes the row's LSE.
+    __device__ __forceinline__ LaneRow(const fi_attention_params &p, const Item &item, const State &state, int warp_row, float scale,
+                                       bool is_part = false) {
+        const int lane = threadIdx.x % warp_size;
+        float maximum, sum;
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const float top = __shfl_sync(0xffffffff, state.maximum[m][h], lane % 8 * 4);
+                const float all = __shfl_sync(0xffffffff, quad_sum(state.sum[m][h]), lane % 8 * 4);
+                const bool is_own = lane % warp_rows / 8 == 2 * m + h;
+                maximum = is_own ? top : maximum;
+                sum = is_own ? all : sum;
+            }
+        row = warp_row + lane % warp_rows;
+        const bool is_there = row < item.row_count;
+        query = item.query(p, is_there ? row : 0), head = item.query_head(p, is_there ? row : 0, query);
+        end = end_row(maximum * scale, sum);
+        float *lse = pointer<float>(p.partial_lse) + item.partial_row + row;
+        bool has_lse = blockIdx.y == 0;
+        if (is_part) {
+            output = p.partial_output + 4 * ((static_cast<int64>(item.partial_row) + row) * dim_vo + blockIdx.y * slice_vo);
+        } else {
+            end = whole_row(end, p, item, query, head);
+            end.factor *= value_factor(p, item);
+            lse = pointer<float>(p.lse) + (item.first_query + query) * p.lse_token + head * p.lse_head;
+            has_lse &= p.lse != 0;
+            output = p.output + 2 * ((item.first_query + query) * p.output_token + head * p.output_head + blockIdx.y * slice_vo);
+        }
+        if (is_there && has_lse && lane < warp_rows) *lse = end.lse;
+    }
+    /// What a variant knows of row `of` of the warp.
+    __device__ __forceinline__ VariantRow variant_row(const fi_attention_params &p, const Item &item, int of) const {
+        if constexpr (!changes_output) return VariantRow(p, item, query, head);
+        const int query = __shfl_sync(0xffffffff, this->query, of), head = __shfl_sync(0xffffffff, this->head, of);
+        return VariantRow(p, item, query, head);
+    }
+};
+
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
 constexpr bool can_finish_alone =
     warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;
@@ -136,6 +185,7 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     using OutputRows = Rows<padded_vo, 2>;
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
+    const LaneRow own(p, item, state, warp_row, scale);
     // A thread's rows are a multiple of eight apart, so the places of its elements differ by constants.
     const uint32 first = is_narrow ? staged + OutputRows::offset(lane / 4, lane % 4 / 2) + lane % 2 * 8
                                    : staged + OutputRows::offset(lane / 4, 0) + lane % 4 * 4;
@@ -143,15 +193,8 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const int row = warp_row + m * 16 + h * 8 + lane / 4;
-            RowEnd end = end_row(state.maximum[m][h] * scale, quad_sum(state.sum[m][h]));
-            if (row >= item.row_count) continue;
-            const int query = item.query(p, row), head = item.query_head(p, row, query);
-            end = whole_row(end, p, item, query, head);
-            if (lane % 4 == 0 && p.lse != 0 && blockIdx.y == 0)
-                pointer<float>(p.lse)[(item.first_query + query) * p.lse_token + head * p.lse_head] = end.lse;
-            const float factor = end.factor * value_factor(p, item);
-            const VariantRow at(p, item, query, head);
+            const float factor = __shfl_sync(0xffffffff, own.end.factor, m * 16 + h * 8 + lane / 4);
+            const VariantRow at = own.variant_row(p, item, m * 16 + h * 8 + lane / 4);
             const auto element = [&](float x) { return variant_output(p, at, x * factor); };
 #pragma unroll
             for (int n = 0; n < value_tiles; n += 2) {
@@ -169,15 +212,11 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
         }
     __syncwarp();
     constexpr int chunks = slice_vo / 8;
-    // A lane for each of the warp's rows knows where it goes.
-    const int own = warp_row + min(lane, warp_rows - 1), query = item.query(p, own);
-    const uint64 address = p.output + 2 * ((item.first_query + query) * p.output_token
-                                           + item.query_head(p, own, query) * p.output_head + blockIdx.y * slice_vo);
     // Four rows under way hide what a store waits for; more is more to compile.
 #pragma unroll 4
     for (int turn = 0; turn < warp_rows * chunks / warp_size; ++turn) {
         const int id = turn * warp_size + lane, row = id / chunks, chunk = id % chunks;
-        const uint64 to = of_row(address, row);
+        const uint64 to = of_row(own.output, row);
         const uint4 v = load_shared128(staged + OutputRows::offset(row, chunk));
         if (warp_row + row < item.row_count) pointer<uint4>(to)[chunk] = v;
     }

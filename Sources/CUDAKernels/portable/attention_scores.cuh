@@ -177,6 +177,7 @@ struct CommonlyVisible {
 struct RowMask {
     uint32 bits = 0;
 
+    __device__ __forceinline__ RowMask() {}
     __device__ __forceinline__ RowMask(const fi_attention_params &p, const Item &item, int query, int first_key) {
         if constexpr (custom_mask == Mask::none) return;
         static_assert(custom_mask == Mask::none || warp_keys <= 128, "a lane has 32 keys");
@@ -202,6 +203,18 @@ struct RowMask {
         if constexpr (custom_mask == Mask::none) return is_there;
         const uint32 those = __shfl_sync(0xffffffff, bits, n / 4, 4);
         return is_there & (those >> (n % 4 * 8 + threadIdx.x % 4 * 2 + i) & 1) != 0;
+    }
+    /// This thread's keys of the row, two of each eight, as `shown_bits` has them; for all lanes of the warp.
+    __device__ __forceinline__ uint32 own_bits() const {
+        uint32 own = 0;
+#pragma unroll
+        for (int n = 0; n < key_tiles; n += 4) {
+            // Of each byte the two bits of this lane of four, side by side.
+            uint32 those = __shfl_sync(0xffffffff, bits, n / 4, 4) >> threadIdx.x % 4 * 2 & 0x03030303;
+            those = (those | those >> 6) & 0x000f000f;
+            own |= ((those | those >> 12) & 0xff) << 2 * n;
+        }
+        return own;
     }
 };
 
@@ -248,6 +261,26 @@ struct ShownColumns {
     }
 };
 
+/// What the run's own mask shows of a thread's rows, likewise. Row after row to the last place, and all others a place up: the text of one is long.
+struct ShownByMask {
+    uint32 bits[row_tiles][2];
+
+    __device__ __forceinline__ ShownByMask(const fi_attention_params &p, const Item &item, int warp_row, int first_key) {
+        const int lane_row = threadIdx.x % warp_size / 4;
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m) bits[m][0] = 0, bits[m][1] = 0;
+#pragma unroll 1
+        for (int row = warp_row + lane_row; row < warp_row + warp_rows; row += 8) {
+#pragma unroll
+            for (int m = 0; m < row_tiles; ++m) {
+                bits[m][0] = bits[m][1];
+                if (m + 1 < row_tiles) bits[m][1] = bits[m + 1][0];
+            }
+            bits[row_tiles - 1][1] = RowMask(p, item, item.query(p, min(row, item.row_count - 1)), first_key).own_bits();
+        }
+    }
+};
+
 /// Scales, caps and biases where the variant does more than scale, and hides what rows do not see.
 FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Item &item,
                                    const KeyFinder &finder, const CommonlyVisible &common, int warp_row, int first_key, float common_scale) {
@@ -262,6 +295,11 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             const ShownColumns columns(p, item, finder, warp_row, first_key);
             for (int m = 0; m < row_tiles; ++m) shown[m][0] = columns.bits[m][0], shown[m][1] = columns.bits[m][1];
         }
+    }
+    constexpr bool is_mask_of_bits = custom_mask != Mask::none && masks_by_bits;
+    if constexpr (is_mask_of_bits) {
+        const ShownByMask own(p, item, warp_row, first_key);
+        for (int m = 0; m < row_tiles; ++m) shown[m][0] = own.bits[m][0], shown[m][1] = own.bits[m][1];
     }
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
@@ -281,8 +319,9 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                 if (last < first) first = last = 0x7fffffff;
             }
             const uint32 span = last - first;
-            const RowMask mask(p, item, query, first_key);
-            const uint32 range = masks_by_bits           ? shown_bits(first - first_key, last - first_key, quad)
+            RowMask mask;
+            if constexpr (!is_mask_of_bits) mask = RowMask(p, item, query, first_key);
+            const uint32 range = masks_by_bits ? shown_bits(first - first_key, last - first_key, quad) & (is_mask_of_bits ? shown[m][h] : 0xffffffff)
                                  : masks_columns_by_bits ? shown[m][h]
                                                          : 0;
 #pragma unroll
@@ -310,7 +349,7 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                                                        : masks_by_bits || masks_columns_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
-                    if (!mask.shows(n, i, is_visible)) score = negative_infinity();
+                    if (!(is_mask_of_bits ? is_visible : mask.shows(n, i, is_visible))) score = negative_infinity();
                 }
             }
         }

@@ -157,13 +157,18 @@ constexpr Half weight_type = weighs_in_float16 ? Half::float16 : half_type;
 constexpr bool may_halve_rows = !FI_QUEUE && warps_m == 1 && row_tiles == 1 && normalises;
 FI_DEVICE bool has_lower_rows(const Item &item) { return !may_halve_rows || item.row_count > 8; }
 
-/// Turns scores first ..< end of unit `unit` into weights 2^(score · scale - reference).
+/// Turns scores first ..< end of unit `unit`, `most` of them or fewer, into weights 2^(score · scale - reference).
+///
+/// The loop is over as many turns wherever it stands: one of `first ..< end`, whose bounds are numbers only when the loops about it are
+/// written out, is written out long after them, and nearly doubles what the compiler's optimizer takes.
+template <int most>
 FI_DEVICE void weigh(State &state, float (&s)[row_tiles][key_tiles][4], const References &references, float scale, int unit, int first,
                      int end) {
     if constexpr (!normalises) return;
 #pragma unroll
-    for (int e = first; e < end; ++e) {
-        const int i = e % 4, n = unit * unit_tiles + e / 4 % unit_tiles, m = e / (4 * unit_tiles), h = i / 2;
+    for (int turn = 0; turn < most; ++turn) {
+        const int e = first + turn, i = e % 4, n = unit * unit_tiles + e / 4 % unit_tiles, m = e / (4 * unit_tiles), h = i / 2;
+        if (e >= end) continue;
         s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], scale, references.of[m][h]));
         state.sum[m][h] += s[m][n][i];
     }
@@ -279,7 +284,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
         weigh_row(state, s, references, scale, 0);
         if (has_lower) weigh_row(state, s, references, scale, 1);
     } else {
-        weigh(state, s, references, scale, 0, 0, weights);
+        weigh<weights>(state, s, references, scale, 0, 0, weights);
     }
     const float element_scale = value_hook == ValueHook::element ? value_scale(those.p, those.item) : 1;
     // Fragments are loaded one pair of tiles ahead of the products that need them.
@@ -328,7 +333,7 @@ FI_DEVICE void multiply_values(State &state, float (&s)[row_tiles][key_tiles][4]
                 }
             }
             if (!may_halve_rows && unit + 1 < units)
-                weigh(state, s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
+                weigh<ceil_div(weights, pairs)>(state, s, references, scale, unit + 1, weights * pair / pairs, weights * (pair + 1) / pairs);
         }
     }
 }
