@@ -122,9 +122,9 @@ FI_DEVICE void merge_many_at_once(const fi_attention_params &p, const Item &item
     }
 }
 
-/// The same as `merge_if_last` for a list's items.
-static __device__ __noinline__ void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
-    if (!arrives_last(p, item)) return;
-    if constexpr (!is_latent && dim_vo % 4 == 0 && slice_vo % 4 == 0) merge_many_at_once(p, item);
-    else merge_parts(p, item, shared);
+/// The same as `merge_if_last` for a list's items. Not a function of its own: a launch ends with the last of these, and there the parameter
+/// is constants that are here, where a function would read it as memory, a line after the other.
+FI_DEVICE void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if constexpr (is_latent || dim_vo % 4 != 0 || slice_vo % 4 != 0) merge_if_last(p, item, shared);
+    else if (arrives_last(p, item)) merge_many_at_once(p, item);
 }
