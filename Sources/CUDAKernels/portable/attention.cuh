@@ -64,9 +64,13 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 }
 
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
-/// load: reading is all that lists are for, and few copies of the code that loads are less to compile. At an item's start all stages are
-/// empty, and all are asked for before the first is waited for.
+/// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
+/// Whether all stages, which are empty when an item starts, are asked for before the first is waited for. Wide heads have no registers for it.
+constexpr bool fills_stages = loads_first && KeyCopies::turns + ValueCopies::turns <= 16;
+/// The first turn of the loop over stages, of which those before 0 only load.
+constexpr int first_turn = !loads_first ? 0 : fills_stages && !FirstSources::are_found ? -stages : 1 - stages;
+static_assert(fills_stages || !FirstSources::are_found, "a stage that was asked for before the loop is one more");
 
 /// Whether warps wait for copies and for memory, not for each other stage by stage: eight of one block do so for a twelfth of the time
 /// (H200, D 256: 337 and 362 TFLOP/s); where two blocks of four share a processor, it costs more than it saves.
@@ -156,14 +160,6 @@ struct Block {
             __syncthreads();
         }
     }
-    /// The first stage's copies, of a list's item.
-    __device__ __forceinline__ void load_first(const Item &item, const FirstSources &first, Sources &sources) const {
-        const Stages those(item);
-        if constexpr (FirstSources::are_found)
-            first.copy(base + Shared::key_stages, base + Shared::value_stages, those.count());
-        else if (those.count() > 0)
-            load_stage(p, sources, those, places, base + Shared::key_stages, base + Shared::value_stages, 0);
-    }
     /// Asks for everything else that is needed first, at once: the queries, and the keys.
     __device__ __forceinline__ void begin(const Item &item, uint64 own_query, Sources &sources, StageBarriers &barriers) const {
         load_queries(p, item, base + Shared::queries, own_query);
@@ -172,17 +168,16 @@ struct Block {
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
         const Stages those(item);
-        if constexpr (loads_first) {
-            copy_commit();
-        } else {
-            sources.start(p, item, those);
+        if constexpr (FirstSources::are_found) copy_commit();
+        sources.start(p, item, those);
+        if constexpr (!loads_first) {
 #pragma unroll 1
             for (int stage = 0; stage < stages - 1; ++stage) load(sources, barriers, those, stage, stage);
         }
     }
     /// Waits for what `begin` asked for; for all threads.
     __device__ __forceinline__ void await_first(const Item &item, Queries &queries) const {
-        copy_wait<loads_first ? stages - 1 : stages - 2>();
+        copy_wait<fills_stages ? stages - 1 : stages - 2>();
         __syncthreads();
         if constexpr (rope != Rope::none) {
             turn_queries(p, item, base + Shared::queries);
@@ -212,14 +207,14 @@ struct Block {
         if constexpr (!loads_first) prepare();
         int stage = 0;
 #pragma unroll 1
-        for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
+        for (int tile = first_turn; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
             if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
-                // The first was asked for before, and the one after all others when there is room for it.
-                const int next_tile = tile < 0 ? tile + stages : tile + stages - 1;
-                if (tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
+                // Where all stages are filled at the start there is room for the next when one has been left.
+                const int next_tile = fills_stages && tile < 0 ? tile + stages : tile + stages - 1;
+                if (!fills_stages || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;
@@ -358,14 +353,12 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
         uint64 query = 0;
-        Sources sources;
         FirstSources first;
         if (is_own) {
             block.find_first(item);
             query = own_query(p, item);
             if (is_first) prefetch_first(p, item, block.places[0]);
-            if constexpr (FirstSources::are_found) first.find(block.places[0]);
-            else sources.start(p, item, Stages(item));
+            first.find(block.places[0]);
         }
         // Blocks with nothing to do make room at once.
         if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) {
@@ -374,7 +367,8 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         }
         if (is_own) {
             State state;
-            block.load_first(item, first, sources);
+            Sources sources;
+            first.copy(block.base + Shared::key_stages, block.base + Shared::value_stages, item);
             block.begin(item, query, sources, barriers);
             block.compute(item, sources, barriers, state, nullptr, nullptr);
             meet(item, state, block.shared, score_scales(p, item).x);

@@ -99,11 +99,11 @@ FI_DEVICE void merge_many_at_once(const fi_attention_params &p, const Item &item
 #pragma unroll
             for (int some = 0; some < parts_at_once; some += parts_together) {
 #pragma unroll
-                for (int i = some; i < some + parts_together; ++i) of_part[i] = negative_infinity();
+                for (int i = some; i < some + parts_together; ++i) of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
+                // Set all the same: what may not have been would have its registers from the kernel's start.
                 if (first + some >= parts) continue;
 #pragma unroll
                 for (int i = some; i < some + parts_together; ++i) {
-                    x[i] = make_float4(0, 0, 0, 0);
                     if (first + i < parts) {
                         of_part[i] = __ldcg(lse_at);
                         x[i] = __ldcg(reinterpret_cast<const float4 *>(from));
