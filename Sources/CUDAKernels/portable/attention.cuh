@@ -66,11 +66,8 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
 /// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
-/// Whether all stages, which are empty when an item starts, are asked for before the first is waited for. Wide heads have no registers for it.
-constexpr bool fills_stages = loads_first && KeyCopies::turns + ValueCopies::turns <= 16;
-/// The first turn of the loop over stages, of which those before 0 only load.
-constexpr int first_turn = !loads_first ? 0 : fills_stages && !FirstSources::are_found ? -stages : 1 - stages;
-static_assert(fills_stages || !FirstSources::are_found, "a stage that was asked for before the loop is one more");
+/// The first of those turns; one less where the first stage's copies were found before.
+constexpr int first_turn = !loads_first ? 0 : FirstSources::are_found ? 2 - stages : 1 - stages;
 
 /// Whether warps wait for copies and for memory, not for each other stage by stage: eight of one block do so for a twelfth of the time
 /// (H200, D 256: 337 and 362 TFLOP/s); where two blocks of four share a processor, it costs more than it saves.
@@ -177,7 +174,7 @@ struct Block {
     }
     /// Waits for what `begin` asked for; for all threads.
     __device__ __forceinline__ void await_first(const Item &item, Queries &queries) const {
-        copy_wait<fills_stages ? stages - 1 : stages - 2>();
+        copy_wait<stages - 2>();
         __syncthreads();
         if constexpr (rope != Rope::none) {
             turn_queries(p, item, base + Shared::queries);
@@ -204,7 +201,7 @@ struct Block {
             state.clear();
             await_first(item, queries);
         };
-        if constexpr (!loads_first) prepare();
+        if constexpr (first_turn == 0) prepare();
         int stage = 0;
 #pragma unroll 1
         for (int tile = first_turn; tile < tiles; ++tile) {
@@ -212,9 +209,7 @@ struct Block {
             if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
-                // Where all stages are filled at the start there is room for the next when one has been left.
-                const int next_tile = fills_stages && tile < 0 ? tile + stages : tile + stages - 1;
-                if (!fills_stages || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
+                load(sources, barriers, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;

@@ -2,9 +2,8 @@
 #pragma once
 #include "portable/attention_finish.cuh"
 
-/// Parts that are read at once; of these so many together that there is a branch around those that are not there, as the code is cold where it
-/// runs, and takes as long as it is.
-constexpr int parts_at_once = 16, parts_together = 4;
+/// Parts that are read at once.
+constexpr int parts_at_once = 16;
 
 /// Ends an item: the states of warps that shared keys meet in shared memory, which is free: every warp is past its last product, and every copy
 /// has arrived.
@@ -97,19 +96,13 @@ FI_DEVICE void merge_many_at_once(const fi_attention_params &p, const Item &item
             float of_part[parts_at_once];
             float4 x[parts_at_once];
 #pragma unroll
-            for (int some = 0; some < parts_at_once; some += parts_together) {
-#pragma unroll
-                for (int i = some; i < some + parts_together; ++i) of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
-                // Set all the same: what may not have been would have its registers from the kernel's start.
-                if (first + some >= parts) continue;
-#pragma unroll
-                for (int i = some; i < some + parts_together; ++i) {
-                    if (first + i < parts) {
-                        of_part[i] = __ldcg(lse_at);
-                        x[i] = __ldcg(reinterpret_cast<const float4 *>(from));
-                    }
-                    lse_at += stride, from += step;
+            for (int i = 0; i < parts_at_once; ++i) {
+                of_part[i] = negative_infinity(), x[i] = make_float4(0, 0, 0, 0);
+                if (first + i < parts) {
+                    of_part[i] = __ldcg(lse_at);
+                    x[i] = __ldcg(reinterpret_cast<const float4 *>(from));
                 }
+                lse_at += stride, from += step;
             }
             float next = maximum;
 #pragma unroll
@@ -118,42 +111,19 @@ FI_DEVICE void merge_many_at_once(const fi_attention_params &p, const Item &item
             maximum = next;
             sum *= factor, v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
 #pragma unroll
-            for (int some = 0; some < parts_at_once; some += parts_together) {
-                if (first + some >= parts) continue;
-#pragma unroll
-                for (int i = some; i < some + parts_together; ++i) {
-                    const float weight = exp2_approximate(of_part[i] - base);
-                    sum += weight;
-                    v.x += x[i].x * weight, v.y += x[i].y * weight, v.z += x[i].z * weight, v.w += x[i].w * weight;
-                }
+            for (int i = 0; i < parts_at_once; ++i) {
+                const float weight = exp2_approximate(of_part[i] - base);
+                sum += weight;
+                v.x += x[i].x * weight, v.y += x[i].y * weight, v.z += x[i].z * weight, v.w += x[i].w * weight;
             }
         }
         leave(p, item, row, d, v, end_row(maximum, sum));
     }
 }
 
-/// Whether a row's elements are a warp's: then each warp counts and merges the rows that it wrote, and waits for no other.
-constexpr bool warps_have_rows = !is_latent && row_fours == warp_size && slice_vo % 4 == 0;
-
-/// Whether this warp's rows of its tile were the last to arrive in the workspace, as `arrives_last` says it of all of them.
-FI_DEVICE bool warp_arrives_last(const fi_attention_params &p, const Item &item) {
-    const uint32 parts = item.parts;
-    const int warp = threadIdx.x / warp_size;
-    if (parts == 0 || warp >= item.row_count) return false;
-    // A merge has a count for each row of its first part.
-    uint32 *arrivals = pointer<uint32>(p.arrivals) + (item.merge_row + warp) * gridDim.y + blockIdx.y;
-    uint32 arrived = 0;
-    __syncwarp();
-    if (threadIdx.x % warp_size == 0) {
-        arrived = add_acquire_release(arrivals, 1);
-        if (arrived == parts - 1) *arrivals = 0;
-    }
-    return __shfl_sync(0xffffffff, arrived, 0) == parts - 1;
-}
-
 /// The same as `merge_if_last` for a list's items. Not a function of its own: a launch ends with the last of these, and there the parameter
 /// is constants that are here, where a function would read it as memory, a line after the other.
 FI_DEVICE void merge_part_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     if constexpr (is_latent || dim_vo % 4 != 0 || slice_vo % 4 != 0) merge_if_last(p, item, shared);
-    else if (warps_have_rows ? warp_arrives_last(p, item) : arrives_last(p, item)) merge_many_at_once(p, item);
+    else if (arrives_last(p, item)) merge_many_at_once(p, item);
 }
