@@ -202,7 +202,9 @@ struct Block {
             await_first(item, queries);
         };
         if constexpr (first_turn == 0) prepare();
-        int stage = 0;
+        // 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
+        // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages).
+        int stage = FI_QUEUE ? 0 : item.tile - p.tile;
 #pragma unroll 1
         for (int tile = first_turn; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.

@@ -126,11 +126,14 @@ static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p
     return finish_row_here(p, item, row, end);
 }
 
-/// Four elements of a row that is complete, to the output.
-FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
-    const RowOutput out = FI_QUEUE ? finish_row(p, item, row, end) : finish_row_here(p, item, row, end);
+/// Four elements of a row that has ended, to the output.
+FI_DEVICE void leave_four(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowOutput out) {
     v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
     store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), stores_fours(p));
+}
+/// Four elements of a row that is complete, to the output.
+FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
+    leave_four(p, item, row, d, v, FI_QUEUE ? finish_row(p, item, row, end) : finish_row_here(p, item, row, end));
 }
 
 /// Whether a warp's outputs, of 16 bits, can leave through the memory of its queries, which no other warp reads.
