@@ -66,6 +66,8 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
 /// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
+/// The first of those turns; one less where the first stage's copies were found before.
+constexpr int first_turn = !loads_first ? 0 : FirstSources::are_found ? 2 - stages : 1 - stages;
 
 /// Whether warps wait for copies and for memory, not for each other stage by stage: eight of one block do so for a twelfth of the time
 /// (H200, D 256: 337 and 362 TFLOP/s); where two blocks of four share a processor, it costs more than it saves.
@@ -163,6 +165,7 @@ struct Block {
         if constexpr (!is_latent) clear_padding<ValueRows, slice_vo>(base + Shared::value_stages, stages * keys);
         if constexpr (rope != Rope::none) clear_padding<TurnedRows, dim_qk>(base + Shared::turned_keys, keys);
         const Stages those(item);
+        if constexpr (FirstSources::are_found) copy_commit();
         sources.start(p, item, those);
         if constexpr (!loads_first) {
 #pragma unroll 1
@@ -198,10 +201,12 @@ struct Block {
             state.clear();
             await_first(item, queries);
         };
-        if constexpr (!loads_first) prepare();
-        int stage = 0;
+        if constexpr (first_turn == 0) prepare();
+        // 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
+        // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages).
+        int stage = FI_QUEUE ? 0 : item.tile - p.tile;
 #pragma unroll 1
-        for (int tile = loads_first ? 1 - stages : 0; tile < tiles; ++tile) {
+        for (int tile = first_turn; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
             if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
@@ -345,10 +350,12 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         __syncthreads();
         const bool is_own = item.tile == p.tile && item.row_count > 0;
         uint64 query = 0;
+        FirstSources first;
         if (is_own) {
             block.find_first(item);
             query = own_query(p, item);
             if (is_first) prefetch_first(p, item, block.places[0]);
+            first.find(block.places[0]);
         }
         // Blocks with nothing to do make room at once.
         if (is_first && (is_own || rest_start < rest_end || blockIdx.x + blockIdx.y == 0)) {
@@ -358,6 +365,7 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
         if (is_own) {
             State state;
             Sources sources;
+            first.copy(block.base + Shared::key_stages, block.base + Shared::value_stages, item);
             block.begin(item, query, sources, barriers);
             block.compute(item, sources, barriers, state, nullptr, nullptr);
             meet(item, state, block.shared, score_scales(p, item).x);

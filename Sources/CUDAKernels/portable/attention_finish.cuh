@@ -78,7 +78,8 @@ FI_DEVICE void store_output(const fi_attention_params &p, int64 at, float4 v, in
 FI_DEVICE void store_partial(const fi_attention_params &p, int64 at, float4 v, int count) {
     float *to = pointer<float>(p.partial_output) + at;
     if constexpr (dim_vo % 4 == 0 && slice_vo % 4 == 0) {
-        *reinterpret_cast<float4 *>(to) = v;
+        // Written out: the compiler made four stores of it, and who counts the part waits for all of them.
+        asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
     } else {
         const float elements[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
@@ -112,7 +113,7 @@ FI_DEVICE float value_factor(const fi_attention_params &p, const Item &item) {
 struct RowOutput { int64 target; float factor; };
 
 /// Ends a whole row: writes its LSE.
-static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
+FI_DEVICE RowOutput finish_row_here(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
     const int query = item.query(p, row), head = item.query_head(p, row, query);
     const int64 token = item.first_query + query;
     end = whole_row(end, p, item, query, head);
@@ -120,11 +121,19 @@ static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p
     return {token * p.output_token + head * p.output_head + blockIdx.y * slice_vo, end.factor * value_factor(p, item)};
 }
 
-/// Four elements of a row that is complete, to the output.
-FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
-    const RowOutput out = finish_row(p, item, row, end);
+/// The same as a function of its own, for what is rarely run. It reads the parameter as memory, not as constants: each line of it is waited for.
+static __device__ __noinline__ RowOutput finish_row(const fi_attention_params &p, const Item &item, int row, RowEnd end) {
+    return finish_row_here(p, item, row, end);
+}
+
+/// Four elements of a row that has ended, to the output.
+FI_DEVICE void leave_four(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowOutput out) {
     v.x *= out.factor, v.y *= out.factor, v.z *= out.factor, v.w *= out.factor;
     store_output(p, out.target + d, change_output(p, item, row, v), count_of_four(d), stores_fours(p));
+}
+/// Four elements of a row that is complete, to the output.
+FI_DEVICE void leave(const fi_attention_params &p, const Item &item, int row, int d, float4 v, RowEnd end) {
+    leave_four(p, item, row, d, v, FI_QUEUE ? finish_row(p, item, row, end) : finish_row_here(p, item, row, end));
 }
 
 /// What becomes of one of a warp's rows: a lane's own, so that it is worked out, and is in the text, once and not for each of a thread's rows.

@@ -173,6 +173,31 @@ FI_DEVICE void load_stage(const fi_attention_params &p, Sources &sources, const 
     }
 }
 
+/// Where this thread's copies of an item's first stage come from: found from the plan alone, so that nothing but the copies is left to do
+/// once what they read may be read.
+struct FirstSources {
+    /// Keys one after another have their own; keys in two tensors, elements one at a time, and rows of more chunks than there are registers to
+    /// spare are looked up as they are copied.
+    static constexpr bool are_found = !FI_QUEUE && !FI_RAGGED && FI_CHUNK >= 4 && !is_latent && KeyCopies::turns + ValueCopies::turns <= 16;
+    uint64 keys_at[are_found ? KeyCopies::turns : 1], values_at[are_found ? ValueCopies::turns : 1];
+
+    __device__ __forceinline__ void find(const Places &places) {
+        if constexpr (are_found) {
+#pragma unroll
+            for (int turn = 0; turn < KeyCopies::turns; ++turn) keys_at[turn] = KeyCopies::source(places.keys_at, turn);
+#pragma unroll
+            for (int turn = 0; turn < ValueCopies::turns; ++turn) values_at[turn] = ValueCopies::source(places.values_at, turn);
+        }
+    }
+    __device__ __forceinline__ void copy(uint32 key_stage, uint32 value_stage, const Item &item) const {
+        if constexpr (are_found) {
+            const int there = Stages(item).count();
+            KeyCopies::copy_all(key_stage, there, [&](int turn) { return keys_at[turn]; });
+            ValueCopies::copy_all(value_stage, there, [&](int turn) { return values_at[turn]; });
+        }
+    }
+};
+
 /// Has the keys and values of an item's first stage brought to L2, without waiting for them: whoever may still write some of them writes
 /// there too. `places` are those of the first stages.
 FI_DEVICE void prefetch_first(const fi_attention_params &p, const Item &item, const Places &places) {
