@@ -98,13 +98,14 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
         exponentiate<0, key_tiles>(s[0], state.sum[0]);
         pack_all(weights, s[0]);
         bool by_sums = is_settled(state);
+        // Here, as a branch in the loop is a few percent of its time, though it is not taken.
+        if (tiles > 1 && span.lead > 0) {
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            clear_values(values_stage(), span.lead, keys);
+        }
         // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
         for (int tile = 1; tile < tiles; ++tile) {
-            if (tile == 1 && span.lead > 0) {
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                clear_values(values_stage(), span.lead, keys);
-            }
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             sync_threads(turn_barrier + group, 256);
             start_stage();

@@ -105,13 +105,14 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             weigh_scores(state, s, scale.x);
             factors.multiply(s, 0);
             pack_all(weights, s[0]);
+            // Here, as a branch in the loop is a few percent of its time, though it is not taken.
+            if (tiles > 1 && span.lead > 0) {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                clear_values(values_stage(), span.lead, keys);
+            }
             // One loop for all stages would be a quarter less to compile, but the products would then wait for each other.
 #pragma unroll 1
             for (int tile = 1; tile < tiles; ++tile) {
-                if (tile == 1 && span.lead > 0) {
-                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                    clear_values(values_stage(), span.lead, keys);
-                }
                 barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
                 if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
                 wgmma_fence();
