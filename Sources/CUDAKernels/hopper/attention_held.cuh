@@ -69,6 +69,10 @@ constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
 /// lose 7 % by it (H200, full, 1,024 keys: 308 and 332 us).
 constexpr bool frees_keys_early = !is_threefold;
 
+/// Key tiles of a stage whose exponentials come before the wait for the product under way. Of 16, with 4 of them the kernel took 1.014 of the time, with
+/// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them.
+constexpr int tiles_before_wait = groups == 2 && key_tiles == 16 ? 6 : key_tiles / 2;
+
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -167,6 +171,11 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         Pair factor;
         bool by_sums = false;
         wgmma_wait<0>();
+        // Here, as a branch in the loop is a few percent of its time, though it is not taken.
+        if (own_tiles > 1 && span.lead > 0) {
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            clear_values(values_stage(), span.lead, keys);
+        }
         start_nothing(state.output[0], value_operand(keys_stage()));
 #pragma unroll 1
         for (int tile = 0;;) {
@@ -183,7 +192,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 }
                 relate(state, s[0], scale);
                 const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
-                exponentiate<0, key_tiles / 2>(s[0], sums);
+                exponentiate<0, tiles_before_wait>(s[0], sums);
                 // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
                 // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
                 if constexpr (!is_threefold) keep_behind(sums, item);
@@ -192,7 +201,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                     if (!frees_keys_early || tile > 0) multiply_output(state, factor);
                     by_sums = is_settled(state);
                 }
-                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                exponentiate<tiles_before_wait, key_tiles>(s[0], sums);
                 factors.multiply(s, 0);
                 pack_all(weights, s[0]);
                 if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
@@ -209,10 +218,6 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             }
             if constexpr (!frees_keys_early) free_keys();
             if (++tile == own_tiles) break;
-            if (tile == 1 && span.lead > 0) {
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                clear_values(values_stage(), span.lead, keys);
-            }
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
             start_stage(turn);

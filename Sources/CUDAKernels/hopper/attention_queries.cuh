@@ -53,7 +53,8 @@ FI_DEVICE void fetch_item(const Block &block, uint32 turn) {
             if (lane >= parts && lane < 2 * parts) reinterpret_cast<uint4 *>(&other)[lane - parts] = part;
             __syncwarp();
             if (lane == 0) {
-                if (is_missing) item.row_count = item.key_count = 0;
+                // Without a part either, which a merge would count.
+                if (is_missing) item.row_count = item.key_count = 0, item.partial_row = -1;
                 const Span span(item, block.maps.box_rows), beside(other, block.maps.box_rows);
                 const bool shares = item.request == other.request && item.head == other.head && item.key == other.key && span.jump == 0
                                     && beside.jump == 0;

@@ -265,6 +265,7 @@ enum AttentionTuning {
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,
                         blocksPerProcessor: entry.tile.blocksPerProcessor, isPaired: entry.tile.isPaired,
+                        stageKeys: entry.tile.keys,
                         unitTime: entry.tile.isHopper && entry.tile.rows > 64
                             ? 15 * width * Float(entry.tile.rows) / 128
                             : max((entry.tile.isHopper ? 20 : 0.38 * Float(entry.tile.rows)) * width, 34 * bytes))

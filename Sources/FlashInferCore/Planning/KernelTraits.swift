@@ -47,12 +47,18 @@ public struct KernelTraits: Sendable, Hashable {
         /// once what both need: then a request's neighbouring row tiles of one head that begin at the same key come as such pairs.
         public var isPaired: Bool
 
+        /// Keys that the tile's kernel takes at a time: what is left over at an item's end takes as long as all of them. `nil` where it goes key by
+        /// key.
+        public var stageKeys: Int?
+
         /// A tile.
         public init(
             maximumRows: Int, queryRows: Int, kvHeads: Int, fixedCost: Float, keyCost: Float, pairCost: Float,
-            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil, isPaired: Bool = false, unitTime: Float = 1
+            schedule: Schedule = .lists, blocksPerProcessor: Int? = nil, isPaired: Bool = false, stageKeys: Int? = nil,
+            unitTime: Float = 1
         ) {
             precondition(maximumRows > 0 && queryRows > 0 && kvHeads > 0, "a tile has rows and heads")
+            precondition((1...1 << 16).contains(stageKeys ?? 1), "a stage has keys")
             precondition(blocksPerProcessor ?? 1 > 0, "a processor runs at least one block")
             precondition(
                 fixedCost >= 0 && keyCost >= 0 && pairCost >= 0 && keyCost + pairCost > 0, "work costs something")
@@ -66,6 +72,7 @@ public struct KernelTraits: Sendable, Hashable {
             self.schedule = schedule
             self.blocksPerProcessor = blocksPerProcessor
             self.isPaired = isPaired
+            self.stageKeys = stageKeys
             self.unitTime = unitTime
         }
     }

@@ -8,8 +8,8 @@ extension Planner {
         for index in traits.tiles.indices {
             if traits.tiles[index].schedule == .queue, !survey.queued.isEmpty {
                 let workers = traits.queueWorkers(tile: index, processors)
-                let queue = WorkQueue(survey, traits, tile: index, workers)
-                let cuts = mode == .balanced ? TailCuts(queue, survey, traits, workers) : .none
+                var queue = WorkQueue(survey, traits, tile: index, workers)
+                let cuts = mode == .balanced ? TailCuts(&queue, survey, traits, workers) : .none
                 var single = SingleItem()
                 let isWhole = cuts.isNone && mode == .balanced && !traits.tiles[index].isPaired
                 for (place, entry) in queue.entries.enumerated() {

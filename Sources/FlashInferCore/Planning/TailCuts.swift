@@ -27,12 +27,23 @@ struct TailCuts {
     /// Items for each worker from which on nothing is cut: an uneven end is then short beside the whole.
     private static let manyItems = 8
 
-    /// Whether a queue of so many items is not cut.
+    /// Rounds of equal items from which on the last one is short beside the whole.
+    private static let manyRounds = 64
+
+    /// Parts of an item of a last round, at most: they are merged by one block.
+    private static let mostParts = 8
+
+    /// Whether a queue of so many items is not run in thought.
     static func isLongEnough(_ items: Int, _ workers: Int) -> Bool { items >= manyItems * workers }
 
-    init(_ queue: WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
+    /// The cuts of a queue; where some heads of an entry are cut, those become one of their own.
+    init(_ queue: inout WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int) {
         self.init(first: .max, partCost: .infinity, heads: queue.heads.step)
-        if Self.isLongEnough(queue.count, workers) || queue.count == 0 { return }
+        if queue.count == 0 { return }
+        if Self.isLongEnough(queue.count, workers) {
+            if survey.sharedColumns == nil { cutLastRound(of: &queue, survey, traits, workers) }
+            return
+        }
         let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.count) * Float64($1.cost) }
         guard total > 0 else { return }
         let scale = Float(Float64(Clock.resolution * workers) / total)
@@ -77,6 +88,32 @@ struct TailCuts {
             }
             if best <= late { break }
         }
+    }
+
+    /// Cuts what equal items leave over for a last round: 4,096 items are 31 for each of 132 workers and 4 more, for which all others would wait as
+    /// long as for an item each.
+    ///
+    /// A block that merges reads all parts alone, so they are few (`stateTime` says what one costs), and short items are not worth it.
+    private mutating func cutLastRound(
+        of queue: inout WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int
+    ) {
+        let (rounds, left) = queue.count.quotientAndRemainder(dividingBy: workers)
+        let entry = queue.entries[0]
+        let rowTile = survey.queued[entry.rowTiles.lowerBound]
+        guard left > 0, rounds < Self.manyRounds, queue.entries.allSatisfy({ $0.cost == entry.cost }) else { return }
+        let tile = traits.tiles[Int(rowTile.tile)]
+        let keys = entry.cost - rowTile.fixedCost
+        let merge = traits.stateTime * Float(rowTile.rowCount) / tile.unitTime
+        // A gain below 1/128 is not worth the merges.
+        var (best, parts) = (entry.cost - Float(rounds) * entry.cost / 128, 1)
+        for count in 2...Self.mostParts where left * count <= Self.partsPerWorker * workers {
+            let partRounds = (left * count + workers - 1) / workers
+            let end = Float(partRounds) * (rowTile.fixedCost + keys / Float(count)) + Float(count) * merge
+            if end < best { (best, parts) = (end, count) }
+        }
+        if parts == 1 { return }
+        first = queue.separate(last: left)
+        partCost = keys / Float(parts) * (1 + 1 / 1024)
     }
 
     /// How the tile of entry `place` is cut.

@@ -64,6 +64,27 @@ struct WorkQueue {
         }
     }
 
+    /// Makes the last `items` items, or one more of a pair, entries of their own, and returns the place of the first.
+    mutating func separate(last items: Int) -> Int {
+        var (place, left) = (entries.count, items)
+        while left > 0 {
+            place -= 1
+            let entry = entries[place]
+            let steps = (left + entry.rowTiles.count - 1) / entry.rowTiles.count
+            if steps < entry.steps.count {
+                let middle = entry.steps.upperBound - steps
+                entries[place].steps = entry.steps.lowerBound..<middle
+                place += 1
+                var last = entry
+                last.steps = middle..<entry.steps.upperBound
+                entries.insert(last, at: place)
+                break
+            }
+            left -= entry.count
+        }
+        return place
+    }
+
     /// Items for each worker that the last section has at least.
     private static let lastRounds = 3
 

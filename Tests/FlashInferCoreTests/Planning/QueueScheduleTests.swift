@@ -53,6 +53,49 @@ import Testing
         }
     }
 
+    /// 4,096 equal items are 31 for each of 132 workers, and 4 more.
+    @Test(arguments: [(4, 4096), (16, 1024)], [false, true])
+    func aLastRoundOfEqualItemsIsCut(_ batch: (requests: Int, length: Int), isPaired: Bool) throws {
+        var traits = Self.traits
+        traits.tiles[0].isPaired = isPaired
+        let lengths = [Int](repeating: batch.length, count: batch.requests)
+        let problem = try PlanCase(name: "full", queries: lengths, keys: lengths, variant: .full, shape: (32, 32))
+            .problem()
+        let plan = try Planner.plan(problem, traits: traits, processors: 132)
+        checkCoverage(plan)
+        #expect(plan.merges.count == 4)
+        #expect(plan.items.dropLast(plan.items.count - 4092).allSatisfy { $0.merge < 0 })
+        let queue = QueueSimulation(plan.items, traits, workers: 132)
+        #expect(queue.makespan <= 1.01 * queue.ideal, "\(queue.makespan / queue.ideal)")
+        // Parts that cost more to merge than they save.
+        traits.stateTime = 1e4
+        #expect(try Planner.plan(problem, traits: traits, processors: 132).merges.isEmpty)
+    }
+
+    /// Rows that whole tiles leave over are a request's first under a causal mask: the tile with the fewest keys is the short one.
+    @Test func leftOverRowsSeeTheFewestKeys() throws {
+        var traits = Self.traits
+        (traits.tiles[0].queryRows, traits.tiles[0].stageKeys) = (192, 128)
+        func tiles(_ length: Int, _ variant: AttentionVariant, shape: (Int, Int) = (1, 1)) throws -> [[Int32]] {
+            let batch = PlanCase(name: "rest", queries: [length], keys: [length], variant: variant, shape: shape)
+            let plan = try Planner.plan(batch.problem(), traits: traits, processors: 1, mode: .unsplit)
+            checkCoverage(plan)
+            return plan.items.map { [$0.rowStart, $0.rowCount] }.sorted { $0[0] < $1[0] }
+        }
+        #expect(try tiles(1024, .causal).prefix(2) == [[0, 64], [64, 192]])
+        #expect(try tiles(1024, .full).suffix(2) == [[768, 192], [960, 64]])
+        // Tiles would all end a few keys later in their last stages than they do now.
+        #expect(try tiles(384 + 130, .causal).last == [384, 130])
+        #expect(try tiles(384, .causal) == [[0, 192], [192, 192]])
+        #expect(try tiles(100, .causal) == [[0, 100]])
+        #expect(try tiles(1024, AttentionVariant(mask: .causal, windowLeft: 128)).first == [0, 192])
+        traits.tiles[0].queryRows = 128
+        #expect(try tiles(1000, .causal).last == [896, 104])
+        traits.tiles[0].stageKeys = nil
+        traits.tiles[0].queryRows = 192
+        #expect(try tiles(1024, .causal).last == [960, 64])
+    }
+
     /// Without cuts these end 1.36 to 4.1 times later than the mean load; cuts bring all within 7 % of it.
     @Test(arguments: [
         ([2200], [2200], 132), ([2200], [2200], 264), ([4500], [4500], 264), ([4500], [4500], 528),

@@ -87,7 +87,7 @@ extension AttentionCase {
                     feature: feature, dimQK: qk, dimVO: vo, kvHeads: 2, group: 1 + index % 2, pageSize: pageSize,
                     lengths: [(200, 431), (129, 129), (1, 300), (70, 1000), (0, 5)], seed: UInt64(100 + turn))
             }
-        } + gpuNarrowPrefill + gpuSmallPagePrefill
+        } + gpuNarrowPrefill + gpuSmallPagePrefill + gpuOddPrefill
     }()
 
     /// The same with scores so far apart that weights relative to earlier keys are large, or no float32 at all.
@@ -103,6 +103,13 @@ extension AttentionCase {
                 lengths: [(200, 431), (129, 129), (70, 700)], seed: UInt64(400 + turn), scale: scale)
         }
     }()
+
+    /// Items of an odd number that are parts of tiles: where two blocks take them side by side, the last one has no neighbour.
+    private static let gpuOddPrefill: [AttentionCase] = [128, 256].map { dim in
+        AttentionCase(
+            queryType: .bfloat16, cacheType: .bfloat16, layout: .raggedNHD, feature: .full, dimQK: dim, kvHeads: 1,
+            group: 1, lengths: [(100, 384)], seed: 500)
+    }
 
     /// The same over pages too small for boxes, whose rows are copied one by one.
     private static let gpuSmallPagePrefill: [AttentionCase] = {
@@ -174,7 +181,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuFloat8.prefix(3)
+        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuOddPrefill.prefix(1) + gpuFloat8.prefix(3)
     }()
 
     private static func gpuCase(
