@@ -11,9 +11,20 @@
 
 static_assert(row_tiles == 1 && warps_n == 1, "a warp has 16 rows");
 
+/// Registers of a thread that computes.
+constexpr int computer_registers = is_threefold ? (512 - bringer_registers) / 3 : (504 - bringer_registers) / 2 / 8 * 8;
+
 /// Whether a stage's softmax runs beside the product of the stage before: where registers hold its weights too. With wide heads the
 /// other group's products are as long as a softmax, and hide it alone.
-constexpr bool overlaps = padded_vo <= 128;
+constexpr bool overlaps = padded_vo <= 128 && !is_threefold;
+
+/// A place in a ring of stages, as one number: of a thread that computes outputs of 256 elements, registers are few.
+template <int count> struct Place {
+    int at = 0;
+    __device__ __forceinline__ int stage() const { return at >= count ? at - count : at; }
+    __device__ __forceinline__ uint32 phase() const { return at >= count; }
+    __device__ __forceinline__ void next() { at = at == 2 * count - 1 ? 0 : at + 1; }
+};
 
 /// scores = queries · keys of a stage, under way.
 FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint32 queries, uint32 keys_at) {
@@ -27,13 +38,14 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint32 queries, uint32 key
     wgmma_commit();
 }
 
-/// output += weights · values of a stage, under way.
-FI_DEVICE void start_values(float (&output)[value_tiles][4], const Weights &weights, uint32 values_at) {
+/// output = weights · values of a stage, added to what is there if `adds`, under way.
+FI_DEVICE void start_values(float (&output)[value_tiles][4], const Weights &weights, uint32 values_at, bool adds) {
     const uint64 b = TurnedColumn::operand(values_at);
 #pragma unroll
     for (int step = 0; step < keys / 32; ++step) {
         const int column = step * 32 / Shared::turned_width, within = step * 32 % Shared::turned_width;
-        wgmma_e4m3(output, weights[step], advance_operand(b, column * padded_vo * Shared::turned_width + within), true);
+        wgmma_e4m3(output, weights[step], advance_operand(b, column * padded_vo * Shared::turned_width + within),
+                   step > 0 || adds);
     }
     wgmma_commit();
 }
@@ -65,12 +77,14 @@ FI_DEVICE void compute_scores_again(float (&s)[key_tiles][4], uint32 queries, ui
 FI_DEVICE void compute_items(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
     Barriers &barriers = block.barriers;
-    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
-    __align__(16) float room[Kept::is_local ? value_tiles * 4 : 4];
-    Ring key_ring, value_ring;
+    // By a shuffle the assembler knows that it is the same for all lanes, and keeps in uniform registers what follows from it.
+    const int warp = __shfl_sync(0xffffffff, threadIdx.x / warp_size, 0), lane = threadIdx.x % warp_size, warp_row = warp * 16, group = warp / 4;
+    __align__(16) Kept::Room room;
+    Place<stages> key_ring;
+    Place<stages_of_values> value_ring;
     const auto free_stage = [&](const uint64 &empty) {
         __syncwarp();
-        if (lane == 0) barrier(empty).arrive();
+        barrier(empty).arrive_once();
     };
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
@@ -86,90 +100,119 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const float score_scale = score_scales(p, item).y;
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
-        const auto keys_at = [&] { return block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes; };
-        const auto values_at = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
+        // Stages that some row of the group sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and
+        // one without rows has none but the first, of nothing.
+        int own_tiles = tiles;
+        if constexpr (is_threefold) {
+            const int last_row = min(group * 64 + 64, item.row_count) - 1;
+            const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
+            if (span.jump == 0) own_tiles = min(max(seen, 0) / keys + 1, tiles);
+            // So that the assembler knows it to be the same for all lanes.
+            own_tiles = __shfl_sync(0xffffffff, own_tiles, 0);
+        }
+        const auto keys_at = [&] { return block.base + Shared::key_stages + key_ring.stage() * Shared::key_bytes; };
+        const auto values_at = [&] { return block.base + Shared::value_stages + value_ring.stage() * Shared::value_bytes; };
         State state;
-        state.clear();
-        Kept kept{Kept::is_local ? reinterpret_cast<uint64>(room) : block.base + Shared::kept + threadIdx.x * 16, {0, 0}, false};
+        // Outputs start with the first product.
+#pragma unroll
+        for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
+        Kept kept{room, block.base + Shared::kept + threadIdx.x * 16, {0, 0}};
         barrier(barriers.queries_full[slot]).wait(turn / 2);
-        if (tiles > 0) {
-            float s[1][key_tiles][4];
-            Weights weights;
-            Pair factor;
-            const Pair scale = {scales.late(0), scales.late(1)};
-            const auto free_keys = [&] {
-                free_stage(barriers.keys_empty[key_ring.stage]);
-                key_ring.next();
-            };
-            const auto free_values = [&] {
-                free_stage(barriers.values_empty[value_ring.stage]);
-                value_ring.next();
-            };
-            const auto finish_stage = [&](int tile) {
+        float s[1][key_tiles][4];
+        Weights weights;
+        Pair factor;
+        const Pair scale = {scales.late(0), scales.late(1)};
+        const auto free_keys = [&] {
+            free_stage(barriers.keys_empty[key_ring.stage()]);
+            key_ring.next();
+        };
+        const auto free_values = [&] {
+            free_stage(barriers.values_empty[value_ring.stage()]);
+            value_ring.next();
+        };
+        // What most stages need nothing of, and those that do one branch for: maxima while some row has seen no key or weights left float32's
+        // range, and scales that come before the mask. The same for all lanes.
+        constexpr uint32 by_maximum = 1, by_early_scale = 2;
+        uint32 special = by_maximum | (__all_sync(0xffffffff, scales.are_late()) ? 0 : by_early_scale);
+        const auto settle = [&] { special = special & ~by_maximum | (is_settled(state) ? 0 : by_maximum); };
+        const auto finish_stage = [&](int tile) {
+            const int key = span.key(tile * keys);
+            if (logits != Logits::plain || special != 0 || common.hides(item, finder, key)) {
                 scales.apply(s[0]);
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), score_scale);
-            };
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                finish_scores(s, p, item, finder, common, warp_row, key, score_scale);
+                if (special & by_maximum) raise_to_maximum(state, s[0], scale, factor);
+            }
+            relate(state, s[0], scale);
+        };
+        barrier(barriers.keys_full[key_ring.stage()]).wait(key_ring.phase());
+        wgmma_fence();
+        start_scores(s[0], queries, keys_at());
+        wgmma_wait<0>();
+        free_keys();
+        finish_stage(0);
+        exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        pack_all(weights, s[0]);
+        settle();
+#pragma unroll 1
+        for (int tile = 1; tile < own_tiles; ++tile) {
+            barrier(barriers.keys_full[key_ring.stage()]).wait(key_ring.phase());
+            if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
             wgmma_fence();
             start_scores(s[0], queries, keys_at());
-            wgmma_wait<0>();
-            free_keys();
-            finish_stage(0);
-            raise_to_maximum(state, s[0], scale, factor);
-            relate(state, s[0], scale);
-            exponentiate<0, key_tiles>(s[0], state.sum[0]);
-            pack_all(weights, s[0]);
-            bool by_sums = is_settled(state);
+            barrier(barriers.values_full[value_ring.stage()]).wait(value_ring.phase());
+            start_values(state.output[0], weights, values_at(), Kept::adds(tile - 1));
+            if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            wgmma_wait<overlaps ? 1 : 0>();
+            if constexpr (!overlaps) free_values();
+            // Once, but where weights left float32's range.
 #pragma unroll 1
-            for (int tile = 1; tile < tiles; ++tile) {
-                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-                if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-                wgmma_fence();
-                start_scores(s[0], queries, keys_at());
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                start_values(state.output[0], weights, values_at());
-                if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
-                wgmma_wait<overlaps ? 1 : 0>();
-                if constexpr (!overlaps) free_values();
-                // Once, but where weights left float32's range.
-#pragma unroll 1
-                while (true) {
-                    const bool by_maximum = !by_sums;
-                    Pair sums = {0, 0};
-                    finish_stage(tile);
-                    if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
-                    relate(state, s[0], scale);
-                    exponentiate<0, key_tiles / 2>(s[0], sums);
-                    // This branch also keeps the compiler from waiting for the product under way before the exponentials.
-                    if (!any_reaches(sums, unsafe_sum) || by_maximum) {
-                        // That product reads the weights of the stage before, and must end before these take their place.
-                        wgmma_wait<0>();
-                        if (by_maximum) {
-                            multiply_output(state, factor);
-                            by_sums = is_settled(state);
-                        }
-                        exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
-                        pack_all(weights, s[0]);
-                        if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
-                            state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                            break;
-                        }
-                    }
+            while (true) {
+                Pair sums = {0, 0};
+                finish_stage(tile);
+                exponentiate<0, key_tiles / 2>(s[0], sums);
+                // Where a product is under way, this branch also keeps the compiler from waiting for it before the exponentials.
+                if (!overlaps || !any_reaches(sums, unsafe_sum) || special & by_maximum) {
+                    // That product reads the weights of the stage before, and must end before these take their place.
                     wgmma_wait<0>();
-                    compute_scores_again(s[0], queries, keys_at());
-                    by_sums = false;
+                    exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                    pack_all(weights, s[0]);
+                    bool is_done = true;
+                    if (special & by_maximum) {
+                        multiply_output(state, factor);
+                        settle();
+                    } else if (any_reaches(sums, largest_sum)) {
+                        is_done = raise_to_sums(state, s[0], weights, sums);
+                    }
+                    if (is_done) {
+                        state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                        break;
+                    }
                 }
-                if constexpr (overlaps) free_values();
-                free_keys();
-                if (tile % Kept::stages == 0) kept.take(state);
+                wgmma_wait<0>();
+                compute_scores_again(s[0], queries, keys_at());
+                special |= by_maximum;
             }
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            wgmma_fence();
-            start_values(state.output[0], weights, values_at());
-            wgmma_wait<0>();
-            free_values();
-            kept.add_to(state);
+            if constexpr (overlaps) free_values();
+            free_keys();
+            if (tile % Kept::stages == 0) kept.take(state);
         }
+        barrier(barriers.values_full[value_ring.stage()]).wait(value_ring.phase());
+        wgmma_fence();
+        start_values(state.output[0], weights, values_at(), Kept::adds(own_tiles - 1));
+        wgmma_wait<0>();
+        free_values();
+        if constexpr (is_threefold) {
+#pragma unroll 1
+            for (int tile = own_tiles; tile < tiles; ++tile) {
+                sync_threads(turn_barrier + group, 256);
+                arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                barrier(barriers.keys_full[key_ring.stage()]).wait(key_ring.phase());
+                free_keys();
+                barrier(barriers.values_full[value_ring.stage()]).wait(value_ring.phase());
+                free_values();
+            }
+        }
+        kept.add_to(state);
         end_in_registers(p, item, state, warp_row, 1);
         if (item.partial_row >= 0) merge_if_last(p, item, shared);
         __syncwarp();
@@ -196,8 +239,10 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         }
         for (int stage = 0; stage < stages; ++stage) {
             barrier(barriers.keys_full[stage]).init(1);
-            barrier(barriers.values_full[stage]).init(bringers);
             barrier(barriers.keys_empty[stage]).init(warps);
+        }
+        for (int stage = 0; stage < stages_of_values; ++stage) {
+            barrier(barriers.values_full[stage]).init(bringers);
             barrier(barriers.values_empty[stage]).init(warps);
         }
         for (int stage = 0; stage < raw_stages; ++stage) {
@@ -214,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         if (thread < warp_size) bring_stages(block);
         else bring_queries(block, thread - warp_size);
     } else {
-        grow_registers<(504 - bringer_registers) / 2 / 8 * 8>();
+        grow_registers<computer_registers>();
         compute_items(block, shared);
     }
     fi_end(block.p.place);

@@ -22,8 +22,9 @@ FI_DEVICE void bring_stages(const Block &block) {
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
         Boxes before;
-        // Keys are wanted a stage before the values beside them.
-        for (int tile = 0; tile <= tiles; ++tile) {
+        // Keys are wanted a stage before the values beside them, but where values are given back first, they are asked for beside their keys.
+        constexpr int delay = turns_in_place ? 0 : 1;
+        for (int tile = 0; tile < tiles + delay; ++tile) {
             // As late as hides it: what is claimed early waits for this block while others have nothing left.
             if (lane == 0 && tile == max(tiles - 4, 0)) barrier(barriers.claim).arrive();
             Boxes boxes;
@@ -34,10 +35,11 @@ FI_DEVICE void bring_stages(const Block &block) {
                            Shared::key_width, Shared::key_width, 0, item.head, barrier(barriers.keys_full[key_ring.stage]));
                 key_ring.next();
             }
-            if (tile > 0) {
-                barrier(barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);
-                before.copy(share, block.maps.values, block.base + Shared::raw + raw_ring.stage * Shared::raw_bytes, Shared::value_columns,
-                            Shared::value_width, Shared::value_width, 0, item.head, barrier(barriers.raw_full[raw_ring.stage]));
+            if (tile >= delay) {
+                barrier(turns_in_place ? barriers.values_empty[raw_ring.stage] : barriers.raw_empty[raw_ring.stage]).wait(raw_ring.phase ^ 1);
+                (delay ? before : boxes).copy(share, block.maps.values, block.base + Shared::raw + raw_ring.stage * Shared::raw_bytes,
+                                              Shared::value_columns, Shared::value_width, Shared::value_width, 0, item.head,
+                                              barrier(barriers.raw_full[raw_ring.stage]));
                 raw_ring.next();
             }
             before = boxes;
@@ -54,7 +56,7 @@ FI_DEVICE void bring_stages(const Block &block) {
 struct Transposer {
     const Block &block;
     int thread;
-    Ring value_ring;
+    ValueRing value_ring;
     RawRing raw_ring;
 
     /// Zeros in the rows before `first` and from `end` on, which are not the item's: a weight of 0 does not stop what is there if it
@@ -73,7 +75,7 @@ struct Transposer {
 
     __device__ __forceinline__ void transpose(uint32 raw, uint32 to) const {
         // A warp takes 16 elements of all keys at a time, 32 keys with a load; several loads before the first store.
-        constexpr int blocks = keys / 32, batch = bringer_registers >= 40 && blocks % 4 == 0 ? 4 : 2;
+        constexpr int blocks = keys / 32, batch = blocks % 2 != 0 ? blocks : bringer_registers >= 40 && blocks % 4 == 0 ? 4 : 2;
         const int thread = anew(this->thread), lane = thread % warp_size;
         // Even elements of one half of the lanes go with odd ones of the other, so that eight rows lie in different banks.
         const uint32 even = lane < 16 ? 0x6420 : 0x7531, odd = even ^ (0x6420 ^ 0x7531);
@@ -101,6 +103,56 @@ struct Transposer {
         }
     }
 
+    /// The same where values lie: in squares of 128 keys by 128 elements, blocks of 16 by 16 change places with those across the diagonal.
+    ///
+    /// All steps are written out for each warp, so that an address is a lane's own with an XOR of 16 times the block of elements, under the swizzle,
+    /// and 2,048 times the block of keys more. With addresses found in a loop, a stage took longer than its products (H200: 2,700 cycles).
+    __device__ __forceinline__ void transpose_in_place(uint32 at) const {
+        const uint32 thread = anew(this->thread), lane = thread % warp_size, half = lane / 16 * 0x810;
+        const uint32 element = lane % 8 * 2 | ((lane / 4 ^ lane / 8) & 1);
+#pragma unroll 1
+        for (int square = 0; square < Shared::value_columns; ++square, at += 128 * 128) {
+            const uint32 from = at + (ValueColumn::offset(lane % 16, 0) ^ half), to = at + (TurnedColumn::offset(element, 0) ^ half);
+            if (thread < warp_size) transpose_share<0>(from, to, lane);
+            else if (thread < 2 * warp_size) transpose_share<1>(from, to, lane);
+            else transpose_share<2>(from, to, lane);
+        }
+    }
+
+    /// Two blocks, of keys 16 i and elements 16 j, and i + 1 and j ^ 1: a load, with one for each half of the lanes; i is even.
+    struct Blocks { int i, j; };
+    /// A warp's loads of a square. Twelve pairs of two are each stored where the other was, and eight where they were.
+    template <int warp> static constexpr int loads = warp < 2 ? 11 : 10;
+    static constexpr Blocks blocks(int warp, int place) {
+        const int pair = warp * 4 + place / 2, alone = warp * 3 + place - 8;
+        if (place >= 8) return {alone / 2 * 2, alone};
+        constexpr int firsts[6] = {0, 0, 0, 2, 2, 4}, seconds[6] = {2, 4, 6, 4, 6, 6};
+        const int first = firsts[pair / 2], second = seconds[pair / 2], odd = pair % 2;
+        return place % 2 == 0 ? Blocks{first, second + odd} : Blocks{second, first + odd};
+    }
+    template <int warp> FI_DEVICE void transpose_share(uint32 from, uint32 to, uint32 lane) {
+        // So many loads are under way beside the one that is stored.
+        constexpr int ahead = 2;
+        const uint32 even = lane < 16 ? 0x6420 : 0x7531, odd = even ^ (0x6420 ^ 0x7531);
+        // Of j that are odd, the halves of the lanes have rows the other way round.
+        const uint32 to_odd = anew(to + (lane < 16 ? 2048 : -2048));
+        uint32 r[ahead + 1][4];
+#pragma unroll
+        for (int n = 0; n < loads<warp> + ahead; ++n) {
+            if (n < loads<warp>) {
+                const Blocks b = blocks(warp, n);
+                load_matrices_transposed(r[n % (ahead + 1)], (from ^ b.j << 4) + b.i * 2048);
+            }
+            if (n >= ahead) {
+                const Blocks b = blocks(warp, n - ahead);
+                const uint32(&x)[4] = r[(n - ahead) % (ahead + 1)];
+                const uint32 words[4] = {__byte_perm(x[0], x[1], even), __byte_perm(x[0], x[1], odd), __byte_perm(x[2], x[3], even),
+                                         __byte_perm(x[2], x[3], odd)};
+                store_matrices(words, ((b.j % 2 == 0 ? to : to_odd) ^ b.i << 4) + b.j / 2 * 2 * 2048);
+            }
+        }
+    }
+
     __device__ __forceinline__ void transpose_item(const Span &span) {
         const Barriers &barriers = block.barriers;
         const int tiles = span.tiles();
@@ -110,12 +162,18 @@ struct Transposer {
             barrier(barriers.raw_full[raw_ring.stage]).wait(raw_ring.phase);
             const int first = tile == 0 ? span.lead : 0, end = span.count - tile * keys;
             if (first > 0 || end < keys) clear(raw, first, end);
-            barrier(barriers.values_empty[value_ring.stage]).wait(value_ring.phase ^ 1);
-            transpose(raw, block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes);
+            if constexpr (turns_in_place) {
+                transpose_in_place(raw);
+            } else {
+                barrier(barriers.values_empty[value_ring.stage]).wait(value_ring.phase ^ 1);
+                transpose(raw, block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes);
+            }
             fence_async_proxy();
             barrier(barriers.values_full[value_ring.stage]).arrive();
-            __syncwarp();
-            if (thread % warp_size == 0) barrier(barriers.raw_empty[raw_ring.stage]).arrive();
+            if constexpr (!turns_in_place) {
+                __syncwarp();
+                if (thread % warp_size == 0) barrier(barriers.raw_empty[raw_ring.stage]).arrive();
+            }
             raw_ring.next();
             value_ring.next();
         }

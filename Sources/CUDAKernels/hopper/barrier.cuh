@@ -12,6 +12,15 @@ struct Barrier {
     __device__ __forceinline__ void arrive() const {
         asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address) : "memory");
     }
+    /// One lane of the warp arrives.
+    __device__ __forceinline__ void arrive_once() const {
+        asm volatile(
+            "{\n"
+            ".reg .pred is_chosen;\n"
+            "elect.sync _|is_chosen, 0xffffffff;\n"
+            "@is_chosen mbarrier.arrive.shared::cta.b64 _, [%0];\n"
+            "}\n" ::"r"(address) : "memory");
+    }
     /// Arrives, and announces bytes that the copy engine will bring.
     __device__ __forceinline__ void arrive_expecting(int bytes) const {
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes) : "memory");

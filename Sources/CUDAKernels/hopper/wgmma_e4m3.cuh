@@ -21,19 +21,20 @@
                      : LIST : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)));                     \
     }
 FI_WGMMA_E4M3(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37")
+FI_WGMMA_E4M3(96, FI_SUMS_48, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9), FI_FOUR(c, 10), FI_FOUR(c, 11)), "%48", "%49", "%50", "%51", "%52", "%53")
 FI_WGMMA_E4M3(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69")
 FI_WGMMA_E4M3(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101")
 FI_WGMMA_E4M3(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131",
               "%132", "%133")
 
-/// Rows of 64 or 128 bytes, whose chunks of 16 are swizzled as the copy engine and wgmma have them: eight rows' worth of one column
+/// Rows of 32, 64 or 128 bytes, whose chunks of 16 are swizzled as the copy engine and wgmma have them: eight rows' worth of one column
 /// lie in different banks.
 template <int bytes> struct SwizzledRows {
-    static_assert(bytes == 64 || bytes == 128, "rows are as long as a swizzle is wide");
-    FI_DEVICE uint32 offset(int row, int chunk) { return row * bytes + ((chunk ^ (bytes == 128 ? row % 8 : row / 2 % 4)) << 4); }
+    static_assert(bytes == 32 || bytes == 64 || bytes == 128, "rows are as long as a swizzle is wide");
+    FI_DEVICE uint32 offset(int row, int chunk) { return row * bytes + ((chunk ^ row / (128 / bytes) % (bytes / 16)) << 4); }
     /// The operand at an address.
     FI_DEVICE uint64 operand(uint32 address) {
-        return static_cast<uint64>(bytes == 128 ? 1 : 2) << 62 | static_cast<uint64>(8 * bytes >> 4) << 32 | 1 << 16
+        return static_cast<uint64>(bytes == 128 ? 1 : bytes == 64 ? 2 : 3) << 62 | static_cast<uint64>(8 * bytes >> 4) << 32 | 1 << 16
                | (address & 0x3ffff) >> 4;
     }
 };

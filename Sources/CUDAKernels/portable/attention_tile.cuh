@@ -62,6 +62,11 @@ constexpr int dim_qk = FI_HEAD_DIM_QK, dim_vo = FI_HEAD_DIM_VO, slice_vo = FI_VO
 constexpr int rows = FI_ROWS, keys = FI_KEYS, stages = FI_STAGES;
 #ifdef FI_VALUE_STAGES
 constexpr int stages_of_values = FI_VALUE_STAGES;
+#elif defined(FI_HOPPER_FLOAT8)
+/// Whether values are transposed where they lie, as 128 keys by 128 elements take the same bytes either way. Values that are on their way then
+/// need no stages of their own, and all stages are alike: each is asked for as soon as it has been multiplied with.
+constexpr bool turns_in_place = keys == 128 && slice_vo % 128 == 0;
+constexpr int stages_of_values = stages + (turns_in_place ? FI_RAW_STAGES : 0);
 #else
 constexpr int stages_of_values = stages;
 #endif
@@ -104,7 +109,7 @@ static_assert(dim_vo % slice_vo == 0, "slices of a head are equal");
 static_assert(rows % (16 * warps_m) == 0 && rows / warps <= warp_size, "a warp has whole row tiles, and a lane for each row");
 static_assert(keys % (16 * warps_n) == 0, "a warp has whole products' worth of keys");
 static_assert(!is_narrow || keys % (32 * warps_n) == 0, "8-bit elements are loaded for 32 keys at a time");
-static_assert(stages >= 2 && stages_of_values >= 2 && stages_of_values <= stages, "one stage is computed on while the next arrives");
+static_assert(stages >= 2 && stages_of_values >= 2, "one stage is computed on while the next arrives");
 
 /// Rows of shared memory whose 16-byte chunks are placed so that eight rows' worth of one column lie in different banks.
 template <int elements, int bytes> struct Rows {

@@ -76,8 +76,8 @@ package struct AttentionKernel: Hashable {
     /// How it is compiled and launched.
     var spec: KernelSpec {
         let half = Self.halfType(query: queryType, cache: kvType)
-        // Registers of a thread that brings; those that compute outputs of 256 elements need all others.
-        let bringerRegisters = heads.boxedVO > 128 && tile.keys > 64 ? 24 : 40
+        // Registers of a thread that brings; those that compute outputs of 256 elements need all others, and three groups have 160 each.
+        let bringerRegisters = tile.warpsM == 12 ? 32 : heads.boxedVO > 128 && tile.keys > 64 ? 24 : 40
         return KernelSpec(
             file: text.file, entry: text.entry,
             defines: [

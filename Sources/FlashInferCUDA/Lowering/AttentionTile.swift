@@ -47,7 +47,7 @@ struct AttentionTile: Hashable {
         }
         if isHopper, heads.isFloat8 {
             // Queries of two items, stages, values as they come, and outputs of earlier keys where there is room.
-            let kept = heads.boxedVO <= 128 ? rows * heads.boxedVO * 4 : 0
+            let kept = heads.boxedVO <= 128 && warpsM <= 8 ? rows * heads.boxedVO * 4 : 0
             return 2 * rows * heads.boxedQK + stages * keys * (heads.boxedQK + heads.boxedVO) + rawStages * keys
                 * heads.boxedVO + kept + rows * 16
         }

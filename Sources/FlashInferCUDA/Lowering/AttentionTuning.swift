@@ -167,16 +167,23 @@ enum AttentionTuning {
         return tile
     }
 
-    /// The same with products of 8 bits, which take half the time and half the registers: what a stage costs beside them weighs more,
-    /// so stages are as long as registers allow.
+    /// The same with products of 8 bits, which take half the time and half the registers: what a stage costs beside them weighs more.
     ///
-    /// Outputs of up to 128 elements, scores of 192 keys and their weights are 184 registers of 232, but caps and biases need the rest
-    /// of 128 keys. Outputs of 256 leave 112 of 240 for scores of 128 keys. Values wait in one stage to be transposed: two stages more
-    /// are full by then.
+    /// Of outputs of up to 128 elements three groups compute: outputs, scores of 96 keys and their weights are 124 registers of 160, of 64
+    /// elements and 128 keys 112. Caps and biases need more. Outputs of 256 leave 112 of 240 to scores of 128 keys. Values wait in as many
+    /// stages as there is memory to be transposed, or are, of 128 keys by 128 elements, transposed where they lie.
     private static func hopperFloat8(_ heads: AttentionHeads) -> [AttentionTile] {
         guard heads.boxedVO <= 256, heads.slices == 1, heads.boxedQK <= 256, heads.dimQK % 16 == 0,
             heads.dimVO % 16 == 0
         else { return [] }
+        let widest = max(heads.boxedQK, heads.boxedVO)
+        if widest <= 128, heads.hasPlainScores {
+            return [
+                AttentionTile(
+                    rows: 192, keys: widest == 64 ? 128 : 96, warpsM: 12, warpsN: 1, stages: widest == 64 ? 3 : 4,
+                    blocksPerProcessor: 1, queryRegisters: 0, rawStages: 3, isHopper: true)
+            ]
+        }
         let kinds =
             heads.boxedVO > 128
             ? (heads.hasPlainScores ? [128, 64] : [64]) : heads.hasPlainScores ? [192, 128, 64] : [128, 64]
@@ -225,10 +232,11 @@ enum AttentionTuning {
         return candidates + smallest(heads)
     }
 
-    /// As many rows as three warpgroups have; 32 keys a stage, as two blocks of six warps have registers for.
+    /// As many rows as three warpgroups have; 32 keys a stage, as two blocks of six warps have registers for, or one with wider heads.
     private static func tall(_ heads: AttentionHeads) -> AttentionTile {
         AttentionTile(
-            rows: 192, keys: 32, warpsM: 6, warpsN: 1, stages: 3, blocksPerProcessor: 2, queryRegisters: 0)
+            rows: 192, keys: 32, warpsM: 6, warpsN: 1, stages: 3, blocksPerProcessor: heads.paddedVO > 64 ? 1 : 2,
+            queryRegisters: 0)
     }
 
     /// For heads of hundreds of elements on processors with little shared memory.
