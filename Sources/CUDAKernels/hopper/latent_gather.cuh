@@ -108,105 +108,143 @@ struct Gatherer {
     }
 };
 
-/// 8-bit rows: a thread copies sixteen elements to the place of the first eight of them as they will be, and widens them there when they have come.
-/// Nobody else has to do with that place, so that neither more memory is needed nor a word between threads.
-struct Widener {
+/// Sixteen bytes of memory that are read once.
+FI_DEVICE uint4 load_sixteen(uint64 address) {
+    uint4 v;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(address) : "memory");
+    return v;
+}
+
+/// Keeps what a value is told from from the compiler, which would keep that, and what else follows from it, in registers over a loop.
+FI_DEVICE uint32 opaque(uint32 x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+/// Rows that pass through registers: a thread reads sixteen bytes at a time ahead of the place in memory that they will have, and stores them there,
+/// 8-bit elements widened, when it is free. Where registers hold half of a stage's rows, they are read a stage ahead; else a part. The rest
+/// of the keys, which is given back long before the others, is copied to its place, or that of the first half of its elements as they will be, and
+/// widened there by the thread that copied it.
+struct HeldGatherer {
+    static constexpr bool keeps_stage = is_passed_on && is_narrow;
+    /// Chunks of a part that a thread has of each of its rows, and rows of the rest.
+    static constexpr int row_chunks = Shared::part_columns * element_bytes / 2, rest_rows = block_keys * element_bytes / 32;
+    using Values = uint4[gathered_rows][row_chunks];
+
     const Block &block;
-    const int thread;
-    /// Where the thread's chunk of its first row lies in a part of columns, and in the rest: the second half is beside the first, on the
-    /// side that the row's swizzle says. Eight lanes have two rows, four chunks of one tile each, so that their stores meet in no bank.
-    const uint32 columns_at, rest_at;
+    /// The row that this lane knows of; the lane that knows of the first row that it reads, and where in it; where that will lie in a part of
+    /// columns, and in the rest. Of 8-bit rows the second half is beside the first, on the side that the row's swizzle says, and eight lanes have two
+    /// rows, four chunks of one tile each, so that their stores meet in no bank.
+    const uint32 known_row, source_lane, source_at, columns_at, rest_at;
     StagePhases phases;
-    /// The page of one row that this lane knows of, asked for before it is needed.
-    int page = 0;
+    /// The page of one row that this lane knows of, in the stage that is read now, and in the next, asked for before it is needed.
+    int page = 0, next_page = 0;
+    /// What has been read: of the part that a stage begins with, and of the next.
+    Values values[keeps_stage ? 2 : 1];
 
-    __device__ __forceinline__ explicit Widener(const Block &block)
-        : block(block), thread(threadIdx.x - compute_threads), columns_at(own_tile() * Shared::tile_bytes + place(own_row(), thread % 4)),
-          rest_at(place(rest_row(), thread % 4)) {}
-
-    FI_DEVICE uint32 place(int row, int chunk) { return row * 128 + ((chunk * 2 ^ row % 8) << 4); }
-    /// Of the first two tiles of a part, and of a stage's first 16 rows; every 16th follows. Or of this block's half.
-    __device__ __forceinline__ int own_tile() const { return (thread / 8 ^ thread / 4) & 1; }
-    __device__ __forceinline__ int own_row() const {
-        return GatheredPlaces::first_row(thread) + thread % warp_size / 16 * 2 + thread / 4 % 2;
+    __device__ __forceinline__ explicit HeldGatherer(const Block &block) : HeldGatherer(block, threadIdx.x % bringers, threadIdx.x % warp_size) {
+        static_assert(compute_threads % bringers == 0, "threads that bring are counted so");
     }
-    /// Of the rest, whose rows are as long as a tile's: every 32nd follows.
-    __device__ __forceinline__ int rest_row() const {
-        const int lane = thread % warp_size;
-        return GatheredPlaces::first_row(thread) + (is_passed_on ? lane / 4 : lane / 4 % 4 + lane / 16 * 16);
+    __device__ __forceinline__ HeldGatherer(const Block &block, uint32 thread, uint32 lane)
+        : block(block), known_row(opaque(GatheredPlaces::known_row(thread))), source_lane(opaque(own_row(lane))),
+          // Of the first two tiles of a part, and of a stage's first 16 rows, or of this block's half.
+          source_at(opaque(is_narrow ? own_tile(thread) * 64 + lane % 4 * 16 : lane % 8 * 16)),
+          columns_at(opaque((is_narrow ? own_tile(thread) * Shared::tile_bytes : 0)
+                            + place(GatheredPlaces::first_row(thread) + own_row(lane), lane % row_lanes))),
+          // A row of which is as long as a tile's.
+          rest_at(opaque(Shared::part_at(rest_part)
+                         + place(GatheredPlaces::first_row(thread) + (is_passed_on ? lane / row_lanes : lane / 4 % 4 + lane / 16 * 16),
+                                 lane % row_lanes))) {}
+
+    /// Lanes that share a tile's columns of a row.
+    static constexpr uint32 row_lanes = 4 * element_bytes;
+    FI_DEVICE uint32 place(uint32 row, uint32 chunk) { return row * 128 + ((chunk * (2 / element_bytes) ^ row % 8) << 4); }
+    FI_DEVICE uint32 own_tile(uint32 thread) { return (thread / 8 ^ thread / 4) & 1; }
+    FI_DEVICE uint32 own_row(uint32 lane) { return is_narrow ? lane / 16 * 2 + lane / 4 % 2 : lane / 8; }
+    /// From the place of a thread's first row of the rest to its row number `i`: every 32nd, or the fourth.
+    FI_DEVICE uint32 advance_rest(uint32 at, int i) { return is_narrow ? at + i * (32 * 128) : GatheredPlaces::advance(at, i); }
+
+    /// Waits until a part's place is free.
+    __device__ __forceinline__ void begin(int stage, int part) const {
+        barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
+        __syncwarp();
+        if constexpr (is_passed_on) GatheredPlaces::expect(block, threadIdx.x % bringers, stage, part);
+    }
+    /// A part is there.
+    __device__ __forceinline__ void end(int stage, int part) const {
+        fence_async_proxy();
+        barrier(block.barriers.full[stage][part]).arrive();
+        if constexpr (is_passed_on) GatheredPlaces::pass_on(block, threadIdx.x % bringers, stage, part);
+        else __syncwarp();
     }
 
     /// Past the last key it is found again.
     __device__ __forceinline__ int known_key(const Item &item, int tile) const {
-        return min(item.key + tile * keys + GatheredPlaces::known_row(thread), item.key_end() - 1);
+        return min(item.key + tile * keys + static_cast<int>(known_row), item.key_end() - 1);
     }
-    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { page = finder.block(known_key(finder.item, tile)); }
-    __device__ __forceinline__ void await_empty(int stage, int part) const {
-        barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
-        __syncwarp();
+    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { next_page = finder.block(known_key(finder.item, tile)); }
+    /// Goes on to a stage, whose pages have been asked for, and asks for the next one's.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
+        page = next_page;
+        look_up(finder, tile + 1);
+    }
+    /// Where the row lies that this lane knows of.
+    __device__ __forceinline__ uint64 known_address(const KeyFinder &finder, const fi_kv_tensor &tensor, int tile) const {
+        const int64 in_page = finder.row(known_key(finder.item, tile));
+        return tensor.address + (page * tensor.block + in_page * tensor.token) * element_bytes;
     }
 
-    /// Asks for a stage's rows, each part as a group of copies.
-    __device__ __forceinline__ void ask(const KeyFinder &finder, int tile) {
-        const fi_attention_params &p = block.p;
-        const int stage = tile % stages, lane = thread % warp_size;
-        const int64 in_page = finder.row(known_key(finder.item, tile));
-        const uint64 key = p.keys.address + page * p.keys.block + in_page * p.keys.token;
-        const uint64 rest = p.values.address + page * p.values.block + in_page * p.values.token;
-        uint64 from[gathered_rows];
+    /// Reads this thread's share of a part of that stage.
+    __device__ __forceinline__ void read(Values &to, const KeyFinder &finder, int tile, int part) const {
+        const uint64 known = known_address(finder, block.p.keys, tile) + part * (dim_vo / 2 * element_bytes);
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i) {
+            const uint64 from = __shfl_sync(0xffffffff, known, i * 4 + source_lane) + source_at;
+#pragma unroll
+            for (int chunk = 0; chunk < row_chunks; ++chunk) to[i][chunk] = load_sixteen(from + chunk * 128);
+        }
+    }
+    /// Asks for that stage's rest.
+    __device__ __forceinline__ void copy_rest(const KeyFinder &finder, int tile, int stage) const {
+        begin(stage, rest_part);
+        const uint32 lane = threadIdx.x % warp_size, to = block.stage(stage) + rest_at;
+        const uint64 known = known_address(finder, block.p.values, tile);
+#pragma unroll
+        for (int i = 0; i < rest_rows; ++i)
+            copy_async<16>(advance_rest(to, i),
+                           pointer<const char>(__shfl_sync(0xffffffff, known, lane / row_lanes + i * (warp_size / row_lanes))) + lane % row_lanes * 16,
+                           true);
+        copy_commit();
+    }
+
+    /// Sixteen bytes to a thread's place.
+    FI_DEVICE void store(uint32 at, uint4 bytes) {
+        if constexpr (is_narrow) {
+            uint4 halves[2];
+            widen_sixteen(bytes, halves);
+            store_shared(at, halves[0]);
+            store_shared(at ^ 16, halves[1]);
+        } else {
+            store_shared(at, bytes);
+        }
+    }
+    __device__ __forceinline__ void store_values(const Values &from, int stage, int part) const {
+        begin(stage, part);
+        const uint32 at = block.stage(stage) + Shared::part_at(part) + columns_at;
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i)
-            from[i] = __shfl_sync(0xffffffff, key, i * 4 + lane / 16 * 2 + lane / 4 % 2) + own_tile() * 64 + lane % 4 * 16;
 #pragma unroll
-        for (int i = 0; i < part_count; ++i) {
-            const int part = i == rest_part ? rest_part : stage ^ i;
-            await_empty(stage, part);
-            if constexpr (is_passed_on) GatheredPlaces::expect(block, thread, stage, part);
-            const uint32 to = block.stage(stage) + Shared::part_at(part);
-            if (i == rest_part) {
-#pragma unroll
-                for (int turn = 0; turn < block_keys / 32; ++turn)
-                    copy_async<16>(to + rest_at + turn * (32 * 128),
-                                   pointer<const char>(__shfl_sync(0xffffffff, rest, lane / 4 + turn * 8)) + lane % 4 * 16, true);
-            } else {
-#pragma unroll
-                for (int row = 0; row < gathered_rows; ++row)
-#pragma unroll
-                    for (int pair = 0; pair < 2; ++pair)
-                        copy_async<16>(GatheredPlaces::advance(to + columns_at, row) + pair * (2 * Shared::tile_bytes),
-                                       pointer<const char>(from[row] + part * (dim_vo / 2) + pair * 128), true);
-            }
-            copy_commit();
-        }
-        phases.flip(stage);
+            for (int chunk = 0; chunk < row_chunks; ++chunk)
+                store(GatheredPlaces::advance(at, i) + chunk * (Shared::part_columns / row_chunks * Shared::tile_bytes), from[i][chunk]);
+        end(stage, part);
     }
-
-    /// Sixteen elements at a thread's place.
-    FI_DEVICE void widen_at(uint32 at, uint4 bytes) {
-        uint4 halves[2];
-        widen_sixteen(bytes, halves);
-        store_shared(at, halves[0]);
-        store_shared(at ^ 16, halves[1]);
-    }
-    /// A part that has come.
-    template <bool is_rest> __device__ __forceinline__ void widen_part(int stage, int part) const {
-        constexpr int pairs = is_rest ? 1 : 2, count = is_rest ? block_keys / 32 : gathered_rows;
-        const uint32 at = block.stage(stage) + Shared::part_at(part) + (is_rest ? rest_at : columns_at);
-        const auto place = [&](int pair, int i) {
-            return (is_rest ? at + i * (32 * 128) : GatheredPlaces::advance(at, i)) + pair * (2 * Shared::tile_bytes);
-        };
+    __device__ __forceinline__ void end_rest(int stage) const {
+        const uint32 at = block.stage(stage) + rest_at;
+        copy_wait<0>();
+        if constexpr (is_narrow)
 #pragma unroll
-        for (int pair = 0; pair < pairs; ++pair) {
-            uint4 bytes[count];
-#pragma unroll
-            for (int i = 0; i < count; ++i) bytes[i] = load_shared128(place(pair, i));
-#pragma unroll
-            for (int i = 0; i < count; ++i) widen_at(place(pair, i), bytes[i]);
-        }
-        fence_async_proxy();
-        barrier(block.barriers.full[stage][part]).arrive();
-        if constexpr (is_passed_on) GatheredPlaces::pass_on(block, thread, stage, part);
-        else __syncwarp();
+            for (int i = 0; i < rest_rows; ++i) store(advance_rest(at, i), load_shared128(advance_rest(at, i)));
+        end(stage, rest_part);
     }
 
     __device__ __forceinline__ void gather_item(const Item &item) {
@@ -215,26 +253,22 @@ struct Widener {
         if (tiles == 0) return;
         look_up(finder, 0);
         fi_await_predecessors();
-        int asked = 0;
+        find(finder, 0);
+        read(values[0], finder, 0, 0);
+        if constexpr (keeps_stage) read(values[1], finder, 0, 1);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
-            // Both stages at first, and then each as it becomes empty, which needs all before it to have been widened.
-#pragma unroll 1
-            for (const int end = min(max(tile + 1, 2), tiles); asked < end; ++asked) {
-                ask(finder, asked);
-                if (asked + 1 < tiles) look_up(finder, asked + 1);
-            }
             const int stage = tile % stages;
-            const bool is_ahead = asked > tile + 1;
-            if (is_ahead) copy_wait<part_count + 2>();
-            else copy_wait<2>();
-            widen_part<false>(stage, stage);
-            if (is_ahead) copy_wait<part_count + 1>();
-            else copy_wait<1>();
-            widen_part<false>(stage, stage ^ 1);
-            if (is_ahead) copy_wait<part_count>();
-            else copy_wait<0>();
-            widen_part<true>(stage, rest_part);
+            store_values(values[0], stage, stage);
+            copy_rest(finder, tile, stage);
+            // Behind the last stage its last row is read again, which nobody needs.
+            if constexpr (keeps_stage) find(finder, tile + 1);
+            read(values[0], finder, tile + keeps_stage, stage ^ 1);
+            if constexpr (!keeps_stage) find(finder, tile + 1);
+            store_values(values[keeps_stage], stage, stage ^ 1);
+            read(values[keeps_stage], finder, tile + 1, keeps_stage ? stage : stage ^ 1);
+            end_rest(stage);
+            phases.flip(stage);
         }
     }
 };
@@ -242,8 +276,10 @@ struct Widener {
 /// The keys of item after item, a warpgroup.
 template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemReader reader) {
     Bringer gatherer(block);
+    const int thread = threadIdx.x - compute_threads;
     for (uint32 turn = 0;; ++turn) {
-        if (gatherer.thread < warp_size) reader.fetch(block, turn);
+        if (thread < warp_size) reader.fetch(block, turn);
+        if (turn == 0) prefetch_keys(block, thread);
         const Item &item = block.await_item(turn);
         if (item.tile < 0) return;
         gatherer.gather_item(item);

@@ -137,7 +137,7 @@ struct Computer {
     __device__ __forceinline__ void follow_other(Outputs &output) {
         const int stage = group ^ 1;
         barrier(block.barriers.weights[stage]).wait(phases.of(stage));
-        if constexpr (FI_GATHER) fence_async_proxy();
+        if constexpr (is_gathered && !is_held) fence_async_proxy();
         const uint32 at = row_at(Shared::references, stage);
         const float next[2] = {load_shared_float(at), load_shared_float(at + 8 * 4)};
         if (__any_sync(0xffffffff, next[0] != state.maximum[0] || next[1] != state.maximum[1])) {
@@ -280,7 +280,6 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     StagePhases phases;
     for (uint32 turn = 0;; ++turn) {
         const Item &item = block.await_item(turn);
-        if (turn == 0) fi_await_predecessors();
         if (item.tile < 0) return;
         ask_queries(block, item);
         Outputs output;
