@@ -36,13 +36,14 @@ FI_DEVICE void await_queries() {
 template <int first, int end, class Between>
 FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int stage, uint32 phase, Between between) {
     const uint64 queries = operand(block.base + Shared::queries), keys_at = operand(block.stage(stage));
-    wgmma_fence();
 #pragma unroll
     for (int i = first; i < end; ++i) {
         const int part = part_in_order(stage, i), at = Shared::part_at(part);
         barrier(block.barriers.full[stage][part]).wait(phase);
         // Threads' copies arrive as they are.
         if constexpr (is_gathered && !is_held) fence_async_proxy();
+        // Behind each wait: the compiler puts one there, and where it would be on some paths only the products wait for each other (C7520).
+        wgmma_fence();
         const uint64 a = advance_operand(queries, at), b = advance_operand(keys_at, at);
 #pragma unroll
         for (int step = 0; step < (i == rest_part ? 1 : Shared::part_columns) * 4; ++step) {
@@ -79,20 +80,56 @@ FI_DEVICE void hide_scores(float (&s)[key_tiles][4], const fi_attention_params &
     }
 }
 
+/// Weights of a stage's scores relative to the rows' references, as left operands; and this thread's sums of them. `then` is done behind each operand.
+template <class Then>
+FI_DEVICE void weigh_by_references(const RowState &state, const float (&s)[key_tiles][4], float scale, uint32 (&packed)[keys / 16][4], float (&sum)[2],
+                                   Then then) {
+    const float offset[2] = {-reference(state.maximum[0], scale), -reference(state.maximum[1], scale)};
+    float sums[2][2] = {};
+#pragma unroll
+    for (int step = 0; step < keys / 16; ++step) {
+        float w[2][4];
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                w[n][i] = exp2_approximate(fmaf(s[2 * step + n][i], scale, offset[i / 2]));
+                sums[i / 2][i % 2] += w[n][i];
+            }
+#pragma unroll
+        for (int i = 0; i < 4; ++i) packed[step][i] = pack<half_type>(w[i / 2][i % 2 * 2], w[i / 2][i % 2 * 2 + 1]);
+        then(step);
+    }
+    sum[0] = sums[0][0] + sums[0][1], sum[1] = sums[1][0] + sums[1][1];
+}
+
 /// Scores become weights; `factor` is what the rows' outputs are to be multiplied by, as references follow maxima that rise by more than
 /// `tolerated_rise`. Whether any do, for all lanes.
-FI_DEVICE bool weigh_scores(RowState &state, float (&s)[key_tiles][4], float scale, float (&factor)[2]) {
-    float top[2];
-    bool rises = false;
+///
+/// That is rare, so weights are computed beside the maxima, relative to the references as they were, and again if any rises: the other warpgroup waits
+/// for them.
+template <class Store>
+FI_DEVICE bool weigh_scores(RowState &state, const float (&s)[key_tiles][4], float scale, uint32 (&packed)[keys / 16][4], float (&factor)[2],
+                            Store store) {
+    float top[2], sum[2];
+    weigh_by_references(state, s, scale, packed, sum, [&](int step) {
+        store(step);
+        // Shuffles, which the compiler moves nothing over, between the exponentials.
+        if (step != keys / 32 - 1) return;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        float even = s[0][2 * h], odd = s[0][2 * h + 1];
+        for (int h = 0; h < 2; ++h) {
+            float even = s[0][2 * h], odd = s[0][2 * h + 1];
 #pragma unroll
-        for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[n][2 * h]), odd = fmaxf(odd, s[n][2 * h + 1]);
-        top[h] = quad_max(fmaxf(even, odd));
-        rises |= (top[h] - state.maximum[h]) * scale > tolerated_rise;
-    }
-    rises = __any_sync(0xffffffff, rises);
+            for (int n = 1; n < key_tiles; ++n) even = fmaxf(even, s[n][2 * h]), odd = fmaxf(odd, s[n][2 * h + 1]);
+            top[h] = fmaxf(even, odd);
+        }
+#pragma unroll
+        for (int by = 1; by < 4; by *= 2)
+#pragma unroll
+            for (int h = 0; h < 2; ++h) top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffff, top[h], by));
+    });
+    const bool rises = __any_sync(
+        0xffffffff, (top[0] - state.maximum[0]) * scale > tolerated_rise || (top[1] - state.maximum[1]) * scale > tolerated_rise);
     if (rises) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -101,17 +138,8 @@ FI_DEVICE bool weigh_scores(RowState &state, float (&s)[key_tiles][4], float sca
             state.maximum[h] = next;
             state.sum[h] *= factor[h];
         }
+        weigh_by_references(state, s, scale, packed, sum, store);
     }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        const float offset = -reference(state.maximum[h], scale);
-        float even = 0, odd = 0;
-#pragma unroll
-        for (int n = 0; n < key_tiles; ++n) {
-            even += s[n][2 * h] = exp2_approximate(fmaf(s[n][2 * h], scale, offset));
-            odd += s[n][2 * h + 1] = exp2_approximate(fmaf(s[n][2 * h + 1], scale, offset));
-        }
-        state.sum[h] += even + odd;
-    }
+    state.sum[0] += sum[0], state.sum[1] += sum[1];
     return rises;
 }
