@@ -66,12 +66,12 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < compute_threads) {
-        grow_registers<is_held ? 216 : is_gathered ? 224 : 232>();
+        grow_registers<is_narrow ? 216 : is_gathered ? 224 : 232>();
         fi_await_predecessors();
         compute_items(block, shared);
     } else {
-        shrink_registers<is_held ? 72 : is_gathered ? 56 : 40>();
-        if constexpr (is_held) gather_keys<HeldGatherer>(block, reader);
+        shrink_registers<is_narrow ? 72 : is_gathered ? 56 : 40>();
+        if constexpr (is_narrow) gather_keys<Widener>(block, reader);
         else if constexpr (is_gathered) gather_keys<Gatherer>(block, reader);
         else if (warp == compute_threads / warp_size) bring_boxes(block, reader);
         else touch_parameter(block.p), prefetch_keys(block, threadIdx.x - compute_threads - warp_size);

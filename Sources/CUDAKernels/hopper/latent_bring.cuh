@@ -109,10 +109,7 @@ struct ItemReader {
 };
 
 /// Stages whose keys are brought to the L2 cache while the kernels ahead end.
-#ifndef FI_EARLY_STAGES
-#define FI_EARLY_STAGES 2
-#endif
-constexpr int early_stages = FI_EARLY_STAGES;
+constexpr int early_stages = cluster == 1 ? 2 : 0;
 
 /// Brings the first keys of this block's first item to the L2 cache, each of a cluster's blocks half of their columns: memory has nothing else to
 /// do while the kernels ahead end. Writes that come later are seen there. Thread `thread` of those that bring and have nothing to do yet.

@@ -4,49 +4,13 @@
 #include "hopper/latent_bring.cuh"
 #include "hopper/widen_chunk.cuh"
 
-/// The rows of a stage that a block copies: all, or half of them. A thread has `gathered_rows` of them, which eight lanes share.
-constexpr int block_keys = is_passed_on ? keys / cluster : keys, gathered_rows = block_keys / (bringers / 8);
-
-/// Which those are. A warp has four of each 16 rows; or eight that follow each other, which lie together in each tile of columns, so that the warp
-/// passes them on when it has them, and asks nobody else.
-struct GatheredPlaces {
-    /// The first row of this thread's warp, of so many from lane 0's on: lanes `row_lanes` rows apart have rows that follow each other.
-    FI_DEVICE int first_row(int thread) {
-        const int warp = thread / warp_size;
-        return is_passed_on ? blockIdx.x % cluster * block_keys + warp * 8 : warp * 4;
-    }
-    /// The row that a lane knows of, for its warp: number lane % 4 of those that it has at `turn` lane / 4.
-    FI_DEVICE int known_row(int thread) {
-        return first_row(thread) + (is_passed_on ? thread % 8 : thread % 4 + thread % 16 / 4 * 16);
-    }
-    /// From a chunk's address in one of a thread's rows to that of turn `i`: every 16th row, whose swizzle is the same; or the fourth, where it is not.
-    FI_DEVICE uint32 advance(uint32 at, int i) { return is_passed_on ? (at ^ i << 6) + i * (4 * 128) : at + i * (16 * 128); }
-
-    /// Passes a part's eight rows of this warp on, when all of its lanes have written theirs.
-    FI_DEVICE void pass_on(const Block &block, int thread, int stage, int part) {
-        fence_async_proxy();
-        __syncwarp();
-        const int lane = thread % warp_size;
-        if (lane < (part == rest_part ? 1 : Shared::part_columns))
-            copy_to_block(blockIdx.x % cluster ^ 1, block.stage(stage) + Shared::part_at(part) + lane * Shared::tile_bytes + first_row(thread) * 128,
-                          8 * 128, barrier(block.barriers.full[stage][part]));
-        __syncwarp();
-    }
-    /// Announces the rows of a part that the other block passes on; by one thread.
-    FI_DEVICE void expect(const Block &block, int thread, int stage, int part) {
-        if (thread == 0)
-            barrier(block.barriers.full[stage][part])
-                .arrive_expecting((keys - block_keys) * 128 * (part == rest_part ? 1 : Shared::part_columns));
-    }
-};
-
-/// Where the rows of a stage lie that a warp copies: a lane knows of one, and they tell each other.
+/// Where the rows of a stage lie that a warp copies, four of each 16: a lane knows of one, and they tell each other.
 struct GatheredRows {
     uint64 own_key, own_rest;
 
     __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
         // Past the last key it is found again.
-        const int key = min(first + GatheredPlaces::known_row(thread), finder.item.key_end() - 1);
+        const int key = min(first + thread / warp_size * 4 + thread % 4 + thread % 16 / 4 * 16, finder.item.key_end() - 1);
         const int64 page = finder.block(key), in_page = finder.row(key);
         const fi_attention_params &p = finder.p;
         own_key = p.keys.address + (page * p.keys.block + in_page * p.keys.token) * element_bytes;
@@ -76,13 +40,13 @@ struct Gatherer {
         const bool is_rest = part == rest_part;
         const int columns = is_rest ? 1 : Shared::part_columns;
         await_empty(stage, part);
-        const int row = GatheredPlaces::first_row(thread) + thread % warp_size / 8;
+        const int row = thread / 8 % 4 + thread / warp_size * 4;
         const uint32 to = block.stage(stage) + Shared::part_at(part) + row * 128 + ((chunk ^ row % 8) << 4);
 #pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
+        for (int i = 0; i < keys / (bringers / 8); ++i) {
             const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
             for (int column = 0; column < columns; ++column)
-                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from + column * 128, true);
+                copy_async<16>(to + i * (16 * 128) + column * Shared::tile_bytes, from + column * 128, true);
         }
         // Without a wait: the next part's rows are asked for while these come.
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
@@ -108,166 +72,150 @@ struct Gatherer {
     }
 };
 
-/// Sixteen bytes of memory that are read once.
+/// Sixteen bytes of memory that are read once; neighbours read what is beside them.
 FI_DEVICE uint4 load_sixteen(uint64 address) {
     uint4 v;
-    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(address) : "memory");
+    asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(address)
+                 : "memory");
     return v;
 }
 
-/// Keeps what a value is told from from the compiler, which would keep that, and what else follows from it, in registers over a loop.
-FI_DEVICE uint32 opaque(uint32 x) {
-    asm volatile("" : "+r"(x));
-    return x;
-}
-
-/// Rows that pass through registers: a thread reads sixteen bytes at a time ahead of the place in memory that they will have, and stores them there,
-/// 8-bit elements widened, when it is free. Where registers hold half of a stage's rows, they are read a stage ahead; else a part. The rest
-/// of the keys, which is given back long before the others, is copied to its place, or that of the first half of its elements as they will be, and
-/// widened there by the thread that copied it.
-struct HeldGatherer {
-    static constexpr bool keeps_stage = is_passed_on && is_narrow;
-    /// Chunks of a part that a thread has of each of its rows, and rows of the rest.
-    static constexpr int row_chunks = Shared::part_columns * element_bytes / 2, rest_rows = block_keys * element_bytes / 32;
-    using Values = uint4[gathered_rows][row_chunks];
+/// 8-bit rows: a thread reads sixteen elements at a time to registers, ahead of the place in memory that they will have, and widens them on their way
+/// there when it is free. Where two blocks have half of a stage's rows each, they are read a stage ahead; else a part, as registers do not hold more.
+///
+/// A warp has a tile of 64 columns of a part, four lanes to a row, so that its rows follow each other in memory and are passed on at once; and some
+/// rows of the rest. Eight lanes store to chunks of two rows that have all banks.
+struct Widener {
+    static constexpr bool keeps_stage = is_passed_on;
+    /// The rows of a stage that this block brings, by eights, and those of them that a lane knows of.
+    static constexpr int block_keys = is_passed_on ? keys / cluster : keys, eights = block_keys / 8, known = block_keys / warp_size;
 
     const Block &block;
-    /// The row that this lane knows of; the lane that knows of the first row that it reads, and where in it; where that will lie in a part of
-    /// columns, and in the rest. Of 8-bit rows the second half is beside the first, on the side that the row's swizzle says, and eight lanes have two
-    /// rows, four chunks of one tile each, so that their stores meet in no bank.
-    const uint32 known_row, source_lane, source_at, columns_at, rest_at;
+    const int lane, warp;
     StagePhases phases;
-    /// The page of one row that this lane knows of, in the stage that is read now, and in the next, asked for before it is needed.
-    int page = 0, next_page = 0;
-    /// What has been read: of the part that a stage begins with, and of the next.
-    Values values[keeps_stage ? 2 : 1];
+    /// An item's pages, this lane's first row of its first stage, and its last key.
+    const int *table = nullptr;
+    int first_key = 0, last_key = 0;
+    /// The known rows' pages in the stage that is found next, asked for before they are needed, and where the rows of the stage that is read now lie.
+    int pages[known];
+    uint64 rows_at[known];
+    /// What has been read: of the part that a stage begins with, of the next, and of the rest.
+    uint4 values[keeps_stage ? 2 : 1][eights], rest[known];
 
-    __device__ __forceinline__ explicit HeldGatherer(const Block &block) : HeldGatherer(block, threadIdx.x % bringers, threadIdx.x % warp_size) {
-        static_assert(compute_threads % bringers == 0, "threads that bring are counted so");
+    __device__ __forceinline__ explicit Widener(const Block &block)
+        : block(block), lane(threadIdx.x % warp_size), warp(threadIdx.x / warp_size % 4) {
+        static_assert(bringers == 4 * warp_size && Shared::part_columns == 4, "a warp has a tile of columns");
     }
-    __device__ __forceinline__ HeldGatherer(const Block &block, uint32 thread, uint32 lane)
-        : block(block), known_row(opaque(GatheredPlaces::known_row(thread))), source_lane(opaque(own_row(lane))),
-          // Of the first two tiles of a part, and of a stage's first 16 rows, or of this block's half.
-          source_at(opaque(is_narrow ? own_tile(thread) * 64 + lane % 4 * 16 : lane % 8 * 16)),
-          columns_at(opaque((is_narrow ? own_tile(thread) * Shared::tile_bytes : 0)
-                            + place(GatheredPlaces::first_row(thread) + own_row(lane), lane % row_lanes))),
-          // A row of which is as long as a tile's.
-          rest_at(opaque(Shared::part_at(rest_part)
-                         + place(GatheredPlaces::first_row(thread) + (is_passed_on ? lane / row_lanes : lane / 4 % 4 + lane / 16 * 16),
-                                 lane % row_lanes))) {}
 
-    /// Lanes that share a tile's columns of a row.
-    static constexpr uint32 row_lanes = 4 * element_bytes;
-    FI_DEVICE uint32 place(uint32 row, uint32 chunk) { return row * 128 + ((chunk * (2 / element_bytes) ^ row % 8) << 4); }
-    FI_DEVICE uint32 own_tile(uint32 thread) { return (thread / 8 ^ thread / 4) & 1; }
-    FI_DEVICE uint32 own_row(uint32 lane) { return is_narrow ? lane / 16 * 2 + lane / 4 % 2 : lane / 8; }
-    /// From the place of a thread's first row of the rest to its row number `i`: every 32nd, or the fourth.
-    FI_DEVICE uint32 advance_rest(uint32 at, int i) { return is_narrow ? at + i * (32 * 128) : GatheredPlaces::advance(at, i); }
+    /// The first of this block's rows of a stage.
+    FI_DEVICE int first_row() { return is_passed_on ? blockIdx.x % cluster * block_keys : 0; }
+    /// A thread's chunk of the first row that it has of a tile: the second half is beside the first, on the side that the row's swizzle says.
+    __device__ __forceinline__ uint32 place() const { return (first_row() + lane / 4) * 128 + ((lane % 4 * 2 ^ lane / 4) << 4); }
+
+    /// Past the last key it is found again.
+    __device__ __forceinline__ int known_key(int tile, int i) const { return min(first_key + tile * keys + i * warp_size, last_key); }
+    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) {
+#pragma unroll
+        for (int i = 0; i < known; ++i) pages[i] = __ldcg(table + finder.in_block(known_key(tile, i)));
+    }
+    /// Goes on to a stage, whose pages have been asked for: reads its rest, asks for the next one's pages, and has the L2 cache get what is not read at once:
+    /// all reads that are under way are waited for together.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
+        const fi_attention_params &p = block.p;
+#pragma unroll
+        for (int i = 0; i < known; ++i) {
+            const int64 page = pages[i], row = finder.row(known_key(tile, i));
+            rows_at[i] = p.keys.address + page * p.keys.block + row * p.keys.token;
+            const uint64 rest_at = p.values.address + page * p.values.block + row * p.values.token;
+            rest[i] = load_sixteen(__shfl_sync(0xffffffff, rest_at, warp * 8 + lane / 4) + lane % 4 * 16);
+            if constexpr (!keeps_stage) fi_prefetch(rows_at[i] + warp * 128);
+            else if (warp < 2) fi_prefetch(rows_at[i] + (tile % stages ^ 1) * (dim_vo / 2) + warp * 128);
+        }
+        look_up(finder, tile + 1);
+    }
+    /// Reads this thread's share of a part of that stage.
+    __device__ __forceinline__ void read(uint4 (&to)[eights], int part) const {
+        const uint32 offset = part * (dim_vo / 2) + warp * 64 + lane % 4 * 16;
+#pragma unroll
+        for (int i = 0; i < eights; ++i) to[i] = load_sixteen(__shfl_sync(0xffffffff, rows_at[i / 4], i % 4 * 8 + lane / 4) + offset);
+    }
 
     /// Waits until a part's place is free.
     __device__ __forceinline__ void begin(int stage, int part) const {
         barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
+        if (is_passed_on && threadIdx.x % bringers == 0)
+            barrier(block.barriers.full[stage][part]).arrive_expecting((keys - block_keys) * 128 * (part == rest_part ? 1 : Shared::part_columns));
         __syncwarp();
-        if constexpr (is_passed_on) GatheredPlaces::expect(block, threadIdx.x % bringers, stage, part);
     }
-    /// A part is there.
+    /// A part is there, after a fence and when all of the warp have stored theirs: the other block gets this warp's rows.
     __device__ __forceinline__ void end(int stage, int part) const {
-        fence_async_proxy();
-        barrier(block.barriers.full[stage][part]).arrive();
-        if constexpr (is_passed_on) GatheredPlaces::pass_on(block, threadIdx.x % bringers, stage, part);
-        else __syncwarp();
+        const Barrier full = barrier(block.barriers.full[stage][part]);
+        if constexpr (is_passed_on) {
+            const bool is_rest = part == rest_part;
+            if (lane == 0)
+                copy_to_block(blockIdx.x % cluster ^ 1,
+                              block.stage(stage) + Shared::part_at(part) + first_row() * 128 + warp * (is_rest ? 8 * 128 : Shared::tile_bytes),
+                              (is_rest ? 8 : block_keys) * 128, full);
+        }
+        full.arrive();
     }
-
-    /// Past the last key it is found again.
-    __device__ __forceinline__ int known_key(const Item &item, int tile) const {
-        return min(item.key + tile * keys + static_cast<int>(known_row), item.key_end() - 1);
-    }
-    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { next_page = finder.block(known_key(finder.item, tile)); }
-    /// Goes on to a stage, whose pages have been asked for, and asks for the next one's.
-    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
-        page = next_page;
-        look_up(finder, tile + 1);
-    }
-    /// Where the row lies that this lane knows of.
-    __device__ __forceinline__ uint64 known_address(const KeyFinder &finder, const fi_kv_tensor &tensor, int tile) const {
-        const int64 in_page = finder.row(known_key(finder.item, tile));
-        return tensor.address + (page * tensor.block + in_page * tensor.token) * element_bytes;
-    }
-
-    /// Reads this thread's share of a part of that stage.
-    __device__ __forceinline__ void read(Values &to, const KeyFinder &finder, int tile, int part) const {
-        const uint64 known = known_address(finder, block.p.keys, tile) + part * (dim_vo / 2 * element_bytes);
+    /// Sixteen elements of each of some rows to a thread's places, `step` bytes apart. Two rows at a time: a store reads its registers late, where the tensor
+    /// cores read what is beside.
+    template <int count, int step> FI_DEVICE void widen_to(uint32 at, const uint4 (&bytes)[count]) {
+        const uint32 beside = at ^ 16;
+        constexpr int together = count > 1 ? 2 : 1;
 #pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
-            const uint64 from = __shfl_sync(0xffffffff, known, i * 4 + source_lane) + source_at;
+        for (int i = 0; i < count; i += together) {
+            uint4 halves[together][2];
 #pragma unroll
-            for (int chunk = 0; chunk < row_chunks; ++chunk) to[i][chunk] = load_sixteen(from + chunk * 128);
+            for (int j = 0; j < together; ++j) widen_sixteen(bytes[i + j], halves[j]);
+#pragma unroll
+            for (int j = 0; j < together; ++j) {
+                store_shared(at + (i + j) * step, halves[j][0]);
+                store_shared(beside + (i + j) * step, halves[j][1]);
+            }
         }
     }
-    /// Asks for that stage's rest.
-    __device__ __forceinline__ void copy_rest(const KeyFinder &finder, int tile, int stage) const {
-        begin(stage, rest_part);
-        const uint32 lane = threadIdx.x % warp_size, to = block.stage(stage) + rest_at;
-        const uint64 known = known_address(finder, block.p.values, tile);
-#pragma unroll
-        for (int i = 0; i < rest_rows; ++i)
-            copy_async<16>(advance_rest(to, i),
-                           pointer<const char>(__shfl_sync(0xffffffff, known, lane / row_lanes + i * (warp_size / row_lanes))) + lane % row_lanes * 16,
-                           true);
-        copy_commit();
-    }
-
-    /// Sixteen bytes to a thread's place.
-    FI_DEVICE void store(uint32 at, uint4 bytes) {
-        if constexpr (is_narrow) {
-            uint4 halves[2];
-            widen_sixteen(bytes, halves);
-            store_shared(at, halves[0]);
-            store_shared(at ^ 16, halves[1]);
-        } else {
-            store_shared(at, bytes);
-        }
-    }
-    __device__ __forceinline__ void store_values(const Values &from, int stage, int part) const {
+    __device__ __forceinline__ void widen_values(const uint4 (&from)[eights], int stage, int part) const {
         begin(stage, part);
-        const uint32 at = block.stage(stage) + Shared::part_at(part) + columns_at;
-#pragma unroll
-        for (int i = 0; i < gathered_rows; ++i)
-#pragma unroll
-            for (int chunk = 0; chunk < row_chunks; ++chunk)
-                store(GatheredPlaces::advance(at, i) + chunk * (Shared::part_columns / row_chunks * Shared::tile_bytes), from[i][chunk]);
-        end(stage, part);
+        widen_to<eights, 8 * 128>(block.stage(stage) + Shared::part_at(part) + warp * Shared::tile_bytes + place(), from);
     }
-    __device__ __forceinline__ void end_rest(int stage) const {
-        const uint32 at = block.stage(stage) + rest_at;
-        copy_wait<0>();
-        if constexpr (is_narrow)
-#pragma unroll
-            for (int i = 0; i < rest_rows; ++i) store(advance_rest(at, i), load_shared128(advance_rest(at, i)));
-        end(stage, rest_part);
+    __device__ __forceinline__ void widen_rest(int stage) const {
+        begin(stage, rest_part);
+        widen_to<known, 32 * 128>(block.stage(stage) + Shared::part_at(rest_part) + warp * (8 * 128) + place(), rest);
     }
 
     __device__ __forceinline__ void gather_item(const Item &item) {
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item);
         if (tiles == 0) return;
+        table = item.blocks(block.p);
+        first_key = item.key + first_row() + lane, last_key = item.key_end() - 1;
         look_up(finder, 0);
         fi_await_predecessors();
         find(finder, 0);
-        read(values[0], finder, 0, 0);
-        if constexpr (keeps_stage) read(values[1], finder, 0, 1);
+        read(values[0], 0);
+        if constexpr (keeps_stage) read(values[1], 1);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
-            store_values(values[0], stage, stage);
-            copy_rest(finder, tile, stage);
+            widen_values(values[0], stage, stage);
+            fence_async_proxy();
+            __syncwarp();
+            end(stage, stage);
+            if constexpr (!keeps_stage) read(values[0], stage ^ 1);
+            widen_rest(stage);
             // Behind the last stage its last row is read again, which nobody needs.
-            if constexpr (keeps_stage) find(finder, tile + 1);
-            read(values[0], finder, tile + keeps_stage, stage ^ 1);
-            if constexpr (!keeps_stage) find(finder, tile + 1);
-            store_values(values[keeps_stage], stage, stage ^ 1);
-            read(values[keeps_stage], finder, tile + 1, keeps_stage ? stage : stage ^ 1);
-            end_rest(stage);
+            find(finder, tile + 1);
+            if constexpr (keeps_stage) read(values[0], stage ^ 1);
+            widen_values(values[keeps_stage], stage, stage ^ 1);
+            fence_async_proxy();
+            __syncwarp();
+            end(stage, stage ^ 1);
+            end(stage, rest_part);
+            read(values[keeps_stage], keeps_stage ? stage : stage ^ 1);
             phases.flip(stage);
         }
     }

@@ -16,11 +16,9 @@ constexpr int compute_threads = 256, bringers = 128, all_threads = compute_threa
 /// Whether threads copy the keys' rows, and do not have the copy engine bring boxes of them: rows of pages that are too small for a box,
 /// and 8-bit elements, which are widened on their way.
 constexpr bool is_gathered = FI_GATHER || is_narrow;
-/// Whether rows pass through registers, which hold them until there is room: 8-bit elements, and where the blocks of a cluster have half of the rows
-/// each.
-constexpr bool is_held = is_gathered && (is_narrow || cluster > 1);
-/// Whether threads copy half of a stage's rows for both blocks of a cluster, and pass them on to the other.
-constexpr bool is_passed_on = is_held && cluster > 1;
+/// Whether threads widen half of a stage's rows for both blocks of a cluster, and pass them on to the other. Rows that are copied as they are do not
+/// gain by it.
+constexpr bool is_passed_on = cluster > 1 && is_narrow;
 /// Whether a stage's keys are read once for both blocks: so, or by the copy engine, which writes half of the columns to both.
 constexpr bool is_shared = is_passed_on || (cluster > 1 && !is_gathered);
 
