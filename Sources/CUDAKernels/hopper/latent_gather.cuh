@@ -2,7 +2,6 @@
 // their way. All threads of a warpgroup look for rows and copy them.
 #pragma once
 #include "hopper/latent_bring.cuh"
-#include "hopper/widen_chunk.cuh"
 
 /// Where the rows of a stage lie that a warp copies, four of each 16: a lane knows of one, and they tell each other.
 struct GatheredRows {
@@ -170,7 +169,14 @@ struct Widener {
         for (int i = 0; i < count; i += together) {
             uint4 halves[together][2];
 #pragma unroll
-            for (int j = 0; j < together; ++j) widen_sixteen(bytes[i + j], halves[j]);
+            for (int j = 0; j < together; ++j) {
+                const uint32 words[4] = {bytes[i + j].x, bytes[i + j].y, bytes[i + j].z, bytes[i + j].w};
+                uint32 pairs[8];
+#pragma unroll
+                for (int k = 0; k < 4; ++k) widen_neighbours<narrow>(words[k], pairs[2 * k], pairs[2 * k + 1]);
+                halves[j][0] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+                halves[j][1] = make_uint4(pairs[4], pairs[5], pairs[6], pairs[7]);
+            }
 #pragma unroll
             for (int j = 0; j < together; ++j) {
                 store_shared(at + (i + j) * step, halves[j][0]);

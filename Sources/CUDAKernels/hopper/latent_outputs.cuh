@@ -108,7 +108,7 @@ struct Computer {
     const Item &item;
     StagePhases &phases;
     const int group, tiles;
-    const float scale;
+    float scale;
     /// Stages before this one are seen by all rows of the warp.
     const int masked;
     const bool has_rows;
@@ -161,7 +161,7 @@ struct Computer {
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)
-            wgmma_by_columns<half_type>(output, advance_operand(a, step * 32), advance_operand(b, step * 16 * 128), true);
+            wgmma_by_columns<latent_product>(output, advance_operand(a, step * 32), advance_operand(b, step * 16 * 128), true);
         wgmma_commit();
     }
     /// When those are done.
@@ -206,7 +206,7 @@ struct Computer {
         const uint64 b = values(tile, group);
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < keys / 16; ++step) wgmma<half_type>(output, packed[step], advance_operand(b, step * 16 * 128), true);
+        for (int step = 0; step < keys / 16; ++step) wgmma<latent_product>(output, packed[step], advance_operand(b, step * 16 * 128), true);
         wgmma_commit();
     }
     /// When those are done.
@@ -275,6 +275,7 @@ struct Computer {
             const float other = load_shared_float(at + h * 8 * 4);
             // In the same order in both.
             ends[h] = end_row(state.maximum[h] * scale, group == 0 ? own[h] + other : other + own[h]);
+            ends[h].factor *= widened_surplus;
         }
     }
 };
@@ -294,7 +295,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
         Computer computer(block, item, phases, group);
-        await_queries();
+        computer.scale *= await_queries(block);
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);

@@ -24,11 +24,54 @@ FI_DEVICE void ask_queries(const Block &block, const Item &item) {
     }
 }
 
-/// Waits for those, all of them.
-FI_DEVICE void await_queries() {
+/// Scales the queries that this thread asked for, and has, by a power of two so that the largest of the block's is 2^14 and more; what scores are to be
+/// multiplied by for it. Elements 2^-32 of the largest and larger are as exact as they were.
+FI_DEVICE float scale_queries(const Block &block) {
+    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+    const auto place = [&](int i) {
+        const int row = threadIdx.x / 8 + i % 2 * 32;
+        return block.base + Shared::queries + i / 2 * (rows * 128) + row * 128 + ((threadIdx.x % 8 ^ row % 8) << 4);
+    };
+    uint32 even = 0, odd = 0;
+#pragma unroll 6
+    for (int i = 0; i < 2 * Shared::columns; ++i) {
+        const uint4 x = load_shared128(place(i));
+        const uint32 words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) even = max(even, words[j] & 0x7fff), odd = max(odd, words[j] & 0x7fff0000);
+    }
+    uint32 top = max(even, odd >> 16);
+#pragma unroll
+    for (int by = 1; by < warp_size; by *= 2) top = max(top, __shfl_xor_sync(0xffffffff, top, by));
+    // Where references will be, which nobody reads before all have read these.
+    if (lane == 0) store_shared(block.base + Shared::references + warp * 4, top);
+    sync_block();
+#pragma unroll
+    for (int i = 0; i < compute_threads / warp_size; ++i)
+        top = max(top, __float_as_uint(load_shared_float(block.base + Shared::references + i * 4)));
+    // Its exponent; of queries that are no numbers, one that changes nothing.
+    const uint32 exponent = top >= 0x7f80 ? 141 : max(top >> 7, 15);
+    const float factor = __uint_as_float(268 - exponent << 23);
+#pragma unroll 3
+    for (int i = 0; i < 2 * Shared::columns; ++i) {
+        const uint4 x = load_shared128(place(i));
+        uint32 words[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            words[j] = pack<latent_product>(unpack<half_type>(words[j] & 0xffff) * factor, unpack<half_type>(words[j] >> 16) * factor);
+        store_shared(place(i), make_uint4(words[0], words[1], words[2], words[3]));
+    }
+    return __uint_as_float(exponent - 14 << 23);
+}
+
+/// Waits for those, all of them. What scores are to be multiplied by.
+FI_DEVICE float await_queries(const Block &block) {
+    float scale = widened_surplus;
     copy_wait_all();
+    if constexpr (scales_queries) scale *= scale_queries(block);
     fence_async_proxy();
     sync_block();
+    return scale;
 }
 
 /// scores = queries · keys of a stage, or += from the second part on, under way: parts `first` to `end`, in order, as they come. `between` is done
@@ -48,7 +91,7 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int st
 #pragma unroll
         for (int step = 0; step < (i == rest_part ? 1 : Shared::part_columns) * 4; ++step) {
             const int column = step / 4 * Shared::tile_bytes + step % 4 * 32;
-            wgmma<half_type>(s, advance_operand(a, column), advance_operand(b, column), i + step > 0);
+            wgmma<latent_product>(s, advance_operand(a, column), advance_operand(b, column), i + step > 0);
             if (i == first && step == 3) between();
         }
     }
@@ -97,7 +140,7 @@ FI_DEVICE void weigh_by_references(const RowState &state, const float (&s)[key_t
                 sums[i / 2][i % 2] += w[n][i];
             }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) packed[step][i] = pack<half_type>(w[i / 2][i % 2 * 2], w[i / 2][i % 2 * 2 + 1]);
+        for (int i = 0; i < 4; ++i) packed[step][i] = pack<latent_product>(w[i / 2][i % 2 * 2], w[i / 2][i % 2 * 2 + 1]);
         then(step);
     }
     sum[0] = sums[0][0] + sums[0][1], sum[1] = sums[1][0] + sums[1][1];
