@@ -119,18 +119,31 @@ struct Widener {
 #pragma unroll
         for (int i = 0; i < known; ++i) pages[i] = __ldcg(table + finder.in_block(known_key(tile, i)));
     }
-    /// Goes on to a stage, whose pages have been asked for: reads its rest, asks for the next one's pages, and has the L2 cache get what is not read at once:
-    /// all reads that are under way are waited for together.
-    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
-        const fi_attention_params &p = block.p;
+    /// Where the known row lies in one of the cache's tensors, in the stage whose pages have been asked for.
+    __device__ __forceinline__ uint64 known_row(const KeyFinder &finder, const fi_kv_tensor &tensor, int tile, int i) const {
+        const int64 page = pages[i], row = finder.row(known_key(tile, i));
+        return tensor.address + page * tensor.block + row * tensor.token;
+    }
+    /// Has the L2 cache get what is read of that stage later on: all reads that are under way are waited for together, and soon. Of half of the rows that is
+    /// the second part.
+    __device__ __forceinline__ void prefetch(const KeyFinder &finder, int tile) const {
 #pragma unroll
         for (int i = 0; i < known; ++i) {
-            const int64 page = pages[i], row = finder.row(known_key(tile, i));
-            rows_at[i] = p.keys.address + page * p.keys.block + row * p.keys.token;
-            const uint64 rest_at = p.values.address + page * p.values.block + row * p.values.token;
-            rest[i] = load_sixteen(__shfl_sync(0xffffffff, rest_at, warp * 8 + lane / 4) + lane % 4 * 16);
-            if constexpr (!keeps_stage) fi_prefetch(rows_at[i] + warp * 128);
-            else if (warp < 2) fi_prefetch(rows_at[i] + (tile % stages ^ 1) * (dim_vo / 2) + warp * 128);
+            const uint64 row = known_row(finder, block.p.keys, tile, i);
+            if constexpr (!keeps_stage) {
+                fi_prefetch(row + warp * 128);
+                if (warp == 0) fi_prefetch(known_row(finder, block.p.values, tile, i));
+            } else if (warp < 2) {
+                fi_prefetch(row + (tile % stages ^ 1) * (dim_vo / 2) + warp * 128);
+            }
+        }
+    }
+    /// Goes on to that stage: reads its rest, and asks for the next one's pages.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
+#pragma unroll
+        for (int i = 0; i < known; ++i) {
+            rows_at[i] = known_row(finder, block.p.keys, tile, i);
+            rest[i] = load_sixteen(__shfl_sync(0xffffffff, known_row(finder, block.p.values, tile, i), warp * 8 + lane / 4) + lane % 4 * 16);
         }
         look_up(finder, tile + 1);
     }
@@ -211,16 +224,20 @@ struct Widener {
             fence_async_proxy();
             __syncwarp();
             end(stage, stage);
+            // Behind the last stage its last row is read again, which nobody needs.
+            prefetch(finder, tile + 1);
             if constexpr (!keeps_stage) read(values[0], stage ^ 1);
             widen_rest(stage);
-            // Behind the last stage its last row is read again, which nobody needs.
-            find(finder, tile + 1);
-            if constexpr (keeps_stage) read(values[0], stage ^ 1);
+            if constexpr (keeps_stage) {
+                find(finder, tile + 1);
+                read(values[0], stage ^ 1);
+            }
             widen_values(values[keeps_stage], stage, stage ^ 1);
             fence_async_proxy();
             __syncwarp();
             end(stage, stage ^ 1);
             end(stage, rest_part);
+            if constexpr (!keeps_stage) find(finder, tile + 1);
             read(values[keeps_stage], keeps_stage ? stage : stage ^ 1);
             phases.flip(stage);
         }
