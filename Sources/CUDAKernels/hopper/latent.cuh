@@ -72,6 +72,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     } else {
         shrink_registers<is_narrow ? 72 : is_gathered ? 56 : 40>();
         if constexpr (is_narrow) gather_keys<Widener>(block, reader);
+        else if constexpr (is_passed_on) gather_keys<HalfGatherer>(block, reader);
         else if constexpr (is_gathered) gather_keys<Gatherer>(block, reader);
         else if (warp == compute_threads / warp_size) bring_boxes(block, reader);
         else touch_parameter(block.p), prefetch_keys(block, threadIdx.x - compute_threads - warp_size);

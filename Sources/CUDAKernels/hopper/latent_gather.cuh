@@ -244,6 +244,99 @@ struct Widener {
     }
 };
 
+/// Rows as they are, half of a stage's for both blocks of a cluster: copied to their places, and passed on when they have come. They are in the L2 cache
+/// by then, which they are brought to a stage ahead. A warp has a tile of 64 columns of a part, eight lanes to a row, as above.
+struct HalfGatherer {
+    static constexpr int block_keys = keys / cluster;
+    static_assert(cluster == 1 || block_keys == warp_size, "a lane knows of a row");
+
+    const Block &block;
+    const int lane, warp;
+    StagePhases phases;
+    const int *table = nullptr;
+    int first_key = 0, last_key = 0;
+    /// The known row's page in the stage that is found next, and where it lies in both tensors in the stage that is copied now.
+    int page = 0;
+    uint64 key_at = 0, rest_at = 0;
+
+    __device__ __forceinline__ explicit HalfGatherer(const Block &block)
+        : block(block), lane(threadIdx.x % warp_size), warp(threadIdx.x / warp_size % 4) {}
+
+    FI_DEVICE int first_row() { return blockIdx.x % cluster * block_keys; }
+    __device__ __forceinline__ int known_key(int tile) const { return min(first_key + tile * keys, last_key); }
+    __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { page = __ldcg(table + finder.in_block(known_key(tile))); }
+    /// Goes on to a stage, whose pages have been asked for, and asks for the next one's.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
+        const fi_attention_params &p = block.p;
+        const int64 there = page, row = finder.row(known_key(tile));
+        key_at = p.keys.address + (there * p.keys.block + row * p.keys.token) * element_bytes;
+        rest_at = p.values.address + (there * p.values.block + row * p.values.token) * element_bytes;
+        look_up(finder, tile + 1);
+    }
+    __device__ __forceinline__ void prefetch() const {
+        fi_prefetch(key_at + warp * 128);
+        fi_prefetch(key_at + dim_vo * element_bytes / 2 + warp * 128);
+        if (warp == 0) fi_prefetch(rest_at);
+    }
+
+    /// Asks for a part when its place is free.
+    __device__ __forceinline__ void ask(int stage, int part) const {
+        const bool is_rest = part == rest_part;
+        barrier(block.barriers.empty[stage][part]).wait(phases.of(stage) ^ 1);
+        if (threadIdx.x % bringers == 0)
+            barrier(block.barriers.full[stage][part]).arrive_expecting((keys - block_keys) * 128 * (is_rest ? 1 : Shared::part_columns));
+        __syncwarp();
+        // The fourth row on is at the other side of the swizzle.
+        const uint32 to = block.stage(stage) + Shared::part_at(part) + first_row() * 128 + warp * (is_rest ? 8 * 128 : Shared::tile_bytes)
+                          + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4);
+        const uint64 known = is_rest ? rest_at : key_at + part * (dim_vo / 2 * element_bytes) + warp * 128;
+        const int first = is_rest ? warp * 8 : 0;
+#pragma unroll
+        for (int i = 0; i < (is_rest ? 2 : block_keys / 4); ++i)
+            copy_async<16>((to ^ i % 2 << 6) + i * (4 * 128), pointer<const char>(__shfl_sync(0xffffffff, known, first + i * 4 + lane / 8)) + lane % 8 * 16,
+                           true);
+        copy_commit();
+    }
+    /// Passes a part on that has come, but for `pending` that were asked for later.
+    template <int pending> __device__ __forceinline__ void pass_on(int stage, int part) const {
+        const Barrier full = barrier(block.barriers.full[stage][part]);
+        const bool is_rest = part == rest_part;
+        copy_wait<pending>();
+        fence_async_proxy();
+        __syncwarp();
+        if (lane == 0)
+            copy_to_block(blockIdx.x % cluster ^ 1,
+                          block.stage(stage) + Shared::part_at(part) + first_row() * 128 + warp * (is_rest ? 8 * 128 : Shared::tile_bytes),
+                          (is_rest ? 8 : block_keys) * 128, full);
+        full.arrive();
+    }
+
+    __device__ __forceinline__ void gather_item(const Item &item) {
+        const KeyFinder finder{block.p, item};
+        const int tiles = tiles_of(item);
+        if (tiles == 0) return;
+        table = item.blocks(block.p);
+        first_key = item.key + first_row() + lane, last_key = item.key_end() - 1;
+        look_up(finder, 0);
+        fi_await_predecessors();
+        find(finder, 0);
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            const int stage = tile % stages;
+            ask(stage, stage);
+            ask(stage, stage ^ 1);
+            ask(stage, rest_part);
+            // Behind the last stage its last row is found again.
+            find(finder, tile + 1);
+            prefetch();
+            pass_on<2>(stage, stage);
+            pass_on<1>(stage, stage ^ 1);
+            pass_on<0>(stage, rest_part);
+            phases.flip(stage);
+        }
+    }
+};
+
 /// The keys of item after item, a warpgroup.
 template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemReader reader) {
     Bringer gatherer(block);

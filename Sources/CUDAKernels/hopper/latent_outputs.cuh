@@ -140,7 +140,7 @@ struct Computer {
     __device__ __forceinline__ void follow_other(Outputs &output) {
         const int stage = group ^ 1;
         barrier(block.barriers.weights[stage]).wait(phases.of(stage));
-        if constexpr (FI_GATHER) fence_async_proxy();
+        if constexpr (is_gathered && !is_narrow && !is_passed_on) fence_async_proxy();
         const uint32 at = row_at(Shared::references, stage);
         const float next[2] = {load_shared_float(at), load_shared_float(at + 8 * 4)};
         if (__any_sync(0xffffffff, next[0] != state.maximum[0] || next[1] != state.maximum[1])) {

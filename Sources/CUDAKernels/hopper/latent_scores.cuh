@@ -84,7 +84,7 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int st
         const int part = part_in_order(stage, i), at = Shared::part_at(part);
         barrier(block.barriers.full[stage][part]).wait(phase);
         // Threads' copies arrive as they are.
-        if constexpr (FI_GATHER) fence_async_proxy();
+        if constexpr (is_gathered && !is_narrow && !is_passed_on) fence_async_proxy();
         // Behind each wait: the compiler puts one there, and where it would be on some paths only the products wait for each other (C7520).
         wgmma_fence();
         const uint64 a = advance_operand(queries, at), b = advance_operand(keys_at, at);

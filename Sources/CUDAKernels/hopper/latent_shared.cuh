@@ -23,9 +23,8 @@ constexpr bool scales_queries = latent_product != half_type;
 /// The parameters' scales make up for what e4m3 widened to float16 by shifts is short of (convert.cuh), which is not how they are widened here.
 constexpr float widened_surplus = half_type == Half::float16 && narrow == Narrow::e4m3 ? 1 / 256.0f : 1;
 
-/// Whether threads widen half of a stage's rows for both blocks of a cluster, and pass them on to the other. Rows that are copied as they are do not
-/// gain by it.
-constexpr bool is_passed_on = cluster > 1 && is_narrow;
+/// Whether threads copy half of a stage's rows for both blocks of a cluster, and pass them on to the other.
+constexpr bool is_passed_on = cluster > 1 && is_gathered;
 /// Whether a stage's keys are read once for both blocks: so, or by the copy engine, which writes half of the columns to both.
 constexpr bool is_shared = is_passed_on || (cluster > 1 && !is_gathered);
 
