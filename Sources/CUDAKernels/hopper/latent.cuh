@@ -37,7 +37,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     __shared__ __align__(16) Item items[item_slots];
     __shared__ Barriers barriers;
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
-    // What the roles read first is the plan's: each waits for what was enqueued earlier when it has that.
+    // What is read first is the plan's: each role waits for what was enqueued earlier when it has that.
     fi_admit_successors();
     const int warp = threadIdx.x / warp_size;
     ItemReader reader;
@@ -66,14 +66,16 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     if constexpr (cluster > 1) sync_cluster();
     else __syncthreads();
     if (threadIdx.x < compute_threads) {
-        grow_registers<is_gathered ? 224 : 232>();
+        grow_registers<is_narrow ? 216 : is_gathered ? 224 : 232>();
+        fi_await_predecessors();
         compute_items(block, shared);
     } else {
-        shrink_registers<is_gathered ? 56 : 40>();
+        shrink_registers<is_narrow ? 72 : is_gathered ? 56 : 40>();
         if constexpr (is_narrow) gather_keys<Widener>(block, reader);
+        else if constexpr (is_passed_on) gather_keys<HalfGatherer>(block, reader);
         else if constexpr (is_gathered) gather_keys<Gatherer>(block, reader);
         else if (warp == compute_threads / warp_size) bring_boxes(block, reader);
-        else touch_parameter(block.p);
+        else touch_parameter(block.p), prefetch_keys(block, threadIdx.x - compute_threads - warp_size);
     }
     if constexpr (cluster > 1) {
         // The other block may still write here, or arrive at barriers.

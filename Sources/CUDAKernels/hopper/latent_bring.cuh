@@ -108,6 +108,29 @@ struct ItemReader {
     }
 };
 
+/// Stages whose keys are brought to the L2 cache while the kernels ahead end.
+constexpr int early_stages = cluster == 1 ? 2 : 0;
+
+/// Brings the first keys of this block's first item to the L2 cache, each of a cluster's blocks half of their columns: memory has nothing else to
+/// do while the kernels ahead end. Writes that come later are seen there. Thread `thread` of those that bring and have nothing to do yet.
+FI_DEVICE void prefetch_keys(const Block &block, int thread) {
+    constexpr int prefetchers = is_gathered ? bringers : bringers - warp_size, bytes = dim_vo * element_bytes / cluster;
+    const fi_attention_params &p = block.p;
+    const Item &item = block.await_item(0);
+    if (item.tile < 0) return;
+    const KeyFinder finder{p, item};
+    const int count = min(item.key_count, early_stages * keys), rank = blockIdx.x % cluster;
+#pragma unroll 1
+    for (int at = thread; at < count; at += prefetchers) {
+        const int key = item.key + at;
+        const int64 page = finder.block(key), row = finder.row(key);
+        const uint64 own = p.keys.address + (page * p.keys.block + row * p.keys.token) * element_bytes + rank * bytes;
+#pragma unroll
+        for (int line = 0; line < bytes; line += 128) fi_prefetch(own + line);
+        if (at % cluster == rank) fi_prefetch(p.values.address + (page * p.values.block + row * p.values.token) * element_bytes);
+    }
+}
+
 /// The keys of a stage as boxes, which a warp asks for. Where a box has all of a stage's rows, one lane asks for all of a part's columns at once,
 /// or half of them; else a lane has one of the boxes' places among its rows, and every so many of its columns.
 struct BoxBringer {

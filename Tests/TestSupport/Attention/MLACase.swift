@@ -80,6 +80,11 @@ package struct MLACase: Sendable, CustomStringConvertible {
         MLACase(lengths: [(1, 200), (2, 70)], heads: 128) {
             ($0.cacheType, $0.pageSize, $0.latentScale, $0.ropeScale, $0.seed) = (.float8E4M3, 16, 0.5, 0.5, 207)
         },
+        MLACase(lengths: [(2, 140)], heads: 16) {
+            ($0.cacheType, $0.latentScale, $0.ropeScale, $0.seed) = (.float8E4M3, 0.5, 0.5, 208)
+        },
+        // Rows that two blocks copy for each other.
+        MLACase(lengths: [(1, 150)], heads: 128) { ($0.pageSize, $0.seed) = (3, 209) },
     ]
 }
 
