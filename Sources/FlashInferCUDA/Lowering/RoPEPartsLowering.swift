@@ -14,16 +14,16 @@ package enum RoPEPartsKernel {
         case many
         /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
         case wide
-        /// Of many tokens with heads of one type that turn or move as wholes: a thread has several heads of a token, so that what is the
-        /// same for them, and was most of a thread's instructions, is there once.
+        /// Of many tokens, or where heads are normalised, with heads of one type that turn or move as wholes: a thread has several heads of a
+        /// token, so that what is the same for them, and was most of a thread's instructions, is there once.
         case heads
 
         init(tokens: Int, threadsOfToken: Int, isNormalised: Bool, isUniform: Bool) {
             let isWide = threadsOfToken >= 2048
-            if tokens < 1024 {
-                self = .few
-            } else if isUniform && (isNormalised || !isWide) {
+            if isUniform && (isNormalised || tokens >= 1024 && !isWide) {
                 self = .heads
+            } else if tokens < 1024 {
+                self = .few
             } else {
                 self = isWide ? (isNormalised ? .few : .wide) : .many
             }

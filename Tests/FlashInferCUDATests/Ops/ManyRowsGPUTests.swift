@@ -91,7 +91,8 @@ import Testing
         #expect(outputs[0].host.isIdentical(to: outputs[1].host))
     }
 
-    /// Heads of one type and many tokens: a thread has several of a token's, the last block fewer, and tokens may have no slot.
+    /// Heads of one type: a thread has several of a token's, of which the last block has fewer, and tokens may have no slot. Of few tokens, and
+    /// where a weight is of another type, they are taken another way.
     @Test(arguments: [RoPEParameters.Pairing.halfSplit, .interleaved], [DType.bfloat16, .float16, .float32])
     func rotationWithAppend(pairing: RoPEParameters.Pairing, type: DType) throws {
         var random = OpsRandom(74)
@@ -99,7 +100,12 @@ import Testing
         let sources = try [21, 3, 3].map { heads in
             try gpu.tensor(type, [rows, heads, dim], values: random.normals(rows * heads * dim, scale: 3)).view
         }
-        let weights = try (0..<2).map { _ in try gpu.tensor(type, [dim], values: random.normals(dim)).view }
+        // Numbers that all types have.
+        let weights = try [type, type == .float32 ? .bfloat16 : .float32].map { type in
+            try [13, 11].map { count in
+                try gpu.tensor(type, [dim], values: (0..<dim).map { Double($0 * 5 % count - 6) / 4 }).view
+            }
+        }
         let positions = try gpu.tensor(.int32, [rows], values: (0..<rows).map { Double($0 * 7 % 41 - 1) })
         let table = try gpu.tensor(.float32, [37, dim], values: random.normals(37 * dim))
         let places = (0..<rows).map { $0 % 100 == 7 ? -1 : Int32($0 * 37 % (pages * pageSize)) }
@@ -118,7 +124,8 @@ import Testing
                                 parameters: RoPEParameters(pairing: pairing), table: isTabled ? table.view : nil,
                                 normalization: isNormalised
                                     ? HeadNormalization(
-                                        queryWeight: weights[0], keyWeight: weights[1], weightOffset: 1) : nil,
+                                        queryWeight: weights[place][0], keyWeight: weights[place][1], weightOffset: 1)
+                                    : nil,
                                 cache: .paged(keys: caches[2 * place].view, values: caches[2 * place + 1].view),
                                 slots: KVSlots(slots: Array(places[range]), pageSize: pageSize))))
                 }
