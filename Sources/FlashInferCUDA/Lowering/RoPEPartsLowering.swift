@@ -14,13 +14,13 @@ package enum RoPEPartsKernel {
         case many
         /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
         case wide
-        /// Of many tokens, or where heads are normalised, with heads of one type that turn or move as wholes: a thread has several heads of a
-        /// token, so that what is the same for them, and was most of a thread's instructions, is there once.
+        /// Of heads of one type that turn or move as wholes, of any number of tokens: a thread has several heads of a token, so that what is the
+        /// same for them, and was most of a thread's instructions, is there once.
         case heads
 
         init(tokens: Int, threadsOfToken: Int, isNormalised: Bool, isUniform: Bool) {
             let isWide = threadsOfToken >= 2048
-            if isUniform && (isNormalised || tokens >= 1024 && !isWide) {
+            if isUniform && (isNormalised || !isWide) {
                 self = .heads
             } else if tokens < 1024 {
                 self = .few

@@ -91,8 +91,8 @@ import Testing
         #expect(outputs[0].host.isIdentical(to: outputs[1].host))
     }
 
-    /// Heads of one type: a thread has several of a token's, of which the last block has fewer, and tokens may have no slot. Of few tokens, and
-    /// where a weight is of another type, they are taken another way.
+    /// Heads of one type: a thread has several of a token's, of which the last block has fewer, and tokens may have no slot. Where a weight is of
+    /// another type they are taken another way.
     @Test(arguments: [RoPEParameters.Pairing.halfSplit, .interleaved], [DType.bfloat16, .float16, .float32])
     func rotationWithAppend(pairing: RoPEParameters.Pairing, type: DType) throws {
         var random = OpsRandom(74)
