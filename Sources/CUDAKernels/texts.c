@@ -228,8 +228,14 @@ static const char portable_quantize[] = {
 static const char portable_rope[] = {
 #embed "portable/rope.cuh"
     , 0};
+static const char portable_rope_heads[] = {
+#embed "portable/rope_heads.cuh"
+    , 0};
 static const char portable_rope_parts[] = {
 #embed "portable/rope_parts.cuh"
+    , 0};
+static const char portable_rope_scale[] = {
+#embed "portable/rope_scale.cuh"
     , 0};
 static const char portable_rope_turn[] = {
 #embed "portable/rope_turn.cuh"
@@ -416,7 +422,9 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/page_bounds.cuh", portable_page_bounds},
     {"portable/quantize.cuh", portable_quantize},
     {"portable/rope.cuh", portable_rope},
+    {"portable/rope_heads.cuh", portable_rope_heads},
     {"portable/rope_parts.cuh", portable_rope_parts},
+    {"portable/rope_scale.cuh", portable_rope_scale},
     {"portable/rope_turn.cuh", portable_rope_turn},
     {"portable/sample.cuh", portable_sample},
     {"portable/score_pages.cuh", portable_score_pages},

@@ -7,57 +7,94 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
+/// States whose LSEs and elements are on their way at once: as a rule all there are. Those from here on are read one by one.
+#define FI_AT_ONCE 2
+
 template <int V>
 static __device__ __forceinline__ void run(const fi_merge_params &p) {
     const unsigned int lanes = 1u << p.lane_bits;
     const unsigned int lane = threadIdx.x & (lanes - 1u);
     const unsigned long long place =
         (unsigned long long)blockIdx.x * (FI_THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
-    const bool inside = place < (unsigned long long)p.rows * p.heads;
-    const unsigned int row = inside ? (unsigned int)(place / p.heads) : 0;
-    const unsigned int head = inside ? (unsigned int)(place - (unsigned long long)row * p.heads) : 0;
-    const unsigned int states = inside ? p.states : 0;
-
-    const float *lse = (const float *)p.lse + row * p.lse_row + head * p.lse_head;
-    float top = -fi_infinity();
-    for (unsigned int state = 0; state < states; state++) top = fmaxf(top, lse[state * p.lse_state]);
-    float total = 0;
-    for (unsigned int state = 0; state < states; state++) {
-        total += top == -fi_infinity() ? 0.0f : exp2f(lse[state * p.lse_state] - top);
+    const unsigned long long count = (unsigned long long)p.rows * p.heads;
+    const bool inside = place < count;
+    unsigned int row = 0, head = 0;
+    if (inside) {
+        // A division of 64 bits takes as long as all else.
+        row = count >> 32 == 0 ? (unsigned int)place / p.heads : (unsigned int)(place / p.heads);
+        head = (unsigned int)(place - (unsigned long long)row * p.heads);
     }
-    const bool is_empty = top == -fi_infinity();
-    const float scale = is_empty ? 0.0f : 1.0f / total;
-
+    const unsigned int states = inside ? p.states : 0;
+    const float *lse = (const float *)p.lse + row * p.lse_row + head * p.lse_head;
     const unsigned long long values =
         p.values + (unsigned long long)((row * p.values_row + head * p.values_head) * fi_size(FI_INPUT));
     const unsigned long long output =
         p.output + (unsigned long long)((row * p.output_row + head * p.output_head) * fi_size(FI_OUTPUT));
+    // Parameters are there before anything else is.
+    fi_await_predecessors();
+    fi_packed<FI_INPUT, V> x[FI_AT_ONCE];
+    const auto load = [&](unsigned int index) {
+#pragma unroll
+        for (int s = 0; s < FI_AT_ONCE; s++) {
+            if (s < states && index < p.width) x[s] = fi_load<FI_INPUT, V>(values, s * p.values_state + index);
+        }
+    };
+    load(lane * V);
+    float weight[FI_AT_ONCE], top = -fi_infinity(), total = 0;
+#pragma unroll
+    for (int s = 0; s < FI_AT_ONCE; s++) {
+        weight[s] = -fi_infinity();
+        if (s < states) weight[s] = lse[s * p.lse_state];
+    }
+#pragma unroll
+    for (int s = 0; s < FI_AT_ONCE; s++) top = fmaxf(top, weight[s]);
+    for (unsigned int state = FI_AT_ONCE; state < states; state++) top = fmaxf(top, lse[state * p.lse_state]);
+    const bool is_empty = top == -fi_infinity();
+#pragma unroll
+    for (int s = 0; s < FI_AT_ONCE; s++) {
+        weight[s] = is_empty ? 0.0f : exp2f(weight[s] - top);
+        total += weight[s];
+    }
+    for (unsigned int state = FI_AT_ONCE; state < states; state++) {
+        total += is_empty ? 0.0f : exp2f(lse[state * p.lse_state] - top);
+    }
+    const float scale = is_empty ? 0.0f : 1.0f / total;
     for (unsigned int index = lane * V; index < p.width && inside; index += lanes * V) {
+        if (index != lane * V) load(index);
         float sum[V];
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] = 0;
-        for (unsigned int state = 0; state < states && !is_empty; state++) {
-            const float weight = exp2f(lse[state * p.lse_state] - top);
-            // An empty state's output counts for nothing, whatever it holds.
-            if (weight == 0) continue;
-            float x[V];
-            fi_read<FI_INPUT, V>(values, state * p.values_state + index, x);
+        // An empty state's output counts for nothing, whatever it holds.
 #pragma unroll
-            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
+        for (int s = 0; s < FI_AT_ONCE; s++) {
+            if (weight[s] == 0) continue;
+            float y[V];
+            fi_unpack<FI_INPUT, V>(x[s], y);
+#pragma unroll
+            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(weight[s], y[i], sum[i]);
+        }
+        for (unsigned int state = FI_AT_ONCE; state < states && !is_empty; state++) {
+            const float own = exp2f(lse[state * p.lse_state] - top);
+            if (own == 0) continue;
+            float y[V];
+            fi_read<FI_INPUT, V>(values, state * p.values_state + index, y);
+#pragma unroll
+            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(own, y[i], sum[i]);
         }
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] *= scale;
         fi_write<FI_OUTPUT, V>(output, index, sum);
     }
     // The merged LSEs may be a state's own, so they are written when every thread of the head has read those.
-    __syncthreads();
+    if (p.lane_bits <= 5) __syncwarp();
+    else __syncthreads();
     if (inside && lane == 0 && p.merged != 0) {
         ((float *)p.merged)[row * p.merged_row + head * p.merged_head] = is_empty ? -fi_infinity() : top + log2f(total);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_states(const __grid_constant__ fi_merge_params p) {
-    fi_follow_predecessors();
+    fi_admit_successors();
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT)>(p);
     } else {

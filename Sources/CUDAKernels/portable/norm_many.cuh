@@ -8,12 +8,15 @@
 
 #include "fi_rows_params.h"
 #include "portable/quantize.cuh"
+#include "primitives/dispatch.cuh"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 #include "primitives/reduce.cuh"
 #include "primitives/rows.cuh"
 
 #define FI_WARPS (FI_THREADS / 32)
+/// A block of many rows brings the rows of the block so many behind it to the second cache. Those about their mean take longer with it.
+#define FI_AHEAD (FI_ROWS > 1 && !FI_CENTRED ? 512u : 0u)
 #define FI_V fi_vector(FI_INPUT, FI_WEIGHT, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT)
 
 /// Each row's value over the block: a thread has that of row `fi_reduced<FI_ROWS, 32>()`.
@@ -37,6 +40,14 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
     const unsigned int column = threadIdx.x * V, width = (unsigned int)p.width;
     const unsigned long long input = fi_row_address<FI_INPUT>(p.input, first, 1) + column * fi_size(FI_INPUT);
     const unsigned long long input_row = (unsigned long long)(p.input.outer * fi_size(FI_INPUT));
+    const auto bring = [&](unsigned int from) {
+        if (threadIdx.x != 0) return;
+#pragma unroll
+        for (int r = 0; r < FI_ROWS; r++) {
+            if (from + r < left) fi_prefetch(input + (from + r) * input_row, width * fi_size(FI_INPUT));
+        }
+    };
+    if (FI_AHEAD != 0 && blockIdx.x < FI_AHEAD) bring(0);
     // Parameters are there before anything else is.
     fi_await_predecessors();
     fi_packed<FI_INPUT, V> x[FI_ROWS][FI_CHUNKS];
@@ -53,6 +64,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             }
         }
     }
+    if constexpr (FI_AHEAD != 0) bring(FI_AHEAD * FI_ROWS);
     if constexpr (!FI_CENTRED) {
 #pragma unroll
         for (int c = 0; c < FI_CHUNKS; c++) {
@@ -108,9 +120,33 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             fi_write<FI_OUTPUT, V>(output + r * output_row, c * step, y);
         }
     };
-    // Of rows with scales of their own, all results are held until those are known.
+    // Of rows with scales of their own, all results are held until those are known. One branch by the type serves them all: one for each of
+    // them was a tenth of all instructions.
     constexpr bool is_held = FI_OUTPUT == FI_BYTES && FI_SCALES != 0;
+    constexpr int count = FI_ROWS * FI_CHUNKS;
     float held[is_held ? FI_ROWS : 1][is_held ? FI_CHUNKS : 1][V];
+    const auto store_held = [&](const float (&factors)[count]) {
+        const auto store_as = [&](auto type) {
+#pragma unroll
+            for (int i = 0; i < count; i++) {
+                const int r = i / FI_CHUNKS, c = i % FI_CHUNKS;
+                float(&y)[V] = held[r][c];
+#pragma unroll
+                for (int k = 0; k < V; k++) y[k] = __fmul_rn(y[k], factors[i]);
+                const auto packed = fi_pack<decltype(type)::value, V>(y);
+                if ((r == 0 || r < left) && column + c * step < width) {
+                    fi_store<decltype(type)::value, V>(output + r * output_row, c * step, packed);
+                }
+            }
+        };
+        if (p.quantize.type == FI_E4M3) {
+            store_as(fi_type<FI_E4M3>());
+        } else if (p.quantize.type == FI_INT8) {
+            store_as(fi_type<FI_INT8>());
+        } else {
+            store_as(fi_type<FI_E5M2>());
+        }
+    };
 #pragma unroll
     for (int c = 0; c < FI_CHUNKS; c++) {
         float by[V], bias[V];
@@ -154,16 +190,18 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             ((float *)p.quantize.row_scales)[first + row] = own;
         }
         const float inverse = __frcp_rn(own);
+        float factors[count];
 #pragma unroll
         for (int r = 0; r < FI_ROWS; r++) {
             const float factor = fi_of_reduced<FI_ROWS, 32>(inverse, r);
 #pragma unroll
-            for (int c = 0; c < FI_CHUNKS; c++) store(r, c, held[r][c], factor);
+            for (int c = 0; c < FI_CHUNKS; c++) factors[r * FI_CHUNKS + c] = factor;
         }
+        store_held(factors);
     }
     if constexpr (is_held && FI_SCALES == 2) {
         // A group's threads are neighbours.
-        constexpr int lanes = FI_LARGEST_GROUP / V, count = FI_ROWS * FI_CHUNKS;
+        constexpr int lanes = FI_LARGEST_GROUP / V;
         unsigned int greatest[count];
 #pragma unroll
         for (int i = 0; i < count; i++) greatest[i] = fi_magnitude<V>(held[i / FI_CHUNKS][i % FI_CHUNKS], 0);
@@ -174,9 +212,9 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             ((float *)p.quantize.row_scales)[at] = own;
         }
         const float inverse = __frcp_rn(own);
+        float factors[count];
 #pragma unroll
-        for (int i = 0; i < count; i++) {
-            store(i / FI_CHUNKS, i % FI_CHUNKS, held[i / FI_CHUNKS][i % FI_CHUNKS], fi_of_reduced<count, lanes>(inverse, i));
-        }
+        for (int i = 0; i < count; i++) factors[i] = fi_of_reduced<count, lanes>(inverse, i);
+        store_held(factors);
     }
 }

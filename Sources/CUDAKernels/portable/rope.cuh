@@ -10,8 +10,11 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
-/// From so many blocks on angles of a table go to no shared memory.
+/// From so many blocks on angles of a table go to no shared memory, and inputs are asked for ahead.
 #define FI_DIRECT_BLOCKS 2048
+
+/// Of many blocks, the first one of a token brings the heads of the token so many behind it to the second cache.
+#define FI_AHEAD 512
 
 /// One thread's part of a token: a vector of pairs of one head, or a vector of the elements that stay.
 struct rope_item {
@@ -36,6 +39,16 @@ static __device__ __forceinline__ rope_item item_of(const fi_rope_params &p, uns
     return item;
 }
 
+/// Where heads lie side by side.
+static __device__ __forceinline__ void bring(const fi_rope_params &p, unsigned int token) {
+    const auto bring = [&](const fi_heads_tensor &from, unsigned int heads) {
+        if (heads == 0 || from.head != p.head_dim) return;
+        fi_prefetch(from.address + (unsigned long long)(token * from.token) * fi_size(FI_INPUT), heads * p.head_dim * fi_size(FI_INPUT));
+    };
+    bring(p.queries, p.query_heads);
+    bring(p.keys, p.key_heads);
+}
+
 template <int V, bool tabled>
 static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *table) {
     const unsigned int token = divided(blockIdx.x, p.by_token_blocks);
@@ -51,6 +64,8 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
         second = first;
     }
     const unsigned long long fraction = tabled ? first_fraction(p.angles, half) : 0;
+    const bool brings = tabled && V > 1 && gridDim.x >= FI_DIRECT_BLOCKS && threadIdx.x == 0 && blockIdx.x == token * p.token_blocks;
+    if (brings && token < FI_AHEAD) bring(p, token);
     // Parameters are there before anything else is.
     fi_await_predecessors();
     // The loads are on their way while the angles are computed.
@@ -60,6 +75,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
         if (turns) high = fi_load<FI_INPUT, V>(item.input, second);
     }
     const int position = ((const int *)p.positions)[token];
+    if (brings && (token + FI_AHEAD) * p.token_blocks < gridDim.x) bring(p, token + FI_AHEAD);
     bool is_direct = false;
     if constexpr (FI_TABLED && tabled && V % 4 == 0) {
         // Of many blocks each thread looks its own angles up, and none waits for others; one block's would be three trips to memory.

@@ -14,10 +14,10 @@
 #endif
 
 #include "fi_rope_parts_params.h"
+#include "portable/rope_scale.cuh"
 #include "portable/rope_turn.cuh"
 #include "primitives/dispatch.cuh"
 #include "primitives/launch.cuh"
-#include "primitives/reduce.cuh"
 #include "primitives/slot.cuh"
 
 /// A thread's head.
@@ -67,30 +67,6 @@ static __device__ __forceinline__ float squares(const fi_packed<FI_INPUT, V> &pa
 #pragma unroll
     for (int i = 0; i < V; i++) sum = __fmaf_rn(x[i], x[i], sum);
     return sum;
-}
-
-/// What a head is multiplied by, besides its weights, by the sum of its squares.
-static __device__ __forceinline__ float norm_scale(const fi_rope_parts_params &p, float sum) {
-    return 1.0f / sqrtf(fi_mean(sum, (float)p.norm_width, p.norm_inverse) + p.epsilon);
-}
-
-/// The same of each token's head, by its threads' sums: all threads of the warp take part.
-static __device__ __forceinline__ void norm_scales(const fi_rope_parts_params &p, const float (&sums)[FI_TOKENS], float (&scales)[FI_TOKENS]) {
-    // Eight threads of sixteen elements are usual.
-    if (p.norm_lanes == 8) {
-        const float own = norm_scale(p, fi_warp_reduce<8>(sums, fi_sum()));
-#pragma unroll
-        for (int t = 0; t < FI_TOKENS; t++) scales[t] = FI_TOKENS == 1 ? own : fi_of_reduced<FI_TOKENS, 8>(own, t);
-        return;
-    }
-#pragma unroll
-    for (int t = 0; t < FI_TOKENS; t++) {
-        float sum = sums[t];
-        for (unsigned int distance = p.norm_lanes / 2; distance > 0; distance /= 2) {
-            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        }
-        scales[t] = norm_scale(p, sum);
-    }
 }
 
 template <int V>

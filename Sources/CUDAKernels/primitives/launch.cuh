@@ -24,6 +24,14 @@ static __device__ __forceinline__ void fi_prefetch(unsigned long long address) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
+/// The same of `bytes` (a multiple of 16, at a multiple of 16), by one instruction of one thread. Blocks that bring what blocks so far behind
+/// them will read keep memory busy while those before compute.
+static __device__ __forceinline__ void fi_prefetch(unsigned long long address, unsigned int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes));
+#endif
+}
+
 /// The first thing that most kernels do: both at once. What it hides is the time from one kernel's end to the next one's start.
 ///
 /// A kernel that waits so is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as only this

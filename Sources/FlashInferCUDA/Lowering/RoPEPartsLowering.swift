@@ -2,9 +2,9 @@ internal import CUDAKernels
 internal import FlashInferCore
 
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
-/// type of what is read, with all types of outputs and caches.
+/// type of what is read, with all types of outputs and caches; and one for many tokens whose types are all the same.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 36)
+    private static let table = SpecTable(count: 96)
 
     /// How a launch's work is cut into blocks.
     private enum Cut: Int, CaseIterable {
@@ -14,18 +14,35 @@ package enum RoPEPartsKernel {
         case many
         /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
         case wide
+        /// Of heads of one type that turn or move as wholes, of any number of tokens: a thread has several heads of a token, so that what is the
+        /// same for them, and was most of a thread's instructions, is there once.
+        case heads
 
-        init(tokens: Int, threadsOfToken: Int, isNormalised: Bool) {
+        init(tokens: Int, threadsOfToken: Int, isNormalised: Bool, isUniform: Bool) {
             let isWide = threadsOfToken >= 2048
-            self = tokens < 1024 || isWide && isNormalised ? .few : isWide ? .wide : .many
+            if isUniform && (isNormalised || !isWide) {
+                self = .heads
+            } else if tokens < 1024 {
+                self = .few
+            } else {
+                self = isWide ? (isNormalised ? .few : .wide) : .many
+            }
         }
 
-        var threads: Int { self == .many ? 64 : 128 }
+        var threads: Int { self == .many || self == .heads ? 64 : 128 }
+
+        /// Whether blocks of `heads` have whole heads of so many threads.
+        static func holds(lanes: Int) -> Bool {
+            (1...Cut.heads.threads).contains(lanes) && Cut.heads.threads % lanes == 0
+        }
+
+        /// Heads of a thread.
+        var heads: Int { self == .heads ? 2 : 1 }
 
         /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move.
         var tokens: Int {
             switch self {
-            case .few: 1
+            case .few, .heads: 1
             case .many: 2
             case .wide: 4
             }
@@ -37,6 +54,7 @@ package enum RoPEPartsKernel {
             case .few: (isNormalised ? 1024 : 1280) / threads
             case .many: (isNormalised ? 1152 : 1024) / threads
             case .wide: 1024 / threads
+            case .heads: isNormalised ? 14 : 18
             }
         }
 
@@ -45,30 +63,44 @@ package enum RoPEPartsKernel {
             case .few: ""
             case .many: " of many tokens"
             case .wide: " of many wide tokens"
+            case .heads: ", several heads a thread"
             }
         }
     }
 
-    private static func spec(_ input: DType, isNormalised: Bool, isTabled: Bool, _ cut: Cut) -> KernelSpec {
-        table.spec(12 * input.kernelNumber + 4 * cut.rawValue + (isNormalised ? 2 : 0) + (isTabled ? 1 : 0)) {
+    /// - Parameter isInterleaved: of the kernel of several heads a thread only; the others take pairs of both kinds.
+    private static func spec(
+        _ input: DType, isNormalised: Bool, isTabled: Bool, isInterleaved: Bool, _ cut: Cut
+    ) -> KernelSpec {
+        let isInterleaved = isInterleaved && cut == .heads
+        let flags = (isNormalised ? 4 : 0) + (isTabled ? 2 : 0) + (isInterleaved ? 1 : 0)
+        return table.spec(32 * input.kernelNumber + 8 * cut.rawValue + flags) {
             KernelSpec(
-                file: "portable/rope_parts.cuh", entry: "rope_parts",
+                file: cut == .heads ? "portable/rope_heads.cuh" : "portable/rope_parts.cuh",
+                entry: cut == .heads ? "rope_heads" : "rope_parts",
                 defines: [
                     .init("FI_INPUT", input.kernelNumber), .init("FI_NORMALISED", isNormalised),
-                    .init("FI_TABLED", isTabled), .init("FI_TOKENS", cut.tokens),
-                ],
+                    .init("FI_TABLED", isTabled),
+                ]
+                    + (cut == .heads
+                        ? [.init("FI_HEADS", cut.heads), .init("FI_INTERLEAVED", isInterleaved)]
+                        : [.init("FI_TOKENS", cut.tokens)]),
                 threads: cut.threads, blocksPerProcessor: cut.blocksPerProcessor(isNormalised: isNormalised),
                 label: "rope-parts \(input.label)" + (isNormalised ? " normalised" : "") + (isTabled ? " by table" : "")
-                    + cut.label)
+                    + cut.label + (isInterleaved ? ", interleaved" : ""))
         }
     }
 
     /// The specialisations that ship: all.
     package static func shipped() -> [KernelSpec] {
         DType.computeTypes.flatMap { type in
-            [(false, Cut.allCases), (true, [.few, .many])].flatMap { isNormalised, cuts in
+            [(false, Cut.allCases), (true, [.few, .many, .heads])].flatMap { isNormalised, cuts in
                 cuts.flatMap { cut in
-                    [false, true].map { spec(type, isNormalised: isNormalised, isTabled: $0, cut) }
+                    [false, true].flatMap { isTabled in
+                        (cut == .heads ? [false, true] : [false]).map {
+                            spec(type, isNormalised: isNormalised, isTabled: isTabled, isInterleaved: $0, cut)
+                        }
+                    }
                 }
             }
         }
@@ -138,12 +170,16 @@ package enum RoPEPartsKernel {
             described.append(one)
         }
         let isNormalised = parameters.norm_lanes != 0
-        let cut = Cut(tokens: tokens, threadsOfToken: items, isNormalised: isNormalised)
+        let areUniform =
+            isAligned && (shared.angles.table | UInt64(bitPattern: 4 * shared.angles.table_stride)) % 16 == 0
+            && zip(parts, described).allSatisfy { isUniform($0, $1, shared) }
+        let cut = Cut(tokens: tokens, threadsOfToken: items, isNormalised: isNormalised, isUniform: areUniform)
         // A block has one part's threads, so that what it needs to know of the part is the same for all of them.
         var tokenBlocks = 0
         for index in described.indices {
             described[index].first_block = UInt32(tokenBlocks)
-            tokenBlocks += (Int(described[index].heads * described[index].lanes) + cut.threads - 1) / cut.threads
+            let threads = cut.threads * cut.heads
+            tokenBlocks += (Int(described[index].heads * described[index].lanes) + threads - 1) / threads
         }
         withUnsafeMutableBytes(of: &parameters.parts) {
             let places = $0.assumingMemoryBound(to: fi_rope_part.self)
@@ -175,8 +211,19 @@ package enum RoPEPartsKernel {
         parameters.interleaved = shared.pairing == .interleaved ? 1 : 0
         parameters.vectorised = isAligned ? 1 : 0
         return KernelLaunch(
-            spec(first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0, cut),
+            spec(
+                first.dtype, isNormalised: isNormalised, isTabled: shared.angles.table != 0,
+                isInterleaved: shared.pairing == .interleaved, cut),
             blocks: blocks, parameters)
+    }
+
+    /// Whether a part's heads turn or move as wholes and all its elements are of one type, which nothing but a norm multiplies.
+    private static func isUniform(_ part: Part, _ described: fi_rope_part, _ shared: Shared) -> Bool {
+        let lanes = Int(described.lanes)
+        return part.output.dtype == part.input.dtype && part.factor == 1 && part.scales == nil
+            && (part.weight?.dtype ?? part.input.dtype) == part.input.dtype
+            && (part.turns ? part.input.width == shared.rotaryDim : part.weight == nil)
+            && lanes == Int(described.turn_items + described.move_items) && Cut.holds(lanes: lanes)
     }
 
     private static func describe(

@@ -90,4 +90,54 @@ import Testing
         for tensor in outputs { try tensor.fetch() }
         #expect(outputs[0].host.isIdentical(to: outputs[1].host))
     }
+
+    /// Heads of one type: a thread has several of a token's, of which the last block has fewer, and tokens may have no slot. Where a weight is of
+    /// another type they are taken another way.
+    @Test(arguments: [RoPEParameters.Pairing.halfSplit, .interleaved], [DType.bfloat16, .float16, .float32])
+    func rotationWithAppend(pairing: RoPEParameters.Pairing, type: DType) throws {
+        var random = OpsRandom(74)
+        let (dim, pageSize, pages) = (64, 8, 140)
+        let sources = try [21, 3, 3].map { heads in
+            try gpu.tensor(type, [rows, heads, dim], values: random.normals(rows * heads * dim, scale: 3)).view
+        }
+        // Numbers that all types have.
+        let weights = try [type, type == .float32 ? .bfloat16 : .float32].map { type in
+            try [13, 11].map { count in
+                try gpu.tensor(type, [dim], values: (0..<dim).map { Double($0 * 5 % count - 6) / 4 }).view
+            }
+        }
+        let positions = try gpu.tensor(.int32, [rows], values: (0..<rows).map { Double($0 * 7 % 41 - 1) })
+        let table = try gpu.tensor(.float32, [37, dim], values: random.normals(37 * dim))
+        let places = (0..<rows).map { $0 % 100 == 7 ? -1 : Int32($0 * 37 % (pages * pageSize)) }
+        for isNormalised in [false, true] {
+            for isTabled in [false, true] {
+                let outputs = try (0..<2).map { _ in try gpu.tensor(type, [rows, 21, dim], padding: 16) }
+                let caches = try (0..<4).map { _ in try gpu.tensor(type, [pages, pageSize, 3, dim]) }
+                func run(_ range: Range<Int>, _ place: Int) throws {
+                    let part = sources.map { $0.slice(range, along: 0) }
+                    try runOnGPU(
+                        .ropeAppendKV(
+                            RoPEAppendKVOperation(
+                                queries: part[0], keys: part[1], values: part[2],
+                                queryOutput: outputs[place].view.slice(range, along: 0),
+                                positions: positions.view.slice(range, along: 0),
+                                parameters: RoPEParameters(pairing: pairing), table: isTabled ? table.view : nil,
+                                normalization: isNormalised
+                                    ? HeadNormalization(
+                                        queryWeight: weights[place][0], keyWeight: weights[place][1], weightOffset: 1)
+                                    : nil,
+                                cache: .paged(keys: caches[2 * place].view, values: caches[2 * place + 1].view),
+                                slots: KVSlots(slots: Array(places[range]), pageSize: pageSize))))
+                }
+                try run(0..<rows, 0)
+                try run(0..<few, 1)
+                try run(few..<rows, 1)
+                for tensor in outputs + caches { try tensor.fetch() }
+                let name: Comment = "\(isNormalised), \(isTabled)"
+                #expect(outputs[0].host.isIdentical(to: outputs[1].host), name)
+                #expect(caches[0].host.isIdentical(to: caches[2].host), name)
+                #expect(caches[1].host.isIdentical(to: caches[3].host), name)
+            }
+        }
+    }
 }

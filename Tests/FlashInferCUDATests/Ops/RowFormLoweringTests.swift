@@ -89,6 +89,28 @@ import Testing
         }
     }
 
+    /// Of one type, heads that turn as wholes have two a thread: in blocks of 64 threads, of one tensor each.
+    @Test func headsOfOneTypeShareThreads() throws {
+        func launch(_ tokens: Int, rotaryDim: Int, weight: DType) throws -> KernelLaunch<fi_rope_parts_params>? {
+            let operation = RoPEOperation(
+                queries: try view(.bfloat16, [tokens, 17, 128]), keys: try view(.bfloat16, [tokens, 2, 128]),
+                positions: try view(.int32, [tokens]),
+                parameters: RoPEParameters(rotaryDim: rotaryDim, pairing: .interleaved),
+                normalization: HeadNormalization(
+                    queryWeight: try view(weight, [128]), keyWeight: try view(weight, [128])))
+            try operation.validate()
+            return try RoPEPartsKernel.lower(operation, angles: fi_rope_angles(turns: 4096)).first
+        }
+        let whole = try #require(try launch(5, rotaryDim: 128, weight: .bfloat16))
+        #expect(whole.spec.label == "rope-parts bf16 normalised, several heads a thread, interleaved")
+        // 17 heads of 8 threads are two blocks, of 16 heads each.
+        #expect(whole.parameters.parts.1.first_block == 2 && whole.blocks == 5 * 3)
+        #expect(try launch(5, rotaryDim: 64, weight: .bfloat16)?.spec.label == "rope-parts bf16 normalised")
+        #expect(
+            try launch(2_000, rotaryDim: 128, weight: .float32)?.spec.label
+                == "rope-parts bf16 normalised of many tokens")
+    }
+
     @Test func headsInTwoPartsGoToTheirColumns() throws {
         func heads(_ count: Int, _ dim: Int) throws -> TensorView { try view(.bfloat16, [5, count, dim]) }
         let joint = try view(.float8E4M3, [9, 16, 1, 576], lead: 1 << 30)
