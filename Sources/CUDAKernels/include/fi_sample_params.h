@@ -15,6 +15,11 @@ typedef struct {
     unsigned long long seed, step;
 } fi_sampling_row;
 
+/// Bytes of shared memory of a block that lists what top-p may keep, all dynamic: the host gives them, and the kernels check that they are
+/// enough. Filters also note which entries were listed.
+#define FI_LIST_BYTES_OF_DRAWS 82432
+#define FI_LIST_BYTES_OF_FILTERS 98816
+
 /// One token a row.
 typedef struct {
     /// [rows, width]: logits or probabilities.

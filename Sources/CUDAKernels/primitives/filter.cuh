@@ -18,6 +18,8 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_GATHERED_EACH (FI_GATHERED / FI_TEAM)
 /// The same of weights, which are shorter; somewhat fewer, so that three blocks fit on a processor.
 #define FI_NEAR (FI_TEAM == 1 ? 2048 : 2 * FI_GATHERED_EACH - 16)
+/// The same of a block that lists, whose list is done with where weights are gathered: with their places as long as the list's memory.
+#define FI_NEAR_ROOM (FI_LISTS ? 8192 : FI_NEAR)
 /// The greatest k that is surely found among the threads' maxima of a block, half of them; and that is looked for by an estimate.
 #define FI_FEW 128
 #define FI_MANY 2048
@@ -42,8 +44,6 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_LIST_MASKS 0
 #endif
 #define FI_NOTED_STEPS 16
-/// What is dynamic, as in `RowTeam`.
-#define FI_LIST_BYTES (FI_LIST_MASKS ? 98816 : 82432)
 
 /// An entry of a part: held parts are short.
 #if FI_HELD
@@ -131,6 +131,11 @@ struct fi_filter_shared {
     unsigned short masks[FI_NOTED_STEPS][FI_THREADS];
 #endif
 #ifndef FI_SUMS_ONLY
+#if FI_LISTS
+    __device__ __forceinline__ unsigned int *near_places() { return near_room.places; }
+#else
+    __device__ __forceinline__ fi_place_in_part *near_places() { return near; }
+#endif
     union {
         /// Histograms of two turns, as one is read by other blocks while the next is begun.
         unsigned long long masses[2][FI_BINS];
@@ -141,6 +146,10 @@ struct fi_filter_shared {
 #if FI_LISTS
         /// What top-p may keep, of each pair of threads.
         float list[FI_LISTED_PAIR * FI_PAIRS];
+        struct {
+            float weights[FI_NEAR_ROOM];
+            unsigned int places[FI_NEAR_ROOM];
+        } near_room;
 #endif
     };
 #endif
@@ -152,7 +161,7 @@ struct fi_filter_shared {
     fi_filter_shared &shared = fi_dynamic[0]
 // Two blocks on a processor, and 60 KiB and more of L1, which loads pass through.
 static_assert(2 * (sizeof(fi_filter_shared) + 1024) <= (FI_LIST_MASKS ? 196 : 164) * 1024, "room for L1");
-static_assert(sizeof(fi_filter_shared) <= FI_LIST_BYTES, "what the host gives");
+static_assert(sizeof(fi_filter_shared) <= (FI_LIST_MASKS ? FI_LIST_BYTES_OF_FILTERS : FI_LIST_BYTES_OF_DRAWS), "what the host gives");
 #else
 #define FI_FILTER_SHARED(shared) __shared__ fi_filter_shared shared
 #endif
@@ -177,7 +186,7 @@ static __device__ __forceinline__ unsigned int fi_slot_of(unsigned int thread, u
 /// list. A thread asks nobody for a place, and threads of a warp write to different banks.
 struct fi_lister {
     float from;
-    /// Addresses in shared memory: the next slot, the least one before which, or from which on, four entries fit.
+    /// Addresses in shared memory: the next slot, the least one before which, or from which on, sixteen entries fit.
     unsigned int at, least;
     int step;
 
@@ -186,12 +195,13 @@ struct fi_lister {
         const unsigned int base = (unsigned int)shared_address(shared.list) + 4 * (threadIdx.x % FI_PAIRS);
         const bool is_first = threadIdx.x < FI_PAIRS;
         at = is_first ? base : base + (FI_LISTED_PAIR - 1) * bytes;
-        least = is_first ? base : base + 3 * bytes;
+        least = is_first ? base : base + 15 * bytes;
         step = is_first ? bytes : -bytes;
     }
-    /// Lists what reaches the bound of a group, which is one of four; nothing where there may not be room for all of it.
-    __device__ __forceinline__ void put(float4 x, unsigned int group) {
-        const unsigned int fits = at - least <= (FI_LISTED_PAIR - 4) * 4 * FI_PAIRS ? 1 : 0;
+    /// Whether all of four groups fits.
+    __device__ __forceinline__ unsigned int fits() const { return at - least <= (FI_LISTED_PAIR - 16) * 4 * FI_PAIRS ? 1 : 0; }
+    /// Lists what reaches the bound of a group, which is one of four that fit.
+    __device__ __forceinline__ void put(float4 x, unsigned int group, unsigned int fits) {
         put(x.x, fits, 1u << 4 * group);
         put(x.y, fits, 2u << 4 * group);
         put(x.z, fits, 4u << 4 * group);
@@ -244,7 +254,7 @@ struct fi_lister {
         counts[threadIdx.x] = row.listed;
         __syncthreads();
         const unsigned int both = row.listed + counts[threadIdx.x ^ FI_PAIRS];
-        if (__syncthreads_or(both > FI_LISTED_PAIR - 4)) row.listed_from = fi_infinity();
+        if (__syncthreads_or(both > FI_LISTED_PAIR - 4 || row.listed > FI_LISTED_PAIR - 16)) row.listed_from = fi_infinity();
     }
 };
 #endif
@@ -320,10 +330,11 @@ static __device__ __forceinline__ void fi_clear_sample(fi_filter_shared &shared)
     for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
 }
 
-/// Counts a weight. Bin 0 is for the keys from `low` on.
+/// Counts a weight. Bin 0 is for the keys from `low` on, and the last one for all that are in no other.
 static __device__ __forceinline__ void fi_sample_weight(float weight, fi_filter_shared &shared, int low) {
     const unsigned int bin = (__float_as_uint(weight) >> FI_SAMPLE_SHIFT) - (unsigned int)low;
-    if ((int)bin >= 0) atomicAdd(&shared.sample[bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1], 1u);
+    // Without a branch, about which a pass could not be scheduled.
+    atomicAdd(&shared.sample[min(bin, FI_SAMPLE_BINS - 1)], 1u);
 }
 
 /// Counts a group's first weight, of every other step of the warp: every eighth of all.

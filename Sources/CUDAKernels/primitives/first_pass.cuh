@@ -229,7 +229,16 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #if FI_LISTS
     fi_lister list(fi_infinity(), shared);
     unsigned int first_top = 0;
-    if (samples) list.from = fi_first_listed(row.part, fi_first_key(row.part, FI_LISTED_FIRST), shared, &first_top);
+    // The first entries are read once.
+    const unsigned int whole = fi_end_of_whole(row.part);
+    float4 first_groups[4];
+    if (samples) {
+        fi_load_four(row.part, whole, row.part.begin, first_groups);
+        float most = fi_neutral();
+#pragma unroll
+        for (int i = 0; i < 4; i++) fi_raise(most, first_groups[i]);
+        list.from = fi_first_listed(row.part, fi_order_key(most), shared, &first_top);
+    }
 #endif
 #if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
@@ -262,6 +271,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         // Twice where lists are made: what a pass does not do costs it nothing.
         const auto take = [&](const float4 (&x)[4], unsigned int group, auto is_listed) {
             constexpr bool lists = decltype(is_listed)::value;
+#if FI_LISTS
+            const unsigned int fits = list.fits();
+#endif
 #if FI_FORM == 0
             float most = fi_neutral();
 #pragma unroll
@@ -270,7 +282,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #if !FI_HELD
             if constexpr (!lists && fi_leaves<Rest>::value) {
                 // What is wanted is seldom among them.
-                if (!(most < bound)) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
+                if (!(most < bound) && wanted.is_any()) fi_gather_few(row.part, x, group, bound, shared.entries, &shared.counters[0], rest);
             } else if constexpr (!lists) {
                 gather(x, group);
             }
@@ -296,7 +308,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #if FI_LISTS
                 if constexpr (lists) {
                     if (i % 2 == 0) fi_sample_weight(w.x, shared, sample_low);
-                    list.put(FI_LIST_MASKS ? x[i] : w, i);
+                    list.put(FI_LIST_MASKS ? x[i] : w, i, fits);
                 }
 #elif !FI_HELD
                 if (samples) fi_sample_group(w, group + 32 * i, shared, sample_low);
@@ -308,11 +320,15 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 meet(x[i]);
-                sum.add(x[i], row.low_unit());
+                if constexpr (lists) {
+                    sum.convert(x[i], row.low_unit());
+                } else {
+                    sum.add(x[i], row.low_unit());
+                }
 #if FI_LISTS
                 if constexpr (lists) {
                     if (i % 2 == 0) fi_sample_weight(x[i].x, shared, FI_SAMPLE_LOW);
-                    list.put(x[i], i);
+                    list.put(x[i], i, fits);
                 }
 #else
                 if (samples) fi_sample_group(x[i], group + 32 * i, shared);
@@ -327,7 +343,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
         };
 #if FI_LISTS
         if (samples) {
-            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<true>()); });
+            fi_each_four(row.part, whole, first_groups, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<true>()); });
         } else
 #endif
         {

@@ -30,8 +30,65 @@ static __device__ __forceinline__ uint2 fi_sampled(const fi_row &row, unsigned i
     // For the exponent that the first entries said.
     if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
 #endif
-    return bin < FI_SAMPLE_BINS ? *(const uint2 *)fi_team_at(shared.sample + bin, rank) : make_uint2(0, 0);
+    if (bin >= FI_SAMPLE_BINS) return make_uint2(0, 0);
+    uint2 pair = *(const uint2 *)fi_team_at(shared.sample + bin, rank);
+    // The last bin has what is in no other.
+    if (bin == FI_SAMPLE_BINS - 2) pair.y = 0;
+    return pair;
 }
+
+#if !FI_HELD
+/// Cuts an interval that has more than can be gathered, as weights are much alike. Of `tail`, the sample has `shared.above[0]` below the
+/// interval, and `shared.above[1]` up to its end: the share of the interval that is left is looked for among the first entries of each
+/// warp's run, whose masses are summed by 256 parts of it.
+static __device__ __forceinline__ void fi_cut_guess(
+    const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
+) {
+    constexpr unsigned int parts = FI_SAMPLE_BINS / 2;
+    const unsigned int bits = fi_interval_bits(*low, *high), shift = bits > 8 ? bits - 8 : 0, first = *low;
+    const float below = (float)shared.above[0], inside = (float)(shared.above[1] - shared.above[0]);
+    __syncthreads();
+    if (threadIdx.x < parts) shared.parts[threadIdx.x] = 0;
+    if (threadIdx.x == 0) {
+        shared.counters[0] = 0;
+        shared.found[0] = 0;
+        shared.found[1] = (int)parts - 1;
+    }
+    __syncthreads();
+    fi_row_part some = row.part;
+    if (some.end - some.begin > FI_LISTED_FIRST) some.end = some.begin + FI_LISTED_FIRST;
+    unsigned int own = 0;
+    fi_each_group<1>(some, fi_weight_groups<>{row}, [&](float4 x, unsigned int) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < 4; i++) {
+            const float weight = fi_entry(x, i);
+            const unsigned int part = (__float_as_uint(weight) - first) >> shift;
+            if (__float_as_uint(weight) < first || part >= parts) continue;
+            fi_add_to(&shared.parts[part], fi_mass(row, weight));
+            own++;
+        }
+    });
+    atomicAdd(&shared.counters[0], own);
+    __syncthreads();
+    const unsigned long long in = threadIdx.x < parts ? shared.parts[threadIdx.x] : 0;
+    const unsigned long long through = fi_block_running_sum<FI_THREADS>(in, shared.slots);
+    unsigned long long all = 0;
+#pragma unroll
+    for (unsigned int warp = 0; warp < FI_WARPS; warp++) all += shared.slots[warp];
+    // Four deviations of these entries' share, and of what the sample has below: the weights there are no greater than the least here.
+    const float share = fminf(fmaxf(((float)tail - below) / inside, 0.0f), 1.0f);
+    const float noise = 4.0f * sqrtf(share * (1.0f - share) / (float)shared.counters[0])
+        + 4.0f * sqrtf(8.0f * (float)fi_mass(row, __uint_as_float(first)) * below) / inside;
+    const float least = (share - noise) * (float)all, most = (share + noise) * (float)all, before = (float)(through - in);
+    if (in > 0 && before < least && (float)through >= least) shared.found[0] = (int)threadIdx.x;
+    if (in > 0 && before < most && (float)through >= most) shared.found[1] = (int)threadIdx.x;
+    __syncthreads();
+    *low = first + ((unsigned int)shared.found[0] << shift);
+    const unsigned int end = first + ((unsigned int)shared.found[1] + 1 << shift) - 1;
+    if (end < *high) *high = end;
+    __syncthreads();
+}
+#endif
 
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
@@ -73,20 +130,34 @@ static __device__ __forceinline__ void fi_guess(
             }
         }
         int margin = FI_SAMPLE_MARGIN;
-        while (margin > 0 && 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) > FI_TEAM * FI_NEAR / 4 * 3) margin--;
-        if (threadIdx.x == 0) shared.found[1] = margin;
+        // What is not held has one bin on either side at least, and is looked at again where those have too many.
+        const auto fits = [&] { return 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) <= FI_TEAM * FI_NEAR_ROOM / 4 * 3; };
+        bool is_narrow = fits();
+        while (margin > (FI_HELD ? 0 : 1) && !is_narrow) margin--, is_narrow = fits();
+        if (threadIdx.x == 0) shared.found[1] = is_narrow || FI_HELD ? margin : margin + FI_SAMPLE_BINS;
     }
     __syncthreads();
-    const int margin = shared.found[1];
+    const int margin = shared.found[1] % FI_SAMPLE_BINS;
     if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
     if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
+#if !FI_HELD
+    if (shared.found[1] >= FI_SAMPLE_BINS) {
+        const unsigned int first = (unsigned int)max(found - margin, 0), end = (unsigned int)(found + margin + 1);
+        if (threadIdx.x == first / 2) shared.above[0] = first % 2 == 0 ? before : before + in_low;
+        if (threadIdx.x == end / 2) shared.above[1] = end % 2 == 0 ? before : before + in_low;
+        __syncthreads();
+        return fi_cut_guess(row, tail, shared, low, high);
+    }
+#endif
     __syncthreads();
 }
 
-/// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`.
+/// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`. The thread
+/// has `own` of them.
 static __device__ __forceinline__ fi_row_sum fi_gather_near(
-    const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn
+    const fi_row &row, unsigned int low, unsigned int high, fi_filter_shared &shared, unsigned int &turn, unsigned int *own
 ) {
+    *own = 0;
     __syncthreads();
     // How many, and the range of their keys.
     if (threadIdx.x == 0) {
@@ -99,7 +170,7 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
     unsigned int near_low = 0xffffffffu, near_high = 0;
     const float unit = row.low_unit();
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1);
-    float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR, 0);
+    float *const to = fi_team_at(shared.weights + fi_team_rank() * FI_NEAR_ROOM, 0);
     // Of a group, or of four with 32 from one to the next: one question for places in the list.
     const auto take = [&](const auto &weights, unsigned int group) {
         unsigned int mask = 0;
@@ -109,14 +180,15 @@ static __device__ __forceinline__ fi_row_sum fi_gather_near(
             const auto is_near = [&](float weight) { return (unsigned int)(weight >= least && weight < over); };
             mask |= (is_near(weights[i].x) | is_near(weights[i].y) << 1 | is_near(weights[i].z) << 2 | is_near(weights[i].w) << 3) << 4 * i;
         }
+        *own += (unsigned int)__popc(mask);
         fi_put_each(mask, &shared.counters[0], 0xffffffffu, [&](unsigned int at, unsigned int i) {
             const float weight = fi_entry(weights, i);
             const unsigned int key = __float_as_uint(weight);
             near_low = key < near_low ? key : near_low;
             near_high = key > near_high ? key : near_high;
-            if (at >= FI_NEAR) return;
+            if (at >= FI_NEAR_ROOM) return;
             to[at] = weight;
-            shared.near[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
+            shared.near_places()[at] = (fi_place_in_part)(4 * (group + 32 * (i / 4)) + i % 4);
         });
     };
     const fi_weight_groups<> groups = {row};
@@ -164,7 +236,7 @@ static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shar
     if (rank >= FI_TEAM) return;
 #pragma unroll 1
     for (unsigned int at = threadIdx.x % (32 * FI_NEAR_WARPS); at < shared.gathered[rank]; at += 32 * FI_NEAR_WARPS) {
-        visit(shared.weights[rank * FI_NEAR + at]);
+        visit(shared.weights[rank * FI_NEAR_ROOM + at]);
     }
 }
 
@@ -245,16 +317,16 @@ static __device__ __forceinline__ int fi_decide_near(
     unsigned long long count = 0;
     for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
         const unsigned long long range = shared.ranges[rank];
-        fits &= shared.gathered[rank] <= FI_NEAR;
+        fits &= shared.gathered[rank] <= FI_NEAR_ROOM;
         count += shared.gathered[rank];
         least = (unsigned int)range < least ? (unsigned int)range : least;
         greatest = (unsigned int)(range >> 32) > greatest ? (unsigned int)(range >> 32) : greatest;
     }
-    if (!fits) {
-        if (least != greatest) return FI_OUTCOME_MANY;
+    if (least == greatest) {
         *threshold = __uint_as_float(least);
         return (double)(above + count * fi_mass(row, *threshold)) >= limit ? FI_OUTCOME_SAME : FI_OUTCOME_ELSEWHERE;
     }
+    if (!fits) return FI_OUTCOME_MANY;
     return fi_decide(row, low, high, above, limit, shared, [&](auto &&visit) { fi_each_near(shared, visit); }, threshold);
 }
 
@@ -291,8 +363,9 @@ static __device__ __forceinline__ fi_row_sum fi_sum_near(const fi_row &row, fi_f
     const fi_verdict verdict = shared.verdict;
 #pragma unroll 1
     for (unsigned int i = threadIdx.x; i < shared.counters[0]; i += FI_THREADS) {
-        const unsigned int index = shared.near[i];
-        const float weight = fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
+        const unsigned int index = shared.near_places()[i];
+        // A block alone has sent them to itself.
+        const float weight = FI_TEAM == 1 ? shared.weights[i] : fi_entry(fi_weight_groups<>{row}(index / 4), index % 4);
         if (weight >= verdict.threshold) fi_add_to(&shared.tiles[fi_warp_of(row.part, index)], fi_mass(row, weight));
     }
     __syncthreads();
@@ -423,7 +496,8 @@ static __device__ __forceinline__ float fi_find_nucleus(
 #endif
 #pragma unroll 1
     while (true) {
-        const fi_row_sum above = fi_gather_near(row, low, high, shared, turn);
+        unsigned int own;
+        const fi_row_sum above = fi_gather_near(row, low, high, shared, turn, &own);
         if (fi_team_rank() == 0) {
             float threshold = 0;
             const int outcome = fi_decide_near(row, low, high, above.total, limit, shared, &threshold);
@@ -437,7 +511,18 @@ static __device__ __forceinline__ float fi_find_nucleus(
             return threshold;
         }
         if (outcome == FI_OUTCOME_SAME) {
-            *is_known = false;
+            // How many they are says what they sum to.
+            const unsigned long long mass = fi_mass(row, threshold);
+            own = __reduce_add_sync(0xffffffffu, own);
+            if (threadIdx.x % 32 == 0) shared.tiles[threadIdx.x / 32] += own * mass;
+            *sum = {0, 0, 0};
+#pragma unroll
+            for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
+                const unsigned long long amount = shared.numbers.of[(turn - 1) & 1][rank] + shared.gathered[rank] * mass;
+                if (rank == fi_team_rank()) sum->before = sum->total, sum->own = amount;
+                sum->total += amount;
+            }
+            __syncthreads();
             return threshold;
         }
         fi_interval interval = {low, fi_interval_bits(low, high), above.total, 0};

@@ -164,6 +164,52 @@ static __device__ __forceinline__ void fi_raise(float &greatest, float4 x) {
     fi_raise(greatest, x.w);
 }
 
+#if !FI_HELD
+/// Where this warp's groups that are the part's alone end; group 0 may not be one.
+static __device__ __forceinline__ unsigned int fi_end_of_whole(const fi_row_part &part) {
+    const unsigned int most = (part.pad + part.count) / 4;
+    unsigned int end = part.end < most ? part.end : most;
+    // Kept, and not worked out again in each step for want of registers.
+    asm volatile("" : "+r"(end));
+    return end;
+}
+
+/// Four groups of each lane of this warp from group `start` on, 32 from one to the next: loaded at once.
+static __device__ __forceinline__ void fi_load_four(
+    const fi_row_part &part, unsigned int whole, unsigned int start, float4 (&x)[4]
+) {
+    const unsigned int lane = threadIdx.x % 32;
+    if (start + 128 <= whole && (start > 0 || part.pad == 0)) {
+        fi_packed<FI_INPUT, 4> packed[4];
+        // Distances from one address are part of the instructions.
+        const unsigned long long from = part.address + 4ull * fi_size(FI_INPUT) * (start + lane);
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) packed[i] = fi_load_group(from, 32 * i);
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) x[i] = fi_group(packed[i]);
+    } else {
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) {
+            const unsigned int group = start + 32 * i + lane;
+            x[i] = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+            if (group < part.end) x[i] = fi_read_edge(part.address, group, part.pad, part.count);
+        }
+    }
+}
+
+/// The same as `fi_each_four` where the first of them are loaded.
+template <class Visit>
+static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, unsigned int whole, float4 (&x)[4], Visit &&visit) {
+    const unsigned int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (unsigned int start = part.begin; start < part.end;) {
+        visit(x, start + lane);
+        start += 128;
+        if (start < part.end) fi_load_four(part, whole, start, x);
+    }
+}
+#endif
+
 /// Calls `visit(x, group)` for four groups of each lane of this warp at a time, of which `group` is the first, and 32 are from one to
 /// the next; entries that are not the part's are neutral. What is not held is loaded at once; the loads of other warps run beside.
 template <class Visit>
@@ -182,27 +228,11 @@ static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, Vis
         visit(x, start + lane);
     }
 #else
-    // Groups that are the part's alone.
-    unsigned int least = part.pad > 0 ? 1 : 0, most = (part.pad + part.count) / 4;
-    unsigned int end = part.end < most ? part.end : most;
-    // Kept, and not worked out again in each step for want of registers.
-    asm volatile("" : "+r"(least), "+r"(end));
+    const unsigned int whole = fi_end_of_whole(part);
 #pragma unroll 1
     for (unsigned int start = part.begin; start < part.end; start += 128) {
         float4 x[4];
-        if (start >= least && start + 128 <= end) {
-            fi_packed<FI_INPUT, 4> packed[4];
-#pragma unroll
-            for (unsigned int i = 0; i < 4; i++) packed[i] = fi_load_group(part.address, start + 32 * i + lane);
-#pragma unroll
-            for (unsigned int i = 0; i < 4; i++) x[i] = fi_group(packed[i]);
-        } else {
-#pragma unroll
-            for (unsigned int i = 0; i < 4; i++) {
-                const unsigned int group = start + 32 * i + lane;
-                x[i] = group < part.end ? fi_read_edge(part.address, group, part.pad, part.count) : neutral;
-            }
-        }
+        fi_load_four(part, whole, start, x);
         visit(x, start + lane);
     }
 #endif

@@ -111,6 +111,12 @@ struct fi_masses {
         high += a[0] + a[1] + a[2] + a[3];
         low += b[0] + b[1] + b[2] + b[3];
     }
+    /// The same by conversions to 64 bits, a quarter of the instructions, at an eighth of the rate: for passes that have much else to do. Of
+    /// weights above 1, anything. `unit` is 2^(23 + low_bits).
+    __device__ __forceinline__ void convert(float4 weights, float unit) {
+        total += (unsigned long long)__float2ll_rn(weights.x * unit) + (unsigned long long)__float2ll_rn(weights.y * unit)
+            + ((unsigned long long)__float2ll_rn(weights.z * unit) + (unsigned long long)__float2ll_rn(weights.w * unit));
+    }
     __device__ __forceinline__ void flush(int low_bits) {
         total += ((unsigned long long)high << low_bits) + (unsigned long long)(long long)(int)low;
         high = 0;

@@ -4,7 +4,7 @@ package import FlashInferCore
 /// The specialisations of a kernel that filters rows, all of which ship: logits of three types or probabilities, alone or in a team.
 private struct FilteringSpecs {
     let name: String
-    /// Bytes of shared memory of a block that lists, as in `primitives/filter.cuh`: filters note which entries were listed.
+    /// Bytes of shared memory of a block that lists.
     let listingByteCount: Int
     private let table = SpecTable(count: 4 * RowTeam.filtering.count)
 
@@ -35,7 +35,7 @@ private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferErro
 
 /// The kernels of sampling.
 package enum SampleKernel {
-    private static let specs = FilteringSpecs(name: "sample", listingByteCount: 82_432)
+    private static let specs = FilteringSpecs(name: "sample", listingByteCount: Int(FI_LIST_BYTES_OF_DRAWS))
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }
@@ -63,7 +63,7 @@ package enum SampleKernel {
 
 /// The kernels of filters.
 package enum FilterKernel {
-    private static let specs = FilteringSpecs(name: "filter", listingByteCount: 98_816)
+    private static let specs = FilteringSpecs(name: "filter", listingByteCount: Int(FI_LIST_BYTES_OF_FILTERS))
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }

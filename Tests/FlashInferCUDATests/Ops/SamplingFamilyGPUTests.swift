@@ -151,6 +151,43 @@ import Testing
         }
     }
 
+    /// Rows whose entries are much alike, or of four values: about top-p's threshold are more of them than a block gathers.
+    @Test(arguments: [DistributionForm.logits, .probabilities], [0.01, 0.1, 0])
+    func entriesMuchAlike(form: DistributionForm, spread: Double) throws {
+        var random = OpsRandom(61)
+        let width = 33_001
+        var values =
+            spread > 0
+            ? random.normals(width, scale: spread) : (0..<width).map { _ in (4 * random.uniform()).rounded(.down) }
+        if form == .probabilities {
+            let sum = values.reduce(0) { $0 + ElementaryFunctions.exp($1) }
+            values = values.map { ElementaryFunctions.exp($0) / sum }
+        }
+        let input = try gpu.tensor(.float32, [1, width], padding: 3, lead: 1, values: values)
+        let shares: [Float] = [0.9, 0.5, 0.99, 0.05]
+        // A cluster a row, and a block.
+        for count in [4, 98] {
+            func all(_ view: TensorView) -> TensorView {
+                try! TensorView(
+                    view.region, byteOffset: view.byteOffset, dtype: view.dtype, shape: [count, width], strides: [0, 1])
+            }
+            let (tokens, status) = (try gpu.tensor(.int32, [count]), try gpu.tensor(.uint8, [count]))
+            try compare([tokens, status], "draws of \(count) rows, \(form), \(spread)") { view in
+                .sample(
+                    SampleOperation(
+                        all(view(input)), as: form, tokens: view(tokens), status: view(status),
+                        rows: (0..<count).map { .init(topP: shares[$0 % 4], seed: 5, step: UInt64($0)) }))
+            }
+            let output = try gpu.tensor(.float32, [count, width])
+            try compare([output, status], tolerance: 0x1p-22, "filters of \(count) rows, \(form), \(spread)") { view in
+                .filter(
+                    FilterOperation(
+                        all(view(input)), as: form, output: view(output), status: view(status),
+                        rows: (0..<count).map { .init(topP: shares[$0 % 4]) }))
+            }
+        }
+    }
+
     @Test func packedParametersAreTheHosts() throws {
         var random = OpsRandom(55)
         let width = 1_500
