@@ -70,8 +70,9 @@ constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
 constexpr bool frees_keys_early = !is_threefold;
 
 /// Key tiles of a stage whose exponentials come before the wait for the product under way. Of 16, with 4 of them the kernel took 1.014 of the time, with
-/// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them.
-constexpr int tiles_before_wait = groups == 2 && key_tiles == 16 ? 6 : key_tiles / 2;
+/// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them. Scores that a factor
+/// of any sign scales first have no registers for it.
+constexpr int tiles_before_wait = groups == 2 && key_tiles == 16 && logits != Logits::scaled ? 6 : key_tiles / 2;
 
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {

@@ -92,11 +92,6 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
         Pair factor;
         bool by_sums = false;
         wgmma_wait<0>();
-        // Here, as a branch in the loop is a few percent of its time, though it is not taken.
-        if (tiles > 1 && span.lead > 0) {
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            clear_values(values_stage(), span.lead, keys);
-        }
         start_nothing(state.output[0], value_operand(keys_stage()));
 #pragma unroll 1
         for (int tile = 0;;) {
@@ -134,6 +129,10 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
                 value_ring.next();
             }
             if (++tile == tiles) break;
+            if (tile == 1 && span.lead > 0) {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                clear_values(values_stage(), span.lead, keys);
+            }
             barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
             sync_threads(turn_barrier + group, 256);
             start_stage();
