@@ -6,7 +6,7 @@
 /// Registers of a thread that brings; those that compute get the rest of the processor's.
 constexpr int bringer_registers = FI_BRINGER_REGISTERS;
 
-/// The warp that asks for keys and values.
+/// The warp that takes items and asks for their keys and values: it is done with an item stages before all others.
 FI_DEVICE void bring_stages(const Block &block) {
     const fi_attention_params &p = block.p;
     const Barriers &barriers = block.barriers;
@@ -15,6 +15,7 @@ FI_DEVICE void bring_stages(const Block &block) {
     Ring key_ring;
     RawRing raw_ring;
     for (uint32 turn = 0;; ++turn) {
+        fetch_item(block, turn);
         const Item &item = block.items[turn % 2];
         barrier(barriers.item_full[turn % 2]).wait(turn / 2);
         if (item.tile < 0) return;
@@ -180,13 +181,12 @@ struct Transposer {
     }
 };
 
-/// The warps that take items, copy queries, and transpose values.
+/// The warps that copy queries and transpose values.
 FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     Transposer transposer{block, thread};
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % 2;
-        if (thread < warp_size) fetch_item(block, turn);
         const Item &item = block.items[slot];
         barrier(block.barriers.item_full[slot]).wait(turn / 2);
         if (item.tile < 0) return;

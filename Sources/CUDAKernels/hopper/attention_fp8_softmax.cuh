@@ -35,7 +35,7 @@ struct RowScales {
 /// Outputs of earlier keys in float32: the tensor cores' own sums lose bits with every product, so they are added here every 2,048
 /// keys, and begin again. 64 products then cost at most 64 · 2^-13 of the sum.
 struct Kept {
-    static constexpr int stages = 2048 / keys;
+    static constexpr int stages = ceil_div(2048, keys);
     /// Local memory of the thread where shared memory has no room.
     static constexpr bool is_local = Shared::kept_bytes == 0;
     using Room = float[is_local ? value_tiles : 1][4];
