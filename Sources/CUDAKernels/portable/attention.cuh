@@ -66,7 +66,7 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
 /// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
-/// Whether all stages are asked for at the start of an item that is not its list's first (H200: 65,536 keys beside 63 times 512 in 95.1 instead of
+/// Whether all stages are asked for at the start of an item that is not its list's first (H200: 65,536 keys beside 63 times 512 in 94.9 instead of
 /// 96.3 us). Where all blocks start at once, so much at once has some of them wait: 0.5 us more a launch.
 constexpr bool may_fill = loads_first && FirstSources::are_found && stages > 2;
 /// The first of those turns; one less where the first stage's copies were found before.
