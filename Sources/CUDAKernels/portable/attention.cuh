@@ -66,6 +66,9 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 /// Whether a stage's copies start before the products of the one at hand, and the loop over stages starts with turns that only
 /// load: reading is all that lists are for, and one copy of the code that loads is half as much to compile.
 constexpr bool loads_first = !FI_QUEUE;
+/// Whether all stages are asked for at the start of an item that is not its list's first (H200: 65,536 keys beside 63 times 512 in 94.9 instead of
+/// 96.3 us). Where all blocks start at once, so much at once has some of them wait: 0.5 us more a launch.
+constexpr bool may_fill = loads_first && FirstSources::are_found && stages > 2;
 /// The first of those turns; one less where the first stage's copies were found before.
 constexpr int first_turn = !loads_first ? 0 : FirstSources::are_found ? 2 - stages : 1 - stages;
 
@@ -172,9 +175,10 @@ struct Block {
             for (int stage = 0; stage < stages - 1; ++stage) load(sources, barriers, those, stage, stage);
         }
     }
-    /// Waits for what `begin` asked for; for all threads.
-    __device__ __forceinline__ void await_first(const Item &item, Queries &queries) const {
-        copy_wait<stages - 2>();
+    /// Waits for what `begin` asked for, while all other stages are on their way, or all but one; for all threads.
+    __device__ __forceinline__ void await_first(const Item &item, Queries &queries, bool fills) const {
+        if (fills) copy_wait<stages - 1>();
+        else copy_wait<stages - 2>();
         __syncthreads();
         if constexpr (rope != Rope::none) {
             turn_queries(p, item, base + Shared::queries);
@@ -186,7 +190,8 @@ struct Block {
     /// All of an item's keys into `state`; meanwhile the next item is claimed and fetched, if there is a queue. Ends with all
     /// memory free and all copies, the next item's too, arrived. False where weights by sums left the range in which they are exact.
     __device__ __forceinline__ bool compute(const Item &item, Sources &sources, StageBarriers &barriers, State &state, Queue *queue,
-                                            Item *next) const {
+                                            Item *next, bool fills = false) const {
+        if constexpr (!may_fill) fills = false;
         const KeyFinder finder{p, item};
         const Stages those(item);
         const int tiles = ceil_div(those.count(), keys);
@@ -199,19 +204,21 @@ struct Block {
             common = CommonlyVisible(p, item, warp_row);
             scale = score_scales(p, item);
             state.clear();
-            await_first(item, queries);
+            await_first(item, queries, fills);
         };
         if constexpr (first_turn == 0) prepare();
         // 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
         // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages).
         int stage = FI_QUEUE ? 0 : item.tile - p.tile;
 #pragma unroll 1
-        for (int tile = first_turn; tile < tiles; ++tile) {
+        for (int tile = first_turn - fills; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
             if (FI_QUEUE && stages == 2) stage = tile & 1;
             const int next_stage = stage == 0 ? stages - 1 : stage - 1;
             if constexpr (loads_first) {
-                load(sources, barriers, those, tile < 0 ? tile + stages - 1 : next_stage, tile + stages - 1);
+                // Where all stages were filled at the start, there is room for the next when one has been left.
+                const int next_tile = tile + stages - 1 + (tile < 0 && fills);
+                if (!fills || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;
@@ -367,7 +374,7 @@ FI_DEVICE void run_list(const Block &block, Item &item) {
             Sources sources;
             first.copy(block.base + Shared::key_stages, block.base + Shared::value_stages, item);
             block.begin(item, query, sources, barriers);
-            block.compute(item, sources, barriers, state, nullptr, nullptr);
+            block.compute(item, sources, barriers, state, nullptr, nullptr, !is_first);
             meet(item, state, block.shared, score_scales(p, item).x);
             part(p, item, block.shared);
             if (item.partial_row >= 0) merge_part_if_last(p, item, block.shared);
