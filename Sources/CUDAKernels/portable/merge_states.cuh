@@ -7,8 +7,10 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
-/// States whose LSEs and elements are on their way at once: as a rule all there are. Those from here on are read one by one.
+/// States whose LSEs and elements are on their way at once: as a rule all there are.
 #define FI_AT_ONCE 2
+/// Of heads that lie side by side, a block brings the elements of the block so many behind it to the second cache.
+#define FI_AHEAD 1024u
 
 template <int V>
 static __device__ __forceinline__ void run(const fi_merge_params &p) {
@@ -30,56 +32,77 @@ static __device__ __forceinline__ void run(const fi_merge_params &p) {
         p.values + (unsigned long long)((row * p.values_row + head * p.values_head) * fi_size(FI_INPUT));
     const unsigned long long output =
         p.output + (unsigned long long)((row * p.output_row + head * p.output_head) * fi_size(FI_OUTPUT));
+    const unsigned int heads = FI_THREADS >> p.lane_bits;
+    const bool brings = V > 1 && threadIdx.x == 0 && p.values_head == p.width && p.values_row == (long long)p.heads * p.width;
+    const auto bring = [&](unsigned int blocks) {
+        const unsigned long long first = place + (unsigned long long)blocks * heads;
+        if (!brings || first >= count) return;
+        const unsigned int there = first + heads > count ? (unsigned int)(count - first) : heads;
+        unsigned long long from = p.values + first * p.width * fi_size(FI_INPUT);
+#pragma unroll 1
+        for (unsigned int state = 0; state < states; state++, from += (unsigned long long)(p.values_state * fi_size(FI_INPUT))) {
+            fi_prefetch(from, there * p.width * fi_size(FI_INPUT));
+        }
+    };
+    if (blockIdx.x < FI_AHEAD) bring(0);
     // Parameters are there before anything else is.
     fi_await_predecessors();
     fi_packed<FI_INPUT, V> x[FI_AT_ONCE];
-    const auto load = [&](unsigned int index) {
+    float weight[FI_AT_ONCE];
+    const auto load = [&](unsigned int first, unsigned int index) {
 #pragma unroll
         for (int s = 0; s < FI_AT_ONCE; s++) {
-            if (s < states && index < p.width) x[s] = fi_load<FI_INPUT, V>(values, s * p.values_state + index);
+            if (first + s < states && index < p.width) x[s] = fi_load<FI_INPUT, V>(values, (first + s) * p.values_state + index);
         }
     };
-    load(lane * V);
-    float weight[FI_AT_ONCE], top = -fi_infinity(), total = 0;
+    const auto load_lse = [&](unsigned int first) {
 #pragma unroll
-    for (int s = 0; s < FI_AT_ONCE; s++) {
-        weight[s] = -fi_infinity();
-        if (s < states) weight[s] = lse[s * p.lse_state];
-    }
+        for (int s = 0; s < FI_AT_ONCE; s++) {
+            weight[s] = -fi_infinity();
+            if (first + s < states) weight[s] = lse[(first + s) * p.lse_state];
+        }
+    };
+    load_lse(0);
+    load(0, lane * V);
+    bring(FI_AHEAD);
+    float top = -fi_infinity(), total = 0;
 #pragma unroll
     for (int s = 0; s < FI_AT_ONCE; s++) top = fmaxf(top, weight[s]);
+#pragma unroll 1
     for (unsigned int state = FI_AT_ONCE; state < states; state++) top = fmaxf(top, lse[state * p.lse_state]);
     const bool is_empty = top == -fi_infinity();
+    const auto weigh = [&] {
 #pragma unroll
-    for (int s = 0; s < FI_AT_ONCE; s++) {
-        weight[s] = is_empty ? 0.0f : exp2f(weight[s] - top);
-        total += weight[s];
-    }
+        for (int s = 0; s < FI_AT_ONCE; s++) weight[s] = is_empty ? 0.0f : exp2f(weight[s] - top);
+    };
+    weigh();
+#pragma unroll
+    for (int s = 0; s < FI_AT_ONCE; s++) total += weight[s];
+#pragma unroll 1
     for (unsigned int state = FI_AT_ONCE; state < states; state++) {
         total += is_empty ? 0.0f : exp2f(lse[state * p.lse_state] - top);
     }
     const float scale = is_empty ? 0.0f : 1.0f / total;
     for (unsigned int index = lane * V; index < p.width && inside; index += lanes * V) {
-        if (index != lane * V) load(index);
         float sum[V];
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] = 0;
-        // An empty state's output counts for nothing, whatever it holds.
+#pragma unroll 1
+        for (unsigned int first = 0; first < states; first += FI_AT_ONCE) {
+            if (first > 0 || index != lane * V) {
+                load_lse(first);
+                load(first, index);
+                weigh();
+            }
+            // An empty state's output counts for nothing, whatever it holds.
 #pragma unroll
-        for (int s = 0; s < FI_AT_ONCE; s++) {
-            if (weight[s] == 0) continue;
-            float y[V];
-            fi_unpack<FI_INPUT, V>(x[s], y);
+            for (int s = 0; s < FI_AT_ONCE; s++) {
+                if (weight[s] == 0) continue;
+                float y[V];
+                fi_unpack<FI_INPUT, V>(x[s], y);
 #pragma unroll
-            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(weight[s], y[i], sum[i]);
-        }
-        for (unsigned int state = FI_AT_ONCE; state < states && !is_empty; state++) {
-            const float own = exp2f(lse[state * p.lse_state] - top);
-            if (own == 0) continue;
-            float y[V];
-            fi_read<FI_INPUT, V>(values, state * p.values_state + index, y);
-#pragma unroll
-            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(own, y[i], sum[i]);
+                for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(weight[s], y[i], sum[i]);
+            }
         }
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] *= scale;
