@@ -28,7 +28,7 @@ package enum MergeStatesKernel {
                 defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
                 threads: threads,
                 // As many as registers allow, for loads on their way; float32's vectors take more of them.
-                blocksPerProcessor: input == .float32 ? 1 : 5,
+                blocksPerProcessor: input == .float32 ? 1 : 4,
                 label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)"))
         }
     }
