@@ -7,8 +7,90 @@
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
 
-/// States whose LSEs and elements are on their way at once: as a rule all there are. Those from here on are read one by one.
-#define FI_AT_ONCE 2
+/// What a thread merges: a head's states, and from which element on.
+struct MergedHead {
+    const float *lse;
+    unsigned long long values, output;
+    unsigned int states, first, step;
+    bool inside;
+};
+
+/// The greatest LSE and the sum of weights.
+struct MergedSum {
+    float top, total;
+};
+
+/// Two states, as there are as a rule: their elements and LSEs are on their way at once.
+template <int V>
+static __device__ __forceinline__ MergedSum merge_two(const fi_merge_params &p, const MergedHead &at) {
+    fi_packed<FI_INPUT, V> x[2];
+    const auto load = [&](unsigned int index) {
+#pragma unroll
+        for (int s = 0; s < 2; s++) {
+            if (s < at.states && index < p.width) x[s] = fi_load<FI_INPUT, V>(at.values, s * p.values_state + index);
+        }
+    };
+    load(at.first);
+    float weight[2];
+#pragma unroll
+    for (int s = 0; s < 2; s++) weight[s] = s < at.states ? at.lse[s * p.lse_state] : -fi_infinity();
+    MergedSum sum = {fmaxf(fmaxf(-fi_infinity(), weight[0]), weight[1]), 0};
+    const bool is_empty = sum.top == -fi_infinity();
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+        weight[s] = is_empty ? 0.0f : exp2f(weight[s] - sum.top);
+        sum.total += weight[s];
+    }
+    const float scale = is_empty ? 0.0f : 1.0f / sum.total;
+    for (unsigned int index = at.first; index < p.width && at.inside; index += at.step) {
+        if (index != at.first) load(index);
+        float merged[V];
+#pragma unroll
+        for (int i = 0; i < V; i++) merged[i] = 0;
+        // An empty state's output counts for nothing, whatever it holds.
+#pragma unroll
+        for (int s = 0; s < 2; s++) {
+            if (weight[s] == 0) continue;
+            float y[V];
+            fi_unpack<FI_INPUT, V>(x[s], y);
+#pragma unroll
+            for (int i = 0; i < V; i++) merged[i] = __fmaf_rn(weight[s], y[i], merged[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < V; i++) merged[i] *= scale;
+        fi_write<FI_OUTPUT, V>(at.output, index, merged);
+    }
+    return sum;
+}
+
+template <int V>
+static __device__ __forceinline__ MergedSum merge_many(const fi_merge_params &p, const MergedHead &at) {
+    MergedSum sum = {-fi_infinity(), 0};
+    for (unsigned int state = 0; state < at.states; state++) sum.top = fmaxf(sum.top, at.lse[state * p.lse_state]);
+    for (unsigned int state = 0; state < at.states; state++) {
+        sum.total += sum.top == -fi_infinity() ? 0.0f : exp2f(at.lse[state * p.lse_state] - sum.top);
+    }
+    const bool is_empty = sum.top == -fi_infinity();
+    const float scale = is_empty ? 0.0f : 1.0f / sum.total;
+    for (unsigned int index = at.first; index < p.width && at.inside; index += at.step) {
+        float merged[V];
+#pragma unroll
+        for (int i = 0; i < V; i++) merged[i] = 0;
+        for (unsigned int state = 0; state < at.states && !is_empty; state++) {
+            const float weight = exp2f(at.lse[state * p.lse_state] - sum.top);
+            // An empty state's output counts for nothing, whatever it holds.
+            if (weight == 0) continue;
+            float y[V];
+            fi_read<FI_INPUT, V>(at.values, state * p.values_state + index, y);
+#pragma unroll
+            for (int i = 0; i < V; i++) merged[i] = __fmaf_rn(weight, y[i], merged[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < V; i++) merged[i] *= scale;
+        fi_write<FI_OUTPUT, V>(at.output, index, merged);
+    }
+    return sum;
+}
 
 template <int V>
 static __device__ __forceinline__ void run(const fi_merge_params &p) {
@@ -17,79 +99,32 @@ static __device__ __forceinline__ void run(const fi_merge_params &p) {
     const unsigned long long place =
         (unsigned long long)blockIdx.x * (FI_THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
     const unsigned long long count = (unsigned long long)p.rows * p.heads;
-    const bool inside = place < count;
+    MergedHead at;
+    at.inside = place < count;
     unsigned int row = 0, head = 0;
-    if (inside) {
+    if (at.inside) {
         // A division of 64 bits takes as long as all else.
         row = count >> 32 == 0 ? (unsigned int)place / p.heads : (unsigned int)(place / p.heads);
         head = (unsigned int)(place - (unsigned long long)row * p.heads);
     }
-    const unsigned int states = inside ? p.states : 0;
-    const float *lse = (const float *)p.lse + row * p.lse_row + head * p.lse_head;
-    const unsigned long long values =
-        p.values + (unsigned long long)((row * p.values_row + head * p.values_head) * fi_size(FI_INPUT));
-    const unsigned long long output =
-        p.output + (unsigned long long)((row * p.output_row + head * p.output_head) * fi_size(FI_OUTPUT));
+    at.states = at.inside ? p.states : 0;
+    at.first = lane * V;
+    at.step = lanes * V;
+    at.lse = (const float *)p.lse + row * p.lse_row + head * p.lse_head;
+    at.values = p.values + (unsigned long long)((row * p.values_row + head * p.values_head) * fi_size(FI_INPUT));
+    at.output = p.output + (unsigned long long)((row * p.output_row + head * p.output_head) * fi_size(FI_OUTPUT));
     // Parameters are there before anything else is.
     fi_await_predecessors();
-    fi_packed<FI_INPUT, V> x[FI_AT_ONCE];
-    const auto load = [&](unsigned int index) {
-#pragma unroll
-        for (int s = 0; s < FI_AT_ONCE; s++) {
-            if (s < states && index < p.width) x[s] = fi_load<FI_INPUT, V>(values, s * p.values_state + index);
-        }
-    };
-    load(lane * V);
-    float weight[FI_AT_ONCE], top = -fi_infinity(), total = 0;
-#pragma unroll
-    for (int s = 0; s < FI_AT_ONCE; s++) {
-        weight[s] = -fi_infinity();
-        if (s < states) weight[s] = lse[s * p.lse_state];
-    }
-#pragma unroll
-    for (int s = 0; s < FI_AT_ONCE; s++) top = fmaxf(top, weight[s]);
-    for (unsigned int state = FI_AT_ONCE; state < states; state++) top = fmaxf(top, lse[state * p.lse_state]);
-    const bool is_empty = top == -fi_infinity();
-#pragma unroll
-    for (int s = 0; s < FI_AT_ONCE; s++) {
-        weight[s] = is_empty ? 0.0f : exp2f(weight[s] - top);
-        total += weight[s];
-    }
-    for (unsigned int state = FI_AT_ONCE; state < states; state++) {
-        total += is_empty ? 0.0f : exp2f(lse[state * p.lse_state] - top);
-    }
-    const float scale = is_empty ? 0.0f : 1.0f / total;
-    for (unsigned int index = lane * V; index < p.width && inside; index += lanes * V) {
-        if (index != lane * V) load(index);
-        float sum[V];
-#pragma unroll
-        for (int i = 0; i < V; i++) sum[i] = 0;
-        // An empty state's output counts for nothing, whatever it holds.
-#pragma unroll
-        for (int s = 0; s < FI_AT_ONCE; s++) {
-            if (weight[s] == 0) continue;
-            float y[V];
-            fi_unpack<FI_INPUT, V>(x[s], y);
-#pragma unroll
-            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(weight[s], y[i], sum[i]);
-        }
-        for (unsigned int state = FI_AT_ONCE; state < states && !is_empty; state++) {
-            const float own = exp2f(lse[state * p.lse_state] - top);
-            if (own == 0) continue;
-            float y[V];
-            fi_read<FI_INPUT, V>(values, state * p.values_state + index, y);
-#pragma unroll
-            for (int i = 0; i < V; i++) sum[i] = __fmaf_rn(own, y[i], sum[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < V; i++) sum[i] *= scale;
-        fi_write<FI_OUTPUT, V>(output, index, sum);
-    }
+    const MergedSum sum = p.states <= 2 ? merge_two<V>(p, at) : merge_many<V>(p, at);
     // The merged LSEs may be a state's own, so they are written when every thread of the head has read those.
-    if (p.lane_bits <= 5) __syncwarp();
-    else __syncthreads();
-    if (inside && lane == 0 && p.merged != 0) {
-        ((float *)p.merged)[row * p.merged_row + head * p.merged_head] = is_empty ? -fi_infinity() : top + log2f(total);
+    if (p.lane_bits <= 5) {
+        __syncwarp();
+    } else {
+        __syncthreads();
+    }
+    if (at.inside && lane == 0 && p.merged != 0) {
+        ((float *)p.merged)[row * p.merged_row + head * p.merged_head] =
+            sum.top == -fi_infinity() ? sum.top : sum.top + log2f(sum.total);
     }
 }
 

@@ -27,6 +27,8 @@ package enum MergeStatesKernel {
                 file: "portable/merge_states.cuh", entry: "merge_states",
                 defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
                 threads: threads,
+                // As many as registers allow, for loads on their way; float32's vectors take more of them.
+                blocksPerProcessor: input == .float32 ? 1 : 4,
                 label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)"))
         }
     }
