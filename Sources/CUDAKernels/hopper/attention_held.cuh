@@ -65,10 +65,6 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
 /// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
 constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
 
-/// Whether the text of a first stage stands before the loop over stages, too: a tenth of what the kernel takes to compile. Three groups are 2 %
-/// slower without it (H200, full, 1,024 keys: 309.5 and 316.0 us), and variants that read tables have no registers for it.
-constexpr bool has_first_stage = is_threefold || has_variant;
-
 /// A warpgroup's rows of item after item.
 FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const fi_attention_params &p = block.p;
@@ -165,44 +161,19 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Weights weights;
         Pair factor;
-        bool by_sums = false;
-        // Scores of stage `tile` become weights; once, but where those left float32's range.
-        const auto weigh_stage = [&](int tile) {
+        wgmma_wait<0>();
+        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
+        free_keys();
+        raise_to_maximum(state, s[0], scale, factor);
+        relate(state, s[0], scale);
+        const ValueFactors<key_tiles> first_factors(ValueKeys{p, item, finder, span.key(0)}, 0);
+        exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        first_factors.multiply(s, 0);
+        pack_all(weights, s[0]);
+        bool by_sums = is_settled(state);
+        // One loop for all stages, as of `compute_by_turns`, would be a tenth less to compile, but 1 to 4 % slower (H200, 1,024 keys).
 #pragma unroll 1
-            while (true) {
-                const bool by_maximum = !by_sums;
-                Pair sums = {0, 0};
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
-                if (by_maximum) {
-                    // These scores are not needed once more.
-                    if constexpr (!has_first_stage) free_keys();
-                    raise_to_maximum(state, s[0], scale, factor);
-                }
-                relate(state, s[0], scale);
-                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
-                exponentiate<0, key_tiles / 2>(s[0], sums);
-                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
-                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
-                if constexpr (!is_threefold) keep_behind(sums, item);
-                wgmma_wait<0>();
-                if (by_maximum) {
-                    if (has_first_stage || tile > 0) multiply_output(state, factor);
-                    by_sums = is_settled(state);
-                }
-                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
-                factors.multiply(s, 0);
-                pack_all(weights, s[0]);
-                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
-                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                    if (!has_first_stage && !by_maximum) free_keys();
-                    break;
-                }
-                compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
-                by_sums = false;
-            }
-        };
-        // The scores of stage `tile`, and the values of the one before.
-        const auto start_next = [&](int tile) {
+        for (int tile = 1; tile < own_tiles; ++tile) {
             if (tile == 1 && span.lead > 0) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                 clear_values(values_stage(), span.lead, keys);
@@ -214,38 +185,37 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
             wgmma_wait<1>();
-        };
-        const auto free_values = [&] {
+            // Once, but where weights left float32's range.
+#pragma unroll 1
+            while (true) {
+                const bool by_maximum = !by_sums;
+                Pair sums = {0, 0};
+                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
+                if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
+                relate(state, s[0], scale);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
+                exponentiate<0, key_tiles / 2>(s[0], sums);
+                // That product reads the weights of the stage before, and must end before these take their place. Beside the exponentials of three
+                // groups the others' products run: there, waiting before them was faster (571 TFLOP/s, and 542 after half of them).
+                if constexpr (!is_threefold) keep_behind(sums, item);
+                wgmma_wait<0>();
+                if (by_maximum) {
+                    multiply_output(state, factor);
+                    by_sums = is_settled(state);
+                }
+                exponentiate<key_tiles / 2, key_tiles>(s[0], sums);
+                factors.multiply(s, 0);
+                pack_all(weights, s[0]);
+                if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
+                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                    break;
+                }
+                compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
+                by_sums = false;
+            }
             block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();
-        };
-        wgmma_wait<0>();
-        if constexpr (has_first_stage) {
-            finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
             free_keys();
-            raise_to_maximum(state, s[0], scale, factor);
-            relate(state, s[0], scale);
-            const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(0)}, 0);
-            exponentiate<0, key_tiles>(s[0], state.sum[0]);
-            factors.multiply(s, 0);
-            pack_all(weights, s[0]);
-            by_sums = is_settled(state);
-#pragma unroll 1
-            for (int tile = 1; tile < own_tiles; ++tile) {
-                start_next(tile);
-                weigh_stage(tile);
-                free_values();
-                free_keys();
-            }
-        } else {
-            start_nothing(state.output[0], value_operand(keys_stage()));
-#pragma unroll 1
-            for (int tile = 0;;) {
-                weigh_stage(tile);
-                if (tile > 0) free_values();
-                if (++tile == own_tiles) break;
-                start_next(tile);
-            }
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
         clear_rest(own_tiles - 1);
