@@ -65,10 +65,6 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
 /// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
 constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
 
-/// Whether an item's first keys are given back before their scores become weights, and outputs that there are not yet are left alone: three groups
-/// lose 7 % by it (H200, full, 1,024 keys: 308 and 332 us).
-constexpr bool frees_keys_early = !is_threefold;
-
 /// Key tiles of a stage whose exponentials come before the wait for the product under way. Of 16, with 4 of them the kernel took 1.014 of the time, with
 /// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them. Scores that a factor
 /// of any sign scales first have no registers for it.
@@ -170,27 +166,38 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Weights weights;
         Pair factor;
-        bool by_sums = false;
         wgmma_wait<0>();
+        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
+        free_keys();
+        raise_to_maximum(state, s[0], scale, factor);
+        relate(state, s[0], scale);
+        const ValueFactors<key_tiles> first_factors(ValueKeys{p, item, finder, span.key(0)}, 0);
+        exponentiate<0, key_tiles>(s[0], state.sum[0]);
+        first_factors.multiply(s, 0);
+        pack_all(weights, s[0]);
+        bool by_sums = is_settled(state);
         // Here, as a branch in the loop is a few percent of its time, though it is not taken.
         if (own_tiles > 1 && span.lead > 0) {
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             clear_values(values_stage(), span.lead, keys);
         }
-        start_nothing(state.output[0], value_operand(keys_stage()));
+        // One loop for all stages, as of `compute_by_turns`, would be a tenth less to compile, but 1 to 4 % slower (H200, 1,024 keys).
 #pragma unroll 1
-        for (int tile = 0;;) {
+        for (int tile = 1; tile < own_tiles; ++tile) {
+            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+            start_stage(turn);
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
+            if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            wgmma_wait<1>();
             // Once, but where weights left float32's range.
 #pragma unroll 1
             while (true) {
                 const bool by_maximum = !by_sums;
                 Pair sums = {0, 0};
                 finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scales.y);
-                if (by_maximum) {
-                    // These scores are not needed once more.
-                    if constexpr (frees_keys_early) free_keys();
-                    raise_to_maximum(state, s[0], scale, factor);
-                }
+                if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
                 relate(state, s[0], scale);
                 const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
                 exponentiate<0, tiles_before_wait>(s[0], sums);
@@ -199,7 +206,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 if constexpr (!is_threefold) keep_behind(sums, item);
                 wgmma_wait<0>();
                 if (by_maximum) {
-                    if (!frees_keys_early || tile > 0) multiply_output(state, factor);
+                    multiply_output(state, factor);
                     by_sums = is_settled(state);
                 }
                 exponentiate<tiles_before_wait, key_tiles>(s[0], sums);
@@ -207,25 +214,14 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 pack_all(weights, s[0]);
                 if (by_maximum || !any_reaches(sums, largest_sum) || raise_to_sums(state, s[0], weights, sums)) {
                     state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
-                    if (frees_keys_early && !by_maximum) free_keys();
                     break;
                 }
                 compute_scores_again(s[0], held, own_queries(turn) + warp % 4 * 16 * 128, keys_stage());
                 by_sums = false;
             }
-            if (tile > 0) {
-                block.give_back(barriers.values_empty[value_ring.stage]);
-                value_ring.next();
-            }
-            if constexpr (!frees_keys_early) free_keys();
-            if (++tile == own_tiles) break;
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-            if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-            start_stage(turn);
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-            if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
-            wgmma_wait<1>();
+            block.give_back(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+            free_keys();
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
         clear_rest(own_tiles - 1);
