@@ -34,7 +34,7 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     fi_hopper_latent_attention(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
-    __shared__ __align__(16) Item items[item_slots];
+    __shared__ __align__(16) Item items[item_slots + 1];
     __shared__ Barriers barriers;
     const Block block{maps, maps.attention, shared_address(shared), barriers, items};
     // What is read first is the plan's: each role waits for what was enqueued earlier when it has that.
@@ -44,6 +44,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     if (warp == compute_threads / warp_size) {
         if constexpr (!is_gathered) prefetch_map(maps.keys), prefetch_map(maps.values);
         reader.read(block, 0);
+        reader.keep_first(block);
     }
     if (threadIdx.x == 0) {
         for (int slot = 0; slot < item_slots; ++slot) {
@@ -72,7 +73,6 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     } else {
         shrink_registers<is_narrow ? 72 : is_gathered ? 56 : 40>();
         if constexpr (is_narrow) gather_keys<Widener>(block, reader);
-        else if constexpr (is_passed_on) gather_keys<HalfGatherer>(block, reader);
         else if constexpr (is_gathered) gather_keys<Gatherer>(block, reader);
         else if (warp == compute_threads / warp_size) bring_boxes(block, reader);
         else touch_parameter(block.p), prefetch_keys(block, threadIdx.x - compute_threads - warp_size);

@@ -20,7 +20,8 @@ struct Block {
     const fi_attention_params &p;
     uint32 base;
     Barriers &barriers;
-    Item (&items)[item_slots];
+    /// Those at hand, and the first once more, which stays.
+    Item (&items)[item_slots + 1];
 
     __device__ __forceinline__ uint32 stage(int stage) const { return base + Shared::stages_at + stage * Shared::stage_bytes; }
     /// Gives a warp's share of a part back, to all who bring it.
@@ -93,6 +94,11 @@ struct ItemReader {
         }
         __syncwarp();
     }
+    /// Keeps the first item for those who look at it beside its roles, and are not waited for.
+    __device__ __forceinline__ void keep_first(const Block &block) const {
+        const int lane = threadIdx.x % warp_size;
+        if (lane < item_chunks) reinterpret_cast<uint4 *>(&block.items[item_slots])[lane] = reinterpret_cast<const uint4 *>(&block.items[0])[lane];
+    }
     /// Tells the others, by each lane that wrote.
     __device__ __forceinline__ void publish(const Block &block, int turn) const {
         if (threadIdx.x % warp_size < item_chunks) barrier(block.barriers.item_full[turn % item_slots]).arrive();
@@ -112,12 +118,12 @@ struct ItemReader {
 constexpr int early_stages = cluster == 1 ? 2 : 0;
 
 /// Brings the first keys of this block's first item to the L2 cache, each of a cluster's blocks half of their columns: memory has nothing else to
-/// do while the kernels ahead end. Writes that come later are seen there. Thread `thread` of those that bring and have nothing to do yet.
+/// do while the kernels ahead end. Writes that come later are seen there. By thread `thread` of those that bring and have nothing to do yet.
 FI_DEVICE void prefetch_keys(const Block &block, int thread) {
     constexpr int prefetchers = is_gathered ? bringers : bringers - warp_size, bytes = dim_vo * element_bytes / cluster;
     const fi_attention_params &p = block.p;
-    const Item &item = block.await_item(0);
-    if (item.tile < 0) return;
+    const Item &item = block.items[item_slots];
+    if (early_stages == 0 || item.tile < 0) return;
     const KeyFinder finder{p, item};
     const int count = min(item.key_count, early_stages * keys), rank = blockIdx.x % cluster;
 #pragma unroll 1

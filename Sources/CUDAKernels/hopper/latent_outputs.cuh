@@ -108,16 +108,15 @@ struct Computer {
     const Item &item;
     StagePhases &phases;
     const int group, tiles;
-    float scale;
-    /// Stages before this one are seen by all rows of the warp.
+    const float scale;
+    /// Keys before this one are seen by all rows of the warp.
     const int masked;
     const bool has_rows;
     RowState state;
 
     __device__ __forceinline__ Computer(const Block &block, const Item &item, StagePhases &phases, int group)
         : block(block), item(item), phases(phases), group(group), tiles(tiles_of(item)), scale(score_scales(block.p, item).x),
-          masked((min(item.key_end() - 1, last_visible(block.p, item, item.query(block.p, max(min(first_row(), item.row_count - 1), 0)))) + 1 - item.key)
-                 >> 6),
+          masked(min(item.key_end(), last_visible(block.p, item, item.query(block.p, max(min(first_row(), item.row_count - 1), 0))) + 1)),
           has_rows(first_row() < item.row_count) {}
 
     FI_DEVICE int first_row() { return threadIdx.x % 128 / warp_size * 16; }
@@ -129,10 +128,8 @@ struct Computer {
     /// This warpgroup's columns of a stage's values, with nothing behind the last key.
     __device__ __forceinline__ uint64 values(int tile, int stage) const {
         const uint32 at = block.stage(stage) + Shared::part_at(group);
-        if (tile + 1 == tiles) {
-            const int there = item.key_count - tile * keys;
-            if (there < keys) clear_rows(at, there);
-        }
+        const int there = item.key_count - tile * keys;
+        if (there < keys) clear_rows(at, there);
         return operand(at, Shared::tile_bytes);
     }
 
@@ -140,7 +137,7 @@ struct Computer {
     __device__ __forceinline__ void follow_other(Outputs &output) {
         const int stage = group ^ 1;
         barrier(block.barriers.weights[stage]).wait(phases.of(stage));
-        if constexpr (is_gathered && !is_narrow && !is_passed_on) fence_async_proxy();
+        if constexpr (FI_GATHER) fence_async_proxy();
         const uint32 at = row_at(Shared::references, stage);
         const float next[2] = {load_shared_float(at), load_shared_float(at + 8 * 4)};
         if (__any_sync(0xffffffff, next[0] != state.maximum[0] || next[1] != state.maximum[1])) {
@@ -161,7 +158,7 @@ struct Computer {
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)
-            wgmma_by_columns<latent_product>(output, advance_operand(a, step * 32), advance_operand(b, step * 16 * 128), true);
+            wgmma_by_columns<half_type>(output, advance_operand(a, step * 32), advance_operand(b, step * 16 * 128), true);
         wgmma_commit();
     }
     /// When those are done.
@@ -171,13 +168,6 @@ struct Computer {
         phases.flip(stage);
     }
 
-    /// What the weights of this warpgroup's stage are relative to, for the other.
-    __device__ __forceinline__ void store_references() const {
-        if (threadIdx.x % 4 != 0) return;
-        const uint32 at = row_at(Shared::references, group);
-        store_shared(at, __float_as_uint(state.maximum[0]));
-        store_shared(at + 8 * 4, __float_as_uint(state.maximum[1]));
-    }
     /// Weights of this warpgroup's stage from its scores, handed to the other; `packed` are left operands. Whether outputs are to be multiplied
     /// by `factor` first.
     __device__ __forceinline__ bool weigh(float (&s)[key_tiles][4], uint32 (&packed)[keys / 16][4], float (&factor)[2], int tile) {
@@ -185,16 +175,20 @@ struct Computer {
         bool rises = false;
         // Where a warp has no rows, no matter what is multiplied.
         if (has_rows) {
-            if (tile >= masked) hide_scores(s, block.p, item, item.key + tile * keys);
-            const int row = first_row() + lane % 16;
+            const int first_key = item.key + tile * keys, row = first_row() + lane % 16;
+            if (first_key + keys > masked) hide_scores(s, block.p, item, first_key);
+            rises = weigh_scores(state, s, scale, factor);
             const uint32 to = weights_at() + row * 128;
-            rises = weigh_scores(state, s, scale, packed, factor,
-                                 [&](int step) {
-                                     if (step == 0) store_references();
-                                     store_matrices(packed[step], to + ((step * 2 + lane / 16 ^ row % 8) << 4));
-                                 });
-        } else {
-            store_references();
+#pragma unroll
+            for (int step = 0; step < keys / 16; ++step) {
+                pack_weights(packed[step], s, step);
+                store_matrices(packed[step], to + ((step * 2 + lane / 16 ^ row % 8) << 4));
+            }
+        }
+        if (lane % 4 == 0) {
+            const uint32 at = row_at(Shared::references, group);
+            store_shared(at, __float_as_uint(state.maximum[0]));
+            store_shared(at + 8 * 4, __float_as_uint(state.maximum[1]));
         }
         fence_async_proxy();
         barrier(block.barriers.weights[group]).arrive();
@@ -206,7 +200,7 @@ struct Computer {
         const uint64 b = values(tile, group);
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < keys / 16; ++step) wgmma<latent_product>(output, packed[step], advance_operand(b, step * 16 * 128), true);
+        for (int step = 0; step < keys / 16; ++step) wgmma<half_type>(output, packed[step], advance_operand(b, step * 16 * 128), true);
         wgmma_commit();
     }
     /// When those are done.
@@ -275,7 +269,6 @@ struct Computer {
             const float other = load_shared_float(at + h * 8 * 4);
             // In the same order in both.
             ends[h] = end_row(state.maximum[h] * scale, group == 0 ? own[h] + other : other + own[h]);
-            ends[h].factor *= widened_surplus;
         }
     }
 };
@@ -295,7 +288,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) output[n][i] = 0;
         Computer computer(block, item, phases, group);
-        computer.scale *= await_queries(block);
+        await_queries();
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);

@@ -16,15 +16,9 @@ constexpr int compute_threads = 256, bringers = 128, all_threads = compute_threa
 /// Whether threads copy the keys' rows, and do not have the copy engine bring boxes of them: rows of pages that are too small for a box,
 /// and 8-bit elements, which are widened on their way.
 constexpr bool is_gathered = FI_GATHER || is_narrow;
-/// Elements of products. 8-bit keys are widened to float16 whatever the queries are, in a fifth of the instructions that bfloat16 takes, and as exactly;
-/// queries and weights have more digits in it, and queries are scaled into its range.
-constexpr Half latent_product = is_narrow ? Half::float16 : half_type;
-constexpr bool scales_queries = latent_product != half_type;
-/// The parameters' scales make up for what e4m3 widened to float16 by shifts is short of (convert.cuh), which is not how they are widened here.
-constexpr float widened_surplus = half_type == Half::float16 && narrow == Narrow::e4m3 ? 1 / 256.0f : 1;
-
-/// Whether threads copy half of a stage's rows for both blocks of a cluster, and pass them on to the other.
-constexpr bool is_passed_on = cluster > 1 && is_gathered;
+/// Whether threads widen half of a stage's rows for both blocks of a cluster, and pass them on to the other. Rows that are copied as they are do not
+/// gain by it.
+constexpr bool is_passed_on = cluster > 1 && is_narrow;
 /// Whether a stage's keys are read once for both blocks: so, or by the copy engine, which writes half of the columns to both.
 constexpr bool is_shared = is_passed_on || (cluster > 1 && !is_gathered);
 
