@@ -16,9 +16,8 @@ typedef struct {
 } fi_sampling_row;
 
 /// Bytes of shared memory of a block that lists what top-p may keep, all dynamic: the host gives them, and the kernels check that they are
-/// enough. Filters also note which entries were listed.
-#define FI_LIST_BYTES_OF_DRAWS 82432
-#define FI_LIST_BYTES_OF_FILTERS 98816
+/// enough. Two such blocks fit on a processor.
+#define FI_LIST_BYTES 115200
 
 /// One token a row.
 typedef struct {

@@ -33,16 +33,17 @@ static_assert(FI_THREADS >= 256, "two bins a thread are all of them");
 #define FI_SAMPLE_SHIFT 19
 #define FI_SAMPLE_LOW ((0x3f800000u >> FI_SAMPLE_SHIFT) - FI_SAMPLE_BINS)
 
-/// Entries that two threads list between them, one from the first slot on and one from the last; how many groups of each warp's run say
-/// from where on entries are listed, and the share of a row that is: of 3-sigma normal logits, top-p of 0.9 keeps 0.044, rarely 0.057.
-#define FI_LISTED_PAIR 70
-#define FI_LISTED_FIRST 128
-#define FI_LISTED_SHARE 0.066f
-#define FI_PAIRS (FI_THREADS / 2)
 /// FI_LIST_MASKS: it is noted which entries were listed, of so many steps of a warp.
 #ifndef FI_LIST_MASKS
 #define FI_LIST_MASKS 0
 #endif
+/// Entries that two threads list between them, one from the first slot on and one from the last: as many as two blocks have memory for. How
+/// many groups of each warp's run say from where on entries are listed, and the share of a row that is: what fills the fullest pair by four
+/// deviations. Of 3-sigma normal logits, top-p of 0.9 keeps 0.044, and of sums of four uniform numbers as wide 0.096.
+#define FI_LISTED_PAIR (FI_LIST_MASKS ? 86 : 102)
+#define FI_LISTED_FIRST 128
+#define FI_LISTED_SHARE (FI_LIST_MASKS ? 0.103f : 0.112f)
+#define FI_PAIRS (FI_THREADS / 2)
 #define FI_NOTED_STEPS 16
 
 /// An entry of a part: held parts are short.
@@ -159,9 +160,8 @@ struct fi_filter_shared {
 #define FI_FILTER_SHARED(shared)                     \
     extern __shared__ fi_filter_shared fi_dynamic[]; \
     fi_filter_shared &shared = fi_dynamic[0]
-// Two blocks on a processor, and 60 KiB and more of L1, which loads pass through.
-static_assert(2 * (sizeof(fi_filter_shared) + 1024) <= (FI_LIST_MASKS ? 196 : 164) * 1024, "room for L1");
-static_assert(sizeof(fi_filter_shared) <= (FI_LIST_MASKS ? FI_LIST_BYTES_OF_FILTERS : FI_LIST_BYTES_OF_DRAWS), "what the host gives");
+static_assert(2 * (sizeof(fi_filter_shared) + 1024) <= 228 * 1024, "two blocks");
+static_assert(sizeof(fi_filter_shared) <= FI_LIST_BYTES, "what the host gives");
 #else
 #define FI_FILTER_SHARED(shared) __shared__ fi_filter_shared shared
 #endif

@@ -134,45 +134,56 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
 #endif
 
 #if FI_LISTS
-/// Bins of what says from where on entries are listed; they must be 0 and a barrier have come. Before what a list ends with, which may be
+/// Bins of what says from where on entries are listed, which must be 0 and a barrier have come: before what a list ends with, which may be
 /// written while slow warps still read these.
-#define FI_FIRST_BINS 256
+#define FI_FIRST_BINS 512
 static __device__ __forceinline__ unsigned int *fi_first_bins(fi_filter_shared &shared) { return shared.near + FI_NEAR - FI_THREADS - FI_FIRST_BINS; }
 
-/// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, of which
-/// `own` is the key of the thread's greatest; `top` gets the block's.
+/// Says from where on entries are listed: an estimate of what FI_LISTED_SHARE of them reach, by the first entries of each warp's run, `x`, of
+/// each four of which the greatest counts; `top` gets the block's greatest. `high` is log2(e) / temperature.
 static __device__ __forceinline__ float fi_first_listed(
-    const fi_row_part &part, unsigned int own, fi_filter_shared &shared, unsigned int *top
+    const fi_row_part &part, const float4 (&x)[4], float high, fi_filter_shared &shared, float *top
 ) {
+    static_assert(FI_LISTED_FIRST == 128 && FI_FIRST_BINS == FI_THREADS, "four groups a thread, and a bin");
     const unsigned int lane = threadIdx.x % 32;
-    unsigned int low = __reduce_min_sync(0xffffffffu, own), high = __reduce_max_sync(0xffffffffu, own);
-    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high << 32 | low;
+    float groups[4], most = fi_neutral(), least = fi_infinity();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        groups[i] = fi_neutral();
+        fi_raise(groups[i], x[i]);
+        fi_raise(most, groups[i]);
+        least = fminf(least, groups[i]);
+    }
+    const unsigned int own_low = __reduce_min_sync(0xffffffffu, fi_order_key(least));
+    const unsigned int own_high = __reduce_max_sync(0xffffffffu, fi_order_key(most));
+    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)own_high << 32 | own_low;
+    if (threadIdx.x == 0) shared.found[0] = -1;
     __syncthreads();
     const unsigned long long range = shared.slots[lane % FI_WARPS];
-    low = __reduce_min_sync(0xffffffffu, (unsigned int)range);
-    high = __reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32));
-    *top = high;
-    // Of the threads, as many reach the bound as have one of that share among so many entries each.
-    const float each = 4.0f * FI_LISTED_FIRST / 32, share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f);
-    const unsigned int rank = (unsigned int)((float)FI_THREADS * (1.0f - exp2f(each * log2f(1.0f - share))));
+    float low = fi_order_value(__reduce_min_sync(0xffffffffu, (unsigned int)range));
+    *top = fi_order_value(__reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32)));
+    // Bins of about equal shares of the weights' logarithms, from 2^-24 of the greatest on.
+    low = fmaxf(low, FI_FORM == 0 ? *top - 24.0f / high : *top * 0x1p-24f);
+    const auto number = [&](float x) { return FI_FORM == 0 ? x - low : (float)(__float_as_int(x) - __float_as_int(low)); };
+    const float whole = number(*top);
+    if (part.run() < FI_LISTED_FIRST || !(whole < 0x1p100f) || !(FI_FORM == 0 || (low > 0.0f && *top < 0x1p100f))) return fi_infinity();
+    const float per_bin = whole > 0.0f ? ((float)FI_FIRST_BINS - 0.125f) / whole : 0.0f, width = whole * (1.0f / ((float)FI_FIRST_BINS - 0.125f));
     unsigned int *const bins = fi_first_bins(shared);
-    const int shift = max(24 - __clz((int)(high - low)), 0);
-    atomicAdd(&bins[(own - low) >> shift], 1u);
-    __syncthreads();
-    // Eight bins a lane, from the greatest on, by each warp for itself.
-    unsigned int count = 0;
 #pragma unroll
-    for (unsigned int i = 0; i < 8; i++) count += bins[FI_FIRST_BINS - 1 - 8 * lane - i];
-    unsigned int before = (unsigned int)fi_warp_running_sum(count) - count, bin = FI_FIRST_BINS - 1 - 8 * lane;
-    const unsigned int found = (unsigned int)__ffs((int)__ballot_sync(0xffffffffu, before + count >= rank)) - 1;
-#pragma unroll 1
-    for (unsigned int i = 0; i < 7; i++) {
-        before += bins[bin];
-        if (before >= rank) break;
-        bin--;
+    for (int i = 0; i < 4; i++) {
+        if (groups[i] >= low) atomicAdd(&bins[(unsigned int)(number(groups[i]) * per_bin)], 1u);
     }
-    const unsigned int bound = low + (__shfl_sync(0xffffffffu, bin, (int)found) << shift), least = fi_order_key(fi_neutral()) + 1;
-    return part.run() < FI_LISTED_FIRST ? fi_infinity() : fi_order_value(max(bound, least));
+    __syncthreads();
+    // As many of the groups reach the bound as have an entry of that share.
+    const float share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f), rest = (1.0f - share) * (1.0f - share);
+    const unsigned int rank = (unsigned int)(4.0f * FI_THREADS * (1.0f - rest * rest));
+    const unsigned int in = bins[FI_FIRST_BINS - 1 - threadIdx.x];
+    const unsigned int through = (unsigned int)fi_block_running_sum<FI_THREADS>(in, shared.slots);
+    if (through >= rank && through - in < rank) shared.found[0] = (int)(FI_FIRST_BINS - 1 - threadIdx.x);
+    __syncthreads();
+    const int bin = shared.found[0];
+    const float edge = FI_FORM == 0 ? low + (float)bin * width : __int_as_float(__float_as_int(low) + (int)((float)bin * width));
+    return bin < 0 ? low : edge;
 }
 #endif
 
@@ -220,7 +231,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     if (samples) {
         fi_clear_sample(shared);
 #if FI_LISTS
-        if (threadIdx.x < FI_FIRST_BINS) fi_first_bins(shared)[threadIdx.x] = 0;
+        fi_first_bins(shared)[threadIdx.x] = 0;
 #endif
         __syncthreads();
     }
@@ -228,23 +239,20 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     float exponent = FI_LEAST_EXPONENT;
 #if FI_LISTS
     fi_lister list(fi_infinity(), shared);
-    unsigned int first_top = 0;
+    float first_top = 0;
     // The first entries are read once.
     const unsigned int whole = fi_end_of_whole(row.part);
     float4 first_groups[4];
     if (samples) {
         fi_load_four(row.part, whole, row.part.begin, first_groups);
-        float most = fi_neutral();
-#pragma unroll
-        for (int i = 0; i < 4; i++) fi_raise(most, first_groups[i]);
-        list.from = fi_first_listed(row.part, fi_order_key(most), shared, &first_top);
+        list.from = fi_first_listed(row.part, first_groups, FI_FORM == 0 ? row.powers.high : 0.0f, shared, &first_top);
     }
 #endif
 #if FI_FORM == 0 && !FI_HELD
     // A sample's bins are for the exponent that the first entries say.
     if (samples) {
 #if FI_LISTS
-        const float first = fi_order_value(first_top);
+        const float first = first_top;
 #else
         const float first = fi_order_value(fi_greatest_of_block(fi_first_key(row.part), shared));
 #endif

@@ -8,7 +8,7 @@ internal import FlashInferCore
 /// | 8 blocks of 512, 100 KiB each | rows of up to 204,800 entries | as above, one block on a processor (two of softmax) |
 /// | 8 blocks of 512 that hold nothing | up to 95 rows of 16,384 entries and more that are passed over once | a small batch has work for more processors; a large one is quicker without barriers |
 /// | 1 block of 512, two on a processor | draws, few of the greatest and filters of many rows | no block waits for others, and what is read once or twice need not be held |
-/// | the same with lists of 70 KiB | draws and filters of many rows, on GPUs with 228 KiB a processor | what top-p may keep is listed where it is read first, so a row is read once |
+/// | the same with lists of some 100 KiB | draws and filters of many rows, on GPUs with 228 KiB a processor | what top-p may keep is listed where it is read first, so a row is read once |
 /// | 1 block of 1,024 (512 of kernels that filter) | other rows, and GPUs before 9.0 | short rows are not worth a cluster; a row that cannot be held is read again each pass |
 package struct RowTeam: Hashable, Sendable {
     /// Blocks of a row.
@@ -25,8 +25,8 @@ package struct RowTeam: Hashable, Sendable {
     /// A cluster that holds rows of up to 204,800 entries.
     package static let wideEight = RowTeam(blocks: 8, threads: 512, heldCount: 25_600)
 
-    /// A block that lists what top-p may keep: 70 entries of each pair of its threads, as in `primitives/filter.cuh`.
-    package static let listing = RowTeam(blocks: 1, threads: 1024, heldCount: 70 * aloneThreads / 2)
+    /// A block that lists what top-p may keep: 86 entries or more of each pair of its threads, as in `primitives/filter.cuh`.
+    package static let listing = RowTeam(blocks: 1, threads: 1024, heldCount: 86 * aloneThreads / 2)
 
     /// A cluster that passes over a row once, of any length.
     package static let passing = RowTeam(blocks: 8, threads: 512, heldCount: 0)

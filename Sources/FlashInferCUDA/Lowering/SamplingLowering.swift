@@ -4,8 +4,6 @@ package import FlashInferCore
 /// The specialisations of a kernel that filters rows, all of which ship: logits of three types or probabilities, alone or in a team.
 private struct FilteringSpecs {
     let name: String
-    /// Bytes of shared memory of a block that lists.
-    let listingByteCount: Int
     private let table = SpecTable(count: 4 * RowTeam.filtering.count)
 
     func spec(_ type: DType, _ form: DistributionForm, _ team: RowTeam) -> KernelSpec {
@@ -15,7 +13,8 @@ private struct FilteringSpecs {
                 name, name,
                 [.init("FI_INPUT", type.kernelNumber), .init("FI_FORM", form == .logits ? 0 : 1)],
                 clusterThreads: RowTeam.filteringThreads, aloneThreads: RowTeam.aloneThreads,
-                listingByteCount: listingByteCount, label: "\(name) \(form == .logits ? type.label : "probabilities")")
+                listingByteCount: Int(FI_LIST_BYTES), label: "\(name) \(form == .logits ? type.label : "probabilities")"
+            )
         }
     }
 
@@ -35,7 +34,7 @@ private func checkAligned(_ address: UInt, _ name: String) throws(FlashInferErro
 
 /// The kernels of sampling.
 package enum SampleKernel {
-    private static let specs = FilteringSpecs(name: "sample", listingByteCount: Int(FI_LIST_BYTES_OF_DRAWS))
+    private static let specs = FilteringSpecs(name: "sample")
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }
@@ -63,7 +62,7 @@ package enum SampleKernel {
 
 /// The kernels of filters.
 package enum FilterKernel {
-    private static let specs = FilteringSpecs(name: "filter", listingByteCount: Int(FI_LIST_BYTES_OF_FILTERS))
+    private static let specs = FilteringSpecs(name: "filter")
 
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] { specs.shipped() }
