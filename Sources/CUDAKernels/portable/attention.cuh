@@ -208,8 +208,9 @@ struct Block {
         };
         if constexpr (first_turn == 0) prepare();
         // 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
-        // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages).
-        int stage = FI_QUEUE ? 0 : item.tile - p.tile;
+        // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages). So every stage's number has it in.
+        const int none = FI_QUEUE ? 0 : item.tile - p.tile;
+        int stage = none;
 #pragma unroll 1
         for (int tile = first_turn - fills; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
@@ -218,7 +219,7 @@ struct Block {
             if constexpr (loads_first) {
                 // Where all stages were filled at the start, there is room for the next when one has been left.
                 const int next_tile = tile + stages - 1 + (tile < 0 && fills);
-                if (!fills || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
+                if (!fills || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile + none : next_stage, next_tile);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;
