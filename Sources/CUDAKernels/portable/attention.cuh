@@ -160,10 +160,6 @@ struct Block {
             __syncthreads();
         }
     }
-    /// 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
-    /// policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages). So every stage's number has it in.
-    __device__ __forceinline__ int none(const Item &item) const { return FI_QUEUE ? 0 : item.tile - p.tile; }
-
     /// Asks for everything else that is needed first, at once: the queries, and the keys.
     __device__ __forceinline__ void begin(const Item &item, uint64 own_query, Sources &sources, StageBarriers &barriers) const {
         load_queries(p, item, base + Shared::queries, own_query);
@@ -176,7 +172,7 @@ struct Block {
         sources.start(p, item, those);
         if constexpr (!loads_first) {
 #pragma unroll 1
-            for (int stage = 0; stage < stages - 1; ++stage) load(sources, barriers, those, stage + none(item), stage);
+            for (int stage = 0; stage < stages - 1; ++stage) load(sources, barriers, those, stage, stage);
         }
     }
     /// Waits for what `begin` asked for, while all other stages are on their way, or all but one; for all threads.
@@ -211,7 +207,9 @@ struct Block {
             await_first(item, queries, fills);
         };
         if constexpr (first_turn == 0) prepare();
-        int stage = none(item);
+        // 0, but not for the assembler: what it knows to be the same for all lanes it has in uniform registers, and makes of copies with a cache
+        // policy to addresses with one of those an instruction that is illegal (ptxas 13.0; seen with two stages).
+        int stage = FI_QUEUE ? 0 : item.tile - p.tile;
 #pragma unroll 1
         for (int tile = first_turn - fills; tile < tiles; ++tile) {
             // The stage at hand has arrived for all threads, and all have left the one before, which is loaded next; or will have.
@@ -220,7 +218,7 @@ struct Block {
             if constexpr (loads_first) {
                 // Where all stages were filled at the start, there is room for the next when one has been left.
                 const int next_tile = tile + stages - 1 + (tile < 0 && fills);
-                if (!fills || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile + none(item) : next_stage, next_tile);
+                if (!fills || tile != 0) load(sources, barriers, those, tile < 0 ? next_tile : next_stage, next_tile);
                 if (tile < 0) {
                     if (tile == -1) prepare();
                     continue;

@@ -46,8 +46,9 @@ struct PlaceFinder {
     }
 };
 
-/// Whether keys and values are read once: where lists are run, whose items have all rows of their requests. Queues' tiles share keys.
-constexpr bool reads_once = !FI_QUEUE && !is_latent;
+/// Whether keys and values are read once: where lists are run, whose items have all rows of their requests. Queues' tiles share keys. Narrower heads, which
+/// have little to gain, are left out: ptxas 13.0 gave the first copies of 16 e4m3 elements a descriptor of a register that nothing writes.
+constexpr bool reads_once = !FI_QUEUE && !is_latent && dim_qk >= 64;
 
 /// The copies of one stage's rows of keys or of values, `elements` of each head, in chunks as large as alignment allows; zeros
 /// for rows that are not there. A thread has `turns` rows, and `columns` chunks of each.
