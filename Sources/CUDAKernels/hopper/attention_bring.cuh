@@ -83,6 +83,20 @@ struct Span : Hole {
     FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 
+/// Stages that some row of a warpgroup sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and one
+/// without rows has none but the first, of nothing. Of fewer groups each has all; for all lanes of a warp.
+FI_DEVICE int tiles_of_group(const Span &span, const fi_attention_params &p, const Item &item, int group) {
+    int tiles = span.tiles();
+    if constexpr (is_threefold) {
+        const int last_row = min(group * 64 + 64, item.row_count) - 1;
+        const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
+        if (span.jump == 0) tiles = min(max(seen, 0) / keys + 1, tiles);
+        // So that the compiler knows it to be the same for all lanes, else all products wait for each other.
+        tiles = __shfl_sync(0xffffffff, tiles, 0);
+    }
+    return tiles;
+}
+
 struct Block {
     const fi_hopper_attention_params &maps;
     const fi_attention_params &p;

@@ -100,16 +100,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         const float score_scale = score_scales(p, item).y;
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
-        // Stages that some row of the group sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and
-        // one without rows has none but the first, of nothing.
-        int own_tiles = tiles;
-        if constexpr (is_threefold) {
-            const int last_row = min(group * 64 + 64, item.row_count) - 1;
-            const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
-            if (span.jump == 0) own_tiles = min(max(seen, 0) / keys + 1, tiles);
-            // So that the assembler knows it to be the same for all lanes.
-            own_tiles = __shfl_sync(0xffffffff, own_tiles, 0);
-        }
+        const int own_tiles = tiles_of_group(span, p, item, group);
         const auto keys_at = [&] { return block.base + Shared::key_stages + key_ring.stage() * Shared::key_bytes; };
         const auto values_at = [&] { return block.base + Shared::value_stages + value_ring.stage() * Shared::value_bytes; };
         State state;

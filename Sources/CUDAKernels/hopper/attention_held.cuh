@@ -142,16 +142,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         const Pair scale = {scales.x, scales.x};
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
-        // Stages that some row of the group sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and
-        // one without rows has none but the first, of nothing.
-        int own_tiles = tiles;
-        if constexpr (is_threefold) {
-            const int last_row = min(group * 64 + 64, item.row_count) - 1;
-            const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
-            if (span.jump == 0) own_tiles = min(max(seen, 0) / keys + 1, tiles);
-            // So that the compiler knows it to be the same for all lanes, else all products wait for each other.
-            own_tiles = __shfl_sync(0xffffffff, own_tiles, 0);
-        }
+        const int own_tiles = tiles_of_group(span, p, item, group);
         // Zeros in the rows of a stage's values that are not the item's; for all groups.
         const auto clear_rest = [&](int tile) {
             const int first = tile == 0 ? span.lead : 0, end = tile == tiles - 1 ? span.count - tile * keys : keys;

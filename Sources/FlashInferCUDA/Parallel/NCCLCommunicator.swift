@@ -132,13 +132,21 @@ public final class NCCLCommunicator: Communicator, CustomStringConvertible {
     }
 
     deinit {
-        let (library, handle, context) = (library, handle, gpu.queue.context)
         guard !isLost.load(ordering: .relaxed) else { return }
+        // Ends its threads and waits for nobody, or not for long.
+        end(within: .seconds(10)) { $0.ncclCommDestroy($1) }
+    }
+
+    /// Ends NCCL's communicator by a call of its own, which may wait longer than it is waited for.
+    private func end(
+        within timeout: Duration,
+        _ call: @escaping @Sendable (borrowing fi_nccl_table, fi_nccl_communicator) -> fi_nccl_status
+    ) {
+        let (library, handle, context) = (library, handle, gpu.queue.context)
         ProcessEnd.before {
-            // Ends its threads and waits for nobody, or not for long.
-            _ = GuardedCall.run(timeout: .seconds(10)) { () -> Bool in
+            _ = GuardedCall.run(timeout: timeout) { () -> Bool in
                 context.release { _ in
-                    _ = library.functions.ncclCommDestroy(handle)
+                    _ = call(library.functions, handle)
                     return 0
                 }
                 return true
@@ -150,17 +158,8 @@ public final class NCCLCommunicator: Communicator, CustomStringConvertible {
     private func abort() {
         guard !isLost.exchange(true, ordering: .relaxed) else { return }
         peers?.abandon(waitingFor: departedRank ?? nextRank)
-        let (library, handle, context) = (library, handle, gpu.queue.context)
-        ProcessEnd.before {
-            // First of all it makes NCCL's kernels return; then it waits for graphs that have captured some, which may go much later.
-            _ = GuardedCall.run(timeout: .seconds(2)) { () -> Bool in
-                context.release { _ in
-                    _ = library.functions.ncclCommAbort(handle)
-                    return 0
-                }
-                return true
-            }
-        }
+        // First of all it makes NCCL's kernels return; then it waits for graphs that have captured some, which may go much later.
+        end(within: .seconds(2)) { $0.ncclCommAbort($1) }
     }
 
     /// As the host's side knows it.

@@ -24,7 +24,7 @@ struct TailCuts {
     /// Partial states of a queue for each worker, at most: what the capacity of plans promises.
     static let partsPerWorker = 3
 
-    /// Items for each worker from which on nothing is cut: an uneven end is then short beside the whole.
+    /// Items for each worker from which on nothing but a last round of equal items is cut: an uneven end is then short beside the whole.
     private static let manyItems = 8
 
     /// Rounds of equal items from which on the last one is short beside the whole.
