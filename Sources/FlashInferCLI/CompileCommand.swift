@@ -30,7 +30,11 @@ struct CompileCommand: AsyncParsableCommand {
     @Option(help: "The bundle to write.")
     var output: String?
 
-    @Flag(help: "Compile every shipped kernel and compare what it takes with the committed table.")
+    @Flag(
+        help: """
+            Compile every shipped kernel, compare what it takes with the committed table, and look for machine code that no GPU \
+            executes.
+            """)
     var check = false
 
     @Flag(help: "With --check: rewrite the table with what was found.")
@@ -107,7 +111,7 @@ struct CompileCommand: AsyncParsableCommand {
         var differences: [String] = []
         if update {
             guard failures.isEmpty else {
-                throw CommandError("\(failures.count) kernels do not compile; the table stays.")
+                throw CommandError("\(failures.count) kernels cannot ship; the table stays.")
             }
             let next = committed.updated(with: found, by: nvrtc.version, isPartial: isPartial)
             try next.text.write(toFile: table, atomically: true, encoding: .utf8)

@@ -1,6 +1,6 @@
 internal import FlashInferCore
 
-/// Compiles kernels for architectures, side by side, and collects what they take.
+/// Compiles kernels for architectures, side by side, collects what they take, and looks for what no GPU executes.
 package struct KernelCheck: Sendable {
     /// One kernel and architecture.
     package struct Job: Sendable {
@@ -11,7 +11,7 @@ package struct KernelCheck: Sendable {
         package var key: ResourceTable.Key { .init(label: spec.label, architecture: architecture) }
     }
 
-    /// One job's end.
+    /// One job's end: what the kernel takes, or why it cannot ship.
     package struct Outcome: Sendable {
         package let job: Job
         package let result: Result<KernelResources, FlashInferError>
@@ -74,6 +74,7 @@ package struct KernelCheck: Sendable {
                             "the assembler reports no entry named \(job.spec.entry) in \(job.spec.file):\n\(output.log)"
                     )
                 }
+                try MachineCode.requireLegalCopies(in: output.cubin, of: job.spec.label)
                 return resources
             }
             let outcome = Outcome(job: job, result: result)

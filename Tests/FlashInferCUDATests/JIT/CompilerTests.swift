@@ -21,6 +21,7 @@ struct CompilerTests {
         let nvrtc = try #require(TestMachine.nvrtc)
         let output = try compiler.compile(TestKernels.add(), architecture: architecture, with: nvrtc, isVerbose: true)
         #expect(output.cubin.starts(with: [0x7f, UInt8(ascii: "E"), UInt8(ascii: "L"), UInt8(ascii: "F")]))
+        #expect(try MachineCode.illegalCopies(in: output.cubin).isEmpty)
         let resources = try #require(KernelResources(log: output.log, entry: "test_add"))
         #expect((1...64).contains(resources.registers))
         #expect(resources.spillByteCount == 0 && resources.stackByteCount == 0 && resources.sharedByteCount == 0)
