@@ -15,7 +15,9 @@ struct CompileCommand: AsyncParsableCommand {
 
     @Option(
         name: .customLong("arch"), parsing: .upToNextOption,
-        help: "Architectures: sm_80, sm_90a, sm_100, sm_120 and others that NVRTC knows.",
+        help: """
+            Architectures: sm_80, sm_90a, sm_100, sm_120 and others that NVRTC knows. With --check, those four if absent.
+            """,
         transform: { name in
             guard let architecture = Architecture(name) else {
                 throw ValidationError("'\(name)' is no architecture; sm_90a is one.")
@@ -24,8 +26,8 @@ struct CompileCommand: AsyncParsableCommand {
         })
     var architectures: [Architecture] = []
 
-    @Option(help: "Which kernels: \(KernelPreset.allCases.map(\.rawValue).joined(separator: " or ")).")
-    var preset = KernelPreset.all
+    @Option(help: "With --output: which kernels; all if absent.")
+    var preset: KernelPreset?
 
     @Option(help: "The bundle to write.")
     var output: String?
@@ -40,24 +42,25 @@ struct CompileCommand: AsyncParsableCommand {
     @Flag(help: "With --check: rewrite the table with what was found.")
     var update = false
 
-    @Option(help: "With --check: the table's file.")
-    var table = ResourceTable.usualPath
+    @Option(help: "With --check: the table's file; \(ResourceTable.usualPath) if absent.")
+    var table: String?
 
     @Option(help: "With --check: only kernels whose label contains this.")
     var filter: String?
 
-    @Option(help: "Compilations side by side; one a processor if absent.")
+    @Option(help: "Compilations side by side; by default one a processor.")
     var jobs = ParallelWork.processors
 
     func validate() throws {
         guard check != (output != nil) else { throw ValidationError("Give either --output FILE or --check.") }
-        guard check || (!update && filter == nil) else {
-            throw ValidationError("--update and --filter belong to --check.")
+        guard check || (!update && filter == nil && table == nil) else {
+            throw ValidationError("--update, --filter and --table belong to --check.")
         }
+        guard output != nil || preset == nil else { throw ValidationError("--preset belongs to --output.") }
         guard check || !architectures.isEmpty else {
             throw ValidationError("Give the architectures to compile for: --arch sm_90a.")
         }
-        guard jobs >= 1 else { throw ValidationError("--jobs must be at least 1.") }
+        try require("--jobs", jobs, atLeast: 1)
     }
 
     func run() async throws {
@@ -67,10 +70,15 @@ struct CompileCommand: AsyncParsableCommand {
 
     private func writeBundle(_ path: String, _ nvrtc: NVRTC) throws {
         let start = Date()
+        // Found out before minutes of compiling.
+        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        guard FileManager.default.isWritableFile(atPath: folder) else {
+            throw CommandError("cannot write \(path): there is no folder \(folder) that can be written to")
+        }
         let progress = CompileProgress()
         let items = try KernelBundle.compile(
-            preset.specs, frames: AttentionKernel.shippedFrames(for:), architectures: architectures, with: nvrtc,
-            threads: jobs
+            (preset ?? .all).specs, frames: AttentionKernel.shippedFrames(for:), architectures: architectures,
+            with: nvrtc, threads: jobs
         ) { done, count, label in progress.show(done, of: count, label) }
         progress.clear()
         try KernelBundle.write(items, to: path)
@@ -82,10 +90,12 @@ struct CompileCommand: AsyncParsableCommand {
     private func runCheck(_ nvrtc: NVRTC) throws {
         let start = Date()
         let specs = KernelCatalogue.shipped.filter { filter.map($0.label.contains) ?? true }
+        if let filter, specs.isEmpty { throw CommandError("no shipped kernel's label contains '\(filter)'") }
         let isPartial = filter != nil || !architectures.isEmpty
         let check = try KernelCheck(
             specs, architectures: architectures.isEmpty ? KernelCatalogue.architectures : architectures, nvrtc: nvrtc)
-        let committed = try readTable()
+        let path = table ?? ResourceTable.usualPath
+        let committed = try readTable(path)
         Terminal.write("\(check.jobs.count) compilations by NVRTC \(nvrtc.version), \(jobs) at a time\n")
 
         let progress = CompileProgress()
@@ -111,10 +121,10 @@ struct CompileCommand: AsyncParsableCommand {
         var differences: [String] = []
         if update {
             guard failures.isEmpty else {
-                throw CommandError("\(failures.count) kernels cannot ship; the table stays.")
+                throw CommandError("\(failures.count) kernels cannot ship; the table stays")
             }
             let next = committed.updated(with: found, by: nvrtc.version, isPartial: isPartial)
-            try next.text.write(toFile: table, atomically: true, encoding: .utf8)
+            try next.text.write(toFile: path, atomically: true, encoding: .utf8)
             differences = next.differences(from: found, by: nvrtc.version, isPartial: isPartial)
         } else {
             differences = committed.differences(from: found, by: nvrtc.version, isPartial: isPartial)
@@ -122,16 +132,16 @@ struct CompileCommand: AsyncParsableCommand {
         for difference in differences { Terminal.write("\(difference)\n") }
         Terminal.write("\(found.count) kernels compiled in \(seconds(since: start)) s\n")
         guard failures.isEmpty, differences.isEmpty else {
-            throw CommandError("\(failures.count) failures, \(differences.count) differences from \(table).")
+            throw CommandError("\(failures.count) failures, \(differences.count) differences from \(path)")
         }
     }
 
     /// The table of the checkout, or the one built in where this is run elsewhere.
-    private func readTable() throws -> ResourceTable {
-        if FileManager.default.fileExists(atPath: table) {
-            return try ResourceTable(text: String(contentsOfFile: table, encoding: .utf8))
+    private func readTable(_ path: String) throws -> ResourceTable {
+        if FileManager.default.fileExists(atPath: path) {
+            return try ResourceTable(text: String(contentsOfFile: path, encoding: .utf8))
         }
-        guard table == ResourceTable.usualPath, !update else { throw CommandError("There is no table at \(table).") }
+        guard table == nil, !update else { throw CommandError("there is no table at \(path)") }
         return try ResourceTable(text: ResourceTable.committedText)
     }
 

@@ -18,9 +18,7 @@ struct DemoCommand: AsyncParsableCommand {
     @OptionGroup(title: "Engine")
     var engine: EngineFlags
 
-    func validate() throws {
-        guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1.") }
-    }
+    func validate() throws { try require("--max-tokens", maxTokens, atLeast: 1) }
 
     func run() async throws {
         try await Interrupt.watching { [self] interrupt in

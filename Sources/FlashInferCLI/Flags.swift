@@ -1,6 +1,11 @@
 import ArgumentParser
 import FlashInferEngine
 
+/// Refuses a number of the command line that is too small.
+func require(_ flag: String, _ value: Int, atLeast least: Int) throws {
+    guard value >= least else { throw ValidationError("\(flag) is \(value), but must be at least \(least).") }
+}
+
 /// How tokens are chosen and when a text ends.
 struct SamplingFlags: ParsableArguments {
     @Option(name: [.customShort("n"), .long], help: "The most tokens to generate for a prompt.")
@@ -38,9 +43,21 @@ struct SamplingFlags: ParsableArguments {
     }
 
     func validate() throws {
-        guard maxTokens >= 1 else { throw ValidationError("--max-tokens must be at least 1.") }
+        try require("--max-tokens", maxTokens, atLeast: 1)
         guard !stop.contains("") else { throw ValidationError("--stop needs at least one character.") }
-        do { try options.sampling.validate() } catch { throw ValidationError("\(error).") }
+        do throws(FlashInferError) {
+            try options.sampling.validate()
+        } catch {
+            guard case .invalidArgument(let name, let found, let expected) = error else {
+                throw ValidationError("\(error).")
+            }
+            throw ValidationError("\(Self.flag(name)) is \(found), but must be \(expected).")
+        }
+    }
+
+    /// "--top-p" for "topP".
+    private static func flag(_ name: String) -> String {
+        "--" + name.map { $0.isUppercase ? "-\($0.lowercased())" : "\($0)" }.joined()
     }
 
     private static func unescape(_ text: String) -> String {
@@ -66,7 +83,8 @@ struct SamplingFlags: ParsableArguments {
 /// How the model runs.
 struct EngineFlags: ParsableArguments {
     @Option(
-        help: "Where the model runs: auto (a GPU if one can be used, else the CPU), cpu, cuda or cuda:N.",
+        help:
+            "Where the model runs: auto (a GPU if one can be used, else the CPU), cpu, cuda or cuda:N; auto if absent.",
         transform: { name in
             guard let choice = DeviceChoice(name) else {
                 throw ValidationError("There is no device \(name): say auto, cpu, cuda or cuda:N.")
@@ -80,10 +98,13 @@ struct EngineFlags: ParsableArguments {
 
     @Option(
         name: .customLong("kv-cache-dtype"),
-        help: "The type of cached keys and values: float32, float16, bfloat16, float8-e4m3, float8-e5m2 or int8.",
+        help: """
+            The type of cached keys and values: float32, float16, bfloat16, float8-e4m3, float8-e5m2 or int8; float16 if absent.
+            """,
         transform: { name in
             guard let type = DType(name), type.isCacheType else {
-                throw ValidationError("There is no cache of \(name).")
+                throw ValidationError(
+                    "There is no cache of \(name): say float32, float16, bfloat16, float8-e4m3, float8-e5m2 or int8.")
             }
             return type
         })
@@ -106,7 +127,7 @@ struct EngineFlags: ParsableArguments {
 
     @Option(
         help:
-            "What carries data between ranks, if there are several: automatic (NCCL, peer memory), nccl or host.",
+            "What carries data between ranks, if there are several: automatic (NCCL, peer memory), nccl or host; automatic if absent.",
         transform: { name in
             guard let transport = Communicators.Transport(rawValue: name) else {
                 throw ValidationError("There is no transport \(name): say automatic, nccl or host.")
@@ -116,15 +137,15 @@ struct EngineFlags: ParsableArguments {
     var rankTransport = Communicators.Transport.automatic
 
     func validate() throws {
-        for (name, value) in [
-            ("threads", threads), ("page-size", pageSize), ("cache-pages", cachePages), ("batch-tokens", batchTokens),
+        for (name, value, least) in [
+            ("--threads", threads, 1), ("--page-size", pageSize, 1), ("--cache-pages", cachePages, 1),
+            ("--batch-tokens", batchTokens, 1), ("--max-context", maxContext, 2),
         ] {
-            if let value, value < 1 { throw ValidationError("--\(name) must be at least 1.") }
+            if let value { try require(name, value, atLeast: least) }
         }
         guard kvCacheScale > 0, kvCacheScale.isFinite else {
-            throw ValidationError("--kv-cache-scale must be above 0.")
+            throw ValidationError("--kv-cache-scale is \(kvCacheScale), but must be finite and above 0.")
         }
-        if let maxContext, maxContext < 2 { throw ValidationError("--max-context must be at least 2.") }
     }
 }
 

@@ -23,13 +23,13 @@ struct GenerateCommand: AsyncParsableCommand {
             together over one cache, and each is printed when it is complete.
 
               flashinfer generate --prompt "Why is the sky blue?"
-              flashinfer generate model.gguf --raw --prompt "Once upon a time" --max-tokens 64
-              flashinfer generate --json --prompt-file a.txt --prompt-file b.txt --parallel 8
+              flashinfer generate model.gguf --raw --prompt "Once upon a time" -n 64
+              flashinfer generate --json --prompt-file a.txt --prompt-file b.txt
 
             Started once for each of several ranks, by torchrun or Scripts/launch-ranks, each rank computes with a device of its own and \
             keeps a part of every text's keys, so that longer texts fit. The first rank's prompts are served, and it prints.
 
-              Scripts/launch-ranks 2 flashinfer generate --device cuda --prompt-file book.txt
+              Scripts/launch-ranks 2 flashinfer generate --prompt-file book.txt
             """)
 
     @Argument(help: "A model by name, a GGUF file or a Hugging Face folder.")
@@ -61,7 +61,7 @@ struct GenerateCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputFlags
 
     func validate() throws {
-        guard parallel >= 1 else { throw ValidationError("--parallel must be at least 1.") }
+        try require("--parallel", parallel, atLeast: 1)
         guard system == nil || form != .raw else { throw ValidationError("--system has no place in a --raw prompt.") }
     }
 
