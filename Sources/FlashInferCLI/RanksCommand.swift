@@ -22,6 +22,9 @@ struct RanksCommand: ParsableCommand {
     @Option(help: "Keys of the request.")
     var length = 1000
 
+    @Option(help: "How often to compute it together: often, to find connections that fail now and then.")
+    var rounds = 1
+
     @Option(help: "Seconds to wait for the other ranks.")
     var timeout = 60.0
 
@@ -33,6 +36,7 @@ struct RanksCommand: ParsableCommand {
             throw ValidationError("--transport is automatic, nccl or host, not '\(transport)'")
         }
         guard length >= 1, length <= 1 << 20 else { throw ValidationError("--length is 1 to 1048576, not \(length)") }
+        try require("--rounds", rounds, atLeast: 1)
         guard timeout > 0 else { throw ValidationError("--timeout is more than 0") }
     }
 
@@ -45,18 +49,23 @@ struct RanksCommand: ParsableCommand {
             environment, on: device, transport: Communicators.Transport(rawValue: transport)!,
             timeout: .milliseconds(Int(timeout * 1000)))
         let names = try ranks.gatherMessages(Array(device.name.utf8)).map { String(decoding: $0, as: UTF8.self) }
-        let difference = try compare(ranks, on: device)
-        let differences = try ranks.gatherMessages(Array("\(difference)".utf8)).map {
-            Float(String(decoding: $0, as: UTF8.self)) ?? .nan
-        }
-        if ranks.rank == 0 {
-            for (rank, name) in names.enumerated() {
-                Terminal.write("rank \(rank) of \(ranks.worldSize): \(name), largest difference \(differences[rank])\n")
+        for round in 1...rounds {
+            let difference = try compare(ranks, on: device)
+            let differences = try ranks.gatherMessages(Array("\(difference)".utf8)).map {
+                Float(String(decoding: $0, as: UTF8.self)) ?? .nan
             }
-        }
-        // Sums of up to a million keys in float32, of outputs below 1.
-        guard differences.allSatisfy({ $0 <= 0x1p-8 }) else {
-            throw CommandError("the ranks' results differ from one rank's")
+            if ranks.rank == 0, round == 1 {
+                for (rank, name) in names.enumerated() {
+                    Terminal.write(
+                        "rank \(rank) of \(ranks.worldSize): \(name), largest difference \(differences[rank])\n")
+                }
+            }
+            // Sums of up to a million keys in float32, of outputs below 1.
+            guard differences.allSatisfy({ $0 <= 0x1p-8 }) else {
+                throw CommandError(
+                    "the ranks' results differ from one rank's in round \(round) of \(rounds): by "
+                        + differences.map { "\($0)" }.joined(separator: ", "))
+            }
         }
         if ranks.rank == 0 { Terminal.write("\(ranks.worldSize) ranks give what one gives\n") }
     }

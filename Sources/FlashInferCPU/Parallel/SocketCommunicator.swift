@@ -52,6 +52,9 @@ public final class SocketCommunicator: Communicator {
         }
     }
 
+    /// How long a failure is looked into before it is thrown.
+    private static let settlingMicroseconds: UInt32 = 100_000
+
     /// Collective, sequence, bytes sent, bytes wanted.
     private static let headerByteCount = 32
 
@@ -190,11 +193,28 @@ public final class SocketCommunicator: Communicator {
             do throws(FlashInferError) {
                 try body(&state, Deadline(after: timeout))
             } catch {
-                state.failure = error
+                let failure = Self.naming(everyRankGoneIn: state, error)
+                state.failure = failure
                 Self.close(&state)
-                throw error
+                throw failure
             }
         }
+    }
+
+    /// A failure that names all ranks that are gone: where one ends, the others close their connections because of it, and which
+    /// of them is noticed first is chance.
+    private static func naming(everyRankGoneIn state: State, _ error: FlashInferError) -> FlashInferError {
+        guard case .rankFailure(let rank, let call, let message) = error else { return error }
+        // The system closes the connections of a process that ends one by one, and others may have failed because of the first.
+        usleep(settlingMicroseconds)
+        let others = state.sockets.indices.filter {
+            $0 != rank && state.sockets[$0] >= 0 && SocketExchange.isGone(state.sockets[$0])
+        }
+        guard !others.isEmpty else { return error }
+        let names = others.map(String.init).joined(separator: ", ")
+        return .rankFailure(
+            rank: rank, call: call,
+            message: "\(message); rank\(others.count == 1 ? " \(names) is" : "s \(names) are") gone, too")
     }
 
     /// Tells some ranks what comes, and checks that it is what they wait for.

@@ -71,6 +71,18 @@ enum SocketExchange {
                 "its connection is lost (\(String(cString: fi_socket_error(Int32(status))))): it has ended or failed")
     }
 
+    /// Whether a rank has closed its connection, or lost it; takes what is there, so only for connections that are given up.
+    static func isGone(_ socket: Int32) -> Bool {
+        withUnsafeTemporaryAllocation(byteCount: 1 << 16, alignment: 1) { bytes in
+            // Whoever sends a whole collective's worth without an end is there.
+            for _ in 0..<64 {
+                let count = fi_socket_receive(socket, bytes.baseAddress!, bytes.count)
+                if count <= 0 { return count != Int(FI_SOCKET_LATER) }
+            }
+            return false
+        }
+    }
+
     /// Sends bytes to one rank.
     static func send(
         _ bytes: [UInt8], to rank: Int, _ socket: Int32, call: String, _ deadline: Deadline
