@@ -17,19 +17,27 @@ package struct RowTeam: Hashable, Sendable {
     package let threads: Int
     /// Entries that a block holds.
     package let heldCount: Int
+    /// Whether a block lists what top-p may keep, in memory of a size that the kernel's text has (`FI_LIST_BYTES`).
+    package let isListing: Bool
+
+    private init(blocks: Int, threads: Int, heldCount: Int = 0, isListing: Bool = false) {
+        self.blocks = blocks
+        self.threads = threads
+        self.heldCount = heldCount
+        self.isListing = isListing
+    }
 
     /// One block, which holds nothing.
-    package static let alone = RowTeam(blocks: 1, threads: 1024, heldCount: 0)
+    package static let alone = RowTeam(blocks: 1, threads: 1024)
     /// A cluster that holds rows of up to 131,072 entries.
     package static let eight = RowTeam(blocks: 8, threads: 512, heldCount: 16_384)
     /// A cluster that holds rows of up to 204,800 entries.
     package static let wideEight = RowTeam(blocks: 8, threads: 512, heldCount: 25_600)
 
-    /// A block that lists what top-p may keep: 86 entries or more of each pair of its threads, as in `primitives/filter.cuh`.
-    package static let listing = RowTeam(blocks: 1, threads: 1024, heldCount: 86 * aloneThreads / 2)
-
+    /// A block that lists what top-p may keep.
+    package static let listing = RowTeam(blocks: 1, threads: aloneThreads, isListing: true)
     /// A cluster that passes over a row once, of any length.
-    package static let passing = RowTeam(blocks: 8, threads: 512, heldCount: 0)
+    package static let passing = RowTeam(blocks: 8, threads: 512)
 
     /// Those of kernels that pass over a row more than once, in the order of their numbers.
     package static let holding = [alone, eight, wideEight]
@@ -68,7 +76,7 @@ package struct RowTeam: Hashable, Sendable {
     }
 
     /// Its place in ``filtering``; of ``passing``, 1.
-    var number: Int { self == .listing ? 3 : blocks == 1 ? 0 : self == .wideEight ? 2 : 1 }
+    var number: Int { isListing ? 3 : blocks == 1 ? 0 : self == .wideEight ? 2 : 1 }
 
     /// Dynamic shared memory: what is held, and alignment.
     var sharedByteCount: Int { heldCount == 0 ? 0 : 4 * heldCount + 16 }
@@ -97,11 +105,11 @@ package struct RowTeam: Hashable, Sendable {
         let threads = (blocks == 1 ? aloneThreads : clusterThreads) ?? self.threads
         return KernelSpec(
             file: "portable/\(file).cuh", entry: entry,
-            defines: defines + [.init("FI_TEAM", blocks)] + (self == .listing ? [.init("FI_LISTS", true)] : []),
-            threads: threads, sharedByteCount: self == .listing ? listingByteCount : sharedByteCount,
+            defines: defines + [.init("FI_TEAM", blocks)] + (isListing ? [.init("FI_LISTS", true)] : []),
+            threads: threads, sharedByteCount: isListing ? listingByteCount : sharedByteCount,
             blocksPerProcessor: blocks == 1 ? 1024 / threads : blocksPerProcessor ?? (self == .eight ? 3 : 2),
             label: label + (blocks == 1 ? "" : " x\(blocks)")
-                + (self == .wideEight ? " wide" : self == .listing ? " listing" : ""))
+                + (self == .wideEight ? " wide" : isListing ? " listing" : ""))
     }
 
     /// Masses are integers, 2^(23 + this) for a weight of 1: the sum of a row's, whose weights are at most 1, stays below 2^62, and
