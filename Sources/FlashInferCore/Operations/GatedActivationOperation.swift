@@ -16,10 +16,10 @@ public struct GatedActivationOperation: Sendable, Equatable {
     /// `[…, width]`, rank 1 to 3, float32, float16 or bfloat16.
     public var gate: TensorView
 
-    /// The gate's shape.
+    /// The gate's shape, float32, float16 or bfloat16.
     public var up: TensorView
 
-    /// The gate's shape; may be `gate` or `up`. float8 or int8 where it is quantised.
+    /// The gate's shape, float32, float16 or bfloat16; may be `gate` or `up`. float8 or int8 where it is quantised.
     public var output: TensorView
 
     /// The function of the gate.

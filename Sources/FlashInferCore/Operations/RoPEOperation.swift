@@ -6,13 +6,13 @@ public struct RoPEOperation: Sendable, Equatable {
     /// `[tokens, queryHeads, headDim]`, float32, float16 or bfloat16; stride 1 within a head.
     public var queries: TensorView
 
-    /// `[tokens, kvHeads, headDim]`, or `nil`.
+    /// `[tokens, kvHeads, headDim]`, float32, float16 or bfloat16; stride 1 within a head. `nil` for none.
     public var keys: TensorView?
 
-    /// The shape of `queries`; may be `queries`.
+    /// The shape of `queries`, float32, float16 or bfloat16; may be `queries`.
     public var queryOutput: TensorView
 
-    /// The shape of `keys`; may be `keys`. `nil` exactly where `keys` is.
+    /// The shape of `keys`, float32, float16 or bfloat16; may be `keys`. `nil` exactly where `keys` is.
     public var keyOutput: TensorView?
 
     /// `[tokens]`, int32, contiguous: 0 or more.
