@@ -85,9 +85,7 @@ extension CUDADevice {
     private func prepared(
         _ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion
     ) throws(FlashInferError) -> PreparedPlan {
-        guard capacity.covers(plan.size) else {
-            throw .capacityExceeded("work items", required: plan.size.itemCount, capacity: capacity.itemCount)
-        }
+        try capacity.requireRoom(for: plan.size)
         let layout = planLayout(capacity)
         guard workspace.byteCount >= layout.byteCount, workspace.device == id else {
             throw .invalidArgument(
@@ -101,9 +99,7 @@ extension CUDADevice {
         }
         let older = attention.plans[workspace.address]
         if let older, older.isCaptured, !(older.capacity == capacity && older.hasSameKernels(as: plan)) {
-            throw .planMismatch(
-                "a captured graph's shape, variant and capacity", planned: "\(older.plan.problem.shape)",
-                found: "\(plan.problem.shape)")
+            throw older.graphMismatch(plan, capacity: capacity)
         }
         if older?.capacity != capacity {
             // Arrival counters are zero between launches from here on.

@@ -191,6 +191,22 @@ final class PreparedPlan: Sendable {
             && Self.haveSameBlocks(a.geometry, b.geometry)
     }
 
+    /// Why a graph that has captured this plan cannot run another one, which has other kernels or another capacity.
+    func graphMismatch(_ other: Plan, capacity otherCapacity: PlanSize) -> FlashInferError {
+        func mismatch(_ what: String, _ planned: Any, _ found: Any) -> FlashInferError {
+            .planMismatch("a captured graph's \(what)", planned: "\(planned)", found: "\(found)")
+        }
+        let (a, b) = (plan.problem, other.problem)
+        func types(_ problem: AttentionProblem) -> String {
+            "\(problem.queryType) queries over \(problem.kvType) to \(problem.outputType)"
+        }
+        if capacity != otherCapacity { return mismatch("capacity", capacity, otherCapacity) }
+        if a.shape != b.shape { return mismatch("shape", a.shape, b.shape) }
+        if a.variant != b.variant { return mismatch("variant", "'\(a.variant.name)'", "'\(b.variant.name)'") }
+        if types(a) != types(b) { return mismatch("types", types(a), types(b)) }
+        return mismatch("kernels, for", "its blocks, tiles and levels", "others")
+    }
+
     private static func haveSameBlocks(_ a: BatchGeometry, _ b: BatchGeometry) -> Bool {
         guard a.blocks.blocksAreRows == b.blocks.blocksAreRows, a.blocks.keyPositions == b.blocks.keyPositions,
             a.blocks.headStride == b.blocks.headStride,

@@ -166,9 +166,7 @@ public final class RecordingDevice: Device {
     ///
     /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)`` where the plan is larger than `capacity`.
     public func prepare(_ plan: Plan, capacity: PlanSize, in workspace: MemoryRegion) throws(FlashInferError) {
-        guard capacity.covers(plan.size) else {
-            throw .capacityExceeded("the plan", required: plan.size.itemCount, capacity: capacity.itemCount)
-        }
+        try capacity.requireRoom(for: plan.size)
         try state.withLock { (state) throws(FlashInferError) in
             try Self.refuse(state, "prepare")
             state.plans.append(workspace)

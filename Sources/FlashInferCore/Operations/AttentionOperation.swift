@@ -18,7 +18,7 @@ public struct AttentionOperation: Sendable {
     /// The keys and values.
     public var cache: KVCacheView
 
-    /// `[queries, queryHeads, headDimVO]`; stride 1 within a head.
+    /// `[queries, queryHeads, headDimVO]`, the problem's output type; stride 1 within a head.
     public var output: TensorView
 
     /// `[queries, queryHeads]`, float32: base-2 log-sum-exp of each row's scores. `nil` where not wanted.
@@ -137,9 +137,7 @@ extension AttentionOperation {
     /// Checks that the plan fits its capacity and workspace.
     func validateWorkspace() throws(FlashInferError) {
         let size = plan.size
-        guard capacity.covers(size) else {
-            throw .capacityExceeded("the plan", required: plan.size.itemCount, capacity: capacity.itemCount)
-        }
+        try capacity.requireRoom(for: size)
         guard workspace.byteCount >= size.workspaceByteCount else {
             throw .lengthMismatch("workspace", found: workspace.byteCount, expected: size.workspaceByteCount)
         }

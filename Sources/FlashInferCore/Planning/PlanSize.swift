@@ -27,7 +27,10 @@ public struct PlanSize: Sendable, Hashable {
     /// States in those lists.
     public var stateCount: Int
 
-    /// Row tiles from which the device itself writes the items, for each head; 0 where the host writes each.
+    /// Row tiles from which the device writes the items of all heads; 0 for plans whose items the host writes one by one.
+    ///
+    /// Of a capacity, the most that a plan may have to be made so. A plan with more is no error, as ``covers(_:)`` says: it is made, and its
+    /// items are written, by the host, which takes it longer.
     public var rowTileCount: Int
 
     /// A size; of any tiles where `tileMask` is not given.
@@ -56,9 +59,37 @@ public struct PlanSize: Sendable, Hashable {
 
     /// Whether a plan of size `other` fits. Without room for its row tiles the host writes its items one by one.
     public func covers(_ other: PlanSize) -> Bool {
-        itemCount >= other.itemCount && mergeCount >= other.mergeCount && partialRowCount >= other.partialRowCount
-            && headDimVO == other.headDimVO && requestCount >= other.requestCount && blockCount >= other.blockCount
-            && other.tileMask & ~tileMask == 0 && stateListCount >= other.stateListCount
-            && stateCount >= other.stateCount
+        do throws(FlashInferError) {
+            try requireRoom(for: other)
+            return true
+        } catch { return false }
+    }
+
+    /// Finds out whether a plan of size `other` fits; see ``covers(_:)``.
+    ///
+    /// - Throws: ``FlashInferError/capacityExceeded(_:required:capacity:)`` for the first part that is too large, and
+    ///   ``FlashInferError/planMismatch(_:planned:found:)`` for values of another width.
+    package func requireRoom(for other: PlanSize) throws(FlashInferError) {
+        guard other.headDimVO == headDimVO else {
+            throw .planMismatch("head dim (vo)", planned: "\(headDimVO)", found: "\(other.headDimVO)")
+        }
+        func require(_ required: Int, _ capacity: Int, _ what: StaticString) throws(FlashInferError) {
+            guard required <= capacity else {
+                throw .capacityExceeded("\(what)", required: required, capacity: capacity)
+            }
+        }
+        try require(other.itemCount, itemCount, "work items")
+        try require(other.mergeCount, mergeCount, "merge items")
+        try require(other.partialRowCount, partialRowCount, "partial rows")
+        try require(other.requestCount, requestCount, "requests")
+        try require(other.blockCount, blockCount, "block ids")
+        guard other.tileMask & ~tileMask == 0 else {
+            throw .capacityExceeded(
+                "the query rows of a request, by which kernels are chosen,",
+                required: UInt32.bitWidth - other.tileMask.leadingZeroBitCount,
+                capacity: UInt32.bitWidth - tileMask.leadingZeroBitCount)
+        }
+        try require(other.stateListCount, stateListCount, "lists of states of several levels")
+        try require(other.stateCount, stateCount, "states of several levels")
     }
 }

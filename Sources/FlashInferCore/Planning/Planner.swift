@@ -54,7 +54,7 @@ public enum Planner {
                     queueIndptr: (0...traits.tiles.count).map { $0 > tile ? Int32(sections.itemCount) : 0 },
                     merges: [], stateLists: nil, partialRowCount: 0, analysis: analysis,
                     isBalanced: mode == .balanced))
-            if let capacity { try check(plan.size, fits: capacity) }
+            try capacity?.requireRoom(for: plan.size)
             return plan
         }
         let bound = try bound(survey, traits, processors, mode)
@@ -88,7 +88,7 @@ public enum Planner {
                 merges: merges, stateLists: stateLists, partialRowCount: partialRows, analysis: analysis,
                 isBalanced: mode == .balanced))
         let size = try checked(plan.size)
-        if let capacity { try check(size, fits: capacity) }
+        try capacity?.requireRoom(for: size)
         return plan
     }
 
@@ -183,35 +183,4 @@ public enum Planner {
 
     /// More workers than any device has; a plan's fixed tables are sized by them.
     private static let maximumWorkers = 1 << 20
-
-    private static func check(_ size: PlanSize, fits capacity: PlanSize) throws(FlashInferError) {
-        guard size.itemCount <= capacity.itemCount else {
-            throw .capacityExceeded("work items", required: size.itemCount, capacity: capacity.itemCount)
-        }
-        guard size.mergeCount <= capacity.mergeCount else {
-            throw .capacityExceeded("merge items", required: size.mergeCount, capacity: capacity.mergeCount)
-        }
-        guard size.partialRowCount <= capacity.partialRowCount else {
-            throw .capacityExceeded("partial rows", required: size.partialRowCount, capacity: capacity.partialRowCount)
-        }
-        guard size.requestCount <= capacity.requestCount else {
-            throw .capacityExceeded("requests", required: size.requestCount, capacity: capacity.requestCount)
-        }
-        guard size.blockCount <= capacity.blockCount else {
-            throw .capacityExceeded("block ids", required: size.blockCount, capacity: capacity.blockCount)
-        }
-        guard size.tileMask & ~capacity.tileMask == 0 else {
-            throw .capacityExceeded(
-                "the query rows of a request, by which kernels are chosen,",
-                required: UInt32.bitWidth - size.tileMask.leadingZeroBitCount,
-                capacity: UInt32.bitWidth - capacity.tileMask.leadingZeroBitCount)
-        }
-        guard size.stateListCount <= capacity.stateListCount, size.stateCount <= capacity.stateCount else {
-            throw .capacityExceeded(
-                "states of several levels", required: size.stateCount, capacity: capacity.stateCount)
-        }
-        guard size.headDimVO == capacity.headDimVO else {
-            throw .planMismatch("head dim (vo)", planned: "\(capacity.headDimVO)", found: "\(size.headDimVO)")
-        }
-    }
 }
