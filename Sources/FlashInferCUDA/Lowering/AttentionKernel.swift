@@ -185,20 +185,26 @@ package struct AttentionKernel: Hashable {
     package static func longestSpec(
         of problem: AttentionProblem, on architecture: Architecture
     ) throws(FlashInferError) -> KernelSpec {
-        let heads = AttentionHeads(problem)
-        guard let tile = AttentionTuning.tiles(heads, AttentionTuning.Limits(architecture))?.last?.tile else {
-            throw .unsupported("heads of \(heads.dimQK) elements", device: "\(architecture)", nearest: "256 elements")
-        }
-        return AttentionKernel(problem, tile: tile, isQueued: true, chunk: largestChunk(heads), isScaled: false).spec
+        try spec(of: problem, on: architecture) { AttentionTuning.tiles($0, $1)?.last?.tile }
     }
 
     /// The portable kernel of the last tile of a problem, as an architecture would run it.
     package static func spec(
         of problem: AttentionProblem, on architecture: Architecture
     ) throws(FlashInferError) -> KernelSpec {
+        try spec(of: problem, on: architecture, AttentionTuning.portable)
+    }
+
+    /// The queued kernel of a tile, with tensors as well aligned as can be.
+    private static func spec(
+        of problem: AttentionProblem, on architecture: Architecture,
+        _ choose: (AttentionHeads, AttentionTuning.Limits) -> AttentionTile?
+    ) throws(FlashInferError) -> KernelSpec {
         let heads = AttentionHeads(problem)
-        guard let tile = AttentionTuning.portable(heads, AttentionTuning.Limits(architecture)) else {
-            throw .unsupported("heads of \(heads.dimQK) elements", device: "\(architecture)", nearest: "256 elements")
+        guard let tile = choose(heads, AttentionTuning.Limits(architecture)) else {
+            throw .unsupported(
+                "heads of \(heads.dimQK) and \(heads.dimVO) elements", device: "\(architecture)",
+                nearest: "heads of at most 256 elements")
         }
         return AttentionKernel(problem, tile: tile, isQueued: true, chunk: largestChunk(heads), isScaled: false).spec
     }

@@ -196,7 +196,12 @@ enum AttentionTuning {
         }
     }
 
-    /// The portable tile of as many rows as Hopper's, of which a plan's items are, for tensors that the copy engine cannot bring.
+    /// The portable tile that takes the place of the last one, with as many rows, as a plan's items have those; `nil` where none fits into
+    /// the processor's memory.
+    ///
+    /// Where the last tile is Hopper's, it runs what the copy engine cannot bring: tensors that are not aligned, strides of 0. Where that
+    /// is portable itself, no run asks for this: it is then the tile of 128 rows, of which `AttentionKernel.spec(of:on:)` is. Latent
+    /// attention's has 64 rows, as Hopper's kernel for it has.
     static func portable(_ heads: AttentionHeads, _ limits: Limits) -> AttentionTile? {
         if heads.latentRope > 0 { return longLatent(heads).first { $0.rows == 64 && limits.fits($0, heads) } }
         let longest = tiles(heads, limits)?.last?.tile
