@@ -7,11 +7,12 @@ import Testing
         itemCount: 8, mergeCount: 4, partialRowCount: 64, headDimVO: 128, requestCount: 5, blockCount: 40,
         tileMask: 0b101, stateListCount: 3, stateCount: 6, rowTileCount: 2)
 
-    @Test(arguments: [
-        (\PlanSize.itemCount, "work items"), (\.mergeCount, "merge items"), (\.partialRowCount, "partial rows"),
-        (\.requestCount, "requests"), (\.blockCount, "block ids"),
-        (\.stateListCount, "lists of states of several levels"), (\.stateCount, "states of several levels"),
-    ] as [(WritableKeyPath<PlanSize, Int> & Sendable, String)])
+    @Test(
+        arguments: [
+            (\PlanSize.itemCount, "work items"), (\.mergeCount, "merge items"), (\.partialRowCount, "partial rows"),
+            (\.requestCount, "requests"), (\.blockCount, "block ids"),
+            (\.stateListCount, "lists of states of several levels"), (\.stateCount, "states of several levels"),
+        ] as [(WritableKeyPath<PlanSize, Int> & Sendable, String)])
     func thePartThatIsTooLargeIsNamed(_ part: WritableKeyPath<PlanSize, Int> & Sendable, _ name: String) throws {
         #expect(room.covers(room))
         var size = room
