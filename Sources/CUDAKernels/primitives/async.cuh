@@ -17,9 +17,10 @@ template <int bytes> FI_DEVICE void copy_async(uint32 to, const void *from, bool
 }
 
 /// The same of 16 bytes that are read once: L2 gives them up before anything else, such as page tables, partial results and translations of
-/// addresses. From 10.0 on, where it was never timed, ptxas 13.0 may make of the policy and a uniform address an instruction that 9.0 does not have.
+/// addresses. From 10.0 on it was never timed. FI_PLAIN_COPIES: without the policy, of which ptxas 13.0 may make an instruction that no GPU has where
+/// a part of the address is the same for all lanes; the host looks for those, and compiles again.
 FI_DEVICE void copy_async_once(uint32 to, const void *from, bool valid) {
-#if __CUDA_ARCH__ < 1000
+#if __CUDA_ARCH__ < 1000 && !defined(FI_PLAIN_COPIES)
     uint64 policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");

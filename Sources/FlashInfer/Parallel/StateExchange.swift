@@ -2,8 +2,8 @@ public import FlashInferCore
 
 /// States of the same rows on several ranks, merged on all of them.
 ///
-/// Each rank has a state (output, LSE) over its own keys; afterwards every rank has the attention over all keys. The peer calls the
-/// like a decode-context-parallel LSE reduction.
+/// Each rank has a state (output, LSE) over its own keys; afterwards every rank has the attention over all keys. FlashInfer's Python
+/// package has the like as a decode-context-parallel LSE reduction (`decode_cp_a2a_lse_reduce`).
 ///
 /// ```swift
 /// let exchange = try StateExchange(ranks, on: device, rows: 8, heads: 32, headDim: 128)

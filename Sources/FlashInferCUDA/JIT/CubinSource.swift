@@ -90,11 +90,23 @@ package final class CubinSource: Sendable {
             cubin = assembled
             counts.withLock { $0.assembled += 1 }
         } else {
-            cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+            cubin = try compiled(spec, architecture, nvrtc)
         }
         counts.withLock { $0.compiled += 1 }
         disk?.keep(cubin, for: key)
         return cubin
+    }
+
+    /// The machine code of a whole text. Where the assembler has made copies of it that no GPU executes, as it may of those with a cache
+    /// policy, copies have none.
+    private func compiled(
+        _ spec: KernelSpec, _ architecture: Architecture, _ nvrtc: NVRTC
+    ) throws(FlashInferError) -> [UInt8] {
+        let cubin = try compiler.compile(spec, architecture: architecture, with: nvrtc).cubin
+        if MachineCode.isLegal(cubin) { return cubin }
+        let plain = try compiler.compile(spec, architecture: architecture, with: nvrtc, hasCachePolicies: false).cubin
+        try MachineCode.requireLegalCopies(in: plain, of: spec.label)
+        return plain
     }
 
     /// The machine code of a variant by the frame of its kind, which is kept beside kernels; nil where the whole must be compiled, be it
@@ -109,7 +121,7 @@ package final class CubinSource: Sendable {
         {
             return nil
         }
-        return output.cubin
+        return MachineCode.isLegal(output.cubin) ? output.cubin : nil
     }
 
     /// The PTX of a frame: from the bundle, the disk cache, or the compiler.

@@ -40,12 +40,16 @@ package struct KernelCompiler: Sendable {
 
     /// Compiles a spec.
     ///
-    /// - Parameter isVerbose: whether the log tells registers, stack and spills.
+    /// - Parameters:
+    ///   - isVerbose: whether the log tells registers, stack and spills.
+    ///   - hasCachePolicies: whether copies may say how L2 treats what they bring.
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` with the compiler's errors, by file and line.
     package func compile(
-        _ spec: KernelSpec, architecture: Architecture, with nvrtc: NVRTC, isVerbose: Bool = false
+        _ spec: KernelSpec, architecture: Architecture, with nvrtc: NVRTC, isVerbose: Bool = false,
+        hasCachePolicies: Bool = true
     ) throws(FlashInferError) -> NVRTC.Output {
         var options = Self.options(for: spec, architecture: architecture)
+        if !hasCachePolicies { options.append("--define-macro=FI_PLAIN_COPIES") }
         if isVerbose { options.append("--ptxas-options=-v") }
         // NVRTC 13 keeps results of its own beside the driver, which come without the assembler's report.
         if nvrtc.version >= CompilerVersion(major: 13, minor: 0) { options.append("--no-cache") }

@@ -43,6 +43,9 @@ package enum MachineCode {
         }
     }
 
+    /// Whether a GPU executes all of a cubin's copies; also of what is no cubin, which the driver refuses.
+    package static func isLegal(_ cubin: [UInt8]) -> Bool { (try? illegalCopies(in: cubin))?.isEmpty ?? true }
+
     /// Finds out whether a cubin's copies to shared memory are ones that a GPU executes.
     ///
     /// - Throws: ``FlashInferError/deviceFailure(call:message:)`` that says where one is not, and what to change.

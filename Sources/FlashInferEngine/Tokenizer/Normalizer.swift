@@ -36,7 +36,7 @@ public enum Normalizer: Sendable {
     private func lowercased(_ text: String) -> String {
         var result = ""
         result.reserveCapacity(text.utf8.count)
-        // By scalar and not by `lowercased()`: a final sigma has no special rule in the peer.
+        // By scalar and not by `lowercased()`: a final sigma has no special rule in Hugging Face's tokenizers.
         for scalar in text.unicodeScalars { result += scalar.properties.lowercaseMapping }
         return result
     }

@@ -4,7 +4,7 @@
 /// A linked list of symbols and a heap of proposals make a word of n symbols O(n log n).
 ///
 /// A proposal is stale when the pair at its place no longer makes the token that it was for. It is the token that is
-/// compared, not the pair, since that is the peer's rule: vocabularies converted from rank-only formats have several
+/// compared, not the pair, since that is that library's rule: vocabularies converted from rank-only formats have several
 /// rules for one token, and ids would differ there otherwise.
 struct RankedMerger {
     private struct Symbol {

@@ -74,6 +74,33 @@ struct CompilerTests {
         #expect(try source(folder).cubin(for: TestKernels.add(), architecture: sm80) == cubin)
     }
 
+    /// The assembler of 13.0 makes such copies of this text, as kernels do that keep it from knowing a stage's number.
+    @Test func copiesThatNoGPUExecutesLoseTheirPolicy() throws {
+        let nvrtc = try #require(TestMachine.nvrtc)
+        let sm90 = Architecture("sm_90a")!
+        let spec = try #require(
+            KernelCatalogue.shipped.first {
+                $0.label.hasPrefix("attention 16x128 4 warps 2 stages") && $0.label.contains("q float16 kv int8")
+            })
+        var texts = Dictionary(uniqueKeysWithValues: KernelTexts.shipped.texts.map { ($0.name, $0.text) })
+        let hidden = "int stage = FI_QUEUE ? 0 : item.tile - p.tile;"
+        let text = try #require(texts[spec.file]).replacingOccurrences(of: hidden, with: "int stage = 0;")
+        try #require(texts.updateValue(text, forKey: spec.file) != text)
+        let compiler = KernelCompiler(texts: KernelTexts(texts))
+        let plain = try compiler.compile(spec, architecture: sm90, with: nvrtc, hasCachePolicies: false).cubin
+        let usual = try compiler.compile(spec, architecture: sm90, with: nvrtc).cubin
+        let isLegal = MachineCode.isLegal(usual)
+        if nvrtc.version == CompilerVersion(major: 13, minor: 0) { #expect(!isLegal) }
+        let folder = try TemporaryFolder()
+        let source = CubinSource(
+            compiler: compiler, driverVersion: nil,
+            environment: TestKernels.environment(cache: folder.path("cache"), nvrtc: nvrtc.path))
+        let found = try source.cubin(for: spec, architecture: sm90)
+        let isRight = found == (isLegal ? usual : plain)
+        #expect(isRight)
+        #expect(try MachineCode.illegalCopies(in: found).isEmpty)
+    }
+
     @Test func bundlesWhatItCompiles() throws {
         let folder = try TemporaryFolder()
         let nvrtc = try #require(TestMachine.nvrtc)
