@@ -46,10 +46,9 @@ enum AttentionBoxes {
         let place = tensor.headCount > 1 ? tensor.headStride : tensor.blockCount > 1 ? tensor.blockStride : 8
         let places = (tensor.blockCount - 1) * (headsApart(tensor) ?? 1) + tensor.headCount
         return try encode(
-            tensor, type: tensor.dtype == .float16 ? 6 : 9,
-            extents: [64, 8, columns, rows / 8, places].map { UInt64($0) },
+            tensor, extents: [64, 8, columns, rows / 8, places].map { UInt64($0) },
             strides: [tensor.tokenStride, 64, 8 * tensor.tokenStride, place].map { UInt64($0 * 2) },
-            box: [64, 8, UInt32(columns), UInt32(boxRows / 8), 1], swizzle: 3, context: context)
+            box: [64, 8, UInt32(columns), UInt32(boxRows / 8), 1], swizzle: .rows128, context: context)
     }
 
     /// The map of a cache's keys or values.
@@ -58,8 +57,6 @@ enum AttentionBoxes {
     ) throws(FlashInferError) -> fi_tensor_map {
         if isWide { return try wideMap(tensor, headDim: headDim, boxRows: boxRows, context: context) }
         let bytes = tensor.dtype.byteCount
-        // CU_TENSOR_MAP_DATA_TYPE_UINT8, _FLOAT16 and _BFLOAT16.
-        let type: Int32 = bytes == 1 ? 0 : tensor.dtype == .float16 ? 6 : 9
         // Element, head, row of a block, block; a ragged tensor is one block. A stride of a dimension of one is not used, but must be
         // one that is allowed.
         let rows = tensor.blockSize ?? tensor.blockCount, blocks = tensor.blockSize == nil ? 1 : tensor.blockCount
@@ -71,17 +68,27 @@ enum AttentionBoxes {
         let width = isFloat8 && (headDim + 63) & ~63 & 127 != 0 ? 64 : 128
         let isSwizzled = bytes == 2 || isFloat8
         let box = [isSwizzled ? UInt32(width / bytes) : UInt32(headDim), 1, UInt32(boxRows), 1]
-        let swizzle: Int32 = isSwizzled ? (width == 128 ? 3 : 2) : 0
         return try encode(
-            tensor, type: type, extents: extents, strides: strides, box: box, swizzle: swizzle, context: context)
+            tensor, extents: extents, strides: strides, box: box,
+            swizzle: !isSwizzled ? .none : width == 128 ? .rows128 : .rows64, context: context)
+    }
+
+    /// In which order chunks of 16 bytes lie in shared memory: CUtensorMapSwizzle.
+    private enum Swizzle: Int32 {
+        case none = 0
+        /// Rows of 64 bytes.
+        case rows64 = 2
+        /// Rows of 128 bytes.
+        case rows128 = 3
     }
 
     /// A map of four dimensions, or five.
     private static func encode(
-        _ tensor: KVTensor, type: Int32, extents: [UInt64], strides: [UInt64], box: [UInt32], swizzle: Int32,
-        context: CUDAContext
+        _ tensor: KVTensor, extents: [UInt64], strides: [UInt64], box: [UInt32], swizzle: Swizzle, context: CUDAContext
     ) throws(FlashInferError) -> fi_tensor_map {
         var map = fi_tensor_map()
+        // CU_TENSOR_MAP_DATA_TYPE_UINT8, _FLOAT16 and _BFLOAT16.
+        let type: Int32 = tensor.dtype.byteCount == 1 ? 0 : tensor.dtype == .float16 ? 6 : 9
         let steps: [UInt32] = [1, 1, 1, 1, 1]
         // The driver writes at multiples of 64 bytes only.
         let place = UnsafeMutableRawPointer(bitPattern: UInt(tensor.view.address))
@@ -90,8 +97,8 @@ enum AttentionBoxes {
             withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { words in
                 // No interleaving; promoted to 128 bytes in the L2 cache; zeros outside.
                 let status = functions.cuTensorMapEncodeTiled(
-                    words.baseAddress!, type, UInt32(extents.count), place, extents, strides, box, steps, 0, swizzle, 2,
-                    0)
+                    words.baseAddress!, type, UInt32(extents.count), place, extents, strides, box, steps, 0,
+                    swizzle.rawValue, 2, 0)
                 if status == 0 { map = words.loadUnaligned(as: fi_tensor_map.self) }
                 return status
             }
@@ -109,9 +116,9 @@ extension AttentionBoxes {
         let extents = [64, tensor.blockSize ?? 1, tensor.headDim / 64, tensor.blockCount]
         let strides = [tensor.tokenStride * 2, 128, tensor.blockStride * 2]
         return try encode(
-            tensor, type: tensor.dtype == .float16 ? 6 : 9, extents: extents.map { UInt64(max($0, 1)) },
+            tensor, extents: extents.map { UInt64(max($0, 1)) },
             strides: zip(strides, extents.dropFirst()).map { $1 > 1 ? UInt64($0) : 16 },
-            box: [64, UInt32(boxRows), UInt32(boxTiles), 1], swizzle: 3, context: context)
+            box: [64, UInt32(boxRows), UInt32(boxTiles), 1], swizzle: .rows128, context: context)
     }
 }
 
