@@ -61,8 +61,8 @@ package enum AppendKVKernel {
 
         func parameters(vector: Int) throws(FlashInferError) -> fi_append_half {
             try source.checkAlignment(name)
-            try cache.view.checkAlignment("cache")
-            try perHead?.checkAlignment("scales")
+            try cache.view.checkAlignment("cache", of: name)
+            try perHead?.checkAlignment("scales", of: name)
             return fi_append_half(
                 source: UInt64(source.address), source_token: Int64(source.strides[0]),
                 source_head: Int64(source.strides[1]), cache: UInt64(cache.view.address),

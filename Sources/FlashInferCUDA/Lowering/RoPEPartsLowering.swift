@@ -145,9 +145,9 @@ package enum RoPEPartsKernel {
         var isAligned = shared.rotaryDim / 2 <= FI_ROPE_TABLE_PAIRS && shared.rotaryDim / 2 % full == 0
         for part in parts {
             try part.input.checkAlignment(part.name)
-            try part.output.checkAlignment("output")
-            try part.scales?.checkAlignment("scales")
-            try part.weight?.checkAlignment("weight")
+            try part.output.checkAlignment("output", of: part.name)
+            try part.scales?.checkAlignment("scales", of: part.name)
+            try part.weight?.checkAlignment("weight", of: part.name)
             let moved = part.input.width - (part.turns ? shared.rotaryDim : 0)
             isAligned =
                 isAligned && moved % full == 0 && part.input.hasAlignedRows(vector: full)

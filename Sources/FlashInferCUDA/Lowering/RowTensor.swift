@@ -32,10 +32,13 @@ extension TensorView {
     }
 
     /// Elements lie at multiples of their size.
-    func checkAlignment(_ name: StaticString) throws(FlashInferError) {
+    ///
+    /// - Parameter owner: what it belongs to, where an operation has several of the name: "scales of keys".
+    func checkAlignment(_ name: StaticString, of owner: StaticString? = nil) throws(FlashInferError) {
         guard address % UInt(dtype.byteCount) == 0 else {
             throw .invalidArgument(
-                "\(name)", found: "at address \(address)", expected: "at a multiple of \(dtype.byteCount) bytes")
+                "\(name)" + (owner.map { " of \($0)" } ?? ""), found: "at address \(address)",
+                expected: "at a multiple of \(dtype.byteCount) bytes")
         }
     }
 

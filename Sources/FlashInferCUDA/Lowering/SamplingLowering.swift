@@ -196,7 +196,9 @@ package enum VerifyDraftsKernel {
             return fi_row_tensor(
                 address: UInt64(view.address), outer: Int64(view.strides[0]), inner: Int64(view.strides[1]))
         }
-        for view in [operation.tokens, operation.output, operation.emitted] { try view.checkAlignment("tokens") }
+        try operation.tokens.checkAlignment("tokens")
+        try operation.output.checkAlignment("output")
+        try operation.emitted.checkAlignment("emitted")
         try operation.outputNodes?.checkAlignment("outputNodes")
         try operation.accepted?.checkAlignment("accepted")
         var parameters = fi_verify_drafts_params()
