@@ -74,6 +74,7 @@ package struct KernelCheck: Sendable {
                             "the assembler reports no entry named \(job.spec.entry) in \(job.spec.file):\n\(output.log)"
                     )
                 }
+                try SerializedProducts.requireNone(in: output.log, of: job.spec.label)
                 try MachineCode.requireLegalCopies(in: output.cubin, of: job.spec.label)
                 return resources
             }

@@ -30,6 +30,20 @@ struct ResourceTableTests {
         #expect(KernelResources(log: "", entry: "k") == nil)
     }
 
+    @Test func findsProductsThatWait() {
+        let wait =
+            "ptxas info    : (C7520) Potential Performance Loss: wgmma.mma_async instructions are serialized due to "
+            + "program dependence on compiler-inserted WG.AR in divergent path in the function 'k'"
+        let harmless =
+            "ptxas info    : (C7519) warpgroup.arrive is injected in around line 7 by compiler to allow use of "
+            + "registers in GMMA in function 'k'"
+        #expect(SerializedProducts.reason(in: "\(harmless)\n\(log)") == nil)
+        #expect(SerializedProducts.reason(in: "\(wait)\n\(log)")?.hasPrefix("due to program dependence") == true)
+        #expect(throws: FlashInferError.self) {
+            try SerializedProducts.requireNone(in: "\(log)\n\(wait)", of: "attention")
+        }
+    }
+
     @Test func comesBackAsItWent() throws {
         var table = ResourceTable(version: v13)
         table.rows[key("b of two words")] = .init(resources: KernelResources(registers: 10, sharedByteCount: 20))
