@@ -280,6 +280,7 @@ enum AttentionTuning {
             },
             kvGranularity: 64, minimumSplit: 64, workersPerProcessor: tiles[0].tile.blocksPerProcessor,
             concurrentHeads: listHeads, launchTime: 5000, stateTime: 66 * Float(heads.dimVO) / 128,
+            mergeTime: 35 * Float(heads.dimVO) / 128, paceSpread: 0.021,
             rereadShare: 0.5)
     }
 
