@@ -107,8 +107,8 @@ struct TailCuts {
         var uncut = level
         for entry in queue.entries[firstLate...] { uncut.run(entry.count, cost: entry.cost * scale) }
         // Gains below 1/256 are within what clocks differ by.
-        var best = Float(uncut.end) - mean / 256
-        guard Float(level.end) < best else { return }
+        var best = (end: Float(uncut.end) - mean / 256, parts: Float.infinity)
+        guard Float(level.end) < best.end else { return }
         let tile = survey.queued[queue.entries[firstLate].rowTiles.lowerBound]
         let merge = traits.mergeTime * Float(tile.rowCount) / traits.tiles[Int(tile.tile)].unitTime * scale
         for parts in 2...Self.mostParts {
@@ -117,8 +117,10 @@ struct TailCuts {
             var trial = level
             trial.end = 0
             guard candidate.run(queue, survey, traits, workers, on: &trial, scale: scale) != nil else { break }
-            let end = max(Float(level.end), Float(trial.end) + Float(parts) * merge)
-            if end < best { (best, self) = (end, candidate) }
+            // Of cuts that end no later than the slowest worker does anyway, the one whose parts are merged first.
+            let merged = Float(trial.end) + Float(parts) * merge
+            let end = max(Float(level.end), merged)
+            if (end, merged) < best { (best, self) = ((end, merged), candidate) }
         }
     }
 
