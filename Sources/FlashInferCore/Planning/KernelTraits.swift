@@ -103,6 +103,12 @@ public struct KernelTraits: Sendable, Hashable {
     /// Time that a worker takes to write, read and merge a partial state of a row of one head.
     public var stateTime: Float
 
+    /// Time that the worker whose part is a tile's last takes for each part and row, of one head, to merge them.
+    public var mergeTime: Float
+
+    /// By how much of the time that equal work takes the fastest worker of a queue is done before the slowest.
+    public var paceSpread: Float
+
     /// What reading keys takes where neighbours read the same ones at about the same time, of what it takes else: the common cache
     /// has them.
     public var rereadShare: Float
@@ -111,7 +117,8 @@ public struct KernelTraits: Sendable, Hashable {
     /// which keeps a copy of what its processors read.
     public init(
         tiles: [Tile], kvGranularity: Int, minimumSplit: Int, workersPerProcessor: Int = 1, concurrentHeads: Int = 1,
-        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0, rereadShare: Float = 1
+        cachedKeys: Int = 32_768, launchTime: Float = 0, stateTime: Float = 0, mergeTime: Float = 0,
+        paceSpread: Float = 0, rereadShare: Float = 1
     ) {
         precondition(
             (1...32).contains(tiles.count) && kvGranularity > 0 && minimumSplit > 0 && workersPerProcessor > 0
@@ -129,6 +136,8 @@ public struct KernelTraits: Sendable, Hashable {
         self.cachedKeys = cachedKeys
         self.launchTime = launchTime
         self.stateTime = stateTime
+        self.mergeTime = mergeTime
+        self.paceSpread = paceSpread
         self.rereadShare = rereadShare
     }
 

@@ -33,6 +33,9 @@ struct TailCuts {
     /// Parts of an item of a last round, at most: they are merged by one block.
     private static let mostParts = 8
 
+    /// Ticks of the longest item of a queue of many.
+    private static let itemTicks = 128
+
     /// Whether a queue of so many items is not run in thought.
     static func isLongEnough(_ items: Int, _ workers: Int) -> Bool { items >= manyItems * workers }
 
@@ -48,7 +51,7 @@ struct TailCuts {
         guard total > 0 else { return }
         let scale = Float(Float64(Clock.resolution * workers) / total)
         let late = Clock.resolution + Clock.resolution / 20
-        var clock = Clock(workers: workers)
+        var clock = Clock(workers: workers, ticks: 4 * Clock.resolution)
         var before = clock
         var tail: Int?
         for (place, entry) in queue.entries.enumerated() {
@@ -63,25 +66,9 @@ struct TailCuts {
         let least = max(Int((longest * scale / Float(Clock.resolution)).rounded(.up)), 2)
         // Rounded down, too: 16 items for 132 workers are best in 8 parts each, not in 9.
         for parts in max(least - 1, 2)..<least + 5 {
+            let candidate = TailCuts(first: tail, partCost: longest / Float(parts) * (1 + 1 / 1024), heads: heads)
             var trial = before
-            let partCost = longest / Float(parts) * (1 + 1 / 1024)
-            let candidate = TailCuts(first: tail, partCost: partCost, heads: heads)
-            var partials = 0
-            for place in tail..<queue.entries.count {
-                let entry = queue.entries[place]
-                for rowTile in entry.rowTiles {
-                    let tile = survey.queued[rowTile]
-                    let cuts = candidate.cuts(tile, at: place, traits)
-                    let cost =
-                        cuts.count == 1
-                        ? entry.cost : tile.fixedCost + Float(cuts.longest) * (Float(heads) * tile.keyCost)
-                    if cuts.count > 1 { partials += entry.steps.count * cuts.count }
-                    if partials > Self.partsPerWorker * workers { break }
-                    trial.run(entry.steps.count * cuts.count, cost: cost * scale)
-                }
-                if partials > Self.partsPerWorker * workers { break }
-            }
-            if partials > Self.partsPerWorker * workers { break }
+            guard candidate.run(queue, survey, traits, workers, on: &trial, scale: scale) != nil else { break }
             if trial.end < best {
                 best = trial.end
                 self = candidate
@@ -90,30 +77,73 @@ struct TailCuts {
         }
     }
 
-    /// Cuts what equal items leave over for a last round: 4,096 items are 31 for each of 132 workers and 4 more, for which all others would wait as
-    /// long as for an item each.
+    /// Cuts what items of nearly equal cost leave over for a last round: 4,096 are 31 for each of 132 workers and 4 more, for which all others would
+    /// wait as long as for an item each. Where short items are among long ones, they level the end by themselves.
     ///
-    /// A block that merges reads all parts alone, so they are few (`stateTime` says what one costs), and short items are not worth it.
+    /// Workers that are not equally fast (``KernelTraits/paceSpread``) come to a last round one after another, so a whole item in it costs less than an
+    /// item's time; its parts cost their starts and a merge, which one worker does alone when the last part is done.
     private mutating func cutLastRound(
         of queue: inout WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int
     ) {
-        let (rounds, left) = queue.count.quotientAndRemainder(dividingBy: workers)
-        let entry = queue.entries[0]
-        let rowTile = survey.queued[entry.rowTiles.lowerBound]
-        guard left > 0, rounds < Self.manyRounds, queue.entries.allSatisfy({ $0.cost == entry.cost }) else { return }
-        let tile = traits.tiles[Int(rowTile.tile)]
-        let keys = entry.cost - rowTile.fixedCost
-        let merge = traits.stateTime * Float(rowTile.rowCount) / tile.unitTime
-        // A gain below 1/128 is not worth the merges.
-        var (best, parts) = (entry.cost - Float(rounds) * entry.cost / 128, 1)
-        for count in 2...Self.mostParts where left * count <= Self.partsPerWorker * workers {
-            let partRounds = (left * count + workers - 1) / workers
-            let end = Float(partRounds) * (rowTile.fixedCost + keys / Float(count)) + Float(count) * merge
-            if end < best { (best, parts) = (end, count) }
+        let longest = queue.entries.reduce(0) { max($0, $1.cost) }
+        guard queue.count < Self.manyRounds * workers, queue.entries.allSatisfy({ 2 * $0.cost >= longest }) else {
+            return
         }
-        if parts == 1 { return }
-        first = queue.separate(last: left)
-        partCost = keys / Float(parts) * (1 + 1 / 1024)
+        let total = queue.entries.reduce(Float64(0)) { $0 + Float64($1.count) * Float64($1.cost) }
+        let scale = Float(Self.itemTicks) / longest
+        let mean = Float(total / Float64(workers)) * scale
+        let spread = Int(traits.paceSpread * mean)
+        // The slowest worker's last item, in a schedule that is level but for that, ends no later.
+        let late = Int(mean.rounded(.up)) + spread
+        var level = Clock(workers: workers, ticks: late + 4 * Self.itemTicks, spread: spread)
+        var left = queue.count
+        for entry in queue.entries {
+            let count = level.run(entry.count, cost: entry.cost * scale, until: late)
+            left -= count
+            if count < entry.count { break }
+        }
+        if left == 0 { return }
+        let firstLate = queue.separate(last: left)
+        var uncut = level
+        for entry in queue.entries[firstLate...] { uncut.run(entry.count, cost: entry.cost * scale) }
+        // Gains below 1/256 are within what clocks differ by.
+        var best = (end: Float(uncut.end) - mean / 256, parts: Float.infinity)
+        guard Float(level.end) < best.end else { return }
+        let tile = survey.queued[queue.entries[firstLate].rowTiles.lowerBound]
+        let merge = traits.mergeTime * Float(tile.rowCount) / traits.tiles[Int(tile.tile)].unitTime * scale
+        for parts in 2...Self.mostParts {
+            let candidate = TailCuts(
+                first: firstLate, partCost: (longest - tile.fixedCost) / Float(parts) * (1 + 1 / 1024), heads: heads)
+            var trial = level
+            trial.end = 0
+            guard candidate.run(queue, survey, traits, workers, on: &trial, scale: scale) != nil else { break }
+            // Of cuts that end no later than the slowest worker does anyway, the one whose parts are merged first.
+            let merged = Float(trial.end) + Float(parts) * merge
+            let end = max(Float(level.end), merged)
+            if (end, merged) < best { (best, self) = ((end, merged), candidate) }
+        }
+    }
+
+    /// Runs the queue from the first cut entry on, in thought, and returns how many parts there are; `nil` where they are too many.
+    private func run(
+        _ queue: WorkQueue, _ survey: Survey, _ traits: KernelTraits, _ workers: Int, on clock: inout Clock,
+        scale: Float
+    ) -> Int? {
+        var partials = 0
+        for place in first..<queue.entries.count {
+            let entry = queue.entries[place]
+            for rowTile in entry.rowTiles {
+                let tile = survey.queued[rowTile]
+                let cuts = cuts(tile, at: place, traits)
+                let cost =
+                    cuts.count == 1
+                    ? entry.cost : tile.fixedCost + Float(cuts.longest) * (Float(heads) * tile.keyCost)
+                if cuts.count > 1 { partials += entry.steps.count * cuts.count }
+                if partials > Self.partsPerWorker * workers { return nil }
+                clock.run(entry.steps.count * cuts.count, cost: cost * scale)
+            }
+        }
+        return partials
     }
 
     /// How the tile of entry `place` is cut.
@@ -127,32 +157,43 @@ struct TailCuts {
 
 /// When workers that take items from a queue are free, in whole ticks: each pass of the hand is a counting sort.
 private struct Clock {
-    /// Ticks of the mean load.
+    /// Ticks of the mean load, where the queue is short.
     static let resolution = 1024
 
     /// How many workers are free at each tick. Later than this no worker is free before all items are taken, or hardly.
-    private var free = [Int32](repeating: 0, count: 4 * resolution)
+    private var free: [Int32]
     private var now = 0
     /// When the last item ends.
-    private(set) var end = 0
+    var end = 0
 
-    init(workers: Int) { free[0] = Int32(workers) }
+    /// Workers that come one after another, the last at tick `spread`.
+    init(workers: Int, ticks: Int, spread: Int = 0) {
+        free = [Int32](repeating: 0, count: ticks)
+        if spread == 0 {
+            free[0] = Int32(workers)
+        } else {
+            for worker in 0..<workers { free[worker * spread / max(workers - 1, 1)] += 1 }
+        }
+    }
 
-    /// Runs `count` items of `cost` ticks.
-    mutating func run(_ count: Int, cost: Float) {
+    /// Runs items of `cost` ticks, `count` of them but for those that would end after tick `limit`, and returns how many.
+    @discardableResult
+    mutating func run(_ count: Int, cost: Float, until limit: Int = .max) -> Int {
         let ticks = max(Int(min(cost, Float(free.count)).rounded()), 1)
         var left = count
         while left > 0 {
             while now < free.count, free[now] == 0 { now += 1 }
             if now == free.count {
                 end = .max
-                return
+                return count - left
             }
+            if now + ticks > limit { break }
             let taken = min(left, Int(free[now]))
             free[now] -= Int32(taken)
             left -= taken
             end = max(end, now + ticks)
             if now + ticks < free.count { free[now + ticks] += Int32(taken) }
         }
+        return count - left
     }
 }

@@ -68,8 +68,35 @@ import Testing
         let queue = QueueSimulation(plan.items, traits, workers: 132)
         #expect(queue.makespan <= 1.01 * queue.ideal, "\(queue.makespan / queue.ideal)")
         // Parts that cost more to merge than they save.
-        traits.stateTime = 1e4
+        traits.mergeTime = 1e4
         #expect(try Planner.plan(problem, traits: traits, processors: 132).merges.isEmpty)
+    }
+
+    /// 1,376 items, of which 32 have two thirds of the others' rows, are 10.4 for each of 132 workers: the last round is cut where what it is
+    /// too long for counts, and not where workers differ by as much anyway, or merges cost more.
+    @Test func aLastRoundOfNearlyEqualItemsIsCut() throws {
+        var traits = Self.traits
+        (traits.tiles[0].queryRows, traits.tiles[0].pairCost) = (192, 0.75 / 192)
+        let problem = try PlanCase(name: "full", queries: [8192], keys: [8192], variant: .full, shape: (32, 32))
+            .problem()
+        let uncut = try Planner.plan(problem, traits: traits, processors: 132, mode: .unsplit)
+        let before = QueueSimulation(uncut.items, traits, workers: 132)
+        #expect(before.makespan > 1.05 * before.ideal)
+        func plan(paceSpread: Float, mergeTime: Float) throws -> Plan {
+            (traits.paceSpread, traits.mergeTime) = (paceSpread, mergeTime)
+            let plan = try Planner.plan(problem, traits: traits, processors: 132)
+            checkCoverage(plan)
+            #expect(plan.items.count { $0.merge >= 0 } <= 3 * 132)
+            return plan
+        }
+        let cut = try plan(paceSpread: 0, mergeTime: 0)
+        #expect(QueueSimulation(cut.items, traits, workers: 132).makespan < 1.02 * before.ideal)
+        // Fewer parts where each costs something.
+        let dear = try plan(paceSpread: 0.02, mergeTime: 2)
+        #expect(!dear.merges.isEmpty && dear.items.count < cut.items.count)
+        #expect(QueueSimulation(dear.items, traits, workers: 132).makespan < 1.03 * before.ideal)
+        #expect(try plan(paceSpread: 0.1, mergeTime: 0).merges.isEmpty)
+        #expect(try plan(paceSpread: 0, mergeTime: 1e3).merges.isEmpty)
     }
 
     /// Rows that whole tiles leave over are a request's first under a causal mask: the tile with the fewest keys is the short one.
