@@ -475,21 +475,20 @@ static __device__ __forceinline__ float fi_find_nucleus(
 #if FI_LISTS
     if (listed_from < fi_infinity() && (FI_FORM == 1 || FI_LIST_MASKS || row.is_powers)) {
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
-        // may be cut there, but for a bin below its middle.
+        // is cut there: another look at the list costs a tenth of another pass over the row.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
-        const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
         // First in three or five bins about the middle, as another look at the list costs little; exponentials are worth the narrower guess.
         const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
         unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
 #pragma unroll 1
-        for (bool is_last = !reaches; !is_last;) {
+        while (true) {
             float threshold;
             const unsigned int begin = low + cut > from ? low + cut : from;
-            if (fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
+            if (begin <= high - cut && fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
                 row.listed_from = listed_from;
                 return threshold;
             }
-            is_last = cut == 0;
+            if (cut == 0) break;
             cut = 0;
         }
     }
