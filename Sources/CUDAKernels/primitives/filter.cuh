@@ -247,14 +247,15 @@ struct fi_lister {
         mask = 0;
     }
 #endif
-    /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
+    /// Says how many the thread has; a barrier before `check`.
     __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
         row.listed = count(shared);
-        unsigned int *const counts = shared.near + FI_NEAR - FI_THREADS;
-        counts[threadIdx.x] = row.listed;
-        __syncthreads();
-        const unsigned int both = row.listed + counts[threadIdx.x ^ FI_PAIRS];
-        if (__syncthreads_or(both > FI_LISTED_PAIR - 4 || row.listed > FI_LISTED_PAIR - 16)) row.listed_from = fi_infinity();
+        (shared.near + FI_NEAR - FI_THREADS)[threadIdx.x] = row.listed;
+    }
+    /// Says in `shared.counters[3]` that there was no room for all of some pair's; a barrier before that is read.
+    __device__ __forceinline__ void check(const fi_row &row, fi_filter_shared &shared) {
+        const unsigned int both = row.listed + (shared.near + FI_NEAR - FI_THREADS)[threadIdx.x ^ FI_PAIRS];
+        if (both > FI_LISTED_PAIR - 4 || row.listed > FI_LISTED_PAIR - 16) shared.counters[3] = 1;
     }
 };
 #endif

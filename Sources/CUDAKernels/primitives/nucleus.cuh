@@ -24,20 +24,16 @@
 #define FI_OUTCOME_MANY 2
 #define FI_OUTCOME_ELSEWHERE 3
 
-/// How many weights of two neighbouring bins a block's sample has, the first being even; bins are of the row's weights.
-static __device__ __forceinline__ uint2 fi_sampled(const fi_row &row, unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
-#if FI_POWERS && !FI_HELD
-    // For the exponent that the first entries said.
-    if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
-#endif
+#if FI_HELD
+/// How many weights of two neighbouring bins a block's sample has, the first being even.
+static __device__ __forceinline__ uint2 fi_sampled(unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
     if (bin >= FI_SAMPLE_BINS) return make_uint2(0, 0);
     uint2 pair = *(const uint2 *)fi_team_at(shared.sample + bin, rank);
     // The last bin has what is in no other.
     if (bin == FI_SAMPLE_BINS - 2) pair.y = 0;
     return pair;
 }
-
-#if !FI_HELD
+#else
 /// Cuts an interval that has more than can be gathered, as weights are much alike. Of `tail`, the sample has `shared.above[0]` below the
 /// interval, and `shared.above[1]` up to its end: the share of the interval that is left is looked for among the first entries of each
 /// warp's run, whose masses are summed by 256 parts of it.
@@ -90,6 +86,7 @@ static __device__ __forceinline__ void fi_cut_guess(
 }
 #endif
 
+#if FI_HELD
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
     const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
@@ -101,7 +98,7 @@ static __device__ __forceinline__ void fi_guess(
         unsigned int counts[2] = {0, 0};
 #pragma unroll
         for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            const uint2 pair = fi_sampled(row, bin, rank, shared);
+            const uint2 pair = fi_sampled(bin, rank, shared);
             counts[0] += pair.x;
             counts[1] += pair.y;
         }
@@ -125,32 +122,98 @@ static __device__ __forceinline__ void fi_guess(
         unsigned int count = 0;
         if (offset <= FI_SAMPLE_MARGIN && at >= 0 && at < FI_SAMPLE_BINS) {
             for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-                const uint2 pair = fi_sampled(row, (unsigned int)at & ~1u, rank, shared);
+                const uint2 pair = fi_sampled((unsigned int)at & ~1u, rank, shared);
                 count += at & 1 ? pair.y : pair.x;
             }
         }
         int margin = FI_SAMPLE_MARGIN;
-        // What is not held has one bin on either side at least, and is looked at again where those have too many.
         const auto fits = [&] { return 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) <= FI_TEAM * FI_NEAR_ROOM / 4 * 3; };
         bool is_narrow = fits();
-        while (margin > (FI_HELD ? 0 : 1) && !is_narrow) margin--, is_narrow = fits();
-        if (threadIdx.x == 0) shared.found[1] = is_narrow || FI_HELD ? margin : margin + FI_SAMPLE_BINS;
+        while (margin > 0 && !is_narrow) margin--, is_narrow = fits();
+        if (threadIdx.x == 0) shared.found[1] = margin;
     }
     __syncthreads();
-    const int margin = shared.found[1] % FI_SAMPLE_BINS;
+    const int margin = shared.found[1];
     if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
     if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
-#if !FI_HELD
-    if (shared.found[1] >= FI_SAMPLE_BINS) {
-        const unsigned int first = (unsigned int)max(found - margin, 0), end = (unsigned int)(found + margin + 1);
-        if (threadIdx.x == first / 2) shared.above[0] = first % 2 == 0 ? before : before + in_low;
-        if (threadIdx.x == end / 2) shared.above[1] = end % 2 == 0 ? before : before + in_low;
-        __syncthreads();
-        return fi_cut_guess(row, tail, shared, low, high);
-    }
-#endif
     __syncthreads();
 }
+#else
+/// The same of a block alone, by its first warp, whose lanes have sixteen bins each.
+static __device__ __forceinline__ void fi_guess(
+    const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
+) {
+    static_assert(FI_SAMPLE_BINS == 512 && FI_SAMPLE_ABOVE % 16 == 0, "sixteen a lane");
+    if (threadIdx.x < 32) {
+        const int lane = (int)threadIdx.x;
+        int shift = 0;
+#if FI_POWERS
+        // For the exponent that the first entries said.
+        if (row.is_powers) shift = 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
+#endif
+        const unsigned int first = (unsigned int)(16 * lane + shift);
+        unsigned int counts[16];
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) {
+            const uint4 four = first < FI_SAMPLE_BINS ? ((const uint4 *)(shared.sample + first))[i] : make_uint4(0, 0, 0, 0);
+            counts[4 * i] = four.x, counts[4 * i + 1] = four.y, counts[4 * i + 2] = four.z, counts[4 * i + 3] = four.w;
+        }
+        // The last bin has what is in no other.
+        if (first == FI_SAMPLE_BINS - 16) counts[15] = 0;
+        const unsigned int key = ((unsigned int)(16 * lane + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) + (1u << (FI_SAMPLE_SHIFT - 1));
+        const auto part = [&](unsigned int i) { return (float)counts[i] * __uint_as_float(key + (i << FI_SAMPLE_SHIFT)); };
+        float own = 0;
+#pragma unroll
+        for (unsigned int i = 0; i < 16; i++) own += part(i);
+        const float through = fi_warp_running_sum(own), target = (float)row.weight_of_mass(tail) / 8;
+        const float others = __shfl_up_sync(0xffffffffu, through, 1), before = lane == 0 ? 0.0f : others;
+        const unsigned int hits = __ballot_sync(0xffffffffu, before < target && through >= target);
+        int found = 0;
+        float running = before;
+#pragma unroll
+        for (unsigned int i = 0; i < 16; i++) {
+            if (running < target) running += part(i), found = 16 * lane + (int)i;
+        }
+        found = __shfl_sync(0xffffffffu, found, hits != 0 ? __ffs((int)hits) - 1 : 0);
+        if (hits == 0) {
+            // Where the sample lacks the few that weigh most: theirs.
+            const unsigned int bin = (__float_as_uint(row.greatest()) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+            found = (int)(bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1);
+        }
+        // As wide as fits by the sample's counts, as what does not fit takes the long way; but one bin on either side at least, which are looked
+        // at again where they have too many.
+        const int offset = lane - FI_SAMPLE_MARGIN;
+        const unsigned int at = (unsigned int)(found + offset + shift);
+        const unsigned int count =
+            offset <= FI_SAMPLE_MARGIN && found + offset >= 0 && found + offset < FI_SAMPLE_BINS && at < FI_SAMPLE_BINS - 1 ? shared.sample[at] : 0;
+        int margin = FI_SAMPLE_MARGIN;
+        const auto fits = [&] { return 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) <= FI_NEAR_ROOM / 4 * 3; };
+        bool is_narrow = fits();
+        while (margin > 1 && !is_narrow) margin--, is_narrow = fits();
+        if (!is_narrow) {
+            const int least = max(found - margin, 0), end = found + margin + 1;
+            float running = before;
+#pragma unroll
+            for (unsigned int i = 0; i < 16; i++) {
+                const unsigned long long mass = __float2ull_rn(8 * running * row.low_unit());
+                if (16 * lane + (int)i == least) shared.above[0] = mass;
+                if (16 * lane + (int)i == end) shared.above[1] = mass;
+                running += part(i);
+            }
+            if (lane == 31 && end >= FI_SAMPLE_BINS) shared.above[1] = __float2ull_rn(8 * running * row.low_unit());
+        }
+        if (lane == 0) {
+            shared.found[0] = found;
+            shared.found[1] = is_narrow ? margin : margin + FI_SAMPLE_BINS;
+        }
+    }
+    __syncthreads();
+    const int found = shared.found[0], margin = shared.found[1] % FI_SAMPLE_BINS;
+    if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
+    if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
+    if (shared.found[1] >= FI_SAMPLE_BINS) fi_cut_guess(row, tail, shared, low, high);
+}
+#endif
 
 /// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`. The thread
 /// has `own` of them.
@@ -404,20 +467,24 @@ static __device__ __forceinline__ bool fi_find_listed(
     const fi_listed listed(row, shared);
     unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
     const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
-    fi_masses above;
+    unsigned long long above = 0;
     unsigned int count = 0;
     __syncthreads();
-#pragma unroll 4
-    for (unsigned int i = 0; i < row.listed; i++) {
-        const float weight = listed(i);
-        above.add(weight >= over ? weight : 0.0f, unit);
-        if (weight >= least && weight < over) {
-            if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)i;
-            count++;
+#pragma unroll 1
+    for (unsigned int i = 0; i < row.listed; i += 4) {
+        long long masses[4];
+#pragma unroll
+        for (unsigned int j = 0; j < 4; j++) {
+            const float weight = i + j < row.listed ? listed(i + j) : 0.0f;
+            masses[j] = __float2ll_rn((weight >= over ? weight : 0.0f) * unit);
+            if (weight >= least && weight < over) {
+                if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)(i + j);
+                count++;
+            }
         }
+        above += (unsigned long long)(masses[0] + masses[1]) + (unsigned long long)(masses[2] + masses[3]);
     }
-    above.flush(row.low_bits);
-    const unsigned long long through = fi_sum_of_block(above.total, shared);
+    const unsigned long long through = fi_sum_of_block(above, shared);
     if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
     const auto each = [&](auto &&visit) {
 #pragma unroll 1
@@ -425,8 +492,8 @@ static __device__ __forceinline__ bool fi_find_listed(
     };
     if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
     const float kept = *threshold;
-    each([&](float weight) { above.total += weight >= kept ? fi_mass(row, weight) : 0; });
-    *sum = {0, 0, fi_sum_of_block(above.total, shared)};
+    each([&](float weight) { above += weight >= kept ? fi_mass(row, weight) : 0; });
+    *sum = {0, 0, fi_sum_of_block(above, shared)};
     sum->total = sum->own;
     return true;
 }
@@ -456,7 +523,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
 #if FI_LISTS
-    const float listed_from = row.listed_from;
+    const float listed_from = shared.counters[3] == 0 ? row.listed_from : fi_infinity();
     row.listed_from = fi_infinity();
 #endif
     // All together have less than the share: each is in.
