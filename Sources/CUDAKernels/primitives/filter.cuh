@@ -96,7 +96,7 @@ static __device__ __forceinline__ float fi_entry(const float4 (&x)[4], unsigned 
 }
 
 /// Shared memory of a block.
-struct fi_filter_shared {
+struct __align__(16) fi_filter_shared {
 #ifndef FI_SUMS_ONLY
     /// Of the sample; later, masses of the gathered weights.
     union {

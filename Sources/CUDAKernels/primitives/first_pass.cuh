@@ -252,7 +252,8 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #if FI_LISTS
         // Before the barriers of the first entries.
         fi_first_bins(shared)[threadIdx.x] = 0;
-        if (threadIdx.x == 0) shared.counters[3] = 0;
+        // What a look at the list, or the list itself, had no room for: so it stays.
+        if (threadIdx.x == 0) shared.counters[2] = shared.counters[3] = 0;
 #else
         __syncthreads();
 #endif

@@ -303,37 +303,65 @@ static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shar
     }
 }
 
+/// What `fi_decide` finds empty.
+static __device__ __forceinline__ void fi_clear_decision(fi_filter_shared &shared) {
+    static_assert(FI_SAMPLE_BINS / 2 <= FI_THREADS, "a bin a thread");
+    if (threadIdx.x < FI_SAMPLE_BINS / 2) shared.parts[threadIdx.x] = 0;
+    if (threadIdx.x == 0) {
+        shared.found[0] = -1;
+        shared.counters[1] = 0;
+    }
+}
+
 /// The least of weights of `low ... high` above which less than `limit` lies, `above` being the mass above them all. `each(visit)` calls
-/// `visit(weight)` for the block's. By one block.
+/// `visit(weight)` for the block's. By one block. `is_clear`: `fi_clear_decision` has been called, and a barrier has come.
 template <class Each>
 static __device__ __forceinline__ int fi_decide(
     const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit, fi_filter_shared &shared,
-    Each &&each, float *threshold
+    Each &&each, float *threshold, bool is_clear = false
 ) {
     constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
-    static_assert(bins <= FI_THREADS, "a bin a thread");
     const unsigned int lane = threadIdx.x % 32;
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
-    while (true) {
+    for (;; is_clear = false) {
         const unsigned int shift = bits > 8 ? bits - 8 : 0;
-        if (threadIdx.x < bins) shared.parts[threadIdx.x] = 0;
-        if (threadIdx.x == 0) {
-            shared.found[0] = -1;
-            shared.counters[1] = 0;
+        if (!is_clear) {
+            fi_clear_decision(shared);
+            __syncthreads();
         }
-        __syncthreads();
         each([&](float weight) {
             const unsigned int bin = (__float_as_uint(weight) - low) >> shift;
             if (__float_as_uint(weight) >= low && bin >> (bits - shift) == 0) fi_add_to(&shared.parts[bin], fi_mass(row, weight));
         });
         __syncthreads();
-        const unsigned int own = bins - 1 - threadIdx.x;
-        const unsigned long long in = threadIdx.x < bins ? shared.parts[own] : 0;
-        const unsigned long long through = above + fi_block_running_sum<FI_THREADS>(in, shared.slots);
-        if ((double)through >= limit && (double)(through - in) < limit) {
-            shared.found[0] = (int)own;
-            shared.above[0] = through - in;
+        if (threadIdx.x < 32) {
+            // Eight bins a lane, from the greatest on.
+            static_assert(bins == 256, "eight bins a lane");
+            const ulonglong2 *const last = (const ulonglong2 *)shared.parts + bins / 2 - 1 - 4 * lane;
+            unsigned long long in[8], own = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const ulonglong2 two = *(last - i);
+                in[2 * i] = two.y, in[2 * i + 1] = two.x;
+                own += two.x + two.y;
+            }
+            const unsigned long long through = above + fi_warp_running_sum(own);
+            unsigned long long running = through - own;
+            if ((double)through >= limit && (double)running < limit) {
+#pragma unroll 1
+                for (int i = 0;; i++) {
+                    unsigned long long part = in[0];
+#pragma unroll
+                    for (int j = 1; j < 8; j++) part = i == j ? in[j] : part;
+                    if (i == 7 || (double)(running + part) >= limit) {
+                        shared.found[0] = (int)(bins - 1 - 8 * lane) - i;
+                        shared.above[0] = running;
+                        break;
+                    }
+                    running += part;
+                }
+            }
         }
         __syncthreads();
         if (shared.found[0] < 0) return FI_OUTCOME_ELSEWHERE;
@@ -470,6 +498,7 @@ static __device__ __forceinline__ bool fi_find_listed(
     unsigned long long above = 0;
     unsigned int count = 0;
     __syncthreads();
+    fi_clear_decision(shared);
 #pragma unroll 1
     for (unsigned int i = 0; i < row.listed; i += 4) {
         long long masses[4];
@@ -484,13 +513,14 @@ static __device__ __forceinline__ bool fi_find_listed(
         }
         above += (unsigned long long)(masses[0] + masses[1]) + (unsigned long long)(masses[2] + masses[3]);
     }
+    if (count > FI_NEAR_EACH) shared.counters[2] = 1;
     const unsigned long long through = fi_sum_of_block(above, shared);
-    if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
+    if (shared.counters[2] != 0 || (double)through >= limit) return false;
     const auto each = [&](auto &&visit) {
 #pragma unroll 1
         for (unsigned int i = 0; i < count; i++) visit(listed(slots[i * FI_THREADS]));
     };
-    if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
+    if (fi_decide(row, low, high, through, limit, shared, each, threshold, true) != FI_OUTCOME_FOUND) return false;
     const float kept = *threshold;
     each([&](float weight) { above += weight >= kept ? fi_mass(row, weight) : 0; });
     *sum = {0, 0, fi_sum_of_block(above, shared)};
