@@ -251,6 +251,13 @@ struct fi_lister {
     __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
         row.listed = count(shared);
         (shared.near + FI_NEAR - FI_THREADS)[threadIdx.x] = row.listed;
+        // Three that weigh nothing, so that it is read by fours: a pair has four slots more than it may fill.
+        if (row.listed <= FI_LISTED_PAIR - 16) {
+#pragma unroll
+            for (unsigned int i = 0; i < 3; i++) {
+                shared.list[fi_slot_of(threadIdx.x, row.listed + i)] = FI_LIST_MASKS ? fi_neutral() : 0.0f;
+            }
+        }
     }
     /// Says in `shared.counters[3]` that there was no room for all of some pair's; a barrier before that is read.
     __device__ __forceinline__ void check(const fi_row &row, fi_filter_shared &shared) {

@@ -303,65 +303,37 @@ static __device__ __forceinline__ void fi_each_near(const fi_filter_shared &shar
     }
 }
 
-/// What `fi_decide` finds empty.
-static __device__ __forceinline__ void fi_clear_decision(fi_filter_shared &shared) {
-    static_assert(FI_SAMPLE_BINS / 2 <= FI_THREADS, "a bin a thread");
-    if (threadIdx.x < FI_SAMPLE_BINS / 2) shared.parts[threadIdx.x] = 0;
-    if (threadIdx.x == 0) {
-        shared.found[0] = -1;
-        shared.counters[1] = 0;
-    }
-}
-
 /// The least of weights of `low ... high` above which less than `limit` lies, `above` being the mass above them all. `each(visit)` calls
-/// `visit(weight)` for the block's. By one block. `is_clear`: `fi_clear_decision` has been called, and a barrier has come.
+/// `visit(weight)` for the block's. By one block.
 template <class Each>
 static __device__ __forceinline__ int fi_decide(
     const fi_row &row, unsigned int low, unsigned int high, unsigned long long above, double limit, fi_filter_shared &shared,
-    Each &&each, float *threshold, bool is_clear = false
+    Each &&each, float *threshold
 ) {
     constexpr unsigned int bins = FI_SAMPLE_BINS / 2;
+    static_assert(bins <= FI_THREADS, "a bin a thread");
     const unsigned int lane = threadIdx.x % 32;
     unsigned int bits = fi_interval_bits(low, high);
 #pragma unroll 1
-    for (;; is_clear = false) {
+    while (true) {
         const unsigned int shift = bits > 8 ? bits - 8 : 0;
-        if (!is_clear) {
-            fi_clear_decision(shared);
-            __syncthreads();
+        if (threadIdx.x < bins) shared.parts[threadIdx.x] = 0;
+        if (threadIdx.x == 0) {
+            shared.found[0] = -1;
+            shared.counters[1] = 0;
         }
+        __syncthreads();
         each([&](float weight) {
             const unsigned int bin = (__float_as_uint(weight) - low) >> shift;
             if (__float_as_uint(weight) >= low && bin >> (bits - shift) == 0) fi_add_to(&shared.parts[bin], fi_mass(row, weight));
         });
         __syncthreads();
-        if (threadIdx.x < 32) {
-            // Eight bins a lane, from the greatest on.
-            static_assert(bins == 256, "eight bins a lane");
-            const ulonglong2 *const last = (const ulonglong2 *)shared.parts + bins / 2 - 1 - 4 * lane;
-            unsigned long long in[8], own = 0;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const ulonglong2 two = *(last - i);
-                in[2 * i] = two.y, in[2 * i + 1] = two.x;
-                own += two.x + two.y;
-            }
-            const unsigned long long through = above + fi_warp_running_sum(own);
-            unsigned long long running = through - own;
-            if ((double)through >= limit && (double)running < limit) {
-#pragma unroll 1
-                for (int i = 0;; i++) {
-                    unsigned long long part = in[0];
-#pragma unroll
-                    for (int j = 1; j < 8; j++) part = i == j ? in[j] : part;
-                    if (i == 7 || (double)(running + part) >= limit) {
-                        shared.found[0] = (int)(bins - 1 - 8 * lane) - i;
-                        shared.above[0] = running;
-                        break;
-                    }
-                    running += part;
-                }
-            }
+        const unsigned int own = bins - 1 - threadIdx.x;
+        const unsigned long long in = threadIdx.x < bins ? shared.parts[own] : 0;
+        const unsigned long long through = above + fi_block_running_sum<FI_THREADS>(in, shared.slots);
+        if ((double)through >= limit && (double)(through - in) < limit) {
+            shared.found[0] = (int)own;
+            shared.above[0] = through - in;
         }
         __syncthreads();
         if (shared.found[0] < 0) return FI_OUTCOME_ELSEWHERE;
@@ -489,43 +461,135 @@ struct fi_listed {
 
 /// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
 /// too much. Nothing is moved, and a thread looks at its own.
+///
+/// The interval's weights are counted by 256 bins, of whose masses the counts say enough to name the one with the threshold. What is above it
+/// is summed, which shows whether that was right, and the bin's few are compared with each other.
 static __device__ __forceinline__ bool fi_find_listed(
     const fi_row &row, unsigned int low, unsigned int high, double limit, fi_filter_shared &shared, float *threshold, fi_row_sum *sum
 ) {
+    constexpr int bins = FI_SAMPLE_BINS / 2, room = 32;
+    unsigned int *const counts = shared.sample;
+    float *const few = (float *)(counts + bins);
+    unsigned int *const few_warps = counts + bins + room;
     const fi_listed listed(row, shared);
-    unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
-    const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
+    const unsigned int slots = (unsigned int)shared_address((unsigned char *)shared.near + threadIdx.x);
+    const float unit = row.low_unit(), least = __uint_as_float(low), over = __uint_as_float(high + 1);
+    const unsigned int lane = threadIdx.x % 32, bits = fi_interval_bits(low, high), shift = bits > 8 ? bits - 8 : 0;
     unsigned long long above = 0;
-    unsigned int count = 0;
+    unsigned int at = slots;
     __syncthreads();
-    fi_clear_decision(shared);
+    if (threadIdx.x < bins) counts[threadIdx.x] = 0;
+    if (threadIdx.x == 0) shared.found[0] = -1;
+    // Four at once; past the last there are three that weigh nothing.
 #pragma unroll 1
     for (unsigned int i = 0; i < row.listed; i += 4) {
+        float weights[4];
         long long masses[4];
 #pragma unroll
+        for (unsigned int j = 0; j < 4; j++) weights[j] = listed(i + j);
+#pragma unroll
         for (unsigned int j = 0; j < 4; j++) {
-            const float weight = i + j < row.listed ? listed(i + j) : 0.0f;
-            masses[j] = __float2ll_rn((weight >= over ? weight : 0.0f) * unit);
-            if (weight >= least && weight < over) {
-                if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)(i + j);
-                count++;
-            }
+            masses[j] = __float2ll_rn((weights[j] >= over ? weights[j] : 0.0f) * unit);
+            // Without a branch, which the next one would wait for.
+            asm volatile(
+                "{\n\t.reg .pred p, q;\n\t"
+                "setp.lt.f32 q, %1, %3;\n\t"
+                "setp.ge.and.f32 p, %1, %2, q;\n\t"
+                "setp.lt.and.u32 q, %0, %4, p;\n\t"
+                "@q st.shared.u8 [%0], %5;\n\t"
+                "@p add.u32 %0, %0, %6;\n\t}"
+                : "+r"(at) : "f"(weights[j]), "f"(least), "f"(over), "r"(slots + FI_NEAR_EACH * FI_THREADS), "r"(i + j), "n"(FI_THREADS)
+                : "memory");
         }
         above += (unsigned long long)(masses[0] + masses[1]) + (unsigned long long)(masses[2] + masses[3]);
     }
+    const unsigned int count = (at - slots) / FI_THREADS;
+    // Calls `visit(weight, bin)` for the thread's weights of the interval, two at once.
+    const auto each = [&](auto &&visit) {
+#pragma unroll 1
+        for (unsigned int i = 0; i < count && i < FI_NEAR_EACH; i += 2) {
+            const unsigned char *const from = (const unsigned char *)shared.near + threadIdx.x + i * FI_THREADS;
+            const bool has_second = i + 1 < count;
+            const float first = listed(from[0]), second = has_second ? listed(from[FI_THREADS]) : 0.0f;
+            visit(first, (int)((__float_as_uint(first) - low) >> shift));
+            if (has_second) visit(second, (int)((__float_as_uint(second) - low) >> shift));
+        }
+    };
+    __syncthreads();
+    each([&](float, int bin) { atomicAdd(&counts[bin], 1u); });
     if (count > FI_NEAR_EACH) shared.counters[2] = 1;
     const unsigned long long through = fi_sum_of_block(above, shared);
     if (shared.counters[2] != 0 || (double)through >= limit) return false;
-    const auto each = [&](auto &&visit) {
+    if (threadIdx.x < 32) {
+        // Eight bins a lane, from the greatest on.
+        static_assert(bins == 256, "eight bins a lane");
+        const uint4 *const last = (const uint4 *)counts + bins / 4 - 1 - 2 * lane;
+        const uint4 upper = last[0], lower = last[-1];
+        const unsigned int in[8] = {upper.w, upper.z, upper.y, upper.x, lower.w, lower.z, lower.y, lower.x};
+        const int first = bins - 1 - 8 * (int)lane;
+        const auto part = [&](int i) {
+            return (float)in[i] * __uint_as_float(low + ((unsigned int)(first - i) << shift) + (shift > 0 ? 1u << (shift - 1) : 0));
+        };
+        float own = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) own += part(i);
+        const float left = (float)((limit - (double)through) * row.weight_of_mass(1));
+        const float sum = fi_warp_running_sum(own), others = __shfl_up_sync(0xffffffffu, sum, 1);
+        float running = lane == 0 ? 0.0f : others;
+        if (running < left && (sum >= left || lane == 31)) {
+            int found = 0;
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                if (running < left) running += part(i), found = i;
+            }
+            shared.found[0] = first - found;
+        }
+    }
+    if (threadIdx.x == 0) shared.counters[1] = 0;
+    __syncthreads();
+    int bin = shared.found[0];
 #pragma unroll 1
-        for (unsigned int i = 0; i < count; i++) visit(listed(slots[i * FI_THREADS]));
-    };
-    if (fi_decide(row, low, high, through, limit, shared, each, threshold, true) != FI_OUTCOME_FOUND) return false;
-    const float kept = *threshold;
-    each([&](float weight) { above += weight >= kept ? fi_mass(row, weight) : 0; });
-    *sum = {0, 0, fi_sum_of_block(above, shared)};
-    sum->total = sum->own;
-    return true;
+    while (true) {
+        if (bin < 0 || bin >= bins) return false;
+        unsigned long long own = above;
+        each([&](float weight, int other) {
+            if (other < bin) return;
+            if (other > bin) {
+                own += (unsigned long long)__float2ll_rn(weight * unit);
+                return;
+            }
+            const unsigned int place = atomicAdd(&shared.counters[1], 1u);
+            if (place < room) few[place] = weight, few_warps[place] = threadIdx.x / 32;
+        });
+        const unsigned long long before = fi_sum_of_block(own, shared);
+        const unsigned int number = shared.counters[1];
+        if (number > room) return false;
+        // Each with each, by each warp.
+        const float weight = lane < number ? few[lane] : 0.0f;
+        const unsigned long long mass = fi_mass(row, weight);
+        unsigned long long greater = before;
+#pragma unroll 1
+        for (unsigned int i = 0; i < number; i++) {
+            const float other = few[i];
+            if (other > weight) greater += fi_mass(row, other);
+        }
+        const bool is_kept = lane < number && (double)greater < limit;
+        const unsigned long long kept = fi_warp_reduce(is_kept ? mass : 0ull, fi_sum());
+        if ((double)before < limit && (double)(before + kept) >= limit) {
+            *threshold = __uint_as_float(__reduce_min_sync(0xffffffffu, is_kept ? __float_as_uint(weight) : 0xffffffffu));
+            // What the warps have above is in the tiles, which all have read, but for these.
+            __syncthreads();
+            if (threadIdx.x < 32 && is_kept) fi_add_to(&shared.tiles[few_warps[lane]], mass);
+            __syncthreads();
+            *sum = {before + kept, 0, before + kept};
+            return true;
+        }
+        // The counts were not exact enough: the neighbour has it.
+        bin += (double)before >= limit ? 1 : -1;
+        __syncthreads();
+        if (threadIdx.x == 0) shared.counters[1] = 0;
+        __syncthreads();
+    }
 }
 
 /// What the weights from `threshold` on sum to, all of which are listed.
@@ -574,9 +638,9 @@ static __device__ __forceinline__ float fi_find_nucleus(
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
         // is cut there: another look at the list costs a tenth of another pass over the row.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
-        // First in three or five bins about the middle, as another look at the list costs little; exponentials are worth the narrower guess.
+        // First in five bins about the middle, or three where each look has exponentials to take.
         const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
-        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
+        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 && FI_LIST_MASKS ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
 #pragma unroll 1
         while (true) {
             float threshold;
