@@ -6,6 +6,7 @@
 #pragma once
 
 #include "primitives/filter.cuh"
+#include "primitives/launch.cuh"
 
 /// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
 static __device__ __forceinline__ unsigned int fi_bound_of_threads(
@@ -268,6 +269,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     float4 first_groups[4];
     if (samples) {
         fi_load_four(row.part, whole, row.part.begin, first_groups);
+        // What comes next is on its way while the first entries say what is listed: two steps, a line a lane.
+        const unsigned int next = row.part.begin + 128 + threadIdx.x % 32 * (32 / fi_size(FI_INPUT));
+        if (next < whole) fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * next);
         list.from = fi_first_listed(row.part, first_groups, FI_FORM == 0 ? row.powers.high : 0.0f, shared, &first_top);
     }
 #endif

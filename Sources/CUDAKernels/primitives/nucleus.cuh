@@ -169,12 +169,16 @@ static __device__ __forceinline__ void fi_guess(
         const float others = __shfl_up_sync(0xffffffffu, through, 1), before = lane == 0 ? 0.0f : others;
         const unsigned int hits = __ballot_sync(0xffffffffu, before < target && through >= target);
         int found = 0;
-        float running = before;
+        float running = before, last = 1;
 #pragma unroll
         for (unsigned int i = 0; i < 16; i++) {
-            if (running < target) running += part(i), found = 16 * lane + (int)i;
+            if (running < target) last = part(i), running += last, found = 16 * lane + (int)i;
         }
-        found = __shfl_sync(0xffffffffu, found, hits != 0 ? __ffs((int)hits) - 1 : 0);
+        // How much of the bin is below.
+        const float share = hits != 0 ? fminf(fmaxf(1.0f - (running - target) / last, 0.0f), 1.0f) : 0.5f;
+        const int source = hits != 0 ? __ffs((int)hits) - 1 : 0;
+        found = __shfl_sync(0xffffffffu, found, source);
+        if (lane == source) shared.counters[0] = (unsigned int)(share * (float)(1u << FI_SAMPLE_SHIFT));
         if (hits == 0) {
             // Where the sample lacks the few that weigh most: theirs.
             const unsigned int bin = (__float_as_uint(row.greatest()) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
@@ -453,10 +457,10 @@ struct fi_listed {
     __device__ __forceinline__ fi_listed(const fi_row &row, const fi_filter_shared &shared)
         : row(row), list(shared.list + fi_slot_of(threadIdx.x, 0)), step(threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS),
           factor(fi_power_of_2(row.listed_exponent - row.exponent)) {}
-    __device__ __forceinline__ float operator()(unsigned int i) const {
-        const float entry = list[(int)i * step];
+    __device__ __forceinline__ float of(float entry) const {
         return FI_FORM == 1 ? entry * row.scale : FI_LIST_MASKS ? row.weight(entry) : entry * factor;
     }
+    __device__ __forceinline__ float operator()(unsigned int i) const { return of(list[(int)i * step]); }
 };
 
 /// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
@@ -475,49 +479,60 @@ static __device__ __forceinline__ bool fi_find_listed(
     const unsigned int slots = (unsigned int)shared_address((unsigned char *)shared.near + threadIdx.x);
     const float unit = row.low_unit(), least = __uint_as_float(low), over = __uint_as_float(high + 1);
     const unsigned int lane = threadIdx.x % 32, bits = fi_interval_bits(low, high), shift = bits > 8 ? bits - 8 : 0;
+    // Where entries are less than 2^-80, masses would not be numbers.
+    if (FI_FORM == 1 && row.scale > 0x1p80f) return false;
     unsigned long long above = 0;
     unsigned int at = slots;
     __syncthreads();
     if (threadIdx.x < bins) counts[threadIdx.x] = 0;
     if (threadIdx.x == 0) shared.found[0] = -1;
-    // Four at once; past the last there are three that weigh nothing.
+    // Four at once, from the lowest slot on; beside the last there are three that weigh nothing.
+    const unsigned int end = row.listed + 3 & ~3u, begin = threadIdx.x < FI_PAIRS ? 0 : FI_LISTED_PAIR - end;
+    const float *const list = shared.list + threadIdx.x % FI_PAIRS;
+    const float factor = (FI_FORM == 1 ? row.scale : listed.factor) * unit, least_mass = least * unit, over_mass = over * unit;
+    const float *next = list + begin * FI_PAIRS;
 #pragma unroll 1
-    for (unsigned int i = 0; i < row.listed; i += 4) {
-        float weights[4];
-        long long masses[4];
-#pragma unroll
-        for (unsigned int j = 0; j < 4; j++) weights[j] = listed(i + j);
+    for (unsigned int i = begin; i < begin + end; i += 4, next += 4 * FI_PAIRS) {
+        float masses[4];
 #pragma unroll
         for (unsigned int j = 0; j < 4; j++) {
-            masses[j] = __float2ll_rn((weights[j] >= over ? weights[j] : 0.0f) * unit);
-            // Without a branch, which the next one would wait for.
+            const float entry = next[j * FI_PAIRS];
+            masses[j] = FI_FORM == 0 && FI_LIST_MASKS ? row.weight(entry) * unit : entry * factor;
+        }
+#pragma unroll
+        for (unsigned int j = 0; j < 4; j++) {
+            // Without a branch, which the next one would wait for. The last place takes what there is no room for.
             asm volatile(
                 "{\n\t.reg .pred p, q;\n\t"
-                "setp.lt.f32 q, %1, %3;\n\t"
-                "setp.ge.and.f32 p, %1, %2, q;\n\t"
-                "setp.lt.and.u32 q, %0, %4, p;\n\t"
-                "@q st.shared.u8 [%0], %5;\n\t"
-                "@p add.u32 %0, %0, %6;\n\t}"
-                : "+r"(at) : "f"(weights[j]), "f"(least), "f"(over), "r"(slots + FI_NEAR_EACH * FI_THREADS), "r"(i + j), "n"(FI_THREADS)
+                "setp.ge.f32 q, %1, %3;\n\t"
+                "setp.ge.and.f32 p, %1, %2, !q;\n\t"
+                "@p st.shared.u8 [%0], %4;\n\t"
+                "@p add.u32 %0, %0, %5;\n\t"
+                "@p min.u32 %0, %0, %6;\n\t"
+                "selp.f32 %1, %1, 0f00000000, q;\n\t}"
+                : "+r"(at), "+f"(masses[j])
+                : "f"(least_mass), "f"(over_mass), "r"(i + j), "n"(FI_THREADS), "r"(slots + (FI_NEAR_EACH - 1) * FI_THREADS)
                 : "memory");
         }
-        above += (unsigned long long)(masses[0] + masses[1]) + (unsigned long long)(masses[2] + masses[3]);
+        above += (unsigned long long)__float2ll_rn(masses[0]) + (unsigned long long)__float2ll_rn(masses[1])
+            + ((unsigned long long)__float2ll_rn(masses[2]) + (unsigned long long)__float2ll_rn(masses[3]));
     }
     const unsigned int count = (at - slots) / FI_THREADS;
     // Calls `visit(weight, bin)` for the thread's weights of the interval, two at once.
     const auto each = [&](auto &&visit) {
 #pragma unroll 1
-        for (unsigned int i = 0; i < count && i < FI_NEAR_EACH; i += 2) {
+        for (unsigned int i = 0; i < count; i += 2) {
             const unsigned char *const from = (const unsigned char *)shared.near + threadIdx.x + i * FI_THREADS;
             const bool has_second = i + 1 < count;
-            const float first = listed(from[0]), second = has_second ? listed(from[FI_THREADS]) : 0.0f;
+            const float first = listed.of(list[from[0] * FI_PAIRS]);
+            const float second = has_second ? listed.of(list[from[FI_THREADS] * FI_PAIRS]) : 0.0f;
             visit(first, (int)((__float_as_uint(first) - low) >> shift));
             if (has_second) visit(second, (int)((__float_as_uint(second) - low) >> shift));
         }
     };
     __syncthreads();
     each([&](float, int bin) { atomicAdd(&counts[bin], 1u); });
-    if (count > FI_NEAR_EACH) shared.counters[2] = 1;
+    if (count >= FI_NEAR_EACH - 1) shared.counters[2] = 1;
     const unsigned long long through = fi_sum_of_block(above, shared);
     if (shared.counters[2] != 0 || (double)through >= limit) return false;
     if (threadIdx.x < 32) {
@@ -638,19 +653,19 @@ static __device__ __forceinline__ float fi_find_nucleus(
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
         // is cut there: another look at the list costs a tenth of another pass over the row.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
-        // First in five bins about the middle, or three where each look has exponentials to take.
-        const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
-        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 && FI_LIST_MASKS ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
+        // First near to where the sample has it, to 1.75 bins on either side (three deviations), or less where each look has exponentials to take.
+        constexpr unsigned int half = (FI_FORM == 0 && FI_LIST_MASKS ? 5u : 7u) << (FI_SAMPLE_SHIFT - 2);
+        const bool is_whole = (high - low + 1) >> FI_SAMPLE_SHIFT == 2 * FI_SAMPLE_MARGIN + 1;
+        const unsigned int middle = low + ((unsigned int)FI_SAMPLE_MARGIN << FI_SAMPLE_SHIFT) + shared.counters[0];
 #pragma unroll 1
-        while (true) {
+        for (bool is_near = is_whole;; is_near = false) {
             float threshold;
-            const unsigned int begin = low + cut > from ? low + cut : from;
-            if (begin <= high - cut && fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
+            const unsigned int begin = is_near ? middle - half : low, end = is_near ? middle + half - 1 : high;
+            if (from <= end && fi_find_listed(row, begin > from ? begin : from, end, limit, shared, &threshold, sum)) {
                 row.listed_from = listed_from;
                 return threshold;
             }
-            if (cut == 0) break;
-            cut = 0;
+            if (!is_near) break;
         }
     }
 #endif
