@@ -653,8 +653,8 @@ static __device__ __forceinline__ float fi_find_nucleus(
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
         // is cut there: another look at the list costs a tenth of another pass over the row.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
-        // First near to where the sample has it, to 1.75 bins on either side (three deviations), or less where each look has exponentials to take.
-        constexpr unsigned int half = (FI_FORM == 0 && FI_LIST_MASKS ? 5u : 7u) << (FI_SAMPLE_SHIFT - 2);
+        // First near to where the sample has it: to 2.5 bins on either side, 2 of probabilities, or 1.25 where each look has exponentials to take.
+        constexpr unsigned int half = (FI_FORM == 1 ? 8u : FI_LIST_MASKS ? 5u : 10u) << (FI_SAMPLE_SHIFT - 2);
         const bool is_whole = (high - low + 1) >> FI_SAMPLE_SHIFT == 2 * FI_SAMPLE_MARGIN + 1;
         const unsigned int middle = low + ((unsigned int)FI_SAMPLE_MARGIN << FI_SAMPLE_SHIFT) + shared.counters[0];
 #pragma unroll 1
