@@ -137,6 +137,7 @@ struct SamplingCases {
     private let places: KeptTensor
     private let draws: KeptTensor
     private let drafts: KeptTensor
+    private let drafted: KeptTensor
 
     /// Filters, by name.
     private static let filters: [(name: String, row: SampleOperation.Row)] = [
@@ -151,7 +152,8 @@ struct SamplingCases {
         let different = min(batch, 4)
         var logits: [Float] = [], probabilities: [Float] = []
         var random = Random(state: 7)
-        for _ in 0..<different {
+        // One more, so that a draft's differs from its target's.
+        for _ in 0...different {
             let row = try (0..<vocabulary).map { place in try Self.logit(kind, place, &random) }
             let top = row.max() ?? 0
             let weights = row.map { Float(($0 - top).exponential) }
@@ -159,11 +161,11 @@ struct SamplingCases {
             logits += row
             probabilities += weights.map { $0 / sum }
         }
-        func repeated(_ values: [Float]) -> [Float] {
+        func repeated(_ values: [Float], from first: Int = 0) -> [Float] {
             var all: [Float] = []
             all.reserveCapacity(batch * vocabulary)
             for row in 0..<batch {
-                let start = row % different * vocabulary
+                let start = (row % different + first) * vocabulary
                 all += values[start..<start + vocabulary]
             }
             return all
@@ -177,6 +179,7 @@ struct SamplingCases {
         }
         self.logits = try buffer(.float32, [batch, vocabulary], repeated(logits))
         self.probabilities = try buffer(.float32, [batch, vocabulary], repeated(probabilities))
+        drafted = try buffer(.float32, [batch, vocabulary], repeated(probabilities, from: 1))
         output = try KeptTensor(on: device, dtype: .float32, shape: [batch, vocabulary])
         tokens = try KeptTensor(on: device, dtype: .int32, shape: [batch, 5])
         status = try KeptTensor(on: device, dtype: .uint8, shape: [batch])
@@ -257,11 +260,12 @@ struct SamplingCases {
                     .topK(TopKOperation(input: logits, values: values, places: places, isSorted: isSorted)), 1, false
                 ))
         }
-        // Four drafted tokens that hardly ever stand; all nodes have one distribution.
+        // Four drafted tokens, each of which stands about every other time: most chains end with a draw from what a rejection has left, for
+        // which both rows are read. All nodes have one distribution.
         let target = try TensorView(
             probabilities.region, dtype: .float32, shape: [batch, 5, vocabulary], strides: [vocabulary, 0, 1])
         let draft = try TensorView(
-            probabilities.region, dtype: .float32, shape: [batch, 4, vocabulary], strides: [vocabulary, 0, 1])
+            drafted.region, dtype: .float32, shape: [batch, 4, vocabulary], strides: [vocabulary, 0, 1])
         let chain = try TensorView(tokens.region, dtype: .int32, shape: [batch, 5])
         let emitted = try TensorView(places.region, dtype: .int32, shape: [batch])
         var operation = VerifyDraftsOperation(

@@ -116,7 +116,11 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
 #else
     if (!fi_has_target(row.part, sum, target, shared, &at)) return;
 #endif
+    const float unit = row.low_unit();
     fi_walk_run(
         row.part, fi_drawn_groups{row}, at, shared,
-        [&](float weight, unsigned int) { return weight >= threshold ? fi_mass(row, weight) : 0ull; }, write);
+        [&](float weight, unsigned int) {
+            return (unsigned long long)__float2ll_rn((weight >= threshold ? weight : 0.0f) * unit);
+        },
+        write);
 }

@@ -51,26 +51,79 @@ struct left_over {
     }
 };
 
-/// The entries of what is left: held, or made anew.
+#if FI_HELD
+/// The entries of what is left, which are held.
 struct left_groups {
     static constexpr bool reads_row = false, walks_at_once = false;
     const left_over &left;
     const fi_row_part &part;
-    __device__ __forceinline__ float4 operator()(unsigned int group) const {
-#if FI_HELD
-        return ((const float4 *)fi_held)[group];
-#else
-        float x[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[i] = 4 * group + i < part.count ? left.at(4 * group + i) : 0.0f;
-        return make_float4(x[0], x[1], x[2], x[3]);
-#endif
-    }
+    __device__ __forceinline__ float4 operator()(unsigned int group) const { return ((const float4 *)fi_held)[group]; }
 };
+#else
+/// The entries of what is left, made anew of the target's and of the draft's, which has groups of the same places.
+struct left_groups {
+    static constexpr bool reads_row = true, walks_at_once = true;
+    const left_over &left;
+    const fi_row_part &part;
 
-/// What is greatest of what is left; see `fi_begin_row`. Holds what is left, in a cluster, and sets up the row to be summed.
+    /// The draft's row as the target's is taken: its groups are aligned where both rows are alike.
+    __device__ __forceinline__ fi_row_part drafted() const {
+        fi_row_part other = part;
+        other.address = (unsigned long long)left.draft - 4 * part.pad;
+        return other;
+    }
+    /// The draft's groups beside four of a lane, of which `group` is the first.
+    __device__ __forceinline__ void load_draft(unsigned int whole, unsigned int group, float4 (&other)[4]) const {
+        const fi_row_part row = drafted();
+        fi_load_four(row, row.address % 16 == 0 ? whole : 0, group - threadIdx.x % 32, other);
+    }
+    /// What one rejection leaves of a group.
+    __device__ __forceinline__ float4 without(float4 x, float4 other) const {
+        return make_float4(
+            left.without(0, x.x, other.x, 0), left.without(0, x.y, other.y, 0), left.without(0, x.z, other.z, 0),
+            left.without(0, x.w, other.w, 0));
+    }
+    /// What is left of a group that may have lost more than that.
+    __device__ __noinline__ float4 of_any(float4 x, float4 other, unsigned int group) const {
+        const unsigned int place = part.place(4 * group);
+        return make_float4(
+            left.of(x.x, other.x, place), left.of(x.y, other.y, place + 1), left.of(x.z, other.z, place + 2),
+            left.of(x.w, other.w, place + 3));
+    }
+    __device__ __forceinline__ float4 of(float4 x, unsigned int group) const {
+        if (left.rejected == 0 || group >= part.groups) return x;
+        float4 other = make_float4(0, 0, 0, 0);
+        if (left.draft) {
+            const fi_row_part row = drafted();
+            const bool is_whole = row.address % 16 == 0 && part.has(4 * group) && part.has(4 * group + 3);
+            other = is_whole ? fi_group(fi_load_group(row.address, group)) : fi_read_edge(row.address, group, part.pad, part.count);
+        }
+        return of_any(x, other, group);
+    }
+    __device__ __forceinline__ float4 operator()(unsigned int group) const { return of(fi_read_group(part, group), group); }
+};
+#endif
+
+/// The sum of what is left as masses, by blocks and warps.
+static __device__ __forceinline__ fi_row_sum sum_masses(
+    const left_over &left, const fi_row &row, fi_filter_shared &shared, unsigned int &turn
+) {
+    fi_masses sum;
+    const float unit = row.low_unit();
+    fi_each_group<4>(
+        row.part, left_groups{left, row.part},
+        [&](float4 x, unsigned int) {
+            sum.add(make_float4(row.weight(x.x), row.weight(x.y), row.weight(x.z), row.weight(x.w)), unit);
+        },
+        [&] { sum.flush(row.low_bits); });
+    return fi_sum_of_row(sum.total, shared, turn);
+}
+
+#if FI_HELD
+/// What is greatest of what is left; see `fi_begin_row`. Holds what is left, and sums it where it has a distribution.
 static __device__ __forceinline__ unsigned int begin_left(
-    const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn
+    const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn,
+    fi_row_sum *sum
 ) {
     const fi_team_part own = fi_part_of_row(p.width);
     fi_row_part &part = row.part;
@@ -112,51 +165,128 @@ static __device__ __forceinline__ unsigned int begin_left(
             const float4 rest = make_float4(
                 take(x[i].x, o.x, 4 * group), take(x[i].y, o.y, 4 * group + 1), take(x[i].z, o.z, 4 * group + 2),
                 take(x[i].w, o.w, 4 * group + 3));
-#if FI_HELD
             ((float4 *)fi_held)[group] = rest;
-#endif
         }
     }
 #pragma unroll 4
     for (unsigned int index = 4 * groups + threadIdx.x; index < part.count; index += FI_THREADS) {
         const float rest = take(target[index], reads_draft ? draft[index] : 0.0f, index);
-#if FI_HELD
         fi_held[index] = rest;
-#endif
     }
-#if FI_HELD
     if (threadIdx.x < 4 && part.count + threadIdx.x < 4 * part.groups) fi_held[part.count + threadIdx.x] = 0.0f;
-#endif
     unsigned long long top = fi_order_key(greatest);
     if (is_negative) top = FI_KEY_NEGATIVE;
     if (is_nan) top = FI_KEY_NAN;
     top = fi_block_reduce<FI_THREADS>(top, fi_top_max(), shared.slots);
     const unsigned int key = (unsigned int)shared.numbers.greatest(top, turn);
-    if (fi_top_status(key, false) == FI_ROW_OK) fi_set_scale(row, key, 1);
+    if (fi_top_status(key, false) != FI_ROW_OK) return key;
+    fi_set_scale(row, key, 1);
+    *sum = sum_masses(left, row, shared, turn);
     return key;
 }
+#else
+/// Exponents of weights from here on are looked at by a sum that does not know the greatest yet: those of 2^-77 and more.
+#define FI_LEAST_LEFT 50
 
-/// The sum of what is left as masses, by blocks and warps.
-static __device__ __forceinline__ fi_row_sum sum_masses(
-    const left_over &left, const fi_row &row, fi_filter_shared &shared, unsigned int &turn
+/// The same in one pass, of a block alone: a warp sums for the greatest exponent that it has met, and shifts its sum where it meets a greater
+/// one.
+static __device__ __noinline__ unsigned int begin_left(
+    const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn,
+    fi_row_sum *sum
 ) {
-    fi_masses sum;
-    const float unit = row.low_unit();
-    fi_each_group<4>(
-        row.part, left_groups{left, row.part},
-        [&](float4 x, unsigned int) {
-            sum.add(make_float4(row.weight(x.x), row.weight(x.y), row.weight(x.z), row.weight(x.w)), unit);
-        },
-        [&] { sum.flush(row.low_bits); });
-    return fi_sum_of_row(sum.total, shared, turn);
+    const fi_row_part part = fi_take_part((unsigned long long)left.target, p.width);
+    row.part = part;
+    row.low_bits = p.low_bits;
+    const left_groups groups = {left, part};
+    // One rejection of a draft, as chains have it.
+    const bool is_one = left.draft && left.rejected == 1;
+    const unsigned int whole = fi_end_of_whole(part);
+    float greatest = 0;
+    unsigned int signs = 0;
+    const auto meet = [&](float4 x, float &most) {
+        fi_raise(most, x);
+        signs |= __float_as_uint(x.x) | __float_as_uint(x.y);
+        signs |= __float_as_uint(x.z) | __float_as_uint(x.w);
+    };
+    int exponent = FI_LEAST_LEFT;
+    const auto factor_of = [&](int exponent) { return __int_as_float((126 - exponent + 23 + p.low_bits + 127) << 23); };
+    // From here on a weight is of a greater exponent.
+    float over = __int_as_float((exponent + 1) << 23), factor = factor_of(exponent);
+    unsigned long long own = 0;
+    __syncthreads();
+    const bool is_summed = is_one || left.rejected == 0;
+    if (is_summed) {
+        fi_each_four(part, [&](const float4 (&entries)[4], unsigned int group) {
+            float4 x[4] = {entries[0], entries[1], entries[2], entries[3]};
+            if (is_one) {
+                float4 other[4];
+                groups.load_draft(whole, group, other);
+#pragma unroll
+                for (int i = 0; i < 4; i++) x[i] = groups.without(x[i], other[i]);
+            }
+            float most = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) meet(x[i], most);
+            fi_raise(greatest, most);
+            if (__any_sync(0xffffffffu, most >= over)) {
+                const unsigned int top = __reduce_max_sync(0xffffffffu, most >= over ? __float_as_uint(most) : 0u);
+                const int next = (int)(top >> 23);
+                own = fi_shifted(own, next - exponent);
+                exponent = next;
+                over = __int_as_float((exponent + 1) << 23);
+                factor = factor_of(exponent);
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                own += (unsigned long long)__float2ll_rn(x[i].x * factor) + (unsigned long long)__float2ll_rn(x[i].y * factor)
+                    + ((unsigned long long)__float2ll_rn(x[i].z * factor) + (unsigned long long)__float2ll_rn(x[i].w * factor));
+            }
+        });
+    } else {
+        fi_each_group<1>(part, groups, [&](float4 x, unsigned int) { meet(x, greatest); });
+    }
+    // Zeros of both signs are zeros, so signs are looked at once more where there are any.
+    unsigned int key = fi_order_key(greatest);
+    if (__syncthreads_or(signs >> 31)) {
+        bool is_negative = false;
+        fi_each_group<1>(part, groups, [&](float4 x, unsigned int) {
+            is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
+        });
+        if (is_negative && key != FI_KEY_NAN) key = FI_KEY_NEGATIVE;
+    }
+    key = __reduce_max_sync(0xffffffffu, key);
+    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)exponent << 32 | key;
+    fi_sum_of_block(own, shared);
+    const unsigned int lane = threadIdx.x % 32;
+    const unsigned long long slot = lane < FI_WARPS ? shared.slots[lane] : 0;
+    key = __reduce_max_sync(0xffffffffu, (unsigned int)slot);
+    if (fi_top_status(key, false) != FI_ROW_OK) return key;
+    fi_set_scale(row, key, 1);
+    const int last = (int)(__float_as_uint(row.maximum) >> 23);
+    if (!is_summed || last < FI_LEAST_LEFT) {
+        // Of weights as small as that, few digits were summed.
+        __syncthreads();
+        *sum = sum_masses(left, row, shared, turn);
+        return key;
+    }
+    // The warps' sums for the exponent of the greatest.
+    const unsigned long long tile = lane < FI_WARPS ? fi_shifted(shared.tiles[lane], last - (int)(slot >> 32)) : 0;
+    __syncthreads();
+    if (threadIdx.x < FI_WARPS) shared.tiles[threadIdx.x] = tile;
+    sum->before = 0;
+    sum->total = sum->own = fi_warp_reduce(tile, fi_sum());
+    __syncthreads();
+    return key;
 }
+#endif
 
 /// The sum of what is left; 0 where it has none.
 static __device__ __forceinline__ float sum_left(
     const left_over &left, const fi_verify_drafts_params &p, fi_row &row, fi_filter_shared &shared, unsigned int &turn
 ) {
-    if (fi_top_status(begin_left(left, p, row, shared, turn), false) != FI_ROW_OK) return 0;
-    return (float)(row.weight_of_mass(sum_masses(left, row, shared, turn).total) / (double)row.scale);
+    fi_row_sum sum;
+    if (fi_top_status(begin_left(left, p, row, shared, turn, &sum), false) != FI_ROW_OK) return 0;
+    return (float)(row.weight_of_mass(sum.total) / (double)row.scale);
 }
 
 extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
@@ -183,9 +313,41 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         return weight > 0.0f && fi_uniform(draw.seed, draw.step, child) * (double)drafted <= (double)weight;
     };
     unsigned int turn = 0, node = 0, depth = 0;
+    int accepted = 0;
+    if (is_chain) {
+        // Each child is judged by what its own node has, so all of them at once: up to the first that falls they are emitted.
+        __syncthreads();
+        if (threadIdx.x == 0) shared.counters[0] = nodes;
+        __syncthreads();
+        const unsigned int child = 1 + threadIdx.x;
+        static_assert(FI_NODES <= FI_THREADS, "a thread for each");
+        if (child < nodes) {
+            const int token = tokens[child];
+            const bool is_token = token >= 0 && token < (int)p.width;
+            const float drafted = is_token && p.draft.address != 0 ? row_of(p.draft, child - 1)[token] : 1.0f;
+            const float weight = is_token ? row_of(p.target, child - 1)[token] : 0.0f;
+            accepted = is_token && stands(weight, drafted, child) ? 1 : 0;
+            if (accepted == 0) atomicMin(&shared.counters[0], child);
+        }
+        __syncthreads();
+        depth = node = shared.counters[0] - 1;
+        if (fi_team_rank() == 0 && child <= depth) {
+            output[child - 1] = tokens[child];
+            if (p.output_nodes != 0) output_nodes[child - 1] = (int)child;
+        }
+        if (threadIdx.x == 0) {
+            left.target = row_of(p.target, node);
+            left.draft = p.draft.address != 0 && node + 1 < nodes ? row_of(p.draft, node) : nullptr;
+            const int token = node + 1 < nodes ? tokens[node + 1] : -1;
+            left.rejected = token >= 0 && token < (int)p.width ? 1 : 0;
+            left.factors[0] = 1;
+            left.tokens[0] = token;
+        }
+        __syncthreads();
+    }
     // All threads walk the tree alike; a walk that does not end, by wrong links, ends at the number of nodes.
 #pragma unroll 1
-    while (true) {
+    while (!is_chain) {
         __syncthreads();
         if (threadIdx.x == 0) {
             left.target = row_of(p.target, node);
@@ -194,7 +356,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         }
         __syncthreads();
         float sum = 1;
-        int child = depth + 1 >= nodes ? -1 : is_chain ? (int)node + 1 : first_child[node];
+        int child = depth + 1 >= nodes ? -1 : first_child[node];
         bool is_accepted = false;
         unsigned int visited = 0;
 #pragma unroll 1
@@ -214,7 +376,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                     left.rejected++;
                 }
                 __syncthreads();
-                const int next = is_chain ? -1 : next_sibling[child];
+                const int next = next_sibling[child];
                 if (!left.draft) {
                     sum = __fsub_rn(sum, weight);
                 } else if (next > 0 && next < (int)nodes) {
@@ -222,7 +384,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
                     if (!(sum > 0.0f)) break;
                 }
             }
-            child = is_chain ? -1 : next_sibling[child];
+            child = next_sibling[child];
         }
         if (!is_accepted) break;
         if (writes) {
@@ -232,17 +394,19 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
         node = (unsigned int)child;
         depth++;
     }
-    unsigned int top = begin_left(left, p, row, shared, turn);
-    // Rounding may leave nothing where there should be some: then the target's own.
-    if (fi_top_status(top, false) == FI_ROW_EMPTY && left.rejected > 0) {
+    fi_row_sum sum;
+    unsigned int top;
+#pragma unroll 1
+    while (true) {
+        top = begin_left(left, p, row, shared, turn, &sum);
+        if (fi_top_status(top, false) != FI_ROW_EMPTY || left.rejected == 0) break;
+        // Rounding may leave nothing where there should be some: then the target's own.
         __syncthreads();
         if (threadIdx.x == 0) left.rejected = 0;
         __syncthreads();
-        top = begin_left(left, p, row, shared, turn);
     }
     const int status = fi_top_status(top, false);
     if (status == FI_ROW_OK) {
-        const fi_row_sum sum = sum_masses(left, row, shared, turn);
         fi_walk(
             row.part, left_groups{left, row.part}, sum, fi_share(fi_uniform(draw.seed, draw.step, 0), sum.total), shared,
             [&](float x, unsigned int) { return fi_mass(row, row.weight(x)); },
@@ -261,13 +425,6 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     }
     if (p.accepted == 0) return;
     // A chain's tokens that would each stand alone.
-    int accepted = 0;
-    for (unsigned int child = 1 + threadIdx.x; is_chain && child < nodes; child += FI_THREADS) {
-        const int other = tokens[child];
-        if (other < 0 || other >= (int)p.width) continue;
-        const float drafted = p.draft.address != 0 ? row_of(p.draft, child - 1)[other] : 1.0f;
-        accepted += stands(row_of(p.target, child - 1)[other], drafted, child);
-    }
     accepted = (int)fi_block_reduce<FI_THREADS>((unsigned long long)accepted, fi_sum(), shared.slots);
     if (writes) ((int *)p.accepted)[request] = is_chain ? accepted : (int)depth;
 }

@@ -96,7 +96,7 @@ static __device__ __forceinline__ float fi_entry(const float4 (&x)[4], unsigned 
 }
 
 /// Shared memory of a block.
-struct fi_filter_shared {
+struct __align__(16) fi_filter_shared {
 #ifndef FI_SUMS_ONLY
     /// Of the sample; later, masses of the gathered weights.
     union {
@@ -247,14 +247,22 @@ struct fi_lister {
         mask = 0;
     }
 #endif
-    /// Says how many the thread has, or that there was no room for all of some pair's. All threads of the block take part.
+    /// Says how many the thread has; a barrier before `check`.
     __device__ __forceinline__ void end(fi_row &row, fi_filter_shared &shared) {
         row.listed = count(shared);
-        unsigned int *const counts = shared.near + FI_NEAR - FI_THREADS;
-        counts[threadIdx.x] = row.listed;
-        __syncthreads();
-        const unsigned int both = row.listed + counts[threadIdx.x ^ FI_PAIRS];
-        if (__syncthreads_or(both > FI_LISTED_PAIR - 4 || row.listed > FI_LISTED_PAIR - 16)) row.listed_from = fi_infinity();
+        (shared.near + FI_NEAR - FI_THREADS)[threadIdx.x] = row.listed;
+        // Three that weigh nothing, so that it is read by fours: a pair has four slots more than it may fill.
+        if (row.listed <= FI_LISTED_PAIR - 16) {
+#pragma unroll
+            for (unsigned int i = 0; i < 3; i++) {
+                shared.list[fi_slot_of(threadIdx.x, row.listed + i)] = FI_LIST_MASKS ? fi_neutral() : 0.0f;
+            }
+        }
+    }
+    /// Says in `shared.counters[3]` that there was no room for all of some pair's; a barrier before that is read.
+    __device__ __forceinline__ void check(const fi_row &row, fi_filter_shared &shared) {
+        const unsigned int both = row.listed + (shared.near + FI_NEAR - FI_THREADS)[threadIdx.x ^ FI_PAIRS];
+        if (both > FI_LISTED_PAIR - 4 || row.listed > FI_LISTED_PAIR - 16) shared.counters[3] = 1;
     }
 };
 #endif

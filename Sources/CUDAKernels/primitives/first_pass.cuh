@@ -6,6 +6,7 @@
 #pragma once
 
 #include "primitives/filter.cuh"
+#include "primitives/launch.cuh"
 
 /// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
 static __device__ __forceinline__ unsigned int fi_bound_of_threads(
@@ -174,12 +175,31 @@ static __device__ __forceinline__ float fi_first_listed(
         if (groups[i] >= low) atomicAdd(&bins[(unsigned int)(number(groups[i]) * per_bin)], 1u);
     }
     __syncthreads();
-    // As many of the groups reach the bound as have an entry of that share.
-    const float share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f), rest = (1.0f - share) * (1.0f - share);
-    const unsigned int rank = (unsigned int)(4.0f * FI_THREADS * (1.0f - rest * rest));
-    const unsigned int in = bins[FI_FIRST_BINS - 1 - threadIdx.x];
-    const unsigned int through = (unsigned int)fi_block_running_sum<FI_THREADS>(in, shared.slots);
-    if (through >= rank && through - in < rank) shared.found[0] = (int)(FI_FIRST_BINS - 1 - threadIdx.x);
+    // As many of the groups reach the bound as have an entry of that share. One warp looks for it, sixteen bins a lane from the greatest on: that
+    // is one barrier, where all warps would need three.
+    if (threadIdx.x < 32) {
+        const float share = FI_LISTED_SHARE * fminf(131072.0f / (float)part.count, 1.0f), rest = (1.0f - share) * (1.0f - share);
+        const unsigned int rank = (unsigned int)(4.0f * FI_THREADS * (1.0f - rest * rest));
+        static_assert(FI_FIRST_BINS == 512, "sixteen a lane");
+        const uint4 *const last = (const uint4 *)bins + FI_FIRST_BINS / 4 - 1 - 4 * lane;
+        unsigned int in[16], own = 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint4 four = *(last - i);
+            in[4 * i] = four.w, in[4 * i + 1] = four.z, in[4 * i + 2] = four.y, in[4 * i + 3] = four.x;
+            own += four.x + four.y + four.z + four.w;
+        }
+        const unsigned int through = fi_warp_running_sum(own);
+        unsigned int running = through - own;
+        if (running < rank && through >= rank) {
+            int found = 0;
+#pragma unroll
+            for (int i = 0; i < 16; i++) {
+                if (running < rank) running += in[i], found = i;
+            }
+            shared.found[0] = (int)(FI_FIRST_BINS - 1 - 16 * lane) - found;
+        }
+    }
     __syncthreads();
     const int bin = shared.found[0];
     const float edge = FI_FORM == 0 ? low + (float)bin * width : __int_as_float(__float_as_int(low) + (int)((float)bin * width));
@@ -231,9 +251,13 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     if (samples) {
         fi_clear_sample(shared);
 #if FI_LISTS
+        // Before the barriers of the first entries.
         fi_first_bins(shared)[threadIdx.x] = 0;
-#endif
+        // What a look at the list, or the list itself, had no room for: so it stays.
+        if (threadIdx.x == 0) shared.counters[2] = shared.counters[3] = 0;
+#else
         __syncthreads();
+#endif
     }
     fi_wait_brought();
     float exponent = FI_LEAST_EXPONENT;
@@ -245,6 +269,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     float4 first_groups[4];
     if (samples) {
         fi_load_four(row.part, whole, row.part.begin, first_groups);
+        // What comes next is on its way while the first entries say what is listed: two steps, a line a lane.
+        const unsigned int next = row.part.begin + 128 + threadIdx.x % 32 * (32 / fi_size(FI_INPUT));
+        if (next < whole) fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * next);
         list.from = fi_first_listed(row.part, first_groups, FI_FORM == 0 ? row.powers.high : 0.0f, shared, &first_top);
     }
 #endif
@@ -379,17 +406,9 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     if (samples) list.end(row, shared);
 #endif
     *own = fi_order_key(greatest);
-    unsigned int top = *own;
-    // Zeros of both signs are zeros, so signs are looked at once more where there are any.
-    if (FI_FORM == 1 && __syncthreads_or(signs >> 31)) {
-        bool is_negative = false;
-        fi_each_group<1>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
-            is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
-        });
-        if (is_negative && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
-    }
-    top = __reduce_max_sync(0xffffffffu, top);
-    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = top;
+    unsigned int top = __reduce_max_sync(0xffffffffu, *own);
+    const unsigned int signed_lanes = FI_FORM == 1 ? __ballot_sync(0xffffffffu, signs >> 31) : 0;
+    if (threadIdx.x % 32 == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)signed_lanes << 32 | top;
 #if FI_SUMS_EARLY
     if (FI_FORM == 0 && threadIdx.x % 32 == 0) shared.first.of_warps[threadIdx.x / 32] = (int)exponent;
     unsigned long long own_sum = fi_sum_of_block(sum.total, shared);
@@ -405,5 +424,18 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     __syncthreads();
 #endif
     const unsigned int lane = threadIdx.x % 32;
-    return __reduce_max_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0u);
+    const unsigned long long slot = lane < FI_WARPS ? shared.slots[lane] : 0;
+    top = __reduce_max_sync(0xffffffffu, (unsigned int)slot);
+#if FI_LISTS
+    if (samples) list.check(row, shared);
+#endif
+    // Zeros of both signs are zeros, so signs are looked at once more where there are any.
+    if (FI_FORM == 1 && __any_sync(0xffffffffu, slot >> 32 != 0)) {
+        bool is_negative = false;
+        fi_each_group<1>(row.part, fi_raw_groups{row.part}, [&](float4 x, unsigned int) {
+            is_negative |= x.x < 0.0f || x.y < 0.0f || x.z < 0.0f || x.w < 0.0f;
+        });
+        if (__syncthreads_or(is_negative) && top != FI_KEY_NAN) top = FI_KEY_NEGATIVE;
+    }
+    return top;
 }

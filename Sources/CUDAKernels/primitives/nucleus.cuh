@@ -24,20 +24,16 @@
 #define FI_OUTCOME_MANY 2
 #define FI_OUTCOME_ELSEWHERE 3
 
-/// How many weights of two neighbouring bins a block's sample has, the first being even; bins are of the row's weights.
-static __device__ __forceinline__ uint2 fi_sampled(const fi_row &row, unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
-#if FI_POWERS && !FI_HELD
-    // For the exponent that the first entries said.
-    if (row.is_powers) bin += 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
-#endif
+#if FI_HELD
+/// How many weights of two neighbouring bins a block's sample has, the first being even.
+static __device__ __forceinline__ uint2 fi_sampled(unsigned int bin, unsigned int rank, fi_filter_shared &shared) {
     if (bin >= FI_SAMPLE_BINS) return make_uint2(0, 0);
     uint2 pair = *(const uint2 *)fi_team_at(shared.sample + bin, rank);
     // The last bin has what is in no other.
     if (bin == FI_SAMPLE_BINS - 2) pair.y = 0;
     return pair;
 }
-
-#if !FI_HELD
+#else
 /// Cuts an interval that has more than can be gathered, as weights are much alike. Of `tail`, the sample has `shared.above[0]` below the
 /// interval, and `shared.above[1]` up to its end: the share of the interval that is left is looked for among the first entries of each
 /// warp's run, whose masses are summed by 256 parts of it.
@@ -90,6 +86,7 @@ static __device__ __forceinline__ void fi_cut_guess(
 }
 #endif
 
+#if FI_HELD
 /// An interval of keys, `low ... high`, in which the weight is likely to lie at and below which the row has the mass `tail`.
 static __device__ __forceinline__ void fi_guess(
     const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
@@ -101,7 +98,7 @@ static __device__ __forceinline__ void fi_guess(
         unsigned int counts[2] = {0, 0};
 #pragma unroll
         for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-            const uint2 pair = fi_sampled(row, bin, rank, shared);
+            const uint2 pair = fi_sampled(bin, rank, shared);
             counts[0] += pair.x;
             counts[1] += pair.y;
         }
@@ -125,32 +122,102 @@ static __device__ __forceinline__ void fi_guess(
         unsigned int count = 0;
         if (offset <= FI_SAMPLE_MARGIN && at >= 0 && at < FI_SAMPLE_BINS) {
             for (unsigned int rank = 0; rank < FI_TEAM; rank++) {
-                const uint2 pair = fi_sampled(row, (unsigned int)at & ~1u, rank, shared);
+                const uint2 pair = fi_sampled((unsigned int)at & ~1u, rank, shared);
                 count += at & 1 ? pair.y : pair.x;
             }
         }
         int margin = FI_SAMPLE_MARGIN;
-        // What is not held has one bin on either side at least, and is looked at again where those have too many.
         const auto fits = [&] { return 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) <= FI_TEAM * FI_NEAR_ROOM / 4 * 3; };
         bool is_narrow = fits();
-        while (margin > (FI_HELD ? 0 : 1) && !is_narrow) margin--, is_narrow = fits();
-        if (threadIdx.x == 0) shared.found[1] = is_narrow || FI_HELD ? margin : margin + FI_SAMPLE_BINS;
+        while (margin > 0 && !is_narrow) margin--, is_narrow = fits();
+        if (threadIdx.x == 0) shared.found[1] = margin;
     }
     __syncthreads();
-    const int margin = shared.found[1] % FI_SAMPLE_BINS;
+    const int margin = shared.found[1];
     if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
     if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
-#if !FI_HELD
-    if (shared.found[1] >= FI_SAMPLE_BINS) {
-        const unsigned int first = (unsigned int)max(found - margin, 0), end = (unsigned int)(found + margin + 1);
-        if (threadIdx.x == first / 2) shared.above[0] = first % 2 == 0 ? before : before + in_low;
-        if (threadIdx.x == end / 2) shared.above[1] = end % 2 == 0 ? before : before + in_low;
-        __syncthreads();
-        return fi_cut_guess(row, tail, shared, low, high);
-    }
-#endif
     __syncthreads();
 }
+#else
+/// The same of a block alone, by its first warp, whose lanes have sixteen bins each.
+static __device__ __forceinline__ void fi_guess(
+    const fi_row &row, unsigned long long tail, fi_filter_shared &shared, unsigned int *low, unsigned int *high
+) {
+    static_assert(FI_SAMPLE_BINS == 512 && FI_SAMPLE_ABOVE % 16 == 0, "sixteen a lane");
+    if (threadIdx.x < 32) {
+        const int lane = (int)threadIdx.x;
+        int shift = 0;
+#if FI_POWERS
+        // For the exponent that the first entries said.
+        if (row.is_powers) shift = 16 * (row.exponent - shared.first.of_sample) - FI_SAMPLE_ABOVE;
+#endif
+        const unsigned int first = (unsigned int)(16 * lane + shift);
+        unsigned int counts[16];
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++) {
+            const uint4 four = first < FI_SAMPLE_BINS ? ((const uint4 *)(shared.sample + first))[i] : make_uint4(0, 0, 0, 0);
+            counts[4 * i] = four.x, counts[4 * i + 1] = four.y, counts[4 * i + 2] = four.z, counts[4 * i + 3] = four.w;
+        }
+        // The last bin has what is in no other.
+        if (first == FI_SAMPLE_BINS - 16) counts[15] = 0;
+        const unsigned int key = ((unsigned int)(16 * lane + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) + (1u << (FI_SAMPLE_SHIFT - 1));
+        const auto part = [&](unsigned int i) { return (float)counts[i] * __uint_as_float(key + (i << FI_SAMPLE_SHIFT)); };
+        float own = 0;
+#pragma unroll
+        for (unsigned int i = 0; i < 16; i++) own += part(i);
+        const float through = fi_warp_running_sum(own), target = (float)row.weight_of_mass(tail) / 8;
+        const float others = __shfl_up_sync(0xffffffffu, through, 1), before = lane == 0 ? 0.0f : others;
+        const unsigned int hits = __ballot_sync(0xffffffffu, before < target && through >= target);
+        int found = 0;
+        float running = before, last = 1;
+#pragma unroll
+        for (unsigned int i = 0; i < 16; i++) {
+            if (running < target) last = part(i), running += last, found = 16 * lane + (int)i;
+        }
+        // How much of the bin is below.
+        const float share = hits != 0 ? fminf(fmaxf(1.0f - (running - target) / last, 0.0f), 1.0f) : 0.5f;
+        const int source = hits != 0 ? __ffs((int)hits) - 1 : 0;
+        found = __shfl_sync(0xffffffffu, found, source);
+        if (lane == source) shared.counters[0] = (unsigned int)(share * (float)(1u << FI_SAMPLE_SHIFT));
+        if (hits == 0) {
+            // Where the sample lacks the few that weigh most: theirs.
+            const unsigned int bin = (__float_as_uint(row.greatest()) >> FI_SAMPLE_SHIFT) - FI_SAMPLE_LOW;
+            found = (int)(bin < FI_SAMPLE_BINS ? bin : FI_SAMPLE_BINS - 1);
+        }
+        // As wide as fits by the sample's counts, as what does not fit takes the long way; but one bin on either side at least, which are looked
+        // at again where they have too many.
+        const int offset = lane - FI_SAMPLE_MARGIN;
+        const unsigned int at = (unsigned int)(found + offset + shift);
+        const unsigned int count =
+            offset <= FI_SAMPLE_MARGIN && found + offset >= 0 && found + offset < FI_SAMPLE_BINS && at < FI_SAMPLE_BINS - 1 ? shared.sample[at] : 0;
+        int margin = FI_SAMPLE_MARGIN;
+        const auto fits = [&] { return 8 * __reduce_add_sync(0xffffffffu, abs(offset) <= margin ? count : 0) <= FI_NEAR_ROOM / 4 * 3; };
+        bool is_narrow = fits();
+        while (margin > 1 && !is_narrow) margin--, is_narrow = fits();
+        if (!is_narrow) {
+            const int least = max(found - margin, 0), end = found + margin + 1;
+            float running = before;
+#pragma unroll
+            for (unsigned int i = 0; i < 16; i++) {
+                const unsigned long long mass = __float2ull_rn(8 * running * row.low_unit());
+                if (16 * lane + (int)i == least) shared.above[0] = mass;
+                if (16 * lane + (int)i == end) shared.above[1] = mass;
+                running += part(i);
+            }
+            if (lane == 31 && end >= FI_SAMPLE_BINS) shared.above[1] = __float2ull_rn(8 * running * row.low_unit());
+        }
+        if (lane == 0) {
+            shared.found[0] = found;
+            shared.found[1] = is_narrow ? margin : margin + FI_SAMPLE_BINS;
+        }
+    }
+    __syncthreads();
+    const int found = shared.found[0], margin = shared.found[1] % FI_SAMPLE_BINS;
+    if (found - margin > 0) *low = ((unsigned int)(found - margin) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT;
+    if (found + margin + 1 < FI_SAMPLE_BINS) *high = (((unsigned int)(found + margin + 1) + FI_SAMPLE_LOW) << FI_SAMPLE_SHIFT) - 1;
+    if (shared.found[1] >= FI_SAMPLE_BINS) fi_cut_guess(row, tail, shared, low, high);
+}
+#endif
 
 /// Sums the weights above an interval, and sends those in it to the row's first block, with their number; see `fi_sum_of_row`. The thread
 /// has `own` of them.
@@ -390,45 +457,154 @@ struct fi_listed {
     __device__ __forceinline__ fi_listed(const fi_row &row, const fi_filter_shared &shared)
         : row(row), list(shared.list + fi_slot_of(threadIdx.x, 0)), step(threadIdx.x < FI_PAIRS ? FI_PAIRS : -FI_PAIRS),
           factor(fi_power_of_2(row.listed_exponent - row.exponent)) {}
-    __device__ __forceinline__ float operator()(unsigned int i) const {
-        const float entry = list[(int)i * step];
+    __device__ __forceinline__ float of(float entry) const {
         return FI_FORM == 1 ? entry * row.scale : FI_LIST_MASKS ? row.weight(entry) : entry * factor;
     }
+    __device__ __forceinline__ float operator()(unsigned int i) const { return of(list[(int)i * step]); }
 };
 
 /// Looks for the threshold in `low ... high` by what is listed, which has all weights from `low` on; false where it is not there, or there is
 /// too much. Nothing is moved, and a thread looks at its own.
+///
+/// The interval's weights are counted by 256 bins, of whose masses the counts say enough to name the one with the threshold. What is above it
+/// is summed, which shows whether that was right, and the bin's few are compared with each other.
 static __device__ __forceinline__ bool fi_find_listed(
     const fi_row &row, unsigned int low, unsigned int high, double limit, fi_filter_shared &shared, float *threshold, fi_row_sum *sum
 ) {
+    constexpr int bins = FI_SAMPLE_BINS / 2, room = 32;
+    unsigned int *const counts = shared.sample;
+    float *const few = (float *)(counts + bins);
+    unsigned int *const few_warps = counts + bins + room;
     const fi_listed listed(row, shared);
-    unsigned char *const slots = (unsigned char *)shared.near + threadIdx.x;
-    const float least = __uint_as_float(low), over = __uint_as_float(high + 1), unit = row.low_unit();
-    fi_masses above;
-    unsigned int count = 0;
+    const unsigned int slots = (unsigned int)shared_address((unsigned char *)shared.near + threadIdx.x);
+    const float unit = row.low_unit(), least = __uint_as_float(low), over = __uint_as_float(high + 1);
+    const unsigned int lane = threadIdx.x % 32, bits = fi_interval_bits(low, high), shift = bits > 8 ? bits - 8 : 0;
+    // Where entries are less than 2^-80, masses would not be numbers.
+    if (FI_FORM == 1 && row.scale > 0x1p80f) return false;
+    unsigned long long above = 0;
+    unsigned int at = slots;
     __syncthreads();
-#pragma unroll 4
-    for (unsigned int i = 0; i < row.listed; i++) {
-        const float weight = listed(i);
-        above.add(weight >= over ? weight : 0.0f, unit);
-        if (weight >= least && weight < over) {
-            if (count < FI_NEAR_EACH) slots[count * FI_THREADS] = (unsigned char)i;
-            count++;
+    if (threadIdx.x < bins) counts[threadIdx.x] = 0;
+    if (threadIdx.x == 0) shared.found[0] = -1;
+    // Four at once, from the lowest slot on; beside the last there are three that weigh nothing.
+    const unsigned int end = row.listed + 3 & ~3u, begin = threadIdx.x < FI_PAIRS ? 0 : FI_LISTED_PAIR - end;
+    const float *const list = shared.list + threadIdx.x % FI_PAIRS;
+    const float factor = (FI_FORM == 1 ? row.scale : listed.factor) * unit, least_mass = least * unit, over_mass = over * unit;
+    const float *next = list + begin * FI_PAIRS;
+#pragma unroll 1
+    for (unsigned int i = begin; i < begin + end; i += 4, next += 4 * FI_PAIRS) {
+        float masses[4];
+#pragma unroll
+        for (unsigned int j = 0; j < 4; j++) {
+            const float entry = next[j * FI_PAIRS];
+            masses[j] = FI_FORM == 0 && FI_LIST_MASKS ? row.weight(entry) * unit : entry * factor;
         }
+#pragma unroll
+        for (unsigned int j = 0; j < 4; j++) {
+            // Without a branch, which the next one would wait for. The last place takes what there is no room for.
+            asm volatile(
+                "{\n\t.reg .pred p, q;\n\t"
+                "setp.ge.f32 q, %1, %3;\n\t"
+                "setp.ge.and.f32 p, %1, %2, !q;\n\t"
+                "@p st.shared.u8 [%0], %4;\n\t"
+                "@p add.u32 %0, %0, %5;\n\t"
+                "@p min.u32 %0, %0, %6;\n\t"
+                "selp.f32 %1, %1, 0f00000000, q;\n\t}"
+                : "+r"(at), "+f"(masses[j])
+                : "f"(least_mass), "f"(over_mass), "r"(i + j), "n"(FI_THREADS), "r"(slots + (FI_NEAR_EACH - 1) * FI_THREADS)
+                : "memory");
+        }
+        above += (unsigned long long)__float2ll_rn(masses[0]) + (unsigned long long)__float2ll_rn(masses[1])
+            + ((unsigned long long)__float2ll_rn(masses[2]) + (unsigned long long)__float2ll_rn(masses[3]));
     }
-    above.flush(row.low_bits);
-    const unsigned long long through = fi_sum_of_block(above.total, shared);
-    if (__syncthreads_or(count > FI_NEAR_EACH) || (double)through >= limit) return false;
+    const unsigned int count = (at - slots) / FI_THREADS;
+    // Calls `visit(weight, bin)` for the thread's weights of the interval, two at once.
     const auto each = [&](auto &&visit) {
 #pragma unroll 1
-        for (unsigned int i = 0; i < count; i++) visit(listed(slots[i * FI_THREADS]));
+        for (unsigned int i = 0; i < count; i += 2) {
+            const unsigned char *const from = (const unsigned char *)shared.near + threadIdx.x + i * FI_THREADS;
+            const bool has_second = i + 1 < count;
+            const float first = listed.of(list[from[0] * FI_PAIRS]);
+            const float second = has_second ? listed.of(list[from[FI_THREADS] * FI_PAIRS]) : 0.0f;
+            visit(first, (int)((__float_as_uint(first) - low) >> shift));
+            if (has_second) visit(second, (int)((__float_as_uint(second) - low) >> shift));
+        }
     };
-    if (fi_decide(row, low, high, through, limit, shared, each, threshold) != FI_OUTCOME_FOUND) return false;
-    const float kept = *threshold;
-    each([&](float weight) { above.total += weight >= kept ? fi_mass(row, weight) : 0; });
-    *sum = {0, 0, fi_sum_of_block(above.total, shared)};
-    sum->total = sum->own;
-    return true;
+    __syncthreads();
+    each([&](float, int bin) { atomicAdd(&counts[bin], 1u); });
+    if (count >= FI_NEAR_EACH - 1) shared.counters[2] = 1;
+    const unsigned long long through = fi_sum_of_block(above, shared);
+    if (shared.counters[2] != 0 || (double)through >= limit) return false;
+    if (threadIdx.x < 32) {
+        // Eight bins a lane, from the greatest on.
+        static_assert(bins == 256, "eight bins a lane");
+        const uint4 *const last = (const uint4 *)counts + bins / 4 - 1 - 2 * lane;
+        const uint4 upper = last[0], lower = last[-1];
+        const unsigned int in[8] = {upper.w, upper.z, upper.y, upper.x, lower.w, lower.z, lower.y, lower.x};
+        const int first = bins - 1 - 8 * (int)lane;
+        const auto part = [&](int i) {
+            return (float)in[i] * __uint_as_float(low + ((unsigned int)(first - i) << shift) + (shift > 0 ? 1u << (shift - 1) : 0));
+        };
+        float own = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) own += part(i);
+        const float left = (float)((limit - (double)through) * row.weight_of_mass(1));
+        const float sum = fi_warp_running_sum(own), others = __shfl_up_sync(0xffffffffu, sum, 1);
+        float running = lane == 0 ? 0.0f : others;
+        if (running < left && (sum >= left || lane == 31)) {
+            int found = 0;
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                if (running < left) running += part(i), found = i;
+            }
+            shared.found[0] = first - found;
+        }
+    }
+    if (threadIdx.x == 0) shared.counters[1] = 0;
+    __syncthreads();
+    int bin = shared.found[0];
+#pragma unroll 1
+    while (true) {
+        if (bin < 0 || bin >= bins) return false;
+        unsigned long long own = above;
+        each([&](float weight, int other) {
+            if (other < bin) return;
+            if (other > bin) {
+                own += (unsigned long long)__float2ll_rn(weight * unit);
+                return;
+            }
+            const unsigned int place = atomicAdd(&shared.counters[1], 1u);
+            if (place < room) few[place] = weight, few_warps[place] = threadIdx.x / 32;
+        });
+        const unsigned long long before = fi_sum_of_block(own, shared);
+        const unsigned int number = shared.counters[1];
+        if (number > room) return false;
+        // Each with each, by each warp.
+        const float weight = lane < number ? few[lane] : 0.0f;
+        const unsigned long long mass = fi_mass(row, weight);
+        unsigned long long greater = before;
+#pragma unroll 1
+        for (unsigned int i = 0; i < number; i++) {
+            const float other = few[i];
+            if (other > weight) greater += fi_mass(row, other);
+        }
+        const bool is_kept = lane < number && (double)greater < limit;
+        const unsigned long long kept = fi_warp_reduce(is_kept ? mass : 0ull, fi_sum());
+        if ((double)before < limit && (double)(before + kept) >= limit) {
+            *threshold = __uint_as_float(__reduce_min_sync(0xffffffffu, is_kept ? __float_as_uint(weight) : 0xffffffffu));
+            // What the warps have above is in the tiles, which all have read, but for these.
+            __syncthreads();
+            if (threadIdx.x < 32 && is_kept) fi_add_to(&shared.tiles[few_warps[lane]], mass);
+            __syncthreads();
+            *sum = {before + kept, 0, before + kept};
+            return true;
+        }
+        // The counts were not exact enough: the neighbour has it.
+        bin += (double)before >= limit ? 1 : -1;
+        __syncthreads();
+        if (threadIdx.x == 0) shared.counters[1] = 0;
+        __syncthreads();
+    }
 }
 
 /// What the weights from `threshold` on sum to, all of which are listed.
@@ -456,7 +632,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
     // Masses are integers: half of one is more than no mass, so that a share of 0 has the greatest, and it changes no other.
     const double limit = fmax((double)(whole == 0 ? sum->total : whole) * (double)top_p, 0.5);
 #if FI_LISTS
-    const float listed_from = row.listed_from;
+    const float listed_from = shared.counters[3] == 0 ? row.listed_from : fi_infinity();
     row.listed_from = fi_infinity();
 #endif
     // All together have less than the share: each is in.
@@ -475,22 +651,21 @@ static __device__ __forceinline__ float fi_find_nucleus(
 #if FI_LISTS
     if (listed_from < fi_infinity() && (FI_FORM == 1 || FI_LIST_MASKS || row.is_powers)) {
         // What weighs more than the least of the list is in it; somewhat more, as exponentials are rounded. An interval that begins below
-        // may be cut there, but for a bin below its middle.
+        // is cut there: another look at the list costs a tenth of another pass over the row.
         const unsigned int from = __float_as_uint(row.few_weight(listed_from)) + 8;
-        const bool reaches = low >= from || from + (1u << FI_SAMPLE_SHIFT) <= low + (high - low) / 2;
-        // First in three or five bins about the middle, as another look at the list costs little; exponentials are worth the narrower guess.
-        const unsigned int bins = (high - low + 1) >> FI_SAMPLE_SHIFT;
-        unsigned int cut = bins > 5 ? (bins / 2 - (FI_FORM == 0 ? 1 : 2)) << FI_SAMPLE_SHIFT : 0;
+        // First near to where the sample has it: to 2.5 bins on either side, 2 of probabilities, or 1.25 where each look has exponentials to take.
+        constexpr unsigned int half = (FI_FORM == 1 ? 8u : FI_LIST_MASKS ? 5u : 10u) << (FI_SAMPLE_SHIFT - 2);
+        const bool is_whole = (high - low + 1) >> FI_SAMPLE_SHIFT == 2 * FI_SAMPLE_MARGIN + 1;
+        const unsigned int middle = low + ((unsigned int)FI_SAMPLE_MARGIN << FI_SAMPLE_SHIFT) + shared.counters[0];
 #pragma unroll 1
-        for (bool is_last = !reaches; !is_last;) {
+        for (bool is_near = is_whole;; is_near = false) {
             float threshold;
-            const unsigned int begin = low + cut > from ? low + cut : from;
-            if (fi_find_listed(row, begin, high - cut, limit, shared, &threshold, sum)) {
+            const unsigned int begin = is_near ? middle - half : low, end = is_near ? middle + half - 1 : high;
+            if (from <= end && fi_find_listed(row, begin > from ? begin : from, end, limit, shared, &threshold, sum)) {
                 row.listed_from = listed_from;
                 return threshold;
             }
-            is_last = cut == 0;
-            cut = 0;
+            if (!is_near) break;
         }
     }
 #endif

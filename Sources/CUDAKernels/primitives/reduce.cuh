@@ -71,11 +71,12 @@ static __device__ __forceinline__ T fi_block_reduce(T value, Op op, T *slots) {
 }
 
 /// Inclusive running sums over a warp's lanes.
-static __device__ __forceinline__ unsigned long long fi_warp_running_sum(unsigned long long value) {
+template <class T>
+static __device__ __forceinline__ T fi_warp_running_sum(T value) {
     const unsigned int lane = threadIdx.x % 32;
 #pragma unroll
     for (int distance = 1; distance < 32; distance *= 2) {
-        const unsigned long long before = __shfl_up_sync(0xffffffffu, value, distance);
+        const T before = __shfl_up_sync(0xffffffffu, value, distance);
         if (lane >= distance) value += before;
     }
     return value;

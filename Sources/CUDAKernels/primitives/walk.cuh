@@ -23,11 +23,13 @@ static __device__ __forceinline__ bool fi_has_target(
     const fi_row_part &part, const fi_row_sum &sum, unsigned long long target, const fi_filter_shared &shared, fi_target *at
 ) {
     if (target <= sum.before || target > sum.before + sum.own) return false;
-    unsigned int warp = 0;
-    unsigned long long running = sum.before;
-#pragma unroll 1
-    while (warp < FI_WARPS - 1 && target > running + shared.tiles[warp]) running += shared.tiles[warp++];
-    *at = {target, running, warp * part.run(), (warp + 1) * part.run()};
+    // By each warp, a tile a lane.
+    const unsigned int lane = threadIdx.x % 32;
+    const unsigned long long tile = lane < FI_WARPS ? shared.tiles[lane] : 0;
+    const unsigned long long before = sum.before + fi_warp_running_sum(tile) - tile;
+    const unsigned int reached = __ballot_sync(0xffffffffu, lane < FI_WARPS - 1 && target <= before + tile);
+    const unsigned int warp = reached != 0 ? (unsigned int)__ffs((int)reached) - 1 : FI_WARPS - 1;
+    *at = {target, __shfl_sync(0xffffffffu, before, (int)warp), warp * part.run(), (warp + 1) * part.run()};
     return true;
 }
 

@@ -174,7 +174,8 @@ package enum VerifyDraftsKernel {
     private static func spec(_ team: RowTeam) -> KernelSpec {
         table.spec(team.number) {
             team.spec(
-                "verify_drafts", "verify_drafts", [], clusterThreads: 256, label: "verify drafts")
+                "verify_drafts", "verify_drafts", [], clusterThreads: 256, aloneThreads: RowTeam.aloneThreads,
+                label: "verify drafts")
         }
     }
 

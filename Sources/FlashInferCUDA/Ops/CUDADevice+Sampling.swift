@@ -63,12 +63,14 @@ extension CUDADevice {
 
     /// Says which drafted tokens stand.
     func execute(_ operation: VerifyDraftsOperation) throws(FlashInferError) {
+        // A chain has one distribution to draw from, which is read once; a tree may look at one again after each rejection.
+        let isChain = if case .chain = operation.tree { true } else { false }
+        let team = self.team(width: operation.target.width, streamedRows: isChain ? operation.target.shape[0] : 0)
         try withRows(
             operation.draws, operation.packedDraws, "speculative sampling", { fi_draw(seed: $0.seed, step: $0.step) }
         ) {
             (address) throws(FlashInferError) in
-            try enqueue(
-                VerifyDraftsKernel.lower(operation, draws: address, team: team(width: operation.target.width)))
+            try enqueue(VerifyDraftsKernel.lower(operation, draws: address, team: team))
         }
     }
 

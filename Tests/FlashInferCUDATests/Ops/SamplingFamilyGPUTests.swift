@@ -399,7 +399,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [true, false], [(40, 1_009), (3, 16_417)])
+    @Test(arguments: [true, false], [(40, 1_009), (5, 9_001), (3, 16_417)])
     func speculativeSampling(isTree: Bool, size: (requests: Int, width: Int)) throws {
         var random = OpsRandom(54)
         let (requests, nodes, width) = (size.requests, 6, size.width)

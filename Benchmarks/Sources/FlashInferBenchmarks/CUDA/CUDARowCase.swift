@@ -29,6 +29,12 @@ struct CUDARowCase {
                     input: x, weight: try memory.weights(.bfloat16, width), residual: residual, output: x)
                 return .rmsNorm(operation)
             },
+            CUDARowCase(name: "gemma_rmsnorm h4096") { tokens, memory in
+                let operation = RMSNormOperation(
+                    input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
+                    output: try memory.output(.bfloat16, [tokens, width]), weightOffset: 1)
+                return .rmsNorm(operation)
+            },
             CUDARowCase(name: "rmsnorm to fp8 h4096") { tokens, memory in
                 let operation = RMSNormOperation(
                     input: try memory.input([tokens, width]), weight: try memory.weights(.bfloat16, width),
@@ -53,13 +59,14 @@ struct CUDARowCase {
 
     private static var activations: [CUDARowCase] {
         func test(
-            _ name: String, _ output: DType, _ way: @escaping (Int, CUDARowMemory) throws -> OutputQuantization?
+            _ name: String, _ output: DType, activation: GatedActivationOperation.Activation = .silu,
+            _ way: @escaping (Int, CUDARowMemory) throws -> OutputQuantization?
         ) -> CUDARowCase {
             CUDARowCase(name: name) { tokens, memory in
                 let both = try memory.input([tokens, 2 * gate])
                 let operation = GatedActivationOperation(
                     gate: both.slice(0..<gate, along: 1), up: both.slice(gate..<2 * gate, along: 1),
-                    output: try memory.output(output, [tokens, gate]), activation: .silu,
+                    output: try memory.output(output, [tokens, gate]), activation: activation,
                     quantization: try way(tokens, memory))
                 return .gatedActivation(operation)
             }
@@ -76,6 +83,7 @@ struct CUDARowCase {
         }
         return [
             test("silu_and_mul 14336", .bfloat16) { _, _ in nil },
+            test("gelu_and_mul 14336", .bfloat16, activation: .geluErf) { _, _ in nil },
             test("silu_and_mul to fp8 by row 14336", .float8E4M3) {
                 .perRow(scales: try $1.output(.float32, [$0]))
             },
