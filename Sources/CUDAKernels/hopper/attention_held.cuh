@@ -248,3 +248,140 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     }
     wgmma_wait<0>();
 }
+
+/// Whether one group computes with the scores of two stages: of 64 keys, beside which registers have room for those of 64 more.
+constexpr bool looks_ahead = holds_queries && groups == 1 && cluster == 1 && key_tiles == 8 && stages > 2 && !gathers_rows && !has_variant;
+
+/// A warpgroup alone, which has no other's turn to wait for: scores are asked for two stages before they become weights, so that the tensor cores
+/// have a product with values and one with keys to do meanwhile.
+FI_DEVICE void compute_ahead(const Block &block, char *shared) {
+    const fi_attention_params &p = block.p;
+    Barriers &barriers = block.barriers;
+    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, warp_row = warp * 16;
+    // Keys that are given back next, and keys that are multiplied next.
+    Ring key_ring, next_ring;
+    ValueRing value_ring;
+    float even[1][key_tiles][4], odd[1][key_tiles][4];
+    uint32 held[held_steps][4];
+    const uint32 own_queries = block.base + Shared::queries + warp_row * 128;
+    const auto keys_at = [&](const Ring &ring) { return block.base + Shared::key_stages + ring.stage * Shared::key_bytes; };
+    const auto values_at = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
+    const auto start_stage = [&](float (&s)[1][key_tiles][4]) {
+        start_scores(s[0], held, key_operand(keys_at(next_ring)));
+        next_ring.next();
+    };
+    const auto free_keys = [&] {
+        block.give_back(barriers.keys_empty[key_ring.stage]);
+        key_ring.next();
+    };
+    const auto free_values = [&] {
+        block.give_back(barriers.values_empty[value_ring.stage]);
+        value_ring.next();
+    };
+    State state;
+    start_nothing(state.output[0], value_operand(block.base));
+    for (uint32 turn = 0;; ++turn) {
+        const Item &item = block.items[turn % item_slots];
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
+        const bool is_more = item.tile >= 0;
+        if (is_more) {
+            barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
+#pragma unroll
+            for (int step = 0; step < held_steps; ++step) load_matrices(held[step], query_part(own_queries, lane, step));
+            __syncwarp();
+            if (lane == 0) barrier(barriers.queries_empty).arrive();
+            barrier(barriers.keys_full[next_ring.stage]).wait(next_ring.phase);
+        }
+        // Where there is nothing more, nobody reads what comes of it.
+        wgmma_fence();
+        start_stage(even);
+        if (turn > 0) {
+            const Item &ended = block.items[(turn - 1) % item_slots];
+            const bool is_part = ended.partial_row >= 0;
+            // What outputs are multiplied by, and where they go, beside the last product.
+            const LaneRow own(p, ended, state, warp_row, 1, is_part);
+            wgmma_wait<1>();
+            free_values();
+            end_in_registers(p, ended, state, warp_row, own, is_part);
+            if (is_part) merge_if_last(p, ended, shared);
+            __syncwarp();
+            if (lane == 0) barrier(barriers.item_empty[(turn - 1) % item_slots]).arrive();
+        } else {
+            wgmma_wait<1>();
+        }
+        if (!is_more) break;
+        const KeyFinder finder{p, item};
+        const CommonlyVisible common(p, item, warp_row);
+        const float2 scales = score_scales(p, item);
+        const Pair scale = {scales.x, scales.x};
+        const Span span(item, block.maps.box_rows);
+        const int tiles = span.tiles();
+#pragma unroll
+        for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
+        Weights weights;
+        Pair factor;
+        bool by_sums = false;
+        const auto start_product = [&](int tile) {
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            // Zeros in the rows that are not the item's.
+            const int first = tile == 0 ? span.lead : 0, end = tile == tiles - 1 ? span.count - tile * keys : keys;
+            if (first > 0 || end < keys) clear_values(values_at(), first, end);
+            wgmma_fence();
+            start_values(state.output[0], weights, value_operand(values_at()), tile > 0);
+        };
+        // Scores of a stage become weights, and beside that the next stage's and the product of the weights before are computed.
+        const auto weigh = [&](float (&s)[1][key_tiles][4], float (&next)[1][key_tiles][4], int tile) {
+            const int first_key = span.key(tile * keys);
+            if (tile > 0) start_product(tile - 1);
+            else start_nothing(state.output[0], value_operand(block.base));
+            if (tile + 1 < tiles) {
+                barrier(barriers.keys_full[next_ring.stage]).wait(next_ring.phase);
+                wgmma_fence();
+                start_stage(next);
+            } else {
+               wgmma_fence();
+                wgmma_by_rows<half_type>(next[0], held[0], key_operand(block.base), false);
+                wgmma_commit();
+            }
+            // Once, but where weights left float32's range.
+#pragma unroll 1
+            while (true) {
+                const bool by_maximum = !by_sums;
+                Pair sums = {0, 0};
+                finish_scores(s, p, item, finder, common, warp_row, first_key, scales.y);
+                if (by_maximum) raise_to_maximum(state, s[0], scale, factor);
+                relate(state, s[0], scale);
+                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, first_key}, 0);
+                exponentiate<0, key_tiles>(s[0], sums);
+                // The keys, if they are not needed once more, leave their place before the products under way end.
+                const bool is_done = by_maximum || !any_reaches(sums, largest_sum);
+                if (is_done) free_keys();
+                wgmma_wait<0>();
+                if (by_maximum) {
+                    if (tile > 0) multiply_output(state, factor);
+                    by_sums = is_settled(state);
+                }
+                factors.multiply(s, 0);
+                pack_all(weights, s[0]);
+                const bool is_raised = !is_done && raise_to_sums(state, s[0], weights, sums);
+                if (is_done || is_raised) {
+                    if (is_raised) free_keys();
+                    state.sum[0][0] += sums[0], state.sum[0][1] += sums[1];
+                    break;
+                }
+                compute_scores_again(s[0], held, own_queries, keys_at(key_ring));
+                by_sums = false;
+            }
+            if (tile > 0) free_values();
+        };
+        wgmma_wait<0>();
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            weigh(even, odd, tile);
+            if (++tile == tiles) break;
+            weigh(odd, even, tile);
+        }
+        start_product(tiles - 1);
+    }
+    wgmma_wait<0>();
+}
