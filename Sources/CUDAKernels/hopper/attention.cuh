@@ -117,8 +117,7 @@ extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, F
 #ifdef FI_MIXED
         compute_beside_lists(block, shared);
 #else
-        if constexpr (looks_ahead) compute_ahead(block, shared);
-        else if constexpr (goes_by_sums) compute_by_sums(block, shared);
+        if constexpr (goes_by_sums) compute_by_sums(block, shared);
         else compute_by_turns(block, shared);
 #endif
     }
