@@ -37,16 +37,22 @@ constexpr int announcers = is_narrow ? bringers : gathers_rows ? gatherers : 1;
 FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     Widener widener{block, thread};
+    // Those that widen go on with that at once.
+    const auto await = [](const uint64 &word, uint32 phase) {
+        if constexpr (is_narrow) barrier(word).wait(phase);
+        else barrier(word).wait_asleep(phase);
+    };
     for (uint32 turn = 0;; ++turn) {
         const int slot = turn % item_slots;
         if (thread < warp_size) fetch_item(block, turn);
         const Item &item = block.items[slot];
-        barrier(block.barriers.item_full[slot]).wait(turn / item_slots);
+        await(block.barriers.item_full[slot], turn / item_slots);
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
-        if constexpr (query_slots == 1) barrier(block.barriers.queries_empty).wait(turn + 1);
-        copy_queries<2, queriers>(p, item, thread, [&](int row, int chunk) {
-            return to + row / 64 * (64 * Shared::key_columns * 128) + chunk / 8 * (64 * 128) + row % 64 * 128 + ((chunk % 8 ^ row % 8) << 4);
+        if constexpr (query_slots == 1) await(block.barriers.queries_empty, turn + 1);
+        copy_queries<2, queriers>(p, item, thread, [&](uint32 row, uint32 chunk) {
+            const uint32 group = rows > 64 ? row / 64 * (64 * Shared::key_columns * 128) : 0, own = rows > 64 ? row % 64 : row;
+            return to + group + chunk / 8 * (64 * 128) + own * 128 + ((chunk ^ row) % 8 << 4);
         });
         barrier(block.barriers.queries_full[slot]).arrive();
         if constexpr (is_narrow) widener.widen_item(Span(item, block.maps.box_rows).tiles());

@@ -68,6 +68,20 @@ struct Barrier {
             "@!passed bra again;\n"
             "}\n" ::"r"(address), "r"(phase & 1) : "memory");
     }
+    /// The same for who has time: it asks again after a while. Warps that have nothing else to do ask some hundred times for an item otherwise, which
+    /// takes power from those that compute: up to 1 % of the time.
+    __device__ __forceinline__ void wait_asleep(uint32 phase) const {
+        asm volatile(
+            "{\n"
+            ".reg .pred passed;\n"
+            "again:\n"
+            "mbarrier.try_wait.parity.shared::cta.b64 passed, [%0], %1;\n"
+            "@passed bra end;\n"
+            "nanosleep.u32 200;\n"
+            "bra again;\n"
+            "end:\n"
+            "}\n" ::"r"(address), "r"(phase & 1) : "memory");
+    }
 };
 
 /// Writes to the same place of another block of the cluster.

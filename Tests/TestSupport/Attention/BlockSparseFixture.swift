@@ -188,5 +188,12 @@ extension BlockSparseFixture.Case {
         .init(
             4, 16, .full, type: .bfloat16, headDim: 64, kvHeads: 6, group: 1, rows: 1_040, columns: 16_384,
             maximumBlocks: 8, seed: 12),
+        // So steep that weights leave their range, and scores of a stage are computed once more, or weights scaled down.
+        .init(
+            64, 64, AttentionVariant(scale: 40), type: .bfloat16, headDim: 128, kvHeads: 1, group: 1, rows: 150,
+            columns: 640, seed: 13),
+        .init(
+            64, 64, AttentionVariant(scale: 2), type: .float16, headDim: 128, kvHeads: 1, group: 1, rows: 150,
+            columns: 640, seed: 14),
     ]
 }
