@@ -41,10 +41,13 @@ struct GatheredPlaces {
 struct GatheredRows {
     uint64 own_key, own_rest;
 
-    __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
-        // Past the last key it is found again.
-        const int key = min(first + GatheredPlaces::known_row(thread), finder.item.key_end() - 1);
-        const int64 page = finder.block(key), in_page = finder.row(key);
+    /// The key whose row this lane knows of, in the stage that starts with key `first`. Past the last key it is found again.
+    FI_DEVICE int known_key(const Item &item, int first, int thread) {
+        return min(first + GatheredPlaces::known_row(thread), item.key_end() - 1);
+    }
+    /// Tells from that key's page.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread, int64 page) {
+        const int64 in_page = finder.row(known_key(finder.item, first, thread));
         const fi_attention_params &p = finder.p;
         own_key = p.keys.address + (page * p.keys.block + in_page * p.keys.token) * element_bytes;
         own_rest = p.values.address + (page * p.values.block + in_page * p.values.token) * element_bytes;
@@ -68,19 +71,22 @@ struct Gatherer {
         __syncwarp();
     }
 
-    /// A part's rows as they are.
-    __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) {
-        const bool is_rest = part == rest_part;
-        const int columns = is_rest ? 1 : Shared::part_columns;
-        await_empty(stage, part);
+    /// A part's rows as they are. Everything that addresses are told from is known when compiling, or comes before the wait: a warp that looks at
+    /// each copy's for itself takes longer to ask than the copies take to come.
+    template <bool is_rest> __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) const {
+        constexpr int columns = is_rest ? 1 : Shared::part_columns;
         const int row = GatheredPlaces::first_row(thread) + thread % warp_size / 8;
         const uint32 to = block.stage(stage) + Shared::part_at(part) + row * 128 + ((chunk ^ row % 8) << 4);
+        const char *from[gathered_rows];
 #pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
-            const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
+        for (int i = 0; i < gathered_rows; ++i)
+            from[i] = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
+        await_empty(stage, part);
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i)
+#pragma unroll
             for (int column = 0; column < columns; ++column)
-                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from + column * 128, true);
-        }
+                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from[i] + column * 128, true);
         // Without a wait: the next part's rows are asked for while these come.
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
     }
@@ -89,18 +95,20 @@ struct Gatherer {
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item);
         if (tiles == 0) return;
-        GatheredRows now, next;
-        now.find(finder, item.key, thread);
+        const auto look_up = [&](int tile) { return finder.block(GatheredRows::known_key(item, item.key + tile * keys, thread)); };
+        int page = look_up(0);
         fi_await_predecessors();
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
-            // The table is read a stage ahead.
-            if (tile + 1 < tiles) next.find(finder, item.key + (tile + 1) * keys, thread);
+            GatheredRows rows_at;
+            rows_at.find(finder, item.key + tile * keys, thread, page);
+            // The table is read a stage ahead, and what it says is not looked at before that stage.
+            page = look_up(tile + 1);
 #pragma unroll 1
-            for (int i = 0; i < part_count; ++i) copy_part(now, stage, part_in_order(stage, i));
+            for (int i = 0; i < rest_part; ++i) copy_part<false>(rows_at, stage, part_in_order(stage, i));
+            copy_part<true>(rows_at, stage, rest_part);
             phases.flip(stage);
-            now = next;
         }
     }
 };
