@@ -141,8 +141,9 @@ struct Widener {
     /// of one tile each, so that their stores meet in no bank.
     const uint32 known_row, source_lane, source_at, columns_at, rest_at;
     StagePhases phases;
-    /// The page of one row that this lane knows of, in the stage that is read now, and in the next, asked for before it is needed.
-    int page = 0, next_page = 0;
+    /// Where the row lies that this lane knows of, of the stage that is read now, and its page in the next, asked for before it is needed.
+    uint64 own_key = 0, own_rest = 0;
+    int next_page = 0;
     /// What has been read: of the part that a stage begins with, and of the next.
     Values values[keeps_stage ? 2 : 1];
 
@@ -180,18 +181,16 @@ struct Widener {
     __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { next_page = finder.block(known_key(finder.item, tile)); }
     /// Goes on to a stage, whose pages have been asked for, and asks for the next one's.
     __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
-        page = next_page;
+        const int64 page = next_page, in_page = finder.row(known_key(finder.item, tile));
+        const fi_attention_params &p = finder.p;
+        own_key = p.keys.address + page * p.keys.block + in_page * p.keys.token;
+        own_rest = p.values.address + page * p.values.block + in_page * p.values.token;
         look_up(finder, tile + 1);
     }
-    /// Where the row lies that this lane knows of.
-    __device__ __forceinline__ uint64 known_address(const KeyFinder &finder, const fi_kv_tensor &tensor, int tile) const {
-        const int64 in_page = finder.row(known_key(finder.item, tile));
-        return tensor.address + page * tensor.block + in_page * tensor.token;
-    }
 
-    /// Reads this thread's share of a part of that stage.
-    __device__ __forceinline__ void read(Values &to, const KeyFinder &finder, int tile, int part) const {
-        const uint64 known = known_address(finder, block.p.keys, tile) + part * (dim_vo / 2);
+    /// Reads this thread's share of a part.
+    __device__ __forceinline__ void read(Values &to, int part) const {
+        const uint64 known = own_key + part * (dim_vo / 2);
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i) {
             const uint64 from = __shfl_sync(0xffffffff, known, i * 4 + source_lane) + source_at;
@@ -199,14 +198,13 @@ struct Widener {
             for (int pair = 0; pair < 2; ++pair) to[i][pair] = load_sixteen(from + pair * 128);
         }
     }
-    /// Asks for that stage's rest.
-    __device__ __forceinline__ void copy_rest(const KeyFinder &finder, int tile, int stage) const {
+    /// Asks for the rest.
+    __device__ __forceinline__ void copy_rest(int stage) const {
         begin(stage, rest_part);
         const uint32 lane = threadIdx.x % warp_size, to = block.stage(stage) + rest_at;
-        const uint64 known = known_address(finder, block.p.values, tile);
 #pragma unroll
         for (int i = 0; i < rest_rows; ++i)
-            copy_async<16>(to + i * (32 * 128), pointer<const char>(__shfl_sync(0xffffffff, known, lane / 4 + i * 8)) + lane % 4 * 16, true);
+            copy_async<16>(to + i * (32 * 128), pointer<const char>(__shfl_sync(0xffffffff, own_rest, lane / 4 + i * 8)) + lane % 4 * 16, true);
         copy_commit();
     }
 
@@ -244,21 +242,22 @@ struct Widener {
         look_up(finder, 0);
         fi_await_predecessors();
         find(finder, 0);
-        read(values[0], finder, 0, 0);
-        if constexpr (keeps_stage) read(values[1], finder, 0, 1);
+        read(values[0], 0);
+        if constexpr (keeps_stage) read(values[1], 1);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
+            // Its place was given back long before the others.
+            copy_rest(stage);
             widen_values(values[0], stage, stage);
             fence();
             end(stage, stage);
-            copy_rest(finder, tile, stage);
             // Behind the last stage its last row is read again, which nobody needs.
             if constexpr (keeps_stage) find(finder, tile + 1);
-            read(values[0], finder, tile + keeps_stage, stage ^ 1);
+            read(values[0], stage ^ 1);
             if constexpr (!keeps_stage) find(finder, tile + 1);
             widen_values(values[keeps_stage], stage, stage ^ 1);
-            read(values[keeps_stage], finder, tile + 1, keeps_stage ? stage : stage ^ 1);
+            read(values[keeps_stage], keeps_stage ? stage : stage ^ 1);
             widen_rest(stage);
             fence();
             end(stage, stage ^ 1);
