@@ -86,7 +86,7 @@ struct Gatherer {
         for (int i = 0; i < gathered_rows; ++i)
 #pragma unroll
             for (int column = 0; column < columns; ++column)
-                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from[i] + column * 128, true);
+                copy_async_once(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from[i] + column * 128, true);
         // Without a wait: the next part's rows are asked for while these come.
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
     }
@@ -105,9 +105,10 @@ struct Gatherer {
             rows_at.find(finder, item.key + tile * keys, thread, page);
             // The table is read a stage ahead, and what it says is not looked at before that stage.
             page = look_up(tile + 1);
+            // The rest's place was given back long before the others.
+            copy_part<true>(rows_at, stage, rest_part);
 #pragma unroll 1
             for (int i = 0; i < rest_part; ++i) copy_part<false>(rows_at, stage, part_in_order(stage, i));
-            copy_part<true>(rows_at, stage, rest_part);
             phases.flip(stage);
         }
     }
