@@ -41,10 +41,13 @@ struct GatheredPlaces {
 struct GatheredRows {
     uint64 own_key, own_rest;
 
-    __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread) {
-        // Past the last key it is found again.
-        const int key = min(first + GatheredPlaces::known_row(thread), finder.item.key_end() - 1);
-        const int64 page = finder.block(key), in_page = finder.row(key);
+    /// The key whose row this lane knows of, in the stage that starts with key `first`. Past the last key it is found again.
+    FI_DEVICE int known_key(const Item &item, int first, int thread) {
+        return min(first + GatheredPlaces::known_row(thread), item.key_end() - 1);
+    }
+    /// Tells from that key's page.
+    __device__ __forceinline__ void find(const KeyFinder &finder, int first, int thread, int64 page) {
+        const int64 in_page = finder.row(known_key(finder.item, first, thread));
         const fi_attention_params &p = finder.p;
         own_key = p.keys.address + (page * p.keys.block + in_page * p.keys.token) * element_bytes;
         own_rest = p.values.address + (page * p.values.block + in_page * p.values.token) * element_bytes;
@@ -68,19 +71,22 @@ struct Gatherer {
         __syncwarp();
     }
 
-    /// A part's rows as they are.
-    __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) {
-        const bool is_rest = part == rest_part;
-        const int columns = is_rest ? 1 : Shared::part_columns;
-        await_empty(stage, part);
+    /// A part's rows as they are. Everything that addresses are told from is known when compiling, or comes before the wait: a warp that looks at
+    /// each copy's for itself takes longer to ask than the copies take to come.
+    template <bool is_rest> __device__ __forceinline__ void copy_part(const GatheredRows &rows_at, int stage, int part) const {
+        constexpr int columns = is_rest ? 1 : Shared::part_columns;
         const int row = GatheredPlaces::first_row(thread) + thread % warp_size / 8;
         const uint32 to = block.stage(stage) + Shared::part_at(part) + row * 128 + ((chunk ^ row % 8) << 4);
+        const char *from[gathered_rows];
 #pragma unroll
-        for (int i = 0; i < gathered_rows; ++i) {
-            const char *from = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
+        for (int i = 0; i < gathered_rows; ++i)
+            from[i] = rows_at.at(is_rest, i) + (is_rest ? 0 : part * (Shared::part_columns * 128)) + chunk * 16;
+        await_empty(stage, part);
+#pragma unroll
+        for (int i = 0; i < gathered_rows; ++i)
+#pragma unroll
             for (int column = 0; column < columns; ++column)
-                copy_async<16>(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from + column * 128, true);
-        }
+                copy_async_once(GatheredPlaces::advance(to, i) + column * Shared::tile_bytes, from[i] + column * 128, true);
         // Without a wait: the next part's rows are asked for while these come.
         barrier(block.barriers.full[stage][part]).arrive_after_copies();
     }
@@ -89,18 +95,21 @@ struct Gatherer {
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item);
         if (tiles == 0) return;
-        GatheredRows now, next;
-        now.find(finder, item.key, thread);
+        const auto look_up = [&](int tile) { return finder.block(GatheredRows::known_key(item, item.key + tile * keys, thread)); };
+        int page = look_up(0);
         fi_await_predecessors();
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
-            // The table is read a stage ahead.
-            if (tile + 1 < tiles) next.find(finder, item.key + (tile + 1) * keys, thread);
+            GatheredRows rows_at;
+            rows_at.find(finder, item.key + tile * keys, thread, page);
+            // The table is read a stage ahead, and what it says is not looked at before that stage.
+            page = look_up(tile + 1);
+            // The rest's place was given back long before the others.
+            copy_part<true>(rows_at, stage, rest_part);
 #pragma unroll 1
-            for (int i = 0; i < part_count; ++i) copy_part(now, stage, part_in_order(stage, i));
+            for (int i = 0; i < rest_part; ++i) copy_part<false>(rows_at, stage, part_in_order(stage, i));
             phases.flip(stage);
-            now = next;
         }
     }
 };
@@ -133,8 +142,9 @@ struct Widener {
     /// of one tile each, so that their stores meet in no bank.
     const uint32 known_row, source_lane, source_at, columns_at, rest_at;
     StagePhases phases;
-    /// The page of one row that this lane knows of, in the stage that is read now, and in the next, asked for before it is needed.
-    int page = 0, next_page = 0;
+    /// Where the row lies that this lane knows of, of the stage that is read now, and its page in the next, asked for before it is needed.
+    uint64 own_key = 0, own_rest = 0;
+    int next_page = 0;
     /// What has been read: of the part that a stage begins with, and of the next.
     Values values[keeps_stage ? 2 : 1];
 
@@ -172,18 +182,16 @@ struct Widener {
     __device__ __forceinline__ void look_up(const KeyFinder &finder, int tile) { next_page = finder.block(known_key(finder.item, tile)); }
     /// Goes on to a stage, whose pages have been asked for, and asks for the next one's.
     __device__ __forceinline__ void find(const KeyFinder &finder, int tile) {
-        page = next_page;
+        const int64 page = next_page, in_page = finder.row(known_key(finder.item, tile));
+        const fi_attention_params &p = finder.p;
+        own_key = p.keys.address + page * p.keys.block + in_page * p.keys.token;
+        own_rest = p.values.address + page * p.values.block + in_page * p.values.token;
         look_up(finder, tile + 1);
     }
-    /// Where the row lies that this lane knows of.
-    __device__ __forceinline__ uint64 known_address(const KeyFinder &finder, const fi_kv_tensor &tensor, int tile) const {
-        const int64 in_page = finder.row(known_key(finder.item, tile));
-        return tensor.address + page * tensor.block + in_page * tensor.token;
-    }
 
-    /// Reads this thread's share of a part of that stage.
-    __device__ __forceinline__ void read(Values &to, const KeyFinder &finder, int tile, int part) const {
-        const uint64 known = known_address(finder, block.p.keys, tile) + part * (dim_vo / 2);
+    /// Reads this thread's share of a part.
+    __device__ __forceinline__ void read(Values &to, int part) const {
+        const uint64 known = own_key + part * (dim_vo / 2);
 #pragma unroll
         for (int i = 0; i < gathered_rows; ++i) {
             const uint64 from = __shfl_sync(0xffffffff, known, i * 4 + source_lane) + source_at;
@@ -191,14 +199,13 @@ struct Widener {
             for (int pair = 0; pair < 2; ++pair) to[i][pair] = load_sixteen(from + pair * 128);
         }
     }
-    /// Asks for that stage's rest.
-    __device__ __forceinline__ void copy_rest(const KeyFinder &finder, int tile, int stage) const {
+    /// Asks for the rest.
+    __device__ __forceinline__ void copy_rest(int stage) const {
         begin(stage, rest_part);
         const uint32 lane = threadIdx.x % warp_size, to = block.stage(stage) + rest_at;
-        const uint64 known = known_address(finder, block.p.values, tile);
 #pragma unroll
         for (int i = 0; i < rest_rows; ++i)
-            copy_async<16>(to + i * (32 * 128), pointer<const char>(__shfl_sync(0xffffffff, known, lane / 4 + i * 8)) + lane % 4 * 16, true);
+            copy_async<16>(to + i * (32 * 128), pointer<const char>(__shfl_sync(0xffffffff, own_rest, lane / 4 + i * 8)) + lane % 4 * 16, true);
         copy_commit();
     }
 
@@ -236,21 +243,22 @@ struct Widener {
         look_up(finder, 0);
         fi_await_predecessors();
         find(finder, 0);
-        read(values[0], finder, 0, 0);
-        if constexpr (keeps_stage) read(values[1], finder, 0, 1);
+        read(values[0], 0);
+        if constexpr (keeps_stage) read(values[1], 1);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
             const int stage = tile % stages;
+            // Its place was given back long before the others.
+            copy_rest(stage);
             widen_values(values[0], stage, stage);
             fence();
             end(stage, stage);
-            copy_rest(finder, tile, stage);
             // Behind the last stage its last row is read again, which nobody needs.
             if constexpr (keeps_stage) find(finder, tile + 1);
-            read(values[0], finder, tile + keeps_stage, stage ^ 1);
+            read(values[0], stage ^ 1);
             if constexpr (!keeps_stage) find(finder, tile + 1);
             widen_values(values[keeps_stage], stage, stage ^ 1);
-            read(values[keeps_stage], finder, tile + 1, keeps_stage ? stage : stage ^ 1);
+            read(values[keeps_stage], keeps_stage ? stage : stage ^ 1);
             widen_rest(stage);
             fence();
             end(stage, stage ^ 1);

@@ -40,9 +40,14 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int st
 #pragma unroll
     for (int i = first; i < end; ++i) {
         const int part = part_in_order(stage, i), at = Shared::part_at(part);
-        barrier(block.barriers.full[stage][part]).wait(phase);
-        // Threads' copies arrive as they are.
-        if constexpr (FI_GATHER) fence_async_proxy();
+        if constexpr (!FI_GATHER) {
+            barrier(block.barriers.full[stage][part]).wait(phase);
+        } else if (i == first) {
+            // Threads' copies arrive as they are: one fence for all parts, of which the rest has been there for long.
+#pragma unroll
+            for (int other = first; other < end; ++other) barrier(block.barriers.full[stage][part_in_order(stage, other)]).wait(phase);
+            fence_async_proxy();
+        }
         const uint64 a = advance_operand(queries, at), b = advance_operand(keys_at, at);
 #pragma unroll
         for (int step = 0; step < (i == rest_part ? 1 : Shared::part_columns) * 4; ++step) {

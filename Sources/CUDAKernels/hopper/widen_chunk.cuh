@@ -5,6 +5,10 @@
 
 /// Bytes 0 to 3 as two pairs.
 FI_DEVICE void widen_four(uint32 bytes, uint32 &low, uint32 &high) {
+    if constexpr (half_type == Half::bfloat16 && narrow == Narrow::e4m3) {
+        widen_e4m3_bfloat16(bytes, low, high);
+        return;
+    }
     uint32 even, odd;
     widen<half_type, narrow>(bytes, even, odd);
     low = __byte_perm(even, odd, 0x5410);

@@ -79,6 +79,19 @@ template <Half type, Narrow from> FI_DEVICE void widen(uint32 x, uint32 &even, u
     }
 }
 
+/// Four e4m3 as bfloat16 in the order in which they lie: bytes 0 and 1 in `low`, 2 and 3 in `high`.
+///
+/// Each byte is spread to 16 bits with copies of its sign, of which a shift leaves one where bfloat16 has it.
+FI_DEVICE void widen_e4m3_bfloat16(uint32 x, uint32 &low, uint32 &high) {
+    constexpr uint32 kept = 0x87f087f0, rebase = 0x7b807b80 /* 2^120 */, minus_zero = 0x80008000;
+    // __byte_perm has no selectors of signs.
+    uint32 first, second;
+    asm("prmt.b32 %0, %1, 0, 0x9180;" : "=r"(first) : "r"(x));
+    asm("prmt.b32 %0, %1, 0, 0xb3a2;" : "=r"(second) : "r"(x));
+    low = fma_bfloat16(first << 4 & kept, rebase, minus_zero);
+    high = fma_bfloat16(second << 4 & kept, rebase, minus_zero);
+}
+
 /// The same as float16, of values that products of float16 take whatever the queries' type is: exact, in half the instructions or fewer.
 ///
 /// One instruction widens two neighbouring e4m3 on compute capability 8.9 and up; there NaN stays NaN.
