@@ -90,28 +90,12 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Weights weights;
         Pair factor;
+        // Both end before the loop, whose first stage needs no text of its own then: with this one under way in it more would be spilt.
+        start_nothing(state.output[0], value_operand(values_stage()));
         wgmma_wait<0>();
-        free_scored(tiles == 1);
-        finish_scores(s, p, item, finder, common, warp_row, span.key(0), scales.y);
-        raise_to_maximum(state, s[0], scale, factor);
-        relate(state, s[0], scale);
-        exponentiate<0, key_tiles>(s[0], state.sum[0]);
-        pack_all(weights, s[0]);
-        bool by_sums = is_settled(state);
-        // One loop for all stages, as of `compute_by_turns`, would be a tenth less to compile, but 56 bytes more would be spilt.
+        bool by_sums = false;
 #pragma unroll 1
-        for (int tile = 1; tile < tiles; ++tile) {
-            if (tile == 1 && span.lead > 0) {
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                clear_values(values_stage(), span.lead, keys);
-            }
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-            sync_threads(turn_barrier + group, 256);
-            start_stage();
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-            arrive_threads(turn_barrier + (group + 1) % groups, 256);
-            wgmma_wait<1>();
+        for (int tile = 0;;) {
             free_scored(tile == tiles - 1);
             // Once, but where weights left float32's range.
 #pragma unroll 1
@@ -141,8 +125,22 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
                 compute_scores_anew(s[0], p, item, finder, warp_row, span.key(tile * keys));
                 by_sums = false;
             }
-            free_stage(barriers.values_empty[value_ring.stage]);
-            value_ring.next();
+            if (tile > 0) {
+                free_stage(barriers.values_empty[value_ring.stage]);
+                value_ring.next();
+            }
+            if (++tile == tiles) break;
+            if (tile == 1 && span.lead > 0) {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                clear_values(values_stage(), span.lead, keys);
+            }
+            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            sync_threads(turn_barrier + group, 256);
+            start_stage();
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
+            arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            wgmma_wait<1>();
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
         const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;

@@ -238,7 +238,7 @@ struct Widener {
 
     __device__ __forceinline__ void gather_item(const Item &item) {
         const KeyFinder finder{block.p, item};
-        const int tiles = tiles_of(item);
+        const int tiles = __reduce_max_sync(0xffffffff, tiles_of(item));
         if (tiles == 0) return;
         look_up(finder, 0);
         fi_await_predecessors();
@@ -276,7 +276,7 @@ template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemRead
         if (thread < warp_size) reader.fetch(block, turn);
         if (turn == 0) prefetch_keys(block, thread);
         const Item &item = block.await_item(turn);
-        if (item.tile < 0) return;
+        if (__all_sync(0xffffffff, item.tile < 0)) return;
         gatherer.gather_item(item);
         // The next item may take the place of one that others of these threads still read.
         sync_threads(bring_barrier, bringers);

@@ -101,6 +101,20 @@ struct QuarterParts {
     }
 };
 
+/// Eight sums of a thread in shared memory, and those of another added to them.
+FI_DEVICE void store_eight(uint32 at, const float (&v)[8]) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 4)
+        store_shared(at + i * 4, make_uint4(__float_as_uint(v[i]), __float_as_uint(v[i + 1]), __float_as_uint(v[i + 2]), __float_as_uint(v[i + 3])));
+}
+FI_DEVICE void add_eight(float (&v)[8], uint32 at) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+        const uint4 x = load_shared128(at + i * 4);
+        v[i] += __uint_as_float(x.x), v[i + 1] += __uint_as_float(x.y), v[i + 2] += __uint_as_float(x.z), v[i + 3] += __uint_as_float(x.w);
+    }
+}
+
 /// Merges quarters `first` to `end` of a tile's rows. In an order that does not depend on who does it. A function of its own: its registers would
 /// cost others theirs.
 ///
@@ -126,88 +140,79 @@ static __device__ __noinline__ void merge_quarters(const fi_attention_params &p,
         }
     copy_commit();
     const int at_once = min(MergeShared::most / parts, end - first);
-    QuarterParts quarters_now(outputs, step, base, first, at_once, parts);
-    quarters_now.ask();
-    copy_commit();
-    copy_wait<1>();
-    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
-#pragma unroll 1
-    for (int turn = own_row; turn - own_row + first_row < rows_end; turn += mergers / lanes) {
-        // The same turns for all lanes of a warp. What this thread copied, it reads.
-        const int own_parts = turn < rows_end ? parts : 0, own = (turn - first_row) * parts;
-        float maximum = negative_infinity(), sum = 0;
-#pragma unroll 1
-        for (int part = own_lane; part < own_parts; part += lanes) maximum = fmaxf(maximum, load_shared_float(weights + (own + part) * 4));
-        for (int by = lanes / 2; by > 0; by /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, by));
-        const float top = reference(maximum, 1);
-#pragma unroll 1
-        for (int part = own_lane; part < own_parts; part += lanes) {
-            const float weight = exp2_approximate(load_shared_float(weights + (own + part) * 4) - top);
-            store_shared(weights + (own + part) * 4, __float_as_uint(weight));
-            sum += weight;
-        }
-        for (int by = lanes / 2; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffff, sum, by);
-        if (turn < rows_end) {
-            const RowOutput out = finish_row(p, item, turn, end_row(maximum, sum));
-#pragma unroll 1
-            for (int part = own_lane; part < parts; part += lanes) {
-                const uint32 at = scales + (own + part) * 8;
-                const float weight = load_shared_float(weights + (own + part) * 4) * out.factor;
-                const float left = load_shared_float(at) * weight, right = load_shared_float(at + 4) * weight;
-                store_shared(at, __float_as_uint(left));
-                store_shared(at + 4, __float_as_uint(right));
-            }
-            if (own_lane == 0) targets[turn - first_row] = out.target;
-        }
-        __syncwarp();
-    }
     const uint32 sums = base + MergeShared::sums;
     const int chunk = threadIdx.x % quarter_threads;
-    const auto store = [&](int unit, const float (&v)[8]) {
-        uint32 w[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) w[i] = pack<type>(v[2 * i], v[2 * i + 1]);
-        const int64 target = targets[unit / quarters - first_row] + unit % quarters * quarter;
-        pointer<uint4>(p.output + 2 * target)[chunk] = make_uint4(w[0], w[1], w[2], w[3]);
-    };
-    // Of the row and the half that a quarter has.
-    const auto scales_of = [&](int unit) { return scales + (unit / quarters - first_row) * parts * 8 + unit % quarters / (quarters / 2) * 4; };
+    int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
+    // Mostly once. One text for all that are brought, and for those that are added by one thread or by several: text comes from afar, too.
 #pragma unroll 1
-    for (int now = first;;) {
+    for (int now = first; now < end; now += at_once) {
+        const QuarterParts quarters_now(outputs, step, base, now, min(at_once, end - now), parts);
+        quarters_now.ask();
+        copy_commit();
+        if (now == first) {
+            copy_wait<1>();
+#pragma unroll 1
+            for (int turn = own_row; turn - own_row + first_row < rows_end; turn += mergers / lanes) {
+                // The same turns for all lanes of a warp. What this thread copied, it reads.
+                const int own_parts = turn < rows_end ? parts : 0, own = (turn - first_row) * parts;
+                float maximum = negative_infinity(), sum = 0;
+#pragma unroll 1
+                for (int part = own_lane; part < own_parts; part += lanes) maximum = fmaxf(maximum, load_shared_float(weights + (own + part) * 4));
+#pragma unroll 1
+                for (int by = lanes / 2; by > 0; by /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, by));
+                const float top = reference(maximum, 1);
+#pragma unroll 1
+                for (int part = own_lane; part < own_parts; part += lanes) {
+                    const float weight = exp2_approximate(load_shared_float(weights + (own + part) * 4) - top);
+                    store_shared(weights + (own + part) * 4, __float_as_uint(weight));
+                    sum += weight;
+                }
+#pragma unroll 1
+                for (int by = lanes / 2; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffff, sum, by);
+                if (turn < rows_end) {
+                    const RowOutput out = finish_row(p, item, turn, end_row(maximum, sum));
+#pragma unroll 1
+                    for (int part = own_lane; part < parts; part += lanes) {
+                        const uint32 at = scales + (own + part) * 8;
+                        const float weight = load_shared_float(weights + (own + part) * 4) * out.factor;
+                        const float left = load_shared_float(at) * weight, right = load_shared_float(at + 4) * weight;
+                        store_shared(at, __float_as_uint(left));
+                        store_shared(at + 4, __float_as_uint(right));
+                    }
+                    if (own_lane == 0) targets[turn - first_row] = out.target;
+                }
+                __syncwarp();
+            }
+        }
         copy_wait<0>();
         sync_block();
         const int count = quarters_now.count, by = quarters_now.by;
-        float v[8];
-        if (by == 1) {
+        const bool is_first = quarters_now.own_part == 0;
 #pragma unroll 1
-            for (int at = quarters_now.own; at < count; at += slots) {
-                quarters_now.add(v, at, scales_of(now + at));
-                store(now + at, v);
-            }
-        } else {
-            // Of one quarter, by threads that have every so many of its parts.
-            const int at = quarters_now.own;
-            const uint32 own_sum = sums + threadIdx.x * 32;
-            if (at < count) {
-                quarters_now.add(v, at, scales_of(now + at));
-#pragma unroll
-                for (int i = 0; i < 8; ++i) store_shared(own_sum + i * 4, __float_as_uint(v[i]));
-            }
-            sync_block();
-            if (at < count && quarters_now.own_part == 0) {
+        for (int at = quarters_now.own;; at += slots) {
+            const bool is_there = at < count;
+            const int unit = now + at, row = unit / quarters - first_row;
+            float v[8];
+            // By the scales of the row and the half that a quarter has.
+            if (is_there) quarters_now.add(v, at, scales + row * parts * 8 + unit % quarters / (quarters / 2) * 4);
+            if (by > 1) {
+                // Of one quarter, by threads that have every so many of its parts.
+                const uint32 own_sum = sums + threadIdx.x * 32;
+                if (is_there) store_eight(own_sum, v);
+                sync_block();
+                if (is_there && is_first)
 #pragma unroll 1
-                for (int other = 1; other < by; ++other)
-#pragma unroll
-                    for (int i = 0; i < 8; ++i) v[i] += load_shared_float(own_sum + other * (quarter_threads * 32) + i * 4);
-                store(now + at, v);
+                    for (int other = 1; other < by; ++other) add_eight(v, own_sum + other * (quarter_threads * 32));
             }
+            if (is_there && is_first) {
+                uint32 w[4];
+#pragma unroll
+                for (int i = 0; i < 4; ++i) w[i] = pack<type>(v[2 * i], v[2 * i + 1]);
+                pointer<uint4>(p.output + 2 * (targets[row] + unit % quarters * quarter))[chunk] = make_uint4(w[0], w[1], w[2], w[3]);
+            }
+            if (by > 1 || at + slots >= count) break;
         }
-        now += count;
         sync_block();
-        if (now >= end) return;
-        quarters_now = QuarterParts(outputs, step, base, now, min(at_once, end - now), parts);
-        quarters_now.ask();
-        copy_commit();
     }
 }
 
@@ -226,13 +231,45 @@ FI_DEVICE uint32 await_parts(uint32 *word, int parts, bool may_wait, int &order)
     return seen;
 }
 
+/// Merges all rows of an item of more parts than that, which are float32, if this block's was the last to arrive: a warp a row. Rare, so little text.
+static __device__ __noinline__ void merge_many_parts(const fi_attention_params &p, const Item &item) {
+    if (!arrives_last(p, item)) return;
+    const int lane = threadIdx.x % warp_size, parts = item.parts, stride = item.part_stride();
+#pragma unroll 1
+    for (int row = __shfl_sync(0xffffffff, threadIdx.x / warp_size, 0); row < item.row_count; row += mergers / warp_size) {
+        const float *lses = pointer<const float>(p.partial_lse) + item.merge_row + row;
+        float maximum = negative_infinity(), sum = 0;
+#pragma unroll 4
+        for (int part = 0; part < parts; ++part) maximum = fmaxf(maximum, __ldcg(lses + part * stride));
+        const float base = reference(maximum, 1);
+        const float4 *from = pointer<const float4>(p.partial_output) + static_cast<int64>(item.merge_row + row) * (dim_vo / 4) + lane;
+        float4 v[quarters];
+#pragma unroll
+        for (int i = 0; i < quarters; ++i) v[i] = make_float4(0, 0, 0, 0);
+#pragma unroll 2
+        for (int part = 0; part < parts; ++part) {
+            const float weight = exp2_approximate(__ldcg(lses + part * stride) - base);
+            sum += weight;
+#pragma unroll
+            for (int i = 0; i < quarters; ++i) {
+                const float4 x = __ldcg(from + i * warp_size);
+                v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
+            }
+            from += static_cast<int64>(stride) * (dim_vo / 4);
+        }
+        const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+#pragma unroll
+        for (int i = 0; i < quarters; ++i) leave_four(p, item, row, lane * 4 + i * quarter, v[i], out);
+    }
+}
+
 /// Notes that a part has arrived, and merges rows of the item once all have; waits for the others if `may_wait`.
 static __device__ __noinline__ void merge_with_others(const fi_attention_params &p, const Item &item, char *shared, bool may_wait) {
     __shared__ int share;
     __shared__ uint32 word_then;
     const int parts = item.parts;
     if (parts == 0) return;
-    if (parts > MergeWord::most_parts) return merge_if_last(p, item, shared);
+    if (parts > MergeWord::most_parts) return merge_many_parts(p, item);
     uint32 *word = pointer<uint32>(p.arrivals) + item.merge_row;
     // What a block wrote before the barrier is visible, through the one thread's release, to those who see its arrival and go on.
     sync_block();

@@ -10,6 +10,7 @@ using Outputs = float[own_columns / 8][4];
 /// Zeros in the rows from `first` on of a warpgroup's columns of a stage: a weight of 0 does not stop what is there if it is no number.
 FI_DEVICE void clear_rows(uint32 columns_at, int first) {
     const int thread = threadIdx.x % 128, group = threadIdx.x / 128;
+#pragma unroll 1
     for (int id = first * 8 + thread; id < keys * 8; id += 128)
 #pragma unroll
         for (int tile = 0; tile < own_tiles; ++tile)
@@ -42,24 +43,18 @@ FI_DEVICE void store_rows(const fi_attention_params &p, const Item &item, const 
     }
 }
 
-/// The same to the workspace, where an item has a part of its rows' keys: neighbours exchange pairs, so that each has 16 bytes.
+/// The same to the workspace as float32, where a row has more parts than are merged by many: rare, so no pairs are exchanged.
 FI_DEVICE void store_row_parts(const fi_attention_params &p, const Item &item, const Outputs &output, const RowEnd (&ends)[2], int column) {
-    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16, odd = lane % 2;
+    const int lane = threadIdx.x % warp_size, warp_row = threadIdx.x / warp_size % 4 * 16;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int row = warp_row + h * 8 + lane / 4;
-        const bool is_there = row < item.row_count;
         const int64 partial = item.partial_row + row;
-        if (is_there && column == 0 && lane % 4 == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
-        float *to = pointer<float>(p.partial_output) + partial * dim_vo + column + odd * 8 + lane % 4 / 2 * 4;
-        const float factor = ends[h].factor;
+        float2 *to = pointer<float2>(p.partial_output + 4 * (partial * dim_vo + column)) + lane % 4;
+        if (row < item.row_count) {
+            if (column == 0 && lane % 4 == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
 #pragma unroll
-        for (int n = 0; n < own_columns / 8; n += 2) {
-            const float x = output[n][2 * h] * factor, y = output[n][2 * h + 1] * factor;
-            const float z = output[n + 1][2 * h] * factor, w = output[n + 1][2 * h + 1] * factor;
-            const float other_x = __shfl_xor_sync(0xffffffff, odd ? x : z, 1), other_y = __shfl_xor_sync(0xffffffff, odd ? y : w, 1);
-            if (is_there)
-                *reinterpret_cast<float4 *>(to + n * 8) = odd ? make_float4(other_x, other_y, z, w) : make_float4(x, y, other_x, other_y);
+            for (int n = 0; n < own_columns / 8; ++n) to[n * 4] = make_float2(output[n][2 * h] * ends[h].factor, output[n][2 * h + 1] * ends[h].factor);
         }
     }
 }
@@ -292,11 +287,13 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
         computer.run_all(output);
         RowEnd ends[2];
         computer.end_rows(ends);
-        if (item.row_count > 0) {
-            if (item.partial_row < 0) {
+        // Asked of all lanes, so that the assembler knows that they go together: else it has every exchange of theirs a second time for those that
+        // do not, a fourth of all instructions.
+        if (__any_sync(0xffffffff, item.row_count > 0)) {
+            if (__any_sync(0xffffffff, item.partial_row < 0)) {
                 store_rows(p, item, output, ends, group * own_columns);
             } else {
-                if (parts_are_halves(item)) store_row_halves(p, item, output, ends, group * own_columns);
+                if (__any_sync(0xffffffff, parts_are_halves(item))) store_row_halves(p, item, output, ends, group * own_columns);
                 else store_row_parts(p, item, output, ends, group * own_columns);
                 // Nothing is left to do where this was the list's last item.
                 merge_with_others(p, item, shared, block.await_item(turn + 1).tile < 0);
