@@ -303,6 +303,9 @@ static const char primitives_mma[] = {
 static const char primitives_nucleus[] = {
 #embed "primitives/nucleus.cuh"
     , 0};
+static const char primitives_nucleus_list[] = {
+#embed "primitives/nucleus_list.cuh"
+    , 0};
 static const char primitives_philox[] = {
 #embed "primitives/philox.cuh"
     , 0};
@@ -447,6 +450,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/launch.cuh", primitives_launch},
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/nucleus.cuh", primitives_nucleus},
+    {"primitives/nucleus_list.cuh", primitives_nucleus_list},
     {"primitives/philox.cuh", primitives_philox},
     {"primitives/quad.cuh", primitives_quad},
     {"primitives/reduce.cuh", primitives_reduce},
