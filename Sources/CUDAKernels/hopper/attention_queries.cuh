@@ -85,7 +85,7 @@ FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int 
     const int64 token = p.query_token * element_bytes, head = p.query_head * element_bytes;
     const uint64 from = p.queries + item.first_query * token + item.head * static_cast<int64>(group) * head + chunk * 16;
     const uint32 own = count % chunks == 0 || thread < step * chunks ? thread / chunks : rows;
-    if (group == 1) {
+    if (element_bytes == 2 && group == 1) {
         // Rows are queries: their addresses are sums. With a division and two products for each, this was an eighth of all instructions of short
         // items, which take power: 1.5 % of the time (H200, 64 × 64 blocks at density 0.05).
         uint64 at = from + static_cast<int64>(first + own) * token;
