@@ -37,9 +37,9 @@ constexpr int announcers = is_narrow ? bringers : gathers_rows ? gatherers : 1;
 FI_DEVICE void bring_queries(const Block &block, int thread) {
     const fi_attention_params &p = block.p;
     Widener widener{block, thread};
-    // Those that widen go on with that at once.
+    // Those that widen go on with that at once, and one warp alone has no time.
     const auto await = [](const uint64 &word, uint32 phase) {
-        if constexpr (is_narrow) barrier(word).wait(phase);
+        if constexpr (is_narrow || gathers_rows) barrier(word).wait(phase);
         else barrier(word).wait_asleep(phase);
     };
     for (uint32 turn = 0;; ++turn) {
