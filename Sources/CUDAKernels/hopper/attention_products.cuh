@@ -12,8 +12,11 @@ FI_DEVICE uint64 value_operand(uint32 stage) { return operand(stage, ValueTiles:
 /// scores = queries · keys of a stage, under way.
 FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 keys_at) {
 #pragma unroll
-    for (int tile = 0; tile < padded_qk / 64; ++tile)
-        wgmma_four<half_type, 32, 32>(s, advance_operand(queries, tile * 64 * 128), advance_operand(keys_at, tile * KeyTiles::next_column), tile > 0);
+    for (int step = 0; step < padded_qk / 16; ++step) {
+        const int tile = step / 4, within = step % 4 * 32;
+        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * KeyTiles::next_column + within),
+                         step > 0);
+    }
     wgmma_commit();
 }
 
@@ -37,11 +40,6 @@ FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[k
         wgmma_eight<half_type, step_bytes, 4 * step_bytes>(output, weights, values_at, adds);
     } else if constexpr (tiles == 16 && keys == 64 && !holds_queries) {
         wgmma_four<half_type, step_bytes>(output, weights, values_at, adds);
-    } else if constexpr (tiles == 32 && keys >= 64) {
-        wgmma_four<half_type, step_bytes>(output, weights, values_at, adds);
-#pragma unroll
-        for (int step = 4; step < keys / 16; ++step)
-            wgmma<half_type>(output, weights[step], advance_operand(values_at, step * step_bytes), true);
     } else {
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)

@@ -82,7 +82,6 @@ FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32
 #define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"
 #define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
-#define FI_128(c) FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
 #define FI_ADVANCED(TO, B, STEP) "add.s64 " TO ", " B ", " STEP ";\n"
 
 /// c = a · b, or c += a · b, four steps `apart` bytes of b apart.
@@ -126,42 +125,4 @@ template <Half type, int apart, int half> FI_DEVICE void wgmma_eight(float (&c)[
 template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
     if constexpr (type == Half::float16) FI_WGMMA_EIGHT("f16", "0");
     else FI_WGMMA_EIGHT("bf16", "0");
-}
-
-// Four steps with both operands in shared memory: `apart` bytes of a apart, `apart_b` of b.
-#define FI_WGMMA_SHARED_STEP(SHAPE, SUMS, A, B, ADDS) "wgmma.mma_async.sync.aligned.m64n" SHAPE " {" SUMS "}, " A ", " B ", " ADDS ", 1, 1, 0, 0;\n"
-#define FI_WGMMA_FOUR_SHARED(SHAPE, SUMS, LIST, A, B, ADDS, A1, A2, A3, B1, B2, B3)                                                 \
-    asm volatile("{\n.reg .pred p;\n.reg .b64 a1, a2, a3, b1, b2, b3;\nsetp.ne.b32 p, " ADDS ", 0;\n"                               \
-                 FI_ADVANCED("a1", A, A1) FI_ADVANCED("a2", A, A2) FI_ADVANCED("a3", A, A3)                                         \
-                 FI_ADVANCED("b1", B, B1) FI_ADVANCED("b2", B, B2) FI_ADVANCED("b3", B, B3)                                         \
-                 FI_WGMMA_SHARED_STEP(SHAPE, SUMS, A, B, "p") FI_WGMMA_SHARED_STEP(SHAPE, SUMS, "a1", "b1", "1")                    \
-                 FI_WGMMA_SHARED_STEP(SHAPE, SUMS, "a2", "b2", "1")                                                                 \
-                 FI_WGMMA_SHARED_STEP(SHAPE, SUMS, "a3", "b3", "1") "}\n"                                                           \
-                 : LIST                                                                                                             \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)),            \
-                   "n"(apart_b >> 4), "n"(apart_b >> 3), "n"(3 * (apart_b >> 4)))
-#define FI_WGMMA_FOURS(N, SUMS, LIST, ...)                                                                                          \
-    template <Half type, int apart, int apart_b> FI_DEVICE void wgmma_four(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {   \
-        if constexpr (type == Half::float16) FI_WGMMA_FOUR_SHARED(#N "k16.f32.f16.f16", SUMS, FI_LIST(LIST), __VA_ARGS__);          \
-        else FI_WGMMA_FOUR_SHARED(#N "k16.f32.bf16.bf16", SUMS, FI_LIST(LIST), __VA_ARGS__);                                        \
-    }
-FI_WGMMA_FOURS(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37", "%38", "%39", "%40")
-FI_WGMMA_FOURS(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43", "%44", "%45", "%46",
-               "%47", "%48")
-FI_WGMMA_FOURS(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69", "%70", "%71", "%72")
-
-/// c = a · b, or c += a · b, four steps with a in registers `apart` bytes of b apart.
-#define FI_WGMMA_FOUR_WIDE(TYPE)                                                                                                    \
-    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3;\nsetp.ne.b32 p, %145, 0;\n"                                               \
-                 FI_ADVANCED("b1", "%144", "%146") FI_ADVANCED("b2", "%144", "%147") FI_ADVANCED("b3", "%144", "%148")              \
-                 FI_WGMMA_STEP(TYPE, 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%144", "p")                                     \
-                 FI_WGMMA_STEP(TYPE, 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")                                       \
-                 FI_WGMMA_STEP(TYPE, 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")                                       \
-                 FI_WGMMA_STEP(TYPE, 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1") "}\n"                                 \
-                 : FI_128(c)                                                                                                        \
-                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4),    \
-                   "n"(apart >> 3), "n"(3 * (apart >> 4)))
-template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[32][4], const uint32 (*a)[4], uint64 b, bool adds) {
-    if constexpr (type == Half::float16) FI_WGMMA_FOUR_WIDE("f16");
-    else FI_WGMMA_FOUR_WIDE("bf16");
 }
