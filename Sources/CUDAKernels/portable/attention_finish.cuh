@@ -249,8 +249,9 @@ FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     return arrived == parts - 1;
 }
 
-/// Parts whose reads are under way at a time. Tiles of queues have two or three parts, and more text takes longer to compile.
-constexpr int parts_under_way = FI_QUEUE ? 2 : 8;
+/// Rows, and parts of each, whose reads are under way at a time. Tiles of queues have two parts or a few more, and those of lists many; the rows of
+/// latent attention are long. More text takes longer to compile.
+constexpr int rows_under_way = is_latent ? 8 : FI_QUEUE ? 2 : 1, parts_under_way = rows_under_way > 1 ? 2 : 8;
 
 /// Merges a tile's parts from the workspace.
 FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
@@ -261,18 +262,42 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
     float2 *ends = reinterpret_cast<float2 *>(shared + Shared::meeting_ends);
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const float *lses = pointer<const float>(p.partial_lse) + first;
-    // A thread a row: one after another, rows would each wait for memory.
-#pragma unroll 1
-    for (int row = merger; row < count; row += mergers) {
-        float maximum = negative_infinity(), sum = 0;
-#pragma unroll 4
-        for (int part = 0; part < parts; ++part) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
-        const float base = reference(maximum, 1);
-#pragma unroll 4
-        for (int part = 0; part < parts; ++part) sum += exp2_approximate(__ldcg(lses + part * stride + row) - base);
+    const auto finish = [&](int row, float maximum, float base, float sum) {
         const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
         targets[row] = out.target;
         ends[row] = make_float2(base, out.factor);
+    };
+    if constexpr (FI_QUEUE) {
+        // A thread a row: one after another, rows would each wait for memory.
+#pragma unroll 1
+        for (int row = merger; row < count; row += mergers) {
+            float maximum = negative_infinity(), sum = 0;
+#pragma unroll 4
+            for (int part = 0; part < parts; ++part) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
+            const float base = reference(maximum, 1);
+#pragma unroll 4
+            for (int part = 0; part < parts; ++part) sum += exp2_approximate(__ldcg(lses + part * stride + row) - base);
+            finish(row, maximum, base, sum);
+        }
+    } else {
+        const int lane = threadIdx.x % warp_size;
+#pragma unroll 1
+        for (int row = merger / warp_size; row < count; row += mergers / warp_size) {
+            // A lane has every 32nd part; the first of them stays in a register.
+            const float first_lse = lane < parts ? __ldcg(lses + lane * stride + row) : negative_infinity();
+            float maximum = first_lse;
+#pragma unroll 1
+            for (int part = lane + warp_size; part < parts; part += warp_size) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
+#pragma unroll
+            for (int step = warp_size / 2; step > 0; step /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffff, maximum, step));
+            const float base = reference(maximum, 1);
+            float sum = exp2_approximate(first_lse - base);
+#pragma unroll 1
+            for (int part = lane + warp_size; part < parts; part += warp_size) sum += exp2_approximate(__ldcg(lses + part * stride + row) - base);
+#pragma unroll
+            for (int step = warp_size / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
+            if (lane == 0) finish(row, maximum, base, sum);
+        }
     }
     sync_block();
     const float *outputs = pointer<const float>(p.partial_output) + static_cast<int64>(first) * dim_vo + blockIdx.y * slice_vo;
@@ -290,17 +315,16 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
         store_output(p, targets[row] + d, v, count_of_four(d), stores_fours(p));
     };
     const auto weight_of = [&](int part, int row) { return exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x); };
-    // Reads of several rows under way, or each turn would wait for its own.
-    constexpr int at_once = is_latent ? 8 : 2;
+    // Reads of several rows or parts under way, or each turn would wait for its own.
 #pragma unroll 1
-    for (int id = merger; id < count * row_fours; id += mergers * at_once) {
-        float4 v[at_once];
+    for (int id = merger; id < count * row_fours; id += mergers * rows_under_way) {
+        float4 v[rows_under_way];
 #pragma unroll
-        for (int i = 0; i < at_once; ++i) v[i] = make_float4(0, 0, 0, 0);
-#pragma unroll 2
+        for (int i = 0; i < rows_under_way; ++i) v[i] = make_float4(0, 0, 0, 0);
+#pragma unroll parts_under_way
         for (int part = 0; part < parts; ++part)
 #pragma unroll
-            for (int i = 0; i < at_once; ++i) {
+            for (int i = 0; i < rows_under_way; ++i) {
                 // Past the last row the last is read again, and not written.
                 const int own = min(id + i * mergers, count * row_fours - 1), row = own / row_fours, d = own % row_fours * 4;
                 const float weight = weight_of(part, row);
@@ -308,7 +332,7 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
                 v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
             }
 #pragma unroll
-        for (int i = 0; i < at_once; ++i) {
+        for (int i = 0; i < rows_under_way; ++i) {
             const int own = id + i * mergers;
             if (own < count * row_fours) write_four(v[i], own / row_fours, own % row_fours * 4);
         }
