@@ -4,7 +4,7 @@
     compare.py ours.json peer.json [--markdown] [--below RATIO]
 
 The ratio is the peer's time over ours: above 1.0 we are faster. The last lines are what an average hides: the worst case of each
-kind, and how many are below 1.0.
+kind, and each case in which the peer is ahead.
 """
 
 import argparse
@@ -82,6 +82,10 @@ def main():
                 f"{found[k]:.0f} {unit}" for k, unit in names.items() if found.get(k)))
     for kind, (count, mean, worst, key, below) in summary(rows).items():
         print(f"{kind}: {count} cases, mean ratio {mean:.2f}, worst {worst:.2f} ({key}), {below} below 1.0")
+    for key, row, other in rows:
+        value = ratio(row, other)
+        if value is not None and value < 1:
+            print(f"the peer is ahead: {key}, {value:.2f} ({other['kernel']})")
     return 0
 
 
