@@ -122,9 +122,15 @@ def output_type(query):
     return torch.float16 if query.itemsize == 1 else query
 
 
-def build(cases, only):
+def build_side_by_side(specs):
+    """Each by its own ninja: of what is built together, each wrapper later finds no record and builds it again."""
     from concurrent.futures import ThreadPoolExecutor
 
+    with ThreadPoolExecutor(max(1, len(specs))) as pool:
+        list(pool.map(lambda spec: spec.build(verbose=False), specs))
+
+
+def build(cases, only):
     import torch
     from flashinfer.jit.attention import (
         gen_batch_attention_module, gen_batch_decode_module, gen_batch_prefill_module)
@@ -140,9 +146,7 @@ def build(cases, only):
         else:
             specs.append(gen_batch_attention_module(query, kv, query, torch.int32, dim, dim, 0, False, False))
     start = time.perf_counter()
-    # Each by its own ninja, side by side: of what is built together, each wrapper later finds no record and builds it again.
-    with ThreadPoolExecutor(max(1, len(specs))) as pool:
-        list(pool.map(lambda spec: spec.build(verbose=False), specs))
+    build_side_by_side(specs)
     print(f"{len(specs)} modules in {time.perf_counter() - start:.1f} s")
     for spec in specs:
         print(spec.name)

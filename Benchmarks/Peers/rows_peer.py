@@ -18,22 +18,16 @@ flashinfer-python 0.6.13 and, unless its modules are there, nvcc.
 import argparse
 import json
 import math
-import os
 import sys
 import time
 
-START = time.perf_counter()
-
-from flashinfer_peer import MAXIMUM_LAUNCHES, ROTATION_BYTES, timed
+from figures import START, Figures, say
+from flashinfer_peer import MAXIMUM_LAUNCHES, ROTATION_BYTES, build_side_by_side, timed
 
 # An 8B decoder's shapes, and latent attention's.
 WIDTH, GATE, QUERY_HEADS, HEADS, DIM, PAGE = 4096, 14336, 32, 8, 128, 16
 LATENT_HEADS, LATENT, ROTARY = 128, 512, 64
 GROUP, TABLE_ROWS, SCALE = 128, 32768, 0.05
-
-
-def say(text):
-    print(f"[{time.perf_counter() - START:5.1f} s] {text}", flush=True)
 
 
 class Memory:
@@ -329,34 +323,16 @@ def caches(shared):
 def build():
     """Compiles the modules at once, each of which would else be compiled when it is first called."""
     from flashinfer.jit import activation, cascade, norm, page, quantization, rope
-    from flashinfer.jit.core import build_jit_specs
 
     specs = [norm.gen_norm_module(), rope.gen_rope_module(), page.gen_page_module(), cascade.gen_cascade_module(),
              quantization.gen_quantization_module(), activation.gen_act_and_mul_module("silu"),
              activation.gen_act_and_mul_module("gelu")]
-    build_jit_specs(specs)
+    build_side_by_side(specs)
     say(f"compiled {', '.join(spec.name for spec in specs)}")
 
 
-class Results:
-    """Rows and failures, in a file that is whole after each of them."""
-
-    def __init__(self, path, ours):
-        import torch
-
-        self.path, self.ours, self.rows, self.failures = path, ours, [], {}
-        self.device = torch.cuda.get_device_name()
-
-    def write(self):
-        if not self.path:
-            return
-        with open(self.path + ".part", "w") as file:
-            json.dump({"device": self.device, "rows": self.rows, "failures": self.failures}, file, indent=1)
-        os.replace(self.path + ".part", self.path)
-
+class Results(Figures):
     def measure(self, name, library, tokens, make, samples):
-        import torch
-
         try:
             memory = Memory()
             runs = [make(tokens, memory)]
@@ -372,11 +348,8 @@ class Results:
                 self.rows[-1]["peerOverOurs"] = microseconds / own
             ratio = f"  ours {own:8.2f}  {microseconds / own:5.2f}x" if own else ""
             say(f"{name:42s} {library:18s} {tokens:5d} {microseconds:8.2f} us {count / microseconds / 1e3:6.0f} GB/s{ratio}")
-        except Exception as error:  # what a library cannot run is a fact about it
-            text = f"{type(error).__name__}: {error}"[:200]
-            self.failures[f"{library} {name} {tokens}"] = text
-            say(f"{name:42s} {library:18s} {tokens:5d} {text}")
-            torch.cuda.synchronize()
+        except Exception as error:
+            self.refused(f"{library} {name} {tokens}", f"{name:42s} {library:18s} {tokens:5d}", error)
         self.write()
 
 

@@ -15,19 +15,13 @@ Needs torch with CUDA and flashinfer-python 0.6.13, with its modules `sampling` 
 
 import argparse
 import json
-import os
 import sys
 import time
 
-START = time.perf_counter()
-
+from figures import START, Figures, say
 from flashinfer_peer import ROTATION_BYTES, timed
 
 TOP_K, TOP_P, DRAFTS = 50, 0.9, 4
-
-
-def say(text):
-    print(f"[{time.perf_counter() - START:5.1f} s] {text}", flush=True)
 
 
 def inputs(batch, vocabulary):
@@ -107,23 +101,8 @@ def load_modules():
         say(f"{module.name} loaded")
 
 
-class Results:
-    """Rows and failures, in a file that is whole after each of them."""
-
-    def __init__(self, path, ours):
-        import torch
-
-        self.path, self.ours, self.rows, self.failures = path, ours, [], {}
-        self.device = torch.cuda.get_device_name()
-
-    def write(self):
-        with open(self.path + ".part", "w") as file:
-            json.dump({"device": self.device, "rows": self.rows, "failures": self.failures}, file, indent=1)
-        os.replace(self.path + ".part", self.path)
-
+class Results(Figures):
     def measure(self, name, library, batch, run, sets, samples):
-        import torch
-
         try:
             run(0)
             microseconds = timed(run, sets, samples) * 1e6
@@ -131,11 +110,8 @@ class Results:
             own = self.ours.get((name, batch))
             ratio = f"  ours {own:8.1f}  {microseconds / own:5.2f}x" if own else ""
             say(f"{name:30s} {library:10s} {batch:4d} {microseconds:8.1f}{ratio}")
-        except Exception as error:  # what a library cannot run is a fact about it
-            text = f"{type(error).__name__}: {error}"[:200]
-            self.failures[f"{library} {name} {batch}"] = text
-            say(f"{name:30s} {library:10s} {batch:4d} {text}")
-            torch.cuda.synchronize()
+        except Exception as error:
+            self.refused(f"{library} {name} {batch}", f"{name:30s} {library:10s} {batch:4d}", error)
         self.write()
 
 
