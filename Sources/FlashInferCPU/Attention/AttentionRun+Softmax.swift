@@ -94,13 +94,16 @@ extension AttentionRun {
         return step
     }
 
-    /// Cap, ALiBi and element masks, where there are any; scores are then base-2 logits.
+    /// Cap, ALiBi, element masks, and a scale that is not positive, where there are any; scores are then base-2 logits.
     private func transform(
         _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, _ scale: Float, stride: Int64,
         _ scratch: AttentionScratch
     ) -> Bool {
         let hidesColumns = !isSequential && (variant.form.mask == .causal || variant.windowLeft != nil)
-        guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns else { return false }
+        // What is hidden is −∞, which the softmax multiplies by the scale: one that is not positive comes before.
+        guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns || !(scale > 0) else {
+            return false
+        }
         let first = rows.lowerBound
         var change = fi_attn_transform()
         change.scores = scratch.scores + first * Int(stride)

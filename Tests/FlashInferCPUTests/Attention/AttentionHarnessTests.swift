@@ -86,16 +86,16 @@ import Testing
 }
 
 /// The CPU as a device whose memory is not the host's: uploads copy, and tensors have guards.
-private final class SeparateDevice: Device {
+final class SeparateDevice: Device {
     let id = DeviceID.recording
     let name = "separate"
     let limits: DeviceLimits
     private let cpu: CPUDevice
 
-    init() {
-        // The best instruction set that works in float32, and so under the narrowest tolerance.
+    /// - Parameter instructionSet: the best that works in float32, and so under the narrowest tolerance, where not given.
+    init(_ instructionSet: InstructionSet? = nil) {
         let sets = InstructionSet.allCases.filter { $0.isAvailable && $0 != .avx512BF16 }
-        cpu = CPUDevice(threads: 2, instructionSet: sets.last)
+        cpu = CPUDevice(threads: 2, instructionSet: instructionSet ?? sets.last)
         limits = cpu.limits
     }
 

@@ -66,7 +66,7 @@ import Testing
 }
 
 /// Runs a tree's levels, and what is found of them in the page table, and compares both with the oracle.
-private func checkCascade(_ test: CascadeFixture.Case, on device: CUDADevice, modes: [Planner.Mode]) throws {
+func checkCascade(_ test: CascadeFixture.Case, on device: CUDADevice, modes: [Planner.Mode]) throws {
     let fixture = try CascadeFixture(test)
     let expected = fixture.oracle.evaluate()
     let buffers = try fixture.upload(to: device)

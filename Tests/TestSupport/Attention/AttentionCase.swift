@@ -19,6 +19,8 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
     package var outputType: DType?
     package var layout = Layout.combinedNHD
     package var feature = Feature.causal
+    /// A variant without parameters in the place of the feature's.
+    package var options: AttentionVariant?
     package var dimQK = 64
     /// `dimQK` where not given.
     package var dimVO: Int?
@@ -65,13 +67,20 @@ package struct AttentionCase: Sendable, CustomStringConvertible {
 
     /// The text shown to people, all that makes the case again.
     package var description: String {
-        "q \(queryType) kv \(cacheType) o \(outputType.map { "\($0)" } ?? "-") \(layout) \(sample?.variant.name ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
+        "q \(queryType) kv \(cacheType) o \(outputType.map { "\($0)" } ?? "-") \(layout) \(sample?.variant.name ?? options.map(Self.text) ?? "\(feature)") D \(dimQK)/\(dimVO ?? dimQK) heads \(kvHeads)x\(group) "
             + "page \(pageSize) lengths \(lengths)\(hasHeadScales ? " head scales" : "")\(scale.map { " scale \($0)" } ?? "") seed \(seed)"
+    }
+
+    /// Options in words.
+    private static func text(_ options: AttentionVariant) -> String {
+        "\(options.form.mask) window \(options.windowLeft ?? -1) cap \(options.logitsSoftCap ?? 0) "
+            + "scale \(options.scale.map { "\($0)" } ?? "-") \(options.positionEncoding)\(options.hasSinks ? " sinks" : "")"
     }
 
     /// What the feature stands for.
     package var variant: AttentionVariant {
         if let sample { return sample.variant }
+        if let options { return options }
         return switch feature {
         case .full: AttentionVariant(scale: scale)
         case .causal: AttentionVariant(mask: .causal, scale: scale)
