@@ -108,6 +108,9 @@ final class StreamState: Sendable {
         _ tensor: UnsafePointer<fi_tensor>?, rows: Int, _ body: (TensorView) throws(FlashInferError) -> Void
     ) throws(FlashInferError) {
         if let tensor { return try body(TensorView(tensor, "status", on: id)) }
+        guard rows <= Int(Int32.max) else {
+            throw .invalidArgument("rows", found: "\(rows)", expected: "at most \(Int32.max)")
+        }
         try withScratch(byteCount: rows) { (region) throws(FlashInferError) in
             try body(TensorView(region, dtype: .uint8, shape: [rows], name: "status"))
         }

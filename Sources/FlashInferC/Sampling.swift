@@ -62,6 +62,11 @@ private func sample(
     let tokens = try TensorView(tokens, "tokens", on: stream.id, .index)
     var operation = SampleOperation(
         input, as: form, tokens: tokens, status: tokens, rows: [], order: try filterOrder(filter_order))
+    // A row of logits may stand for any number of rows: tokens say how many the caller has memory for, before parameters are copied.
+    guard tokens.rank == 1, tokens.shape[0] == input.rowCount, tokens.isContiguous else {
+        throw FlashInferError.invalidArgument(
+            "tokens", found: "\(tokens.dtype) \(tokens.shape)", expected: "contiguous int32 [\(input.rowCount)]")
+    }
     switch try parameters(input.rowCount) {
     case .host(let rows): operation.rows = rows
     case .packed(let rows): operation.packedRows = rows
@@ -81,8 +86,9 @@ public func fi_filter(
 ) -> fi_status {
     perform {
         try filter(call(device, stream), input, form, filter_order, out, status) { (rows) throws(FlashInferError) in
+            // One for all is one here, too: seeds make no difference to filters.
             .host(
-                try samplingRows(parameters, parameter_count, rows: rows).map {
+                try samplingRows(parameters, parameter_count, rows: parameter_count == 1 ? min(rows, 1) : rows).map {
                     .init(temperature: $0.temperature, topK: $0.topK, topP: $0.topP, minP: $0.minP)
                 })
         }

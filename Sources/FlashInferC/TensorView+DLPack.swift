@@ -12,6 +12,9 @@ enum ElementKind {
 }
 
 extension TensorView {
+    /// More than any processor addresses: what is larger is no tensor's, and would overflow somewhere behind.
+    private static let addressSpace = 1 << 57
+
     /// A caller's tensor as it lies, on `device`; nothing is copied.
     ///
     /// - Throws: ``FlashInferError`` that names the tensor, for NULL, a type or device that is not taken, more than five dimensions,
@@ -51,10 +54,16 @@ extension TensorView {
             guard !overflow, !carry else { throw .overflow("\(name) strides") }
             last = sum
         }
+        guard last < .max else { throw .overflow("\(name) strides") }
         let (bytes, overflow) = (last + 1).multipliedReportingOverflow(by: dtype.byteCount)
+        guard !overflow else { throw .overflow("\(name) strides") }
         let (start, carry) = UInt(bitPattern: tensor.pointee.data).addingReportingOverflow(
             UInt(tensor.pointee.byte_offset))
-        guard !overflow, !carry, last < .max else { throw .overflow("\(name) strides") }
+        guard !carry, tensor.pointee.byte_offset <= Int.max, bytes <= Self.addressSpace else {
+            throw .invalidArgument(
+                name, found: "of \(bytes) bytes at byte offset \(tensor.pointee.byte_offset)",
+                expected: "inside memory that there may be")
+        }
         guard isEmpty || tensor.pointee.data != nil else {
             throw .invalidArgument("\(name) data", found: "NULL", expected: "memory, as shape \(shape) has elements")
         }
@@ -116,18 +125,29 @@ extension fi_tensor {
             }
             extents[dimension] = extent
         }
-        guard let strides else {
+        // Of a tensor without elements no stride means anything: NumPy's are 0.
+        let isEmpty = (0..<rank).contains { extents[$0] == 0 }
+        guard let strides, !isEmpty else {
             guard let rowMajor = extents.contiguousStrides else { throw .overflow("\(name) shape") }
             return (extents, rowMajor)
         }
         var steps = Shape(repeating: 0, rank: rank)
-        for dimension in 0..<rank {
+        // What the dimensions within span.
+        var span = 1
+        for dimension in (0..<rank).reversed() {
+            // An extent of 1 or 0 takes no steps, and frameworks leave anything there: it gets the stride of rows one after another.
+            guard extents[dimension] > 1 else {
+                steps[dimension] = span
+                continue
+            }
             let stride = Int(strides[dimension])
-            // An extent of 1 or 0 takes no steps, and frameworks leave anything there.
-            guard stride >= 0 || extents[dimension] <= 1 else {
+            guard stride >= 0 else {
                 throw .invalidArgument("\(name) strides[\(dimension)]", found: "\(stride)", expected: "0 or more")
             }
-            steps[dimension] = max(stride, 0)
+            steps[dimension] = stride
+            let (reach, overflow) = stride.multipliedReportingOverflow(by: extents[dimension])
+            guard !overflow else { throw .overflow("\(name) strides") }
+            span = max(span, reach)
         }
         return (extents, steps)
     }

@@ -148,6 +148,13 @@ extension AttentionOperation {
 
     private func validateCache(_ form: RunForm) throws(FlashInferError) {
         let shape = form.heads
+        guard cache.scales.key.isFinite, cache.scales.value.isFinite else {
+            let isKey = !cache.scales.key.isFinite
+            throw .invalidArgument(
+                isKey ? "scale of the keys" : "scale of the values",
+                found: "\(isKey ? cache.scales.key : cache.scales.value)",
+                expected: "finite, all that is multiplied into it together")
+        }
         guard cache.keys.dtype == form.kvType else {
             throw .planMismatch("cache type", planned: "\(form.kvType)", found: "\(cache.keys.dtype)")
         }

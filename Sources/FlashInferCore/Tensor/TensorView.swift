@@ -50,6 +50,7 @@ public struct TensorView: Sendable, Equatable {
             guard !overflow, !carry else { throw .overflow("\(name) strides") }
             last = sum
         }
+        guard last < .max else { throw .overflow("\(name) strides") }
         let (end, overflow) = (last + 1).multipliedReportingOverflow(by: dtype.byteCount)
         let (limit, carry) = end.addingReportingOverflow(byteOffset)
         guard !overflow, !carry else { throw .overflow("\(name) strides") }
