@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from operator import is_
+from operator import index, is_
 from typing import Any, NamedTuple
 
 from . import _abi, _library
@@ -29,6 +29,17 @@ def position_code(pos_encoding_mode: str) -> int:
     if code is None:
         raise KeyError(f"pos_encoding_mode is {pos_encoding_mode!r}, but must be 'NONE', 'ROPE_LLAMA' or 'ALIBI'")
     return code
+
+
+def integer(value: Any, name: str, bits: int = 32) -> int:
+    """A size as the C library takes it. ctypes alone would cut off what does not fit, and not name what is no integer."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise InvalidArgumentError(f"{name} is {value!r}, but must be an integer") from None
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise InvalidArgumentError(f"{name} is {number}, but must fit in {bits} bits")
+    return number
 
 
 class Options(NamedTuple):
@@ -65,19 +76,25 @@ class Options(NamedTuple):
 
     def native(self) -> tuple[_abi.AttentionOptions, Any]:
         """The struct, and what it points to."""
+        for name in _SIZES:
+            integer(getattr(self, name), name)
+        for name in _BOUNDS:
+            integer(getattr(self, name), name, 64)
         rope = None
         if self.pos_encoding_mode == "ROPE_LLAMA":
             rope = _abi.RopeOptions(struct_size=ctypes.sizeof(_abi.RopeOptions), theta=self.rope_theta)
             if self.rope_scale != 1.0:
                 rope.scaling = _abi.ROPE_LINEAR
                 rope.factor = self.rope_scale
-        if self.window_left < -1:
+        if integer(self.window_left, "window_left", 128) < -1:
             raise InvalidArgumentError(f"window_left is {self.window_left}, but must be 0 or more, or -1 for no window")
+        # No sequence is longer: what looks further back is no window.
+        window = 0 if self.window_left >= 0x7FFFFFFF else self.window_left + 1
         options = _abi.AttentionOptions(
             struct_size=ctypes.sizeof(_abi.AttentionOptions), num_qo_heads=self.num_qo_heads, num_kv_heads=self.num_kv_heads,
             head_dim_qk=self.head_dim_qk, head_dim_vo=self.head_dim_vo, q_dtype=_abi.DType.named(self.q_dtype),
             kv_dtype=_abi.DType.named(self.kv_dtype), o_dtype=_abi.DType.named(self.o_dtype),
-            kv_layout=layout_code(self.kv_layout), mask_mode=self.mask_mode, window=self.window_left + 1,
+            kv_layout=layout_code(self.kv_layout), mask_mode=self.mask_mode, window=window,
             logits_soft_cap=self.logits_soft_cap, sm_scale=self.sm_scale,
             position_encoding=position_code(self.pos_encoding_mode), has_sinks=int(self.has_sinks),
             split_mode=self.split_mode, split_size=self.split_size, max_requests=self.max_requests,
@@ -89,6 +106,12 @@ class Options(NamedTuple):
             options.variant = self.variant.encode()
             options.mask_mode, options.window, options.logits_soft_cap, options.sm_scale, options.has_sinks = 0, 0, 0.0, 0.0, 0
         return options, rope
+
+
+#: Fields of the struct of 32 bits, and of 64.
+_SIZES = (
+    "num_qo_heads", "num_kv_heads", "head_dim_qk", "head_dim_vo", "mask_mode", "split_mode", "split_size", "latent_rope_dim")
+_BOUNDS = ("max_requests", "max_queries", "max_request_queries", "max_keys", "max_pages", "max_levels")
 
 
 # Which tensors a run has: a combined cache or a pair, with the log-sum-exp or without.
@@ -303,11 +326,13 @@ class PlannedAttention:
         args = self._args
         held: list[View] = []
         q_scale, k_scale, v_scale, o_scale, sm_scale = scales
+        # Until all are set none is remembered: one that is refused leaves those before it changed.
+        self._scales = ()
         for name, value in (("q", q_scale), ("k", k_scale), ("v", v_scale)):
             scalar, per_head = 0.0, 0
             if value is not None:
                 if isinstance(value, (int, float)):
-                    scalar = float(value)
+                    scalar = scale_value(arrays, value, f"{name}_scale")
                 else:
                     view = arrays.view(value)
                     if view.dtype == "float32" and len(view.shape) == 1 and view.shape[0] > 1:
@@ -318,7 +343,7 @@ class PlannedAttention:
             setattr(args, f"{name}_scale", scalar)
             setattr(args, f"{name}_scales", per_head)
         args.o_scale = scale_value(arrays, o_scale, "o_scale")
-        args.sm_scale = sm_scale or 0.0
+        args.sm_scale = default_scale(sm_scale)
         # A tensor's number may change in place: it is not remembered, so that the next run reads it again.
         self._scales = scales if all(value is None or isinstance(value, (int, float)) for value in scales) else ()
         return held
@@ -347,8 +372,13 @@ def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
 
 
 def default_scale(sm_scale: float | None) -> float:
-    """The C library's 0 means 1 / sqrt(head_dim)."""
-    return 0.0 if sm_scale is None else float(sm_scale)
+    """A scale of scores as the C library takes it, whose 0 means 1 / sqrt(head_dim), or what was planned."""
+    if sm_scale is None:
+        return 0.0
+    scale = float(sm_scale)
+    if scale == 0:
+        raise InvalidArgumentError("sm_scale is 0, but must be another number, or None for 1 / sqrt(head_dim)")
+    return scale
 
 
 def output_dtype(q_dtype: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _abi, _compile
-from ._planned import Options, default_scale, indptr_last
+from ._planned import Options, default_scale, indptr_last, integer
 from ._call import host_ints
 from ._wrapper import BatchWrapper, paged_cache, refuse
 from .errors import InvalidArgumentError
@@ -32,7 +32,7 @@ class BatchAttention(BatchWrapper):
     ) -> None:
         """Plans a batch: ``qo_indptr`` and ``kv_indptr [requests + 1]``, ``kv_len_arr [requests]`` keys of each, all int32."""
         refuse(f"{self._name}.plan", use_profiler=True if use_profiler else None)
-        if page_size < 1:
+        if integer(page_size, "page_size") < 1:
             raise InvalidArgumentError(f"page_size is {page_size}, but must be at least 1")
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)

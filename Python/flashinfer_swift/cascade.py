@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 from . import _abi, _compile
 from ._call import Call, Slot
-from ._planned import Options, default_scale, indptr_last
+from ._planned import Options, default_scale, indptr_last, integer
 from ._wrapper import BatchWrapper, paged_cache
 from .errors import InvalidArgumentError
 from .prefill import BatchPrefillWithPagedKVCacheWrapper, single_prefill_with_kv_cache_return_lse
@@ -119,6 +119,7 @@ class MultiLevelCascadeAttentionWrapper(BatchWrapper):
         kv_data_type: Any = None,
     ) -> None:
         """Plans all levels, each with its own ``qo_indptr`` and page table over the same rows. ``causal`` holds for the last only."""
+        page_size = integer(page_size, "page_size")
         tables = (qo_indptr_arr, paged_kv_indptr_arr, paged_kv_indices_arr, paged_kv_last_page_len)
         if any(len(table) != self._num_levels for table in tables):
             raise InvalidArgumentError(

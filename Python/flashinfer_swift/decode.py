@@ -9,7 +9,7 @@ from typing import Any
 
 from . import _abi, _compile
 from ._call import host_ints
-from ._planned import Options, default_scale, position_code
+from ._planned import Options, default_scale, integer, position_code
 from ._single import run_single, run_single_variant
 from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, paged_cache, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, unsupported
@@ -137,6 +137,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         self, indptr: Any, indices: Any, last_page_len: Any, num_qo_heads: int, num_kv_heads: int, head_dim: int,
         page_size: int, *, block_tables: Any = None, seq_lens: Any = None, q_len_per_req: int = 1, **options: Any,
     ) -> None:
+        page_size = integer(page_size, "page_size")
         batch = len(last_page_len)
         call = self._call(indptr, "indptr")
         if self._use_cuda_graph:
@@ -170,6 +171,7 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         :param q_len_per_req: rows of each request, whose own keys must lie in pages that are chosen (``recent``).
         :param options: as of ``plan``.
         """
+        k, page_size, num_pages = integer(k, "k"), integer(page_size, "page_size"), integer(num_pages, "num_pages")
         call = self._call(seq_lens, "seq_lens")
         batch = len(seq_lens)
         entries = batch * k * (num_kv_heads if per_head else 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _abi
 from ._call import Call
-from ._planned import Options, scale_value
+from ._planned import Options, integer, scale_value
 from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, insert_axis, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
 from .page import place
@@ -53,6 +53,7 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
         """
         if use_profiler:
             raise unsupported(f"{self._name}.plan", "there is no profiler in the kernels", "use_profiler=False")
+        page_size = integer(page_size, "page_size")
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
         batch = len(kv_len_arr)

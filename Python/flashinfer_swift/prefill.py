@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from . import _compile
-from ._planned import Options, default_scale, indptr_last, position_code
+from ._planned import Options, default_scale, indptr_last, integer, position_code
 from ._single import run_single, run_single_variant
 from ._wrapper import (
     BatchWrapper, check_graph_batch, check_graph_pages, no_multi_item, paged_cache, refuse, require_graph_buffers)
@@ -240,6 +240,7 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
         :param seq_lens, block_tables, max_token_per_sequence, …: accepted; the page table says it all.
         """
         no_multi_item(self._name, prefix_len_ptr, token_pos_in_items_ptr, max_item_len_ptr)
+        page_size = integer(page_size, "page_size")
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, o_data_type)
         if self._use_cuda_graph:

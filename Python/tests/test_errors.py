@@ -45,6 +45,29 @@ class PlanErrorTests(unittest.TestCase):
         with self.assertRaises(KeyError):
             self.plan(pos_encoding_mode="ROPE")
 
+    def test_numbers_that_no_field_holds(self):
+        # ctypes cuts integers off, and its own errors name nothing.
+        for name in ("num_qo_heads", "num_kv_heads", "head_dim", "page_size"):
+            self.fails(f"{name}.* is {2**32 + 4}, but must fit in 32 bits", **{name: 2**32 + 4})
+            self.fails(f"{name}.* is 4.0, but must be an integer", **{name: 4.0})
+        self.fails("window_left is 1.5, but must be an integer", window_left=1.5)
+        self.fails("sm_scale is 0", sm_scale=0.0)
+        # A window that reaches past everything is none, however it is written.
+        q = random((2, 4, 64))
+        whole = self.plan().run(q, self.pages.cache)
+        for window in (2**31 - 1, 2**31, 2**32 + 1, 2**63 - 1):
+            np.testing.assert_array_equal(self.plan(window_left=window).run(q, self.pages.cache), whole)
+
+    def test_a_refused_scale_changes_nothing(self):
+        wrapper = self.plan()
+        q, cache = random((2, 4, 64)), self.pages.cache
+        scale = 0.5
+        expected = wrapper.run(q, cache, q_scale=scale)
+        for text, scales in (("k_scale is 0", dict(k_scale=0.0)), ("v_scale is 0", dict(v_scale=0))):
+            with self.assertRaisesRegex(ValueError, text):
+                wrapper.run(q, cache, q_scale=3.0, **scales)
+            np.testing.assert_array_equal(wrapper.run(q, cache, q_scale=scale), expected)
+
     def test_runs(self):
         wrapper = self.plan()
         q, cache = random((2, 4, 64)), self.pages.cache
