@@ -60,7 +60,7 @@ struct CompileCommand: AsyncParsableCommand {
         guard check || !architectures.isEmpty else {
             throw ValidationError("Give the architectures to compile for: --arch sm_90a.")
         }
-        try require("--jobs", jobs, atLeast: 1)
+        try require("--jobs", jobs, atLeast: 1, atMost: Most.threads)
     }
 
     func run() async throws {

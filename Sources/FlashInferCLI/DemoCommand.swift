@@ -18,7 +18,7 @@ struct DemoCommand: AsyncParsableCommand {
     @OptionGroup(title: "Engine")
     var engine: EngineFlags
 
-    func validate() throws { try require("--max-tokens", maxTokens, atLeast: 1) }
+    func validate() throws { try require("--max-tokens", maxTokens, atLeast: 1, atMost: Most.tokens) }
 
     func run() async throws {
         try await Interrupt.watching { [self] interrupt in

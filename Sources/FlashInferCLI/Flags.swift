@@ -2,8 +2,15 @@ import ArgumentParser
 import FlashInferEngine
 
 /// Refuses a number of the command line that is too small.
-func require(_ flag: String, _ value: Int, atLeast least: Int) throws {
+func require(_ flag: String, _ value: Int, atLeast least: Int, atMost most: Int = .max) throws {
     guard value >= least else { throw ValidationError("\(flag) is \(value), but must be at least \(least).") }
+    guard value <= most else { throw ValidationError("\(flag) is \(value), but must be at most \(most).") }
+}
+
+/// What flags may say at most: more than any machine or model has, and little enough that sums and threads do not run out.
+enum Most {
+    static let tokens = 1 << 24
+    static let threads = 4096
 }
 
 /// How tokens are chosen and when a text ends.
@@ -43,7 +50,7 @@ struct SamplingFlags: ParsableArguments {
     }
 
     func validate() throws {
-        try require("--max-tokens", maxTokens, atLeast: 1)
+        try require("--max-tokens", maxTokens, atLeast: 1, atMost: Most.tokens)
         guard !stop.contains("") else { throw ValidationError("--stop needs at least one character.") }
         do throws(FlashInferError) {
             try options.sampling.validate()
@@ -137,11 +144,12 @@ struct EngineFlags: ParsableArguments {
     var rankTransport = Communicators.Transport.automatic
 
     func validate() throws {
-        for (name, value, least) in [
-            ("--threads", threads, 1), ("--page-size", pageSize, 1), ("--cache-pages", cachePages, 1),
-            ("--batch-tokens", batchTokens, 1), ("--max-context", maxContext, 2),
+        for (name, value, least, most) in [
+            ("--threads", threads, 1, Most.threads), ("--page-size", pageSize, 1, Most.tokens),
+            ("--cache-pages", cachePages, 1, Most.tokens), ("--batch-tokens", batchTokens, 1, Most.tokens),
+            ("--max-context", maxContext, 2, .max),
         ] {
-            if let value { try require(name, value, atLeast: least) }
+            if let value { try require(name, value, atLeast: least, atMost: most) }
         }
         guard kvCacheScale > 0, kvCacheScale.isFinite else {
             throw ValidationError("--kv-cache-scale is \(kvCacheScale), but must be finite and above 0.")

@@ -37,7 +37,9 @@ struct RanksCommand: ParsableCommand {
         }
         guard length >= 1, length <= 1 << 20 else { throw ValidationError("--length is 1 to 1048576, not \(length)") }
         try require("--rounds", rounds, atLeast: 1)
-        guard timeout > 0 else { throw ValidationError("--timeout is more than 0") }
+        guard timeout > 0, timeout <= 1e6 else {
+            throw ValidationError("--timeout is \(timeout), but must be above 0 and at most 1000000.")
+        }
     }
 
     private static let (queryHeads, kvHeads, headDim, pageSize) = (8, 2, 64, 16)

@@ -1,4 +1,4 @@
-package import FlashInferCore
+internal import FlashInferCore
 
 extension AttentionCase {
     /// A point of everything at once: options of the variant in any mix, and types, layouts, heads, pages and lengths with them, from
