@@ -44,7 +44,7 @@ extension AttentionCase {
         var position = AttentionVariant.PositionEncoding.none
         switch Int.random(in: 0..<6, using: &g) {
         case 0: position = .alibi
-        case 1 where headDim >= 2:
+        case 1 where headDim % 2 == 0:
             let pairs = headDim / 2
             let scaling: [RoPEParameters.Scaling] = [
                 .none, .linear(factor: 3),
