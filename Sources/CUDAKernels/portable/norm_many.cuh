@@ -47,7 +47,8 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             if (from + r < left) fi_prefetch(input + (from + r) * input_row, width * fi_size(FI_INPUT));
         }
     };
-    if (FI_AHEAD != 0 && blockIdx.x < FI_AHEAD) bring(0);
+    // Of few rows all are on their way while the kernels ahead end.
+    if (FI_ROWS == 1 || blockIdx.x < FI_AHEAD) bring(0);
     // Parameters are there before anything else is.
     fi_await_predecessors();
     fi_packed<FI_INPUT, V> x[FI_ROWS][FI_CHUNKS];

@@ -19,6 +19,13 @@ static __device__ __forceinline__ void fi_await_predecessors() {
 #endif
 }
 
+/// Has a value computed here, before a wait rather than where it is first used: the compiler moves addresses there to save registers, and with
+/// them their cold parameters.
+static __device__ __forceinline__ void fi_settle(unsigned long long &value) { asm volatile("" : "+l"(value)); }
+static __device__ __forceinline__ void fi_settle(float &value) { asm volatile("" : "+f"(value)); }
+template <class First, class... Rest>
+static __device__ __forceinline__ void fi_settle(First &first, Rest &...rest) { fi_settle(first), fi_settle(rest...); }
+
 /// Brings a line of memory to L2, before or after that wait: it is on its way while the kernels ahead end.
 static __device__ __forceinline__ void fi_prefetch(unsigned long long address) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
