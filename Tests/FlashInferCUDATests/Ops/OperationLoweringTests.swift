@@ -215,7 +215,7 @@ import Testing
             let isPair = launch.spec.defines.contains(.init("FI_PAIR", true))
             #expect(isPair == (states == 2 && file == "heads"), "\(states) states of \(width)")
             let division = launch.parameters.by_heads
-            #expect(UInt64(3_499) * UInt64(division.multiplier) >> 32 >> UInt64(division.shift) == 499)
+            #expect((UInt64(3_499) * UInt64(division.multiplier)) >> (32 + UInt64(division.shift)) == 499)
         }
     }
 
