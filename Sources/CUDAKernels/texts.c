@@ -222,6 +222,9 @@ static const char portable_norm[] = {
 static const char portable_norm_many[] = {
 #embed "portable/norm_many.cuh"
     , 0};
+static const char portable_norm_row[] = {
+#embed "portable/norm_row.cuh"
+    , 0};
 static const char portable_pack_bits[] = {
 #embed "portable/pack_bits.cuh"
     , 0};
@@ -432,6 +435,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
     {"portable/norm_many.cuh", portable_norm_many},
+    {"portable/norm_row.cuh", portable_norm_row},
     {"portable/pack_bits.cuh", portable_pack_bits},
     {"portable/page_bounds.cuh", portable_page_bounds},
     {"portable/quantize.cuh", portable_quantize},

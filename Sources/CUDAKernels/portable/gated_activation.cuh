@@ -2,6 +2,8 @@
 //
 // FI_GATE, FI_UP, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES, with a scale that is given. FI_ACTIVATION: see gate.cuh.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_rows_params.h"
 #include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"

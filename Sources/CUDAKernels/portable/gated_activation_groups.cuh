@@ -5,6 +5,8 @@
 //
 // FI_GATE, FI_UP: storage types. FI_OUTPUT: FI_BYTES. FI_ACTIVATION: see gate.cuh. FI_ROWS: vectors of a thread, in as many rows.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_rows_params.h"
 #include "portable/gated_product.cuh"
 #include "portable/quantize.cuh"

@@ -6,6 +6,8 @@
 // FI_INPUT, FI_OUTPUT: storage types. FI_PAIR: whether there are two states, as there are as a rule: then a thread reads both LSEs. Of more, each
 // of a head's threads reads one, and they exchange weights.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_merge_params.h"
 #include "primitives/distribution.cuh"
 #include "primitives/divide.cuh"

@@ -4,6 +4,7 @@
 // FI_INPUT, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_CHUNKS: vectors of a row that a thread holds.
 // FI_CENTRED: whether it is layer norm. FI_SCALES: of bytes, 0 a scale that is given, 1 of rows, 2 of groups of FI_LARGEST_GROUP.
 
+#define FI_ADMITS_BY_SIZE
 #define FI_GLOBAL_ONLY
 
 #include "fi_rows_params.h"

@@ -5,6 +5,8 @@
 //
 // FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types. FI_HAS_RESIDUAL: whether there is one. FI_CENTRED: whether it is layer norm.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_rows_params.h"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"

@@ -5,6 +5,8 @@
 //
 // FI_INPUT, FI_OUTPUT: storage types. FI_TABLED: see rope_turn.cuh.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_rope_params.h"
 #include "portable/rope_turn.cuh"
 #include "primitives/element.cuh"

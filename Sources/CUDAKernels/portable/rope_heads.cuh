@@ -5,6 +5,8 @@
 // FI_INPUT: the storage type. FI_NORMALISED: whether any heads are normalised. FI_TABLED: see rope_turn.cuh. FI_INTERLEAVED: whether pairs are
 // neighbours. FI_HEADS: heads of a thread, a power of two.
 
+#define FI_ADMITS_BY_SIZE
+
 #include "fi_rope_parts_params.h"
 #include "portable/rope_scale.cuh"
 #include "portable/rope_turn.cuh"

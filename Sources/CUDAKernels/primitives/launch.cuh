@@ -1,11 +1,24 @@
 // Kernels of a stream that overlap (programmatic dependent launch, compute capability 9.0 and up).
 #pragma once
 
-/// Lets the next kernel's blocks start where there is room.
-static __device__ __forceinline__ void fi_admit_successors() {
+#ifdef FI_ADMITS_BY_SIZE
+/// Whether a launch's blocks leave most of a GPU free. Were they all to let the next kernel start at once, tens of launches would fill the
+/// processors with blocks that wait, and blocks of one launch would meet on those where a place falls free: six of 64 on one processor, and twice the time.
+/// So such a kernel lets the next one start when those before it are done. FI_ADMITS_BY_SIZE: defined by texts of which that was measured.
+static __device__ __forceinline__ bool fi_is_small() { return gridDim.x <= 65536u / FI_THREADS; }
+#else
+static __device__ __forceinline__ bool fi_is_small() { return false; }
+#endif
+
+static __device__ __forceinline__ void fi_admit_now() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+/// Lets the next kernel's blocks start where there is room, now or after the wait.
+static __device__ __forceinline__ void fi_admit_successors() {
+    if (!fi_is_small()) fi_admit_now();
 }
 
 /// Waits until all that was enqueued before this kernel is done and can be read.
@@ -17,6 +30,7 @@ static __device__ __forceinline__ void fi_await_predecessors() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+    if (fi_is_small()) fi_admit_now();
 }
 
 /// Has a value computed here, before a wait rather than where it is first used: the compiler moves addresses there to save registers, and with
