@@ -57,7 +57,8 @@ package enum MergeStatesKernel {
                 defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)]
                     + (form == .any ? [] : [.init("FI_PAIR", form == .pair)]),
                 threads: threads, blocksPerProcessor: form.blocksPerProcessor(input: input, output: output),
-                label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)") + form.label)
+                label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)")
+                    + form.label)
         }
     }
 
