@@ -6,8 +6,6 @@
 // FI_INPUT, FI_OUTPUT: storage types. FI_PAIR: whether there are two states, as there are as a rule: then a thread reads both LSEs. Of more, each
 // of a head's threads reads one, and they exchange weights.
 
-#define FI_ADMITS_BY_SIZE
-
 #include "fi_merge_params.h"
 #include "primitives/distribution.cuh"
 #include "primitives/divide.cuh"
@@ -143,7 +141,6 @@ static __device__ __forceinline__ void merge_many(const fi_merge_params &p, cons
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_heads(const __grid_constant__ fi_merge_params p) {
-    fi_admit_successors();
     MergedPlace at;
     at.lane = threadIdx.x & ((1u << p.lane_bits) - 1u);
     const unsigned int place = blockIdx.x * (FI_THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
@@ -160,6 +157,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_he
     if (merged_lse != 0) merged_lse += (unsigned long long)((row * p.merged_row + head * p.merged_head) * 4);
     fi_settle(at.lse, at.values, output, merged_lse);
     fi_await_predecessors();
+    fi_admit_successors();
     MergedVector merged;
 #pragma unroll
     for (int i = 0; i < V; i++) merged.sum[i] = 0;

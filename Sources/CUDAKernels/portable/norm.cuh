@@ -7,8 +7,6 @@
 // one. FI_GROUP: 8, 16, 32, or all FI_THREADS of a block.
 // FI_CENTRED: whether it is layer norm.
 
-#define FI_ADMITS_BY_SIZE
-
 #include "fi_rows_params.h"
 #include "portable/quantize.cuh"
 #include "primitives/element.cuh"

@@ -4,7 +4,6 @@
 // FI_INPUT, FI_WEIGHT, FI_OUTPUT: storage types; FI_OUTPUT may be FI_BYTES. FI_CHUNKS: vectors of a row that a thread holds.
 // FI_CENTRED: whether it is layer norm. FI_SCALES: of bytes, 0 a scale that is given, 1 of rows, 2 of groups of FI_LARGEST_GROUP.
 
-#define FI_ADMITS_BY_SIZE
 #define FI_GLOBAL_ONLY
 
 #include "fi_rows_params.h"
@@ -33,7 +32,7 @@ static __device__ __forceinline__ T reduce_rows(const T (&values)[FI_ROWS], Op o
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_many(const __grid_constant__ fi_norm_params p) {
-    fi_admit_successors();
+    if (FI_ROWS > 1) fi_admit_successors();
     constexpr int V = FI_V, step = FI_THREADS * V;
     __shared__ float squares[32], totals[32];
     __shared__ unsigned int magnitudes[32];
@@ -52,6 +51,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
     if (FI_ROWS == 1 || blockIdx.x < FI_AHEAD) bring(0);
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    if (FI_ROWS == 1) fi_admit_successors();
     fi_packed<FI_INPUT, V> x[FI_ROWS][FI_CHUNKS];
     fi_packed<FI_WEIGHT, V> w[FI_CHUNKS];
 #pragma unroll

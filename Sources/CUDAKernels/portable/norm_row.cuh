@@ -5,8 +5,6 @@
 //
 // FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT: storage types. FI_HAS_RESIDUAL: whether there is one. FI_CENTRED: whether it is layer norm.
 
-#define FI_ADMITS_BY_SIZE
-
 #include "fi_rows_params.h"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
@@ -14,7 +12,6 @@
 #include "primitives/rows.cuh"
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row(const __grid_constant__ fi_norm_params p) {
-    fi_admit_successors();
     constexpr int V = fi_vector(FI_INPUT, FI_RESIDUAL, FI_WEIGHT, FI_OUTPUT), step = FI_THREADS * V;
     __shared__ float totals[FI_THREADS / 32], squares[FI_THREADS / 32];
     const unsigned int column = threadIdx.x * V, width = (unsigned int)p.width;
@@ -36,6 +33,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
     }
     fi_settle(input, residual, output, weight, bias, count, inverse, epsilon, offset);
     fi_await_predecessors();
+    fi_admit_successors();
     fi_packed<FI_INPUT, V> x[FI_CHUNKS];
     fi_packed<FI_RESIDUAL, V> added[FI_CHUNKS];
     fi_packed<FI_WEIGHT, V> w[FI_CHUNKS], b[FI_CHUNKS];

@@ -1,24 +1,15 @@
 // Kernels of a stream that overlap (programmatic dependent launch, compute capability 9.0 and up).
 #pragma once
 
-#ifdef FI_ADMITS_BY_SIZE
-/// Whether a launch's blocks leave most of a GPU free. Were they all to let the next kernel start at once, tens of launches would fill the
-/// processors with blocks that wait, and blocks of one launch would meet on those where a place falls free: six of 64 on one processor, and twice the time.
-/// So such a kernel lets the next one start when those before it are done. FI_ADMITS_BY_SIZE: defined by texts of which that was measured.
-static __device__ __forceinline__ bool fi_is_small() { return gridDim.x <= 65536u / FI_THREADS; }
-#else
-static __device__ __forceinline__ bool fi_is_small() { return false; }
-#endif
-
-static __device__ __forceinline__ void fi_admit_now() {
+/// Lets the next kernel's blocks start where there is room.
+///
+/// Called before the wait, it hides all that the next kernel does before its own, but lets tens of launches of few blocks in: they fill the
+/// processors with blocks that wait, and blocks of one launch meet on those where a place falls free (six of 64 on one, and twice the time).
+/// Called behind the wait, it lets one launch in. So kernels of few blocks call it behind the wait; those that fill the GPU call it first.
+static __device__ __forceinline__ void fi_admit_successors() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
-}
-
-/// Lets the next kernel's blocks start where there is room, now or after the wait.
-static __device__ __forceinline__ void fi_admit_successors() {
-    if (!fi_is_small()) fi_admit_now();
 }
 
 /// Waits until all that was enqueued before this kernel is done and can be read.
@@ -30,7 +21,6 @@ static __device__ __forceinline__ void fi_await_predecessors() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-    if (fi_is_small()) fi_admit_now();
 }
 
 /// Has a value computed here, before a wait rather than where it is first used: the compiler moves addresses there to save registers, and with
@@ -53,11 +43,11 @@ static __device__ __forceinline__ void fi_prefetch(unsigned long long address, u
 #endif
 }
 
-/// The first thing that most kernels do: both at once. What it hides is the time from one kernel's end to the next one's start.
+/// The first thing that most kernels do: both. What it hides is the time from one kernel's end to the next one's start.
 ///
 /// A kernel that waits so is launched so that it may start early (`CUDAFunction.startsEarly`); one without it never is, as only this
 /// call keeps it from reading what is not written yet.
-static __device__ __forceinline__ void fi_follow_predecessors() { fi_admit_successors(), fi_await_predecessors(); }
+static __device__ __forceinline__ void fi_follow_predecessors() { fi_await_predecessors(), fi_admit_successors(); }
 
 /// A launch's place among those of one run, which do not read what the others write and may run side by side.
 enum LaunchPlace {

@@ -24,10 +24,10 @@ package enum RoPEPartsKernel {
             let isWide = threadsOfToken >= 2048
             if isUniform && (isNormalised || !isWide) {
                 self = .heads
-            } else if tokens < 1024 {
-                self = isWide && !isNormalised && tokens >= 32 ? .someWide : .few
+            } else if isWide {
+                self = isNormalised || tokens < 32 ? .few : tokens < 512 ? .someWide : .wide
             } else {
-                self = isWide ? (isNormalised ? .few : .wide) : .many
+                self = tokens < 1024 ? .few : .many
             }
         }
 
