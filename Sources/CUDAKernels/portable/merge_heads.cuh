@@ -156,6 +156,11 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_he
     unsigned long long merged_lse = p.merged;
     if (merged_lse != 0) merged_lse += (unsigned long long)((row * p.merged_row + head * p.merged_head) * 4);
     fi_settle(at.lse, at.values, output, merged_lse);
+    // Of few blocks, the first two states' elements are on their way while the kernels ahead end: a line for each eighth thread.
+    if (at.has_elements && at.lane % 8 == 0 && gridDim.x <= 512) {
+        fi_prefetch(at.values);
+        if (p.states > 1) fi_prefetch(at.values + at.values_step);
+    }
     fi_await_predecessors();
     fi_admit_successors();
     MergedVector merged;

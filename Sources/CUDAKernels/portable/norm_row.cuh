@@ -41,6 +41,8 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
     for (int c = 0; c < FI_CHUNKS; c++) {
 #pragma unroll
         for (int i = 0; i < fi_packed<FI_INPUT, V>::words; i++) x[c].word[i] = 0;
+#pragma unroll
+        for (int i = 0; i < fi_packed<FI_RESIDUAL, V>::words; i++) added[c].word[i] = 0;
         if (!inside[c]) continue;
         x[c] = fi_load_global<FI_INPUT, V>(input + c * step * fi_size(FI_INPUT));
         if (FI_HAS_RESIDUAL) added[c] = fi_load_global<FI_RESIDUAL, V>(residual + c * step * fi_size(FI_RESIDUAL));
@@ -55,11 +57,18 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_row
 #pragma unroll
     for (int c = 0; c < FI_CHUNKS; c++) {
         fi_unpack<FI_INPUT, V>(x[c], y[c]);
-        if (FI_HAS_RESIDUAL && inside[c]) {
+        if constexpr (FI_HAS_RESIDUAL) {
             float z[V];
             fi_unpack<FI_RESIDUAL, V>(added[c], z);
 #pragma unroll
             for (int i = 0; i < V; i++) y[c][i] += z[i];
+        }
+    }
+    // Behind all loads: the compiler may move none of them over a store.
+    if constexpr (FI_HAS_RESIDUAL) {
+#pragma unroll
+        for (int c = 0; c < FI_CHUNKS; c++) {
+            if (!inside[c]) continue;
             fi_store_global<FI_RESIDUAL, V>(residual + c * step * fi_size(FI_RESIDUAL), fi_pack<FI_RESIDUAL, V>(y[c]));
         }
     }

@@ -68,7 +68,6 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
     if (brings && token < FI_AHEAD) bring(p, token);
     // Parameters are there before anything else is.
     fi_await_predecessors();
-    fi_admit_successors();
     // The loads are on their way while the angles are computed.
     fi_packed<FI_INPUT, V> low, high;
     if (item.inside) {
@@ -125,6 +124,7 @@ static __device__ __forceinline__ void run(const fi_rope_params &p, float2 *tabl
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope(const __grid_constant__ fi_rope_params p) {
+    fi_admit_successors();
     __shared__ __align__(16) float2 table[FI_ROPE_TABLE_PAIRS];
     if (p.vectorised) {
         run<fi_vector(FI_INPUT, FI_OUTPUT), true>(p, table);
