@@ -9,6 +9,9 @@ static const char attention_params[] = {
 static const char cache_params[] = {
 #embed "include/fi_cache_params.h"
     , 0};
+static const char division[] = {
+#embed "include/fi_division.h"
+    , 0};
 static const char exchange_params[] = {
 #embed "include/fi_exchange_params.h"
     , 0};
@@ -204,6 +207,9 @@ static const char portable_gated_product[] = {
 static const char portable_log_probability[] = {
 #embed "portable/log_probability.cuh"
     , 0};
+static const char portable_merge_heads[] = {
+#embed "portable/merge_heads.cuh"
+    , 0};
 static const char portable_merge_levels[] = {
 #embed "portable/merge_levels.cuh"
     , 0};
@@ -215,6 +221,9 @@ static const char portable_norm[] = {
     , 0};
 static const char portable_norm_many[] = {
 #embed "portable/norm_many.cuh"
+    , 0};
+static const char portable_norm_row[] = {
+#embed "portable/norm_row.cuh"
     , 0};
 static const char portable_pack_bits[] = {
 #embed "portable/pack_bits.cuh"
@@ -278,6 +287,9 @@ static const char primitives_dispatch[] = {
     , 0};
 static const char primitives_distribution[] = {
 #embed "primitives/distribution.cuh"
+    , 0};
+static const char primitives_divide[] = {
+#embed "primitives/divide.cuh"
     , 0};
 static const char primitives_element[] = {
 #embed "primitives/element.cuh"
@@ -352,6 +364,7 @@ static const char primitives_walk[] = {
 const fi_kernel_text fi_kernel_texts[] = {
     {"fi_attention_params.h", attention_params},
     {"fi_cache_params.h", cache_params},
+    {"fi_division.h", division},
     {"fi_exchange_params.h", exchange_params},
     {"fi_hopper_attention_params.h", hopper_attention_params},
     {"fi_merge_params.h", merge_params},
@@ -417,10 +430,12 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"portable/gated_activation_rows.cuh", portable_gated_activation_rows},
     {"portable/gated_product.cuh", portable_gated_product},
     {"portable/log_probability.cuh", portable_log_probability},
+    {"portable/merge_heads.cuh", portable_merge_heads},
     {"portable/merge_levels.cuh", portable_merge_levels},
     {"portable/merge_states.cuh", portable_merge_states},
     {"portable/norm.cuh", portable_norm},
     {"portable/norm_many.cuh", portable_norm_many},
+    {"portable/norm_row.cuh", portable_norm_row},
     {"portable/pack_bits.cuh", portable_pack_bits},
     {"portable/page_bounds.cuh", portable_page_bounds},
     {"portable/quantize.cuh", portable_quantize},
@@ -442,6 +457,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/convert.cuh", primitives_convert},
     {"primitives/dispatch.cuh", primitives_dispatch},
     {"primitives/distribution.cuh", primitives_distribution},
+    {"primitives/divide.cuh", primitives_divide},
     {"primitives/element.cuh", primitives_element},
     {"primitives/exp.cuh", primitives_exp},
     {"primitives/filter.cuh", primitives_filter},

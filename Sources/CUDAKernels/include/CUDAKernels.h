@@ -7,6 +7,7 @@
 
 #include "fi_attention_params.h"
 #include "fi_cache_params.h"
+#include "fi_division.h"
 #include "fi_exchange_params.h"
 #include "fi_hopper_attention_params.h"
 #include "fi_merge_params.h"

@@ -2,6 +2,8 @@
 #ifndef FLASHINFER_MERGE_PARAMS_H
 #define FLASHINFER_MERGE_PARAMS_H
 
+#include "fi_division.h"
+
 /// output = sum of 2^(lse - m) * values over sum of 2^(lse - m), merged = m + log2 of that sum, m the greatest lse.
 typedef struct {
     /// [states, rows, heads, width]; strides in elements.
@@ -19,6 +21,8 @@ typedef struct {
     unsigned int states, rows, heads, width;
     /// 2^lane_bits threads of a block of 256 are side by side on a head.
     unsigned int lane_bits;
+    /// Division by `heads`.
+    fi_division by_heads;
     int vectorised;
 } fi_merge_params;
 

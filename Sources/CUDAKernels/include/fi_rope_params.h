@@ -2,14 +2,10 @@
 #ifndef FLASHINFER_ROPE_PARAMS_H
 #define FLASHINFER_ROPE_PARAMS_H
 
+#include "fi_division.h"
+
 /// Pairs whose cosines and sines a block keeps. Longer heads are not vectorised: each thread computes its own.
 enum { FI_ROPE_TABLE_PAIRS = 512 };
-
-/// Division of numbers below 2^31 by one that the host knows: a product and a shift, see FastDivision.
-typedef struct {
-    /// 0 for division by 1.
-    unsigned int multiplier, shift;
-} fi_division;
 
 /// [tokens, heads, head_dim]; strides in elements, 1 within a head.
 typedef struct {

@@ -14,6 +14,7 @@ static __device__ __forceinline__ void run(const fi_gated_activation_params &p) 
     const fi_row_place at = fi_place<V, FI_THREADS>(p.tiling);
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    fi_admit_successors();
     if (!at.inside) return;
     const unsigned int inner = p.tiling.inner_rows;
     float x[V];
@@ -29,7 +30,6 @@ static __device__ __forceinline__ void run(const fi_gated_activation_params &p) 
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation(const __grid_constant__ fi_gated_activation_params p) {
-    fi_admit_successors();
     if (p.tiling.vectorised) {
         run<fi_vector(FI_GATE, FI_UP, FI_OUTPUT == FI_BYTES ? FI_FLOAT32 : FI_OUTPUT)>(p);
     } else {

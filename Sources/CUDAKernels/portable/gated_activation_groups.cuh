@@ -22,6 +22,7 @@ static __device__ __forceinline__ void vectors(const fi_gated_activation_params 
     const long long group = fi_group_of(p.quantize, at.column);
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    if (FI_ROWS == 1) fi_admit_successors();
     fi_packed<FI_GATE, V> gate[FI_ROWS];
     fi_packed<FI_UP, V> up[FI_ROWS];
     bool inside[FI_ROWS];
@@ -65,6 +66,7 @@ static __device__ __forceinline__ void largest(const fi_gated_activation_params 
     bool inside[FI_ROWS];
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    if (FI_ROWS == 1) fi_admit_successors();
     fi_packed<FI_GATE, V> gate[FI_ROWS];
     fi_packed<FI_UP, V> up[FI_ROWS];
 #pragma unroll
@@ -101,6 +103,7 @@ static __device__ __forceinline__ void largest(const fi_gated_activation_params 
 
 static __device__ __forceinline__ void singles(const fi_gated_activation_params &p) {
     fi_await_predecessors();
+    if (FI_ROWS == 1) fi_admit_successors();
     const unsigned int inner = p.tiling.inner_rows, lane = threadIdx.x % 32;
     const long long groups = p.tiling.width / p.quantize.group;
     const long long warp = (long long)blockIdx.x * (FI_THREADS / 32) + threadIdx.x / 32;
@@ -131,7 +134,7 @@ static __device__ __forceinline__ void singles(const fi_gated_activation_params 
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS)
     gated_activation_groups(const __grid_constant__ fi_gated_activation_params p) {
-    fi_admit_successors();
+    if (FI_ROWS > 1) fi_admit_successors();
     if (p.tiling.vectorised && p.quantize.group == FI_LARGEST_GROUP && p.tiling.inner_rows == 1) {
         largest<fi_vector(FI_GATE, FI_UP)>(p);
     } else if (p.tiling.vectorised) {

@@ -1,4 +1,5 @@
-// Merges states of attention over disjoint keys. One thread a vector of a head's elements, which it sums over all states.
+// Merges states of attention over disjoint keys, heads of any width and alignment: see merge_heads.cuh for others. One thread a vector of a head's
+// elements, which it sums over all states.
 //
 // FI_INPUT, FI_OUTPUT: storage types.
 
@@ -20,51 +21,8 @@ struct MergedSum {
     float top, total;
 };
 
-/// Two states, as there are as a rule: their elements and LSEs are on their way at once.
 template <int V>
-static __device__ __forceinline__ MergedSum merge_two(const fi_merge_params &p, const MergedHead &at) {
-    fi_packed<FI_INPUT, V> x[2];
-    const auto load = [&](unsigned int index) {
-#pragma unroll
-        for (int s = 0; s < 2; s++) {
-            if (s < at.states && index < p.width) x[s] = fi_load<FI_INPUT, V>(at.values, s * p.values_state + index);
-        }
-    };
-    load(at.first);
-    float weight[2];
-#pragma unroll
-    for (int s = 0; s < 2; s++) weight[s] = s < at.states ? at.lse[s * p.lse_state] : -fi_infinity();
-    MergedSum sum = {fmaxf(fmaxf(-fi_infinity(), weight[0]), weight[1]), 0};
-    const bool is_empty = sum.top == -fi_infinity();
-#pragma unroll
-    for (int s = 0; s < 2; s++) {
-        weight[s] = is_empty ? 0.0f : exp2f(weight[s] - sum.top);
-        sum.total += weight[s];
-    }
-    const float scale = is_empty ? 0.0f : 1.0f / sum.total;
-    for (unsigned int index = at.first; index < p.width && at.inside; index += at.step) {
-        if (index != at.first) load(index);
-        float merged[V];
-#pragma unroll
-        for (int i = 0; i < V; i++) merged[i] = 0;
-        // An empty state's output counts for nothing, whatever it holds.
-#pragma unroll
-        for (int s = 0; s < 2; s++) {
-            if (weight[s] == 0) continue;
-            float y[V];
-            fi_unpack<FI_INPUT, V>(x[s], y);
-#pragma unroll
-            for (int i = 0; i < V; i++) merged[i] = __fmaf_rn(weight[s], y[i], merged[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < V; i++) merged[i] *= scale;
-        fi_write<FI_OUTPUT, V>(at.output, index, merged);
-    }
-    return sum;
-}
-
-template <int V>
-static __device__ __forceinline__ MergedSum merge_many(const fi_merge_params &p, const MergedHead &at) {
+static __device__ __forceinline__ MergedSum merge(const fi_merge_params &p, const MergedHead &at) {
     MergedSum sum = {-fi_infinity(), 0};
     for (unsigned int state = 0; state < at.states; state++) sum.top = fmaxf(sum.top, at.lse[state * p.lse_state]);
     for (unsigned int state = 0; state < at.states; state++) {
@@ -115,7 +73,7 @@ static __device__ __forceinline__ void run(const fi_merge_params &p) {
     at.output = p.output + (unsigned long long)((row * p.output_row + head * p.output_head) * fi_size(FI_OUTPUT));
     // Parameters are there before anything else is.
     fi_await_predecessors();
-    const MergedSum sum = p.states <= 2 ? merge_two<V>(p, at) : merge_many<V>(p, at);
+    const MergedSum sum = merge<V>(p, at);
     // The merged LSEs may be a state's own, so they are written when every thread of the head has read those.
     if (p.lane_bits <= 5) {
         __syncwarp();

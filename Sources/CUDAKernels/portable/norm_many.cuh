@@ -32,7 +32,7 @@ static __device__ __forceinline__ T reduce_rows(const T (&values)[FI_ROWS], Op o
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_many(const __grid_constant__ fi_norm_params p) {
-    fi_admit_successors();
+    if (FI_ROWS > 1) fi_admit_successors();
     constexpr int V = FI_V, step = FI_THREADS * V;
     __shared__ float squares[32], totals[32];
     __shared__ unsigned int magnitudes[32];
@@ -47,9 +47,11 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) norm_man
             if (from + r < left) fi_prefetch(input + (from + r) * input_row, width * fi_size(FI_INPUT));
         }
     };
-    if (FI_AHEAD != 0 && blockIdx.x < FI_AHEAD) bring(0);
+    // Of few rows all are on their way while the kernels ahead end.
+    if (FI_ROWS == 1 || blockIdx.x < FI_AHEAD) bring(0);
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    if (FI_ROWS == 1) fi_admit_successors();
     fi_packed<FI_INPUT, V> x[FI_ROWS][FI_CHUNKS];
     fi_packed<FI_WEIGHT, V> w[FI_CHUNKS];
 #pragma unroll

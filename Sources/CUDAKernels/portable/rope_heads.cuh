@@ -29,7 +29,9 @@ static __device__ __forceinline__ void store(unsigned long long address, const p
 }
 
 extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope_heads(const __grid_constant__ fi_rope_parts_params p) {
-    fi_admit_successors();
+    // Of few blocks, behind the wait: see `fi_admit_successors`.
+    const bool is_small = gridDim.x <= 1024;
+    if (!is_small) fi_admit_successors();
     constexpr int V = FI_V;
     __shared__ __align__(16) float2 table[FI_TABLED ? 1 : FI_ROPE_TABLE_PAIRS];
     const unsigned int token = divided(blockIdx.x, p.by_token_blocks), block = blockIdx.x - token * p.token_blocks;
@@ -55,6 +57,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) rope_hea
     if (brings && token < FI_AHEAD) fi_prefetch(source, brought);
     // Parameters are there before anything else is.
     fi_await_predecessors();
+    if (is_small) fi_admit_successors();
     packed_vector low[FI_HEADS], high[FI_HEADS];
     int position = 0;
     if (turns) position = ((const int *)p.positions)[token];

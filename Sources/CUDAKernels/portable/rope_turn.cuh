@@ -7,11 +7,7 @@
 #pragma once
 
 #include "fi_rope_params.h"
-
-/// n divided by what the host has prepared.
-static __device__ __forceinline__ unsigned int divided(unsigned int n, const fi_division &by) {
-    return by.multiplier == 0 ? n : __umulhi(n, by.multiplier) >> by.shift;
-}
+#include "primitives/divide.cuh"
 
 /// The cosine and the sine of a fraction of a turn times a position.
 static __device__ __forceinline__ float2 cosine_sine_of(unsigned long long fraction, int position) {

@@ -151,6 +151,34 @@ static __device__ __forceinline__ void fi_store(
     }
 }
 
+/// The same at an address that the compiler is told to be of global memory whatever the index, which it forgets of element 0 elsewhere.
+template <int type, int count>
+static __device__ __forceinline__ fi_packed<type, count> fi_load_global(unsigned long long address) {
+    using packed = fi_packed<type, count>;
+    static_assert(packed::bytes % 16 == 0, "vectors of whole 16-byte words");
+    const uint4 *source = (const uint4 *)__cvta_global_to_generic((size_t)address);
+    packed result;
+#pragma unroll
+    for (int i = 0; i < packed::words / 4; i++) {
+        const uint4 part = source[i];
+        result.word[4 * i] = part.x, result.word[4 * i + 1] = part.y;
+        result.word[4 * i + 2] = part.z, result.word[4 * i + 3] = part.w;
+    }
+    return result;
+}
+
+/// Stores what `fi_load_global` loads.
+template <int type, int count>
+static __device__ __forceinline__ void fi_store_global(unsigned long long address, const fi_packed<type, count> &value) {
+    static_assert(fi_packed<type, count>::bytes % 16 == 0, "vectors of whole 16-byte words");
+    uint4 *destination = (uint4 *)__cvta_global_to_generic((size_t)address);
+#pragma unroll
+    for (int i = 0; i < fi_packed<type, count>::words / 4; i++) {
+        destination[i] =
+            make_uint4(value.word[4 * i], value.word[4 * i + 1], value.word[4 * i + 2], value.word[4 * i + 3]);
+    }
+}
+
 /// The elements as float32, exactly.
 template <int type, int count>
 static __device__ __forceinline__ void fi_unpack(const fi_packed<type, count> &packed, float (&x)[count]) {

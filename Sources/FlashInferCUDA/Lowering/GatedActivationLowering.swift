@@ -140,7 +140,7 @@ package enum GatedActivationKernel {
             let chunks = gate.width / (cover.tiling.vectorised == 0 ? 1 : vector)
             let isLong = chunks > rowThreads[0] * rowChunks
             // A processor has one block of long rows, which brings its next row while it has one; several of short ones.
-            let rows = Int(cover.tiling.rows), each = isLong ? min(max(rows / 128, 1), 8) : 1
+            let rows = Int(cover.tiling.rows), each = isLong ? min(max(rows / 128, 1), 16) : 1
             return KernelLaunch(
                 rowSpec(activation, gate: gate.dtype, up: upType, isLong: isLong), blocks: (rows + each - 1) / each,
                 parameters)

@@ -18,25 +18,56 @@ package enum MergeLevelsKernel {
 
 /// The kernels that merge states of attention.
 package enum MergeStatesKernel {
-    private static let table = SpecTable(count: 9)
+    /// What of a state a thread has.
+    private enum Form: Int, CaseIterable {
+        /// Vectors or elements of a head of any width, of one state at a time.
+        case any
+        /// A vector of a head that a warp covers, of two states at once: few registers, many threads.
+        case pair
+        /// The same of more states, several of which are on their way.
+        case many
+
+        init(states: Int, lanes: Int, isAligned: Bool, count: Int) {
+            // Heads are counted and divided in 31 bits.
+            let isCovered = isAligned && lanes <= 32 && count <= Int(Int32.max) - threads
+            self = !isCovered ? .any : states == 2 ? .pair : .many
+        }
+
+        /// As many as registers allow, for loads on their way; float32's vectors take more of them, and most where outputs are narrow.
+        func blocksPerProcessor(input: DType, output: DType) -> Int {
+            let isWide = input == .float32, isWidest = isWide && output != .float32
+            return switch self {
+            case .any: isWide ? 1 : 4
+            case .pair: 6
+            case .many: isWidest ? 4 : 5
+            }
+        }
+
+        var label: String { ["", ", a pair", ", of heads"][rawValue] }
+    }
+
+    private static let table = SpecTable(count: 9 * Form.allCases.count)
     private static let threads = 256
 
-    private static func spec(input: DType, output: DType) -> KernelSpec {
-        table.spec(input.kernelNumber * 3 + output.kernelNumber) {
-            KernelSpec(
-                file: "portable/merge_states.cuh", entry: "merge_states",
-                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)],
-                threads: threads,
-                // As many as registers allow, for loads on their way; float32's vectors take more of them.
-                blocksPerProcessor: input == .float32 ? 1 : 4,
-                label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)"))
+    private static func spec(input: DType, output: DType, _ form: Form) -> KernelSpec {
+        table.spec((form.rawValue * 3 + input.kernelNumber) * 3 + output.kernelNumber) {
+            let name = form == .any ? "merge_states" : "merge_heads"
+            return KernelSpec(
+                file: "portable/\(name).cuh", entry: name,
+                defines: [.init("FI_INPUT", input.kernelNumber), .init("FI_OUTPUT", output.kernelNumber)]
+                    + (form == .any ? [] : [.init("FI_PAIR", form == .pair)]),
+                threads: threads, blocksPerProcessor: form.blocksPerProcessor(input: input, output: output),
+                label: "merge-states " + (input == output ? input.label : "\(input.label)-\(output.label)")
+                    + form.label)
         }
     }
 
     /// The specialisations that ship: those of one type, and from float32.
     package static func shipped() -> [KernelSpec] {
-        DType.computeTypes.map { spec(input: $0, output: $0) }
-            + DType.computeTypes.dropFirst().map { spec(input: .float32, output: $0) }
+        Form.allCases.flatMap { form in
+            DType.computeTypes.map { spec(input: $0, output: $0, form) }
+                + DType.computeTypes.dropFirst().map { spec(input: .float32, output: $0, form) }
+        }
     }
 
     /// The launch of an operation.
@@ -58,7 +89,9 @@ package enum MergeStatesKernel {
             throw .overflow("elements of values")
         }
         return KernelLaunch(
-            spec(input: values.dtype, output: output.dtype), blocks: blocks,
+            spec(
+                input: values.dtype, output: output.dtype,
+                Form(states: values.shape[0], lanes: lanes, isAligned: isAligned, count: count)), blocks: blocks,
             try fi_merge_params(operation, laneBits: laneBits, isVectorised: isAligned))
     }
 }
@@ -71,7 +104,7 @@ extension fi_merge_params {
         let (values, lse, output) = (operation.values, operation.logSumExp, operation.output)
         let merged = operation.mergedLogSumExp
         guard let states = UInt32(exactly: values.shape[0]), let rows = UInt32(exactly: values.shape[1]),
-            let heads = UInt32(exactly: values.shape[2]), let width = UInt32(exactly: values.shape[3])
+            values.shape[2] <= Int(Int32.max), let width = UInt32(exactly: values.shape[3])
         else { throw .overflow("elements of values") }
         try values.checkAlignment("values")
         try lse.checkAlignment("logSumExp")
@@ -84,7 +117,7 @@ extension fi_merge_params {
             output: UInt64(output.address), output_row: Int64(output.strides[0]),
             output_head: Int64(output.strides[1]), merged: UInt64(merged?.address ?? 0),
             merged_row: Int64(merged?.strides[0] ?? 0), merged_head: Int64(merged?.strides[1] ?? 0),
-            states: states, rows: rows, heads: heads, width: width, lane_bits: UInt32(laneBits),
-            vectorised: isVectorised ? 1 : 0)
+            states: states, rows: rows, heads: UInt32(values.shape[2]), width: width, lane_bits: UInt32(laneBits),
+            by_heads: fi_division(by: max(values.shape[2], 1)), vectorised: isVectorised ? 1 : 0)
     }
 }

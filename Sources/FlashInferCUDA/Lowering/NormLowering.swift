@@ -146,9 +146,54 @@ package enum NormKernel {
         }
     }
 
+    // MARK: few rows
+
+    /// Up to here a launch takes as long as one thread's instructions after its wait, so it has a kernel with few of those. It gives the same
+    /// bits: a row's must not depend on how many there are.
+    private static let fewRows = 256
+    private static let fewTable = SpecTable(count: (sharedShapes.upperBound + 1) * 2 * 108)
+
+    /// The kernel of few aligned rows that do not become bytes.
+    private static func fewSpec(
+        _ shape: Int, isCentred: Bool, input: DType, residual: DType?, weight: DType, output: DType
+    ) -> KernelSpec {
+        let types =
+            ((input.kernelNumber * 4 + (residual?.kernelNumber ?? 3)) * 3 + weight.kernelNumber) * 3
+            + output.kernelNumber
+        return fewTable.spec((2 * shape + (isCentred ? 1 : 0)) * 108 + types) {
+            let way = shapes[shape]
+            let isUniform = input == residual ?? input && input == weight && input == output
+            let types = [input, residual ?? input, weight, output].map(\.label).joined(separator: "-")
+            return KernelSpec(
+                file: "portable/norm_row.cuh", entry: "norm_row",
+                defines: [
+                    .init("FI_INPUT", input.kernelNumber), .init("FI_RESIDUAL", (residual ?? input).kernelNumber),
+                    .init("FI_HAS_RESIDUAL", residual != nil), .init("FI_WEIGHT", weight.kernelNumber),
+                    .init("FI_OUTPUT", output.kernelNumber), .init("FI_CHUNKS", way.chunks),
+                    .init("FI_CENTRED", isCentred),
+                ],
+                // Registers for all that is on its way: there are fewer blocks than fit.
+                threads: way.threads, blocksPerProcessor: max((isCentred ? 768 : 1024) / way.threads, 1),
+                label: "\(isCentred ? "layer-norm" : "rms-norm") \(isUniform ? input.label : types)"
+                    + (residual == nil ? "" : " with residual") + " \(way.group)x\(way.chunks), few rows")
+        }
+    }
+
+    private static func shippedFew() -> [KernelSpec] {
+        DType.computeTypes.flatMap { type in
+            [(false, type), (true, .float32)].flatMap { isCentred, weight in
+                [nil, type].flatMap { residual in
+                    sharedShapes.map {
+                        fewSpec($0, isCentred: isCentred, input: type, residual: residual, weight: weight, output: type)
+                    }
+                }
+            }
+        }
+    }
+
     /// The specialisations that ship.
     package static func shipped() -> [KernelSpec] {
-        shippedShared()
+        shippedShared() + shippedFew()
             + DType.computeTypes.flatMap { type in
                 [type, nil].flatMap { output in
                     // Layer norm's weights are float32 as a rule, whatever the rows are.
@@ -215,6 +260,10 @@ package enum NormKernel {
                 shape, isCentred: isCentred, input: input.dtype, weight: weight.dtype,
                 output: isQuantized ? nil : output.dtype, scales, isMany: rows >= manyRows)
             rowsPerBlock = sharedRows(shape, isCentred: isCentred, isMany: rows >= manyRows)
+        } else if isAligned, !isQuantized, input.innerRows == 1, sharedShapes ~= shape, rows <= fewRows {
+            kernel = fewSpec(
+                shape, isCentred: isCentred, input: input.dtype, residual: residual?.dtype, weight: weight.dtype,
+                output: output.dtype)
         } else {
             kernel = spec(
                 shape, isCentred: isCentred, input: input.dtype, residual: residual?.dtype, weight: weight.dtype,

@@ -4,7 +4,7 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches; and one for many tokens whose types are all the same.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 96)
+    private static let table = SpecTable(count: 128)
 
     /// How a launch's work is cut into blocks.
     private enum Cut: Int, CaseIterable {
@@ -14,6 +14,8 @@ package enum RoPEPartsKernel {
         case many
         /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
         case wide
+        /// Of such tokens, too few for that.
+        case someWide
         /// Of heads of one type that turn or move as wholes, of any number of tokens: a thread has several heads of a token, so that what is the
         /// same for them, and was most of a thread's instructions, is there once.
         case heads
@@ -22,10 +24,10 @@ package enum RoPEPartsKernel {
             let isWide = threadsOfToken >= 2048
             if isUniform && (isNormalised || !isWide) {
                 self = .heads
-            } else if tokens < 1024 {
-                self = .few
+            } else if isWide {
+                self = isNormalised || tokens < 32 ? .few : tokens < 512 ? .someWide : .wide
             } else {
-                self = isWide ? (isNormalised ? .few : .wide) : .many
+                self = tokens < 1024 ? .few : .many
             }
         }
 
@@ -39,11 +41,12 @@ package enum RoPEPartsKernel {
         /// Heads of a thread.
         var heads: Int { self == .heads ? 2 : 1 }
 
-        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move.
+        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move. Of fewer than 32 a
+        /// thread of each token takes less time.
         var tokens: Int {
             switch self {
             case .few, .heads: 1
-            case .many: 2
+            case .many, .someWide: 2
             case .wide: 4
             }
         }
@@ -53,7 +56,7 @@ package enum RoPEPartsKernel {
             switch self {
             case .few: (isNormalised ? 1024 : 1280) / threads
             case .many: (isNormalised ? 1152 : 1024) / threads
-            case .wide: 1024 / threads
+            case .wide, .someWide: 1024 / threads
             case .heads: isNormalised ? 14 : 18
             }
         }
@@ -63,6 +66,7 @@ package enum RoPEPartsKernel {
             case .few: ""
             case .many: " of many tokens"
             case .wide: " of many wide tokens"
+            case .someWide: " of wide tokens"
             case .heads: ", several heads a thread"
             }
         }
@@ -74,7 +78,7 @@ package enum RoPEPartsKernel {
     ) -> KernelSpec {
         let isInterleaved = isInterleaved && cut == .heads
         let flags = (isNormalised ? 4 : 0) + (isTabled ? 2 : 0) + (isInterleaved ? 1 : 0)
-        return table.spec(32 * input.kernelNumber + 8 * cut.rawValue + flags) {
+        return table.spec(40 * input.kernelNumber + 8 * cut.rawValue + flags) {
             KernelSpec(
                 file: cut == .heads ? "portable/rope_heads.cuh" : "portable/rope_parts.cuh",
                 entry: cut == .heads ? "rope_heads" : "rope_parts",

@@ -51,6 +51,30 @@ import Testing
         }
     }
 
+    /// Of few rows, of more and of many, with a residual and without.
+    @Test(arguments: [DType.bfloat16, .float32], [640, 1_152])
+    func rmsNorm(type: DType, width: Int) throws {
+        var random = OpsRandom(74)
+        let values = random.normals(rows * width, scale: 3), added = random.normals(rows * width)
+        let input = try gpu.tensor(type, [rows, width], padding: 16, values: values)
+        let weight = try gpu.tensor(type, [width], values: random.normals(width))
+        for isAdded in [false, true] {
+            let outputs = try (0..<2).map { _ in try gpu.tensor(type, [rows, width], padding: 16) }
+            let residuals = try (0..<2).map { _ in try gpu.tensor(type, [rows, width], padding: 16, values: added) }
+            for (range, place) in [(0..<rows, 0), (0..<200, 1), (200..<600, 1), (600..<rows, 1)] {
+                try runOnGPU(
+                    .rmsNorm(
+                        RMSNormOperation(
+                            input: input.view.slice(range, along: 0), weight: weight.view,
+                            residual: isAdded ? residuals[place].view.slice(range, along: 0) : nil,
+                            output: outputs[place].view.slice(range, along: 0), epsilon: 1e-5)))
+            }
+            for tensor in outputs + residuals { try tensor.fetch() }
+            #expect(outputs[0].host.isIdentical(to: outputs[1].host), "added: \(isAdded)")
+            #expect(residuals[0].host.isIdentical(to: residuals[1].host))
+        }
+    }
+
     @Test(arguments: [DType.bfloat16, .float32], [640, 1_152])
     func layerNorm(type: DType, width: Int) throws {
         var random = OpsRandom(72)
@@ -58,7 +82,7 @@ import Testing
         let weight = try gpu.tensor(.float32, [width], values: random.normals(width))
         let bias = try gpu.tensor(.float32, [width], values: random.normals(width))
         let outputs = try (0..<2).map { _ in try gpu.tensor(type, [rows, width], padding: 16) }
-        for (range, place) in [(0..<rows, 0), (0..<few, 1), (few..<rows, 1)] {
+        for (range, place) in [(0..<rows, 0), (0..<200, 1), (200..<few, 1), (few..<rows, 1)] {
             try runOnGPU(
                 .layerNorm(
                     LayerNormOperation(

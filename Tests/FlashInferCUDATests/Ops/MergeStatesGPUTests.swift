@@ -7,11 +7,11 @@ import Testing
 @Suite(.enabled(if: OpsGPU.isThere, "no CUDA device")) struct MergeStatesGPUTests {
     private let gpu = GPUScope()
 
-    @Test(arguments: GPUTypes.all, [0, 1, 2, 5])
+    @Test(arguments: GPUTypes.all, [0, 1, 2, 5, 19])
     func mergesStates(types: GPUTypes, states: Int) throws {
         let (rows, heads) = (7, 3)
         var random = OpsRandom(51)
-        for (width, padding) in [(40, 0), (128, 0), (128, 8), (111, 0), (1, 0), (3_000, 0)] {
+        for (width, padding) in [(40, 0), (128, 0), (128, 8), (111, 0), (1, 0), (8, 0), (3_000, 0)] {
             let count = states * rows * heads
             let lse = (0..<count).map { index in
                 // Row 0 is empty in all states, row 1 in the first; empty states hold NaN.

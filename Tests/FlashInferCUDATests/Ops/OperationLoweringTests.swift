@@ -202,6 +202,23 @@ import Testing
         }
     }
 
+    /// Heads that a warp covers have kernels of their own, of two states another than of more; a row and a head are found by a product.
+    @Test func mergesByWhatAThreadHolds() throws {
+        for (states, width, file) in [
+            (2, 128, "heads"), (3, 128, "heads"), (1, 256, "heads"), (2, 512, "states"), (2, 111, "states"),
+        ] {
+            let operation = MergeStatesOperation(
+                values: try view(.bfloat16, [states, 500, 7, width]), logSumExp: try view(.float32, [states, 500, 7]),
+                output: try view(.bfloat16, [500, 7, width]))
+            let launch = try #require(try MergeStatesKernel.lower(operation))
+            #expect(launch.spec.file == "portable/merge_\(file).cuh", "\(states) states of \(width)")
+            let isPair = launch.spec.defines.contains(.init("FI_PAIR", true))
+            #expect(isPair == (states == 2 && file == "heads"), "\(states) states of \(width)")
+            let division = launch.parameters.by_heads
+            #expect((UInt64(3_499) * UInt64(division.multiplier)) >> (32 + UInt64(division.shift)) == 499)
+        }
+    }
+
     @Test func everyShippedSpecIsDifferent() {
         let all = KernelCatalogue.shipped.filter { $0.file.hasPrefix("portable/") && !$0.file.contains("attention") }
         #expect(Set(all).count == all.count && Set(all.map(\.label)).count == all.count)

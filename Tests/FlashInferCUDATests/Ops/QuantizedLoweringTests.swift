@@ -68,8 +68,8 @@ import Testing
                             gate: gate, up: gate, output: output, activation: .silu, quantization: way)))
             }
             let launch = try lower(.perRow(scales: view(.float32, [70_001])))
-            // Of long rows a block has eight.
-            #expect(launch.blocks == (threads == 256 ? 70_001 : 8_751) && launch.spec.threads == threads)
+            // Of long rows a block has sixteen.
+            #expect(launch.blocks == (threads == 256 ? 70_001 : 4_376) && launch.spec.threads == threads)
             #expect(launch.parameters.tiling.vectorised == 1)
             #expect(launch.spec.file == "portable/gated_activation_rows.cuh")
             #expect(launch.parameters.tiling.width == Int64(width) && launch.parameters.tiling.rows == 70_001)

@@ -16,7 +16,7 @@ import Testing
         let (weight, bias) = (try view(.float32, [4_096]), try view(.float32, [4_096], lead: 4_096))
         let launch = try #require(
             try NormKernel.lower(LayerNormOperation(input: x, weight: weight, bias: bias, output: x)))
-        #expect(launch.spec.label == "layer-norm bf16-bf16-fp32-bf16 256x2" && launch.blocks == 3)
+        #expect(launch.spec.label == "layer-norm bf16-bf16-fp32-bf16 256x2, few rows" && launch.blocks == 3)
         #expect(launch.parameters.input.outer == 1 << 33 && launch.parameters.bias == UInt64(bias.address))
         // Rows too wide for it are read again for every pass, where the other norm has registers for them.
         for (width, chunks) in [(16_384, 2), (16_392, 2)] {

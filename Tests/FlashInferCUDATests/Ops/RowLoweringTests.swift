@@ -118,6 +118,22 @@ import Testing
         #expect(labels.count == 7)
     }
 
+    /// What waits for one thread's instructions has few of them; what becomes bytes, is not aligned or fits in a warp has not.
+    @Test func fewRowsHaveANormOfTheirOwn() throws {
+        for (rows, width, file) in [
+            (1, 4_096, "norm_row"), (256, 4_096, "norm_row"), (257, 4_096, "norm"), (64, 128, "norm"),
+            (64, 4_100, "norm"), (64, 8_192, "norm_row"), (64, 16_384, "norm"),
+        ] {
+            let x = try view(.bfloat16, [rows, width]), weight = try view(.bfloat16, [width])
+            for residual in [nil, x] {
+                let operation = RMSNormOperation(input: x, weight: weight, residual: residual, output: x)
+                let launch = try #require(try NormKernel.lower(operation))
+                #expect(launch.spec.file == "portable/\(file).cuh", "\(rows) rows of \(width)")
+                #expect(launch.blocks == (width == 128 ? 8 : rows))
+            }
+        }
+    }
+
     @Test func misalignedElementsAreRefused() throws {
         let region = MemoryRegion(address: (1 << 20) + 1, byteCount: 4096, device: .cuda(0))
         let x = try TensorView(region, dtype: .bfloat16, shape: [2, 8])
