@@ -8,18 +8,18 @@
 #include "primitives/filter.cuh"
 #include "primitives/launch.cuh"
 
-/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
-static __device__ __forceinline__ unsigned int fi_bound_of_threads(
-    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
-) {
+/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do.
+static __device__ __forceinline__ unsigned int fi_bound_of_threads(unsigned int own, unsigned int k, unsigned int slack, fi_filter_shared &shared) {
     const unsigned int lane = threadIdx.x % 32;
-    unsigned int low = __reduce_min_sync(0xffffffffu, own);
+    unsigned int low = __reduce_min_sync(0xffffffffu, own), high = __reduce_max_sync(0xffffffffu, own);
     __syncthreads();
-    if (lane == 0) shared.slots[threadIdx.x / 32] = low;
+    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high << 32 | low;
     __syncthreads();
-    low = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
+    const unsigned long long range = lane < FI_WARPS ? shared.slots[lane] : 0xffffffffull;
+    low = __reduce_min_sync(0xffffffffu, (unsigned int)range);
+    high = __reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32));
     // Of the keys, `count` are `low` or more, and less than k more than `high`.
-    unsigned int high = top, count = FI_THREADS;
+    unsigned int count = FI_THREADS;
 #pragma unroll 1
     while (high > low && count > k + slack) {
         const unsigned int middle = low + (high - low) / 2 + 1;
@@ -36,9 +36,9 @@ static __device__ __forceinline__ unsigned int fi_bound_of_threads(
 
 /// The same for no entry without a weight, as those are not kept.
 static __device__ __forceinline__ unsigned int fi_few_bound(
-    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
+    unsigned int own, unsigned int k, unsigned int slack, fi_filter_shared &shared
 ) {
-    const unsigned int bound = fi_bound_of_threads(own, top, k, slack, shared), least = fi_order_key(fi_neutral()) + 1;
+    const unsigned int bound = fi_bound_of_threads(own, k, slack, shared), least = fi_order_key(fi_neutral()) + 1;
     return bound > least ? bound : least;
 }
 
@@ -130,7 +130,7 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
         slack = 4;
         if (rank > FI_THREADS * 7 / 8 || part.run() < FI_FIRST_GROUPS) return fi_order_key(fi_infinity());
     }
-    return fi_few_bound(own, FI_KEY_NAN, rank, slack, shared);
+    return fi_few_bound(own, rank, slack, shared);
 }
 #endif
 
