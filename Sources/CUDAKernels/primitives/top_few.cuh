@@ -99,12 +99,13 @@ static __device__ __forceinline__ unsigned int fi_select_few(
         unsigned int bits = 64 - (unsigned int)__clzll((long long)(high - low)), above = 0;
 #pragma unroll 1
         for (unsigned int round = 0;; round++) {
-            const unsigned int shift = bits > 7 ? bits - 7 : 0;
+            // In the last round there may be fewer parts, above which lies what was counted before.
+            const unsigned int shift = bits > 7 ? bits - 7 : 0, parts = 1u << (bits - shift);
             unsigned int *const bins = shared.sample + 128 * (round % 4);
 #pragma unroll
             for (unsigned int i = 0; i < each; i++) {
                 const unsigned long long bin = (own[i] - from) >> shift;
-                if (own[i] >= from && bin < 128) atomicAdd(&bins[(unsigned int)bin], 1u);
+                if (own[i] >= from && bin < parts) atomicAdd(&bins[(unsigned int)bin], 1u);
             }
             __syncthreads();
             // Read before the last barrier but one, and not used before the next but one.
