@@ -124,6 +124,18 @@ static __device__ __forceinline__ bool fi_find_listed(
             shared.found[0] = first - found;
         }
     }
+#ifdef FI_DRAWS
+    else {
+        // What is drawn lies about as far in what is above the interval: the run that the walk will read is on its way meanwhile.
+        const float tile = lane < FI_WARPS ? (float)shared.tiles[lane] : 0.0f;
+        const unsigned int reached = __ballot_sync(0xffffffffu, fi_warp_running_sum(tile) >= (float)shared.uniform * (float)through);
+        const unsigned int run = row.part.run(), begin = min((unsigned int)__ffs((int)reached) - 1, FI_WARPS - 1) * run;
+        constexpr unsigned int line = 32 / fi_size(FI_INPUT);
+        for (unsigned int group = begin + (threadIdx.x - 32) * line; group < begin + run && group < row.part.groups; group += (FI_THREADS - 32) * line) {
+            fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * group);
+        }
+    }
+#endif
     if (threadIdx.x == 0) shared.counters[1] = 0;
     __syncthreads();
     int bin = shared.found[0];
