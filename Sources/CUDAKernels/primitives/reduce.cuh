@@ -82,6 +82,7 @@ static __device__ __forceinline__ T fi_warp_running_sum(T value) {
     return value;
 }
 
+/// A call where a block is alone, as kernels that filter have eight of them to compile; what a cluster does between its barriers is slower by it.
 #if defined(FI_TEAM) && FI_TEAM == 1
 #define FI_RUNNING_INLINE __noinline__
 #else
