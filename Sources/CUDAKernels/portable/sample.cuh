@@ -45,11 +45,11 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     sums = has_powers && (is_plain || !FI_HELD);
 #endif
     unsigned int turn = 0, own_key, count = 0;
+    // By one warp, whose run is the shortest.
+    if (threadIdx.x >= FI_THREADS - 32) shared.uniform = fi_uniform(own.seed, own.step);
     unsigned int top = fi_begin_row(
         row, fi_row_address<FI_INPUT>(p.input, index, 1), p.width, p.low_bits, sums, samples && sums,
         {is_sent && has_top_k ? own.top_k : 0, is_min_p ? own.min_p : 0.0f, scale}, shared, &own_key);
-    // By one warp, while the others may still load.
-    if (threadIdx.x < 32) shared.uniform = fi_uniform(own.seed, own.step);
     if (is_sent) count = fi_send_few(row, own_key, top, own.top_k, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);

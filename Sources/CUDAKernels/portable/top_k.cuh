@@ -228,7 +228,7 @@ extern "C" __global__ void FI_TEAM_KERNEL __launch_bounds__(FI_THREADS, FI_MIN_B
     const bool is_many = FI_HELD && !is_few && p.k <= FI_MANY && p.k < p.width;
     if (is_sent) count = fi_send_few(row, own_key, top, p.k, shared);
     const unsigned int share = (p.k + FI_TEAM - 1) / FI_TEAM;
-    if (is_many) count = fi_bound_of_threads(own_key, top, share, share / 16, shared);
+    if (is_many) count = fi_bound_of_threads(own_key, share, share / 16, shared);
     const unsigned long long *const counts = shared.numbers.exchange((unsigned long long)top << 32 | count, turn);
     const fi_sent sent = fi_read_sent(counts);
     top = sent.top;

@@ -73,9 +73,9 @@ struct left_groups {
         return other;
     }
     /// The draft's groups beside four of a lane, of which `group` is the first.
-    __device__ __forceinline__ void load_draft(unsigned int whole, unsigned int group, float4 (&other)[4]) const {
+    __device__ __forceinline__ void load_draft(unsigned int ends, unsigned int group, float4 (&other)[4]) const {
         const fi_row_part row = drafted();
-        fi_load_four(row, row.address % 16 == 0 ? whole : 0, group - threadIdx.x % 32, other);
+        fi_load_four(row, row.address % 16 == 0 ? ends : 0, group - threadIdx.x % 32, other);
     }
     /// What one rejection leaves of a group.
     __device__ __forceinline__ float4 without(float4 x, float4 other) const {
@@ -200,7 +200,7 @@ static __device__ __noinline__ unsigned int begin_left(
     const left_groups groups = {left, part};
     // One rejection of a draft, as chains have it.
     const bool is_one = left.draft && left.rejected == 1;
-    const unsigned int whole = fi_end_of_whole(part);
+    const unsigned int ends = fi_run_ends(part);
     float greatest = 0;
     unsigned int signs = 0;
     const auto meet = [&](float4 x, float &most) {
@@ -220,7 +220,7 @@ static __device__ __noinline__ unsigned int begin_left(
             float4 x[4] = {entries[0], entries[1], entries[2], entries[3]};
             if (is_one) {
                 float4 other[4];
-                groups.load_draft(whole, group, other);
+                groups.load_draft(ends, group, other);
 #pragma unroll
                 for (int i = 0; i < 4; i++) x[i] = groups.without(x[i], other[i]);
             }

@@ -44,7 +44,8 @@ struct fi_powers {
     }
     __device__ __forceinline__ void set_exponent(float exponent) {
         magic = 0x1.8p23f - exponent;
-        least = (exponent - 100.0f) / high;
+        // Somewhere there, as what is near it has no mass.
+        least = __fdividef(exponent - 100.0f, high);
     }
     /// For y of at most the exponent.
     __device__ __forceinline__ float of(float x) const {

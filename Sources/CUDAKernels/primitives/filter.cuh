@@ -474,8 +474,8 @@ static __device__ __forceinline__ fi_row_sum fi_sum_all(
 #endif
         if (samples) fi_sample_group(weights, group, shared);
     };
-    // Rarely of probabilities, which the first pass has summed.
-    fi_each_group<FI_FORM == 0 ? 4 : 1>(
+    // Rarely of what the first pass sums.
+    fi_each_group<FI_FORM == 0 && (FI_HELD || !FI_SUMS_EARLY) ? 4 : 1>(
         row.part, fi_weight_groups<true>{row},
         [&](float4 weights, unsigned int group) {
             take(weights, group);

@@ -8,18 +8,18 @@
 #include "primitives/filter.cuh"
 #include "primitives/launch.cuh"
 
-/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do; `top` is the greatest.
-static __device__ __forceinline__ unsigned int fi_bound_of_threads(
-    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
-) {
+/// A number that k, or up to `slack` more, of the threads' keys reach, or all of them do.
+static __device__ __forceinline__ unsigned int fi_bound_of_threads(unsigned int own, unsigned int k, unsigned int slack, fi_filter_shared &shared) {
     const unsigned int lane = threadIdx.x % 32;
-    unsigned int low = __reduce_min_sync(0xffffffffu, own);
+    unsigned int low = __reduce_min_sync(0xffffffffu, own), high = __reduce_max_sync(0xffffffffu, own);
     __syncthreads();
-    if (lane == 0) shared.slots[threadIdx.x / 32] = low;
+    if (lane == 0) shared.slots[threadIdx.x / 32] = (unsigned long long)high << 32 | low;
     __syncthreads();
-    low = __reduce_min_sync(0xffffffffu, lane < FI_WARPS ? (unsigned int)shared.slots[lane] : 0xffffffffu);
+    const unsigned long long range = lane < FI_WARPS ? shared.slots[lane] : 0xffffffffull;
+    low = __reduce_min_sync(0xffffffffu, (unsigned int)range);
+    high = __reduce_max_sync(0xffffffffu, (unsigned int)(range >> 32));
     // Of the keys, `count` are `low` or more, and less than k more than `high`.
-    unsigned int high = top, count = FI_THREADS;
+    unsigned int count = FI_THREADS;
 #pragma unroll 1
     while (high > low && count > k + slack) {
         const unsigned int middle = low + (high - low) / 2 + 1;
@@ -36,9 +36,9 @@ static __device__ __forceinline__ unsigned int fi_bound_of_threads(
 
 /// The same for no entry without a weight, as those are not kept.
 static __device__ __forceinline__ unsigned int fi_few_bound(
-    unsigned int own, unsigned int top, unsigned int k, unsigned int slack, fi_filter_shared &shared
+    unsigned int own, unsigned int k, unsigned int slack, fi_filter_shared &shared
 ) {
-    const unsigned int bound = fi_bound_of_threads(own, top, k, slack, shared), least = fi_order_key(fi_neutral()) + 1;
+    const unsigned int bound = fi_bound_of_threads(own, k, slack, shared), least = fi_order_key(fi_neutral()) + 1;
     return bound > least ? bound : least;
 }
 
@@ -130,7 +130,7 @@ static __device__ __forceinline__ unsigned int fi_bound_of_part(
         slack = 4;
         if (rank > FI_THREADS * 7 / 8 || part.run() < FI_FIRST_GROUPS) return fi_order_key(fi_infinity());
     }
-    return fi_few_bound(own, FI_KEY_NAN, rank, slack, shared);
+    return fi_few_bound(own, rank, slack, shared);
 }
 #endif
 
@@ -265,13 +265,13 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
     fi_lister list(fi_infinity(), shared);
     float first_top = 0;
     // The first entries are read once.
-    const unsigned int whole = fi_end_of_whole(row.part);
+    const unsigned int ends = fi_run_ends(row.part);
     float4 first_groups[4];
     if (samples) {
-        fi_load_four(row.part, whole, row.part.begin, first_groups);
+        fi_load_four(row.part, ends, row.part.begin, first_groups);
         // What comes next is on its way while the first entries say what is listed: two steps, a line a lane.
         const unsigned int next = row.part.begin + 128 + threadIdx.x % 32 * (32 / fi_size(FI_INPUT));
-        if (next < whole) fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * next);
+        if (2 * next < ends) fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * next);
         list.from = fi_first_listed(row.part, first_groups, FI_FORM == 0 ? row.powers.high : 0.0f, shared, &first_top);
     }
 #endif
@@ -304,15 +304,16 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
 #endif
 #endif
         // Twice where lists are made: what a pass does not do costs it nothing.
-        const auto take = [&](const float4 (&x)[4], unsigned int group, auto is_listed) {
+        const auto take = [&](const float4 (&x)[4], unsigned int group, auto is_listed, auto some, auto &&begin) {
             constexpr bool lists = decltype(is_listed)::value;
+            constexpr unsigned int first = decltype(some)::begin, end = decltype(some)::end;
 #if FI_LISTS
             const unsigned int fits = list.fits();
 #endif
 #if FI_FORM == 0
             float most = fi_neutral();
 #pragma unroll
-            for (int i = 0; i < 4; i++) fi_raise(most, x[i]);
+            for (unsigned int i = first; i < end; i++) fi_raise(most, x[i]);
             fi_raise(greatest, most);
 #if !FI_HELD
             if constexpr (!lists && fi_leaves<Rest>::value) {
@@ -336,9 +337,10 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
                 sample_low = least_bin - 16 * (int)(next - of_sample);
 #endif
             }
+            begin();
             // Their masses at once, by the unit for exponentials and conversions, as the others are busy with the weights.
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
+            for (unsigned int i = first; i < end; i++) {
                 const float4 w = row.powers.of(x[i]);
 #if FI_LISTS
                 if constexpr (lists) {
@@ -353,7 +355,7 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             }
 #else
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
+            for (unsigned int i = first; i < end; i++) {
                 meet(x[i]);
                 if constexpr (lists) {
                     sum.convert(x[i], row.low_unit());
@@ -372,17 +374,25 @@ static __device__ __forceinline__ unsigned int fi_begin_row(
             if constexpr (!lists) gather(x, group);
 #endif
 #if FI_LISTS && FI_LIST_MASKS
-            if constexpr (lists) list.note(shared, steps);
+            if constexpr (lists && end == 4) list.note(shared, steps);
 #endif
-            if (++steps % 8 == 0) sum.flush(low_bits);
+            if (end == 4 && ++steps % 8 == 0) sum.flush(low_bits);
         };
 #if FI_LISTS
         if (samples) {
-            fi_each_four(row.part, whole, first_groups, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<true>()); });
+#if FI_HALVES
+            fi_each_half(row.part, ends, first_groups, [&](const float4 (&x)[4], unsigned int group, auto some, auto &&begin) {
+                take(x, group, fi_flag<true>(), some, begin);
+            });
+#else
+            fi_each_four(row.part, ends, first_groups, [&](const float4 (&x)[4], unsigned int group) {
+                take(x, group, fi_flag<true>(), fi_some<0, 4>(), [] {});
+            });
+#endif
         } else
 #endif
         {
-            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<false>()); });
+            fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) { take(x, group, fi_flag<false>(), fi_some<0, 4>(), [] {}); });
         }
         sum.flush(low_bits);
     } else

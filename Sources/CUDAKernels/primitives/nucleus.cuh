@@ -462,7 +462,7 @@ static __device__ __forceinline__ float fi_find_nucleus(
     }
     // An entry of the nucleus has what is not in the share at or below it: it weighs that over the width or more.
     const double tail = (double)sum->total - limit;
-    const float floor = (float)(0.999 * tail * row.weight_of_mass(1) / row.width);
+    const float floor = (float)(tail * row.weight_of_mass(1)) * __fdividef(0.999f, (float)row.width);
     unsigned int low = floor > 0 ? __float_as_uint(floor) : 1, high = FI_KEY_ONE;
     const unsigned int least = low;
     if (row.width >= FI_SAMPLED_WIDTH) fi_guess(row, (unsigned long long)tail, shared, &low, &high);

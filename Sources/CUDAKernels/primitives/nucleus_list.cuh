@@ -124,6 +124,18 @@ static __device__ __forceinline__ bool fi_find_listed(
             shared.found[0] = first - found;
         }
     }
+#ifdef FI_DRAWS
+    else {
+        // What is drawn lies about as far in what is above the interval: the run that the walk will read is on its way meanwhile.
+        const float tile = lane < FI_WARPS ? (float)shared.tiles[lane] : 0.0f;
+        const unsigned int reached = __ballot_sync(0xffffffffu, fi_warp_running_sum(tile) >= (float)shared.uniform * (float)through);
+        const unsigned int run = row.part.run(), begin = min((unsigned int)__ffs((int)reached) - 1, FI_WARPS - 1) * run;
+        constexpr unsigned int line = 32 / fi_size(FI_INPUT);
+        for (unsigned int group = begin + (threadIdx.x - 32) * line; group < begin + run && group < row.part.groups; group += (FI_THREADS - 32) * line) {
+            fi_prefetch(row.part.address + 4ull * fi_size(FI_INPUT) * group);
+        }
+    }
+#endif
     if (threadIdx.x == 0) shared.counters[1] = 0;
     __syncthreads();
     int bin = shared.found[0];
@@ -131,6 +143,8 @@ static __device__ __forceinline__ bool fi_find_listed(
     while (true) {
         if (bin < 0 || bin >= bins) return false;
         unsigned long long own = above;
+        unsigned int inside = 0;
+        float least_inside = fi_infinity(), greatest_inside = 0;
         each([&](float weight, int other) {
             if (other < bin) return;
             if (other > bin) {
@@ -139,29 +153,46 @@ static __device__ __forceinline__ bool fi_find_listed(
             }
             const unsigned int place = atomicAdd(&shared.counters[1], 1u);
             if (place < room) few[place] = weight, few_warps[place] = threadIdx.x / 32;
+            inside++;
+            least_inside = fminf(least_inside, weight);
+            greatest_inside = fmaxf(greatest_inside, weight);
         });
         const unsigned long long before = fi_sum_of_block(own, shared);
         const unsigned int number = shared.counters[1];
-        if (number > room) return false;
-        // Each with each, by each warp.
-        const float weight = lane < number ? few[lane] : 0.0f;
-        const unsigned long long mass = fi_mass(row, weight);
-        unsigned long long greater = before;
+        if (number > room) {
+            // Equal ones, as many of 16 bits are, are summed by their number.
+            const float weight = few[0];
+            if (__syncthreads_or(inside > 0 && (least_inside != weight || greatest_inside != weight))) return false;
+            const unsigned long long mass = fi_mass(row, weight), kept = number * mass;
+            if ((double)before < limit && (double)(before + kept) >= limit) {
+                *threshold = weight;
+                inside = __reduce_add_sync(0xffffffffu, inside);
+                if (lane == 0) shared.tiles[threadIdx.x / 32] += inside * mass;
+                __syncthreads();
+                *sum = {before + kept, 0, before + kept};
+                return true;
+            }
+        } else {
+            // Each with each, by each warp.
+            const float weight = lane < number ? few[lane] : 0.0f;
+            const unsigned long long mass = fi_mass(row, weight);
+            unsigned long long greater = before;
 #pragma unroll 1
-        for (unsigned int i = 0; i < number; i++) {
-            const float other = few[i];
-            if (other > weight) greater += fi_mass(row, other);
-        }
-        const bool is_kept = lane < number && (double)greater < limit;
-        const unsigned long long kept = fi_warp_reduce(is_kept ? mass : 0ull, fi_sum());
-        if ((double)before < limit && (double)(before + kept) >= limit) {
-            *threshold = __uint_as_float(__reduce_min_sync(0xffffffffu, is_kept ? __float_as_uint(weight) : 0xffffffffu));
-            // What the warps have above is in the tiles, which all have read, but for these.
-            __syncthreads();
-            if (threadIdx.x < 32 && is_kept) fi_add_to(&shared.tiles[few_warps[lane]], mass);
-            __syncthreads();
-            *sum = {before + kept, 0, before + kept};
-            return true;
+            for (unsigned int i = 0; i < number; i++) {
+                const float other = few[i];
+                if (other > weight) greater += fi_mass(row, other);
+            }
+            const bool is_kept = lane < number && (double)greater < limit;
+            const unsigned long long kept = fi_warp_reduce(is_kept ? mass : 0ull, fi_sum());
+            if ((double)before < limit && (double)(before + kept) >= limit) {
+                *threshold = __uint_as_float(__reduce_min_sync(0xffffffffu, is_kept ? __float_as_uint(weight) : 0xffffffffu));
+                // What the warps have above is in the tiles, which all have read, but for these.
+                __syncthreads();
+                if (threadIdx.x < 32 && is_kept) fi_add_to(&shared.tiles[few_warps[lane]], mass);
+                __syncthreads();
+                *sum = {before + kept, 0, before + kept};
+                return true;
+            }
         }
         // The counts were not exact enough: the neighbour has it.
         bin += (double)before >= limit ? 1 : -1;

@@ -82,9 +82,15 @@ static __device__ __forceinline__ T fi_warp_running_sum(T value) {
     return value;
 }
 
+/// A call where a block is alone, as kernels that filter have eight of them to compile; what a cluster does between its barriers is slower by it.
+#if defined(FI_TEAM) && FI_TEAM == 1
+#define FI_RUNNING_INLINE __noinline__
+#else
+#define FI_RUNNING_INLINE __forceinline__
+#endif
 /// Inclusive running sums over a block's threads.
 template <int threads>
-static __device__ __forceinline__ unsigned long long fi_block_running_sum(
+static __device__ FI_RUNNING_INLINE unsigned long long fi_block_running_sum(
     unsigned long long value, unsigned long long *slots
 ) {
     constexpr int warps = threads / 32;

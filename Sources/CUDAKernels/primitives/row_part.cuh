@@ -164,22 +164,38 @@ static __device__ __forceinline__ void fi_raise(float &greatest, float4 x) {
     fi_raise(greatest, x.w);
 }
 
+/// Some of four groups: `number` from group `from` on.
+template <unsigned int from, unsigned int number> struct fi_some {
+    static constexpr unsigned int begin = from, end = from + number;
+};
+
 #if !FI_HELD
-/// Where this warp's groups that are the part's alone end; group 0 may not be one.
-static __device__ __forceinline__ unsigned int fi_end_of_whole(const fi_row_part &part) {
+/// Where this warp's run ends, in one register: twice the groups that are the part's alone, and 1 more where another one follows. Group 0 may not
+/// be one.
+static __device__ __forceinline__ unsigned int fi_run_ends(const fi_row_part &part) {
     const unsigned int most = (part.pad + part.count) / 4;
-    unsigned int end = part.end < most ? part.end : most;
+    unsigned int ends = part.end <= most ? 2 * part.end : 2 * most + 1;
     // Kept, and not worked out again in each step for want of registers.
-    asm volatile("" : "+r"(end));
-    return end;
+    asm volatile("" : "+r"(ends));
+    return ends;
+}
+
+/// The same as `fi_load_four`, which may be beyond the part's end.
+static __device__ __forceinline__ void fi_read_edges(const fi_row_part &part, unsigned int start, float4 (&x)[4]) {
+#pragma unroll
+    for (unsigned int i = 0; i < 4; i++) {
+        const unsigned int group = start + 32 * i + threadIdx.x % 32;
+        x[i] = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
+        if (group < part.end) x[i] = fi_read_edge(part.address, group, part.pad, part.count);
+    }
 }
 
 /// Four groups of each lane of this warp from group `start` on, 32 from one to the next: loaded at once.
 static __device__ __forceinline__ void fi_load_four(
-    const fi_row_part &part, unsigned int whole, unsigned int start, float4 (&x)[4]
+    const fi_row_part &part, unsigned int ends, unsigned int start, float4 (&x)[4]
 ) {
     const unsigned int lane = threadIdx.x % 32;
-    if (start + 128 <= whole && (start > 0 || part.pad == 0)) {
+    if (2 * start + 256 <= ends && (start > 0 || part.pad == 0)) {
         fi_packed<FI_INPUT, 4> packed[4];
         // Distances from one address are part of the instructions.
         const unsigned long long from = part.address + 4ull * fi_size(FI_INPUT) * (start + lane);
@@ -188,26 +204,57 @@ static __device__ __forceinline__ void fi_load_four(
 #pragma unroll
         for (unsigned int i = 0; i < 4; i++) x[i] = fi_group(packed[i]);
     } else {
-#pragma unroll
-        for (unsigned int i = 0; i < 4; i++) {
-            const unsigned int group = start + 32 * i + lane;
-            x[i] = make_float4(fi_neutral(), fi_neutral(), fi_neutral(), fi_neutral());
-            if (group < part.end) x[i] = fi_read_edge(part.address, group, part.pad, part.count);
-        }
+        fi_read_edges(part, start, x);
     }
 }
 
-/// The same as `fi_each_four` where the first of them are loaded.
+/// Whether rows whose entries are listed are read by halves of a step: float32 logits. Those of 16 bits are slower by it, and probabilities spill.
+#define FI_HALVES (FI_FORM == 0 && FI_INPUT == FI_FLOAT32)
+#if FI_HALVES
+/// Two groups from group `i` of four on, where `is_there`.
+static __device__ __forceinline__ void fi_load_two(bool is_there, unsigned long long from, unsigned int i, float4 (&x)[4]) {
+    if (is_there) {
+        const fi_packed<FI_INPUT, 4> first = fi_load_group(from, 32 * i), second = fi_load_group(from, 32 * i + 32);
+        x[i] = fi_group(first);
+        x[i + 1] = fi_group(second);
+    }
+    // Loads are not moved beyond it, to where they would be of no use.
+    __syncwarp();
+}
+
+/// The same as `fi_each_four` where the first of them are loaded, by halves: `visit(x, group, half, begin)`, which calls `begin()` once what it
+/// visits is there. One half is loaded while something is done with the other: both at once would be waited for together.
 template <class Visit>
-static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, unsigned int whole, float4 (&x)[4], Visit &&visit) {
+static __device__ __forceinline__ void fi_each_half(const fi_row_part &part, unsigned int ends, float4 (&x)[4], Visit &&visit) {
     const unsigned int lane = threadIdx.x % 32;
+    bool is_whole = false;
+    unsigned long long from = part.address + 4ull * fi_size(FI_INPUT) * (part.begin + lane);
 #pragma unroll 1
-    for (unsigned int start = part.begin; start < part.end;) {
-        visit(x, start + lane);
-        start += 128;
-        if (start < part.end) fi_load_four(part, whole, start, x);
+    for (unsigned int start = part.begin; 2 * start < ends;) {
+        const unsigned int group = start + lane;
+        visit(x, group, fi_some<0, 2>(), [&] { fi_load_two(is_whole, from, 2, x); });
+        visit(x, group, fi_some<2, 2>(), [&] {
+            start += 128;
+            is_whole = 2 * start + 256 <= ends;
+            from += 512ull * fi_size(FI_INPUT);
+            fi_load_two(is_whole, from, 0, x);
+        });
+        if (!is_whole && 2 * start < ends) fi_read_edges(part, start, x);
     }
 }
+#else
+/// The same as `fi_each_four` where the first of them are loaded.
+template <class Visit>
+static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, unsigned int ends, float4 (&x)[4], Visit &&visit) {
+    const unsigned int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (unsigned int start = part.begin; 2 * start < ends;) {
+        visit(x, start + lane);
+        start += 128;
+        if (2 * start < ends) fi_load_four(part, ends, start, x);
+    }
+}
+#endif
 #endif
 
 /// Calls `visit(x, group)` for four groups of each lane of this warp at a time, of which `group` is the first, and 32 are from one to
@@ -228,11 +275,11 @@ static __device__ __forceinline__ void fi_each_four(const fi_row_part &part, Vis
         visit(x, start + lane);
     }
 #else
-    const unsigned int whole = fi_end_of_whole(part);
+    const unsigned int ends = fi_run_ends(part);
 #pragma unroll 1
-    for (unsigned int start = part.begin; start < part.end; start += 128) {
+    for (unsigned int start = part.begin; 2 * start < ends; start += 128) {
         float4 x[4];
-        fi_load_four(part, whole, start, x);
+        fi_load_four(part, ends, start, x);
         visit(x, start + lane);
     }
 #endif

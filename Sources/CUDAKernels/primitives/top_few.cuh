@@ -21,7 +21,7 @@ static __device__ __forceinline__ unsigned int fi_send_few(
 ) {
 #if FI_HELD
     if (threadIdx.x == 0) shared.counters[0] = 0;
-    row.bound = fi_few_bound(own, top, k, k / 4, shared);
+    row.bound = fi_few_bound(own, k, k / 4, shared);
     unsigned long long *const to = fi_team_at(shared.entries + fi_team_rank() * FI_GATHERED_EACH, 0);
     fi_each_four(row.part, [&](const float4 (&x)[4], unsigned int group) {
         fi_gather_few(row.part, x, group, fi_order_value(row.bound), to, &shared.counters[0], rest);
@@ -75,7 +75,8 @@ static __device__ __forceinline__ unsigned int fi_select_few(
         if (own[i] != 0 && own[i] < least) least = own[i];
         if (own[i] > greatest) greatest = own[i];
     }
-    if (threadIdx.x < 4) shared.counters[threadIdx.x] = 0;
+    for (unsigned int bin = threadIdx.x; bin < FI_SAMPLE_BINS; bin += FI_THREADS) shared.sample[bin] = 0;
+    if (threadIdx.x == 0) shared.counters[3] = 0;
     // The keys' range first.
     const unsigned int low_key = __reduce_min_sync(0xffffffffu, (unsigned int)(least >> 32));
     const unsigned int high_key = __reduce_max_sync(0xffffffffu, (unsigned int)(greatest >> 32));
@@ -90,34 +91,49 @@ static __device__ __forceinline__ unsigned int fi_select_few(
     }
     low <<= 32;
     high = high << 32 | 0xffffffffull;
-    unsigned int count = all;
-    // Entries are all different: `count` of them are `low` or more, and fewer than k more than `high`.
+    // Entries are all different: where there are more than k, `from` becomes the k-th greatest, or what lies below it and above the next one. Each
+    // round counts what is left by 128 parts, and goes on with the part that the k-th is in.
+    unsigned long long from = low;
+    if (all > k) {
+        const unsigned int lane = threadIdx.x % 32;
+        unsigned int bits = 64 - (unsigned int)__clzll((long long)(high - low)), above = 0;
 #pragma unroll 1
-    for (unsigned int round = 0; count > k; round++) {
-        const unsigned long long middle = low + (high - low) / 2 + 1;
-        unsigned int reaching = 0;
+        for (unsigned int round = 0;; round++) {
+            // In the last round there may be fewer parts, above which lies what was counted before.
+            const unsigned int shift = bits > 7 ? bits - 7 : 0, parts = 1u << (bits - shift);
+            unsigned int *const bins = shared.sample + 128 * (round % 4);
 #pragma unroll
-        for (unsigned int i = 0; i < each; i++) reaching += own[i] >= middle ? 1 : 0;
-        reaching = __reduce_add_sync(0xffffffffu, reaching);
-        if (threadIdx.x % 32 == 0) atomicAdd(&shared.counters[round % 3], reaching);
-        __syncthreads();
-        reaching = shared.counters[round % 3];
-        // Read before the last barrier, and not used before the next.
-        if (threadIdx.x == 0) shared.counters[(round + 2) % 3] = 0;
-        if (reaching >= k) {
-            low = middle;
-            count = reaching;
-        } else {
-            high = middle - 1;
+            for (unsigned int i = 0; i < each; i++) {
+                const unsigned long long bin = (own[i] - from) >> shift;
+                if (own[i] >= from && bin < parts) atomicAdd(&bins[(unsigned int)bin], 1u);
+            }
+            __syncthreads();
+            // Read before the last barrier but one, and not used before the next but one.
+            if (threadIdx.x < 128) shared.sample[128 * ((round + 2) % 4) + threadIdx.x] = 0;
+            // By each warp, four a lane, from the greatest on.
+            const uint4 four = ((const uint4 *)bins)[31 - lane];
+            const unsigned int in[4] = {four.w, four.z, four.y, four.x}, sum = four.x + four.y + four.z + four.w;
+            unsigned int running = above + fi_warp_running_sum(sum) - sum, part = 124 - 4 * lane, inside = 0;
+            const unsigned int hits = __ballot_sync(0xffffffffu, running < k && running + sum >= k);
+#pragma unroll
+            for (unsigned int i = 0; i < 4; i++) {
+                if (running < k) running += inside = in[i], part = 127 - 4 * lane - i;
+            }
+            const int source = __ffs((int)hits) - 1;
+            running = __shfl_sync(0xffffffffu, running, source);
+            from += (unsigned long long)__shfl_sync(0xffffffffu, part, source) << shift;
+            if (running == k) break;
+            above = running - __shfl_sync(0xffffffffu, inside, source);
+            bits = shift;
         }
     }
     // Everybody has read the list, and the counter of the places is 0.
 #pragma unroll
     for (unsigned int i = 0; i < each; i++) {
-        if (own[i] != 0 && own[i] >= low) shared.entries[atomicAdd(&shared.counters[3], 1u)] = own[i];
+        if (own[i] >= from) shared.entries[atomicAdd(&shared.counters[3], 1u)] = own[i];
     }
     __syncthreads();
-    return count;
+    return all < k ? all : k;
 }
 
 /// What is drawn of few entries, and which of them are kept.
