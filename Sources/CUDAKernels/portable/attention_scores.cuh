@@ -349,7 +349,8 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
                                                        : masks_by_bits || masks_columns_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
-                    if (!(is_mask_of_bits ? is_visible : mask.shows(n, i, is_visible))) score = negative_infinity();
+                    // A choice: a store under a condition is a branch for each score, which the compiler takes long to make choices of.
+                    score = (is_mask_of_bits ? is_visible : mask.shows(n, i, is_visible)) ? score : negative_infinity();
                 }
             }
         }
@@ -456,7 +457,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
                 for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
                     for (int i = 0; i < 2; ++i)
-                        if ((bits[h] >> (2 * n + i) & 1) == 0) s[m][n][2 * h + i] = hidden_score();
+                        s[m][n][2 * h + i] = (bits[h] >> (2 * n + i) & 1) != 0 ? s[m][n][2 * h + i] : hidden_score();
             continue;
         }
         const RowMask mask_above(p, item, above.query, first_key), mask_below(p, item, below.query, first_key);
@@ -466,7 +467,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
             bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= static_cast<uint32>(row.last - row.first);
             if constexpr (has_columns) is_visible = is_visible && key >= item.key && key < item.key_end();
             is_visible = mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
-            if (!is_visible) score = hidden_score();
+            score = is_visible ? score : hidden_score();
         };
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
