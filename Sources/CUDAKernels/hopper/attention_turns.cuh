@@ -119,21 +119,28 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                     follow(state, rise);
                 }
                 pack_all(weights, s[0]);
-                if (++tile == tiles) break;
-                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-                if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-                wgmma_fence();
-                start_scores(s[0], queries, keys_at());
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                // The last turn starts the last stage's product with its values alone: as text of its own it would take longer to compile than all else
+                // here.
+                const bool is_last = ++tile == tiles;
+                if (is_last) {
+                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                    const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
+                    if (first > 0 || end < keys) clear_values(values_stage(), first, end);
+                    wgmma_fence();
+                } else {
+                    barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                    if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+                    wgmma_fence();
+                    start_scores(s[0], queries, keys_at());
+                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                }
                 start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-                if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                if constexpr (groups > 1) {
+                    if (!is_last) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                }
                 wgmma_wait<1>();
+                if (is_last) break;
             }
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-            const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
-            if (first > 0 || end < keys) clear_values(values_stage(), first, end);
-            wgmma_fence();
-            start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
             wgmma_wait<0>();
             block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();
