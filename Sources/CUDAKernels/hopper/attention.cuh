@@ -49,12 +49,22 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
         await(block.barriers.item_full[slot], turn / item_slots);
         if (item.tile < 0) return;
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
-        if constexpr (query_slots == 1) await(block.barriers.queries_empty, turn + 1);
-        copy_queries<2, queriers>(p, item, thread, [&](uint32 row, uint32 chunk) {
-            const uint32 group = rows > 64 ? row / 64 * (64 * Shared::key_columns * 128) : 0, own = rows > 64 ? row % 64 : row;
-            return to + group + chunk / 8 * (64 * 128) + own * 128 + ((chunk ^ row) % 8 << 4);
-        });
-        barrier(block.barriers.queries_full[slot]).arrive();
+        if constexpr (query_parts > 1) {
+            prefetch_queries<queriers>(p, item, thread);
+#pragma unroll
+            for (int part = 0; part < query_parts; ++part) {
+                barrier(block.barriers.queries_empty[part]).wait(turn + 1);
+                copy_rows_of_group<queriers>(p, item, thread, part, to);
+                barrier(block.barriers.queries_full[part][slot]).arrive();
+            }
+        } else {
+            if constexpr (query_slots == 1) await(block.barriers.queries_empty[0], turn + 1);
+            copy_queries<2, queriers>(p, item, thread, [&](uint32 row, uint32 chunk) {
+                const uint32 group = rows > 64 ? row / 64 * (64 * Shared::key_columns * 128) : 0, own = rows > 64 ? row % 64 : row;
+                return to + group + chunk / 8 * (64 * 128) + own * 128 + ((chunk ^ row) % 8 << 4);
+            });
+            barrier(block.barriers.queries_full[0][slot]).arrive();
+        }
         if constexpr (is_narrow) widener.widen_item(Span(item, block.maps.box_rows).tiles());
     }
 }
@@ -76,11 +86,11 @@ extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, F
     const Block block{maps, maps.attention, shared_address(shared), barriers, items, state};
     if (threadIdx.x == 0) {
         barrier(barriers.claim).init(1);
-        barrier(barriers.queries_empty).init(warps);
+        for (int part = 0; part < query_parts; ++part) barrier(barriers.queries_empty[part]).init(warps / query_parts);
         for (int slot = 0; slot < item_slots; ++slot) {
             // A warp's, each lane of which writes its part.
             barrier(barriers.item_full[slot]).init(warp_size);
-            barrier(barriers.queries_full[slot]).init(queriers);
+            for (int part = 0; part < query_parts; ++part) barrier(barriers.queries_full[part][slot]).init(queriers);
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {

@@ -41,11 +41,11 @@ struct ClusterState {
 
 /// The block's barriers.
 struct Barriers {
-    uint64 item_full[item_slots], queries_full[item_slots], item_empty[item_slots];
+    uint64 item_full[item_slots], queries_full[query_parts][item_slots], item_empty[item_slots];
     /// The next item is wanted.
     uint64 claim;
-    /// The only queries are done with.
-    uint64 queries_empty;
+    /// The only queries, or a group's, are done with.
+    uint64 queries_empty[query_parts];
     uint64 keys_full[stages], keys_empty[stages], values_full[stages_of_values], values_empty[stages_of_values];
     /// The first of a cluster has said which items come next.
     uint64 index_full[cluster > 1 ? index_slots : 1];
@@ -76,25 +76,29 @@ struct Span : Hole {
         count = item.key_count == 0 ? 0 : item.key_count + lead - jump;
         if (before == 0) lead = 0;
     }
-    /// Those that weigh by sums have one, of nothing, where there is no key.
-    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), goes_by_sums || is_mixed ? 1 : 0); }
+    /// One, of nothing, where there is no key.
+    __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), 1); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
     FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 
-/// Stages that some row of a warpgroup sees a key of: under a causal mask the first of three groups has up to two fewer than the last, and one
-/// without rows has none but the first, of nothing. Of fewer groups each has all; for all lanes of a warp.
-FI_DEVICE int tiles_of_group(const Span &span, const fi_attention_params &p, const Item &item, int group) {
-    int tiles = span.tiles();
-    if constexpr (is_threefold) {
+/// Keys of an item's stages up to the last that some row of a warpgroup sees: under a causal mask the first group sees fewer than the last, and one
+/// without rows has one, of nothing. Where groups leave nothing out each has all; for all lanes of a warp.
+FI_DEVICE int keys_of_group(const Span &span, const fi_attention_params &p, const Item &item, int group) {
+    int count = span.count;
+    if constexpr (leaves_out_stages) {
         const int last_row = min(group * 64 + 64, item.row_count) - 1;
-        const int seen = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
-        if (span.jump == 0) tiles = min(max(seen, 0) / keys + 1, tiles);
+        const int last = last_row < group * 64 ? 0 : last_visible(p, item, item.query(p, last_row)) - span.first;
+        if (span.jump == 0 && last < count) count = max(last, 0) + 1;
         // So that the compiler knows it to be the same for all lanes, else all products wait for each other.
-        tiles = __shfl_sync(0xffffffff, tiles, 0);
+        count = __shfl_sync(0xffffffff, count, 0);
     }
-    return tiles;
+    return count;
+}
+/// Stages of as many keys.
+FI_DEVICE int tiles_of_group(const Span &span, const fi_attention_params &p, const Item &item, int group) {
+    return leaves_out_stages ? max(ceil_div(keys_of_group(span, p, item, group), keys), 1) : span.tiles();
 }
 
 struct Block {

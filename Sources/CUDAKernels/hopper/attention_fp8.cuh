@@ -108,7 +108,7 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) state.maximum[0][h] = normalises ? negative_infinity() : 0, state.sum[0][h] = 0;
         Kept kept{room, block.base + Shared::kept + threadIdx.x * 16, {0, 0}};
-        barrier(barriers.queries_full[slot]).wait(turn / 2);
+        barrier(barriers.queries_full[0][slot]).wait(turn / 2);
         float s[1][key_tiles][4];
         Weights weights;
         Pair factor;
@@ -225,7 +225,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention
         for (int slot = 0; slot < 2; ++slot) {
             // A warp's, each lane of which writes its part.
             barrier(barriers.item_full[slot]).init(warp_size);
-            barrier(barriers.queries_full[slot]).init(bringers);
+            barrier(barriers.queries_full[0][slot]).init(bringers);
             barrier(barriers.item_empty[slot]).init(warps);
         }
         for (int stage = 0; stage < stages; ++stage) {

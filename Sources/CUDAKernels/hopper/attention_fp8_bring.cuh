@@ -195,7 +195,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
             return to + row / 64 * (64 * padded_qk) + chunk * 16 / Shared::key_width * (64 * Shared::key_width)
                    + KeyColumn::offset(row % 64, chunk * 16 % Shared::key_width / 16);
         });
-        barrier(block.barriers.queries_full[slot]).arrive();
+        barrier(block.barriers.queries_full[0][slot]).arrive();
         transposer.transpose_item(Span(item, block.maps.box_rows));
     }
 }

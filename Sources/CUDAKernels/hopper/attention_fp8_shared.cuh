@@ -11,12 +11,12 @@ constexpr bool gathers_rows = false, holds_queries = false, goes_by_sums = true;
 constexpr int cluster = 1;
 
 /// Whose queries there is room for: the item's at hand, and the next's.
-constexpr int query_slots = 2, item_slots = 2;
+constexpr int query_slots = 2, query_parts = 1, item_slots = 2;
 /// Stages of values that are on their way to be transposed: those that they are multiplied from, or others.
 constexpr int raw_stages = turns_in_place ? stages_of_values : FI_RAW_STAGES;
 
 /// Whether three warpgroups compute, whose registers have room for outputs of 128 elements and scores of 96 keys.
-constexpr bool is_threefold = warps == 12;
+constexpr bool is_threefold = warps == 12, leaves_out_stages = is_threefold;
 
 /// How long rows of so many bytes are in their tiles, which lie beside each other.
 constexpr int row_width(int bytes) { return bytes % 128 == 0 ? 128 : bytes % 64 == 0 ? 64 : 32; }

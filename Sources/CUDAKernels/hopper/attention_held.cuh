@@ -98,11 +98,11 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     const auto await_item = [&](uint32 turn) {
         barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
         if (block.items[turn % item_slots].tile < 0) return false;
-        barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
+        barrier(barriers.queries_full[0][turn % item_slots]).wait(turn / item_slots);
         if constexpr (holds_queries) {
 #pragma unroll
             for (int step = 0; step < held_steps; ++step) load_matrices(held[step], query_part(own_queries(turn) + warp % 4 * 16 * 128, lane, step));
-            free_stage(barriers.queries_empty);
+            free_stage(barriers.queries_empty[0]);
         }
         barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
         return true;
@@ -110,6 +110,9 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
     State state;
+    // Of the item that ends: worked out beside its last product.
+    LaneRow own;
+    bool is_part = false;
     // Starts the first scores of item number `turn` and ends the item before; whether there is such an item.
     const auto start_item = [&](uint32 turn) {
         const bool is_more = await_item(turn);
@@ -120,8 +123,8 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             const Item &item = block.items[(turn - 1) % item_slots];
             block.give_back(barriers.values_empty[value_ring.stage]);
             value_ring.next();
-            end_in_registers(p, item, state, warp_row, 1);
-            if (item.partial_row >= 0) merge_if_last(p, item, shared);
+            end_in_registers(p, item, state, warp_row, own, is_part);
+            if (is_part) merge_if_last(p, item, shared);
             __syncwarp();
             if (lane == 0) barrier(barriers.item_empty[(turn - 1) % item_slots]).arrive();
         }
@@ -142,12 +145,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         const Pair scale = {scales.x, scales.x};
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
-        const int own_tiles = tiles_of_group(span, p, item, group);
-        // Zeros in the rows of a stage's values that are not the item's; for all groups.
-        const auto clear_rest = [&](int tile) {
-            const int first = tile == 0 ? span.lead : 0, end = tile == tiles - 1 ? span.count - tile * keys : keys;
-            if (first > 0 || end < keys) clear_values(values_stage(), first, end);
-        };
+        const int own_keys = keys_of_group(span, p, item, group), own_tiles = max(ceil_div(own_keys, keys), 1);
         const auto free_keys = [&] {
             block.give_back(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
@@ -215,9 +213,14 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             free_keys();
         }
         barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-        clear_rest(own_tiles - 1);
+        // Zeros in the rows that are not the item's.
+        const int there = min(span.count - (own_tiles - 1) * keys, keys);
+        const int used = leaves_out_stages ? max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16) : keys;
+        clear_values(values_stage(), own_tiles == 1 ? span.lead : 0, there, used);
         wgmma_fence();
-        start_values(state.output[0], weights, value_operand(values_stage()), own_tiles > 1);
+        start_last_values(state.output[0], weights, value_operand(values_stage()), own_tiles > 1, used);
+        is_part = item.partial_row >= 0;
+        own = LaneRow(p, item, state, warp_row, 1, is_part);
         if (is_threefold && own_tiles < tiles) {
             wgmma_wait<0>();
 #pragma unroll 1
@@ -229,7 +232,6 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
                 barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
                 free_keys();
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                clear_rest(tile);
             }
         }
         if (const int after = block.stages_after(turn, tiles); after > 0) {

@@ -62,7 +62,7 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
     const auto await_item = [&](uint32 turn) {
         barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
         if (block.items[turn % item_slots].tile < 0) return false;
-        barrier(barriers.queries_full[turn % item_slots]).wait(turn / item_slots);
+        barrier(barriers.queries_full[0][turn % item_slots]).wait(turn / item_slots);
         barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
         return true;
     };
@@ -82,7 +82,7 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
         const auto free_scored = [&](bool is_last) {
             free_stage(barriers.keys_empty[key_ring.stage]);
             key_ring.next();
-            if (is_last && lane == 0) barrier(barriers.queries_empty).arrive();
+            if (is_last && lane == 0) barrier(barriers.queries_empty[0]).arrive();
         };
         State state;
         // Outputs start with the first product.
@@ -142,7 +142,7 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
             } else {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                 const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
-                if (first > 0 || end < keys) clear_values(values_stage(), first, end);
+                clear_values(values_stage(), first, end);
             }
             wgmma_fence();
             if (!is_last) start_stage();

@@ -11,11 +11,9 @@ constexpr bool leaves_from_registers = query_slots == 1 || !can_finish_alone;
 ///
 /// One function, as what both do is a fortieth of what the kernel takes to compile. `has_parts_only` where whole rows leave another way.
 template <bool has_parts_only = false>
-FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, float scale) {
+FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, const LaneRow &own, bool is_part) {
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
-    const bool is_part = has_parts_only || item.partial_row >= 0;
-    const LaneRow own(p, item, state, warp_row, scale, is_part);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int of = h * 8 + lane / 4;
@@ -44,4 +42,10 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
             if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
+}
+
+template <bool has_parts_only = false>
+FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, float scale) {
+    const bool is_part = has_parts_only || item.partial_row >= 0;
+    end_in_registers<has_parts_only>(p, item, state, warp_row, LaneRow(p, item, state, warp_row, scale, is_part), is_part);
 }

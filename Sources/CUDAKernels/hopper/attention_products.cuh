@@ -55,6 +55,17 @@ FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[k
     wgmma_commit();
 }
 
+/// The same of a stage's first `used` keys, a multiple of 16 that is the same for all lanes.
+template <int tiles>
+FI_DEVICE void start_last_values(float (&output)[tiles][4], const uint32 (&weights)[keys / 16][4], uint64 values_at, bool adds, int used) {
+    if constexpr (!leaves_out_stages) return start_values(output, weights, values_at, adds);
+    constexpr int step_bytes = 2 * ValueTiles::next_eight;
+#pragma unroll
+    for (int step = 0; step < keys / 16; ++step)
+        if (step == 0 || step * 16 < used) wgmma<half_type>(output, weights[step], advance_operand(values_at, step * step_bytes), adds || step > 0);
+    wgmma_commit();
+}
+
 /// The least product that is one, under way, whose result nobody reads.
 ///
 /// A loop over stages starts with the scores of one at hand and the product of the one before under way. So that the first stage needs no text of
@@ -67,18 +78,22 @@ template <int tiles> FI_DEVICE void start_nothing(float (&output)[tiles][4], uin
     wgmma_commit();
 }
 
-/// Zeros in the rows before `first` and from `end` on of a stage's values, which are not the item's: a weight of 0 does not stop
-/// what is there if it is no number. For all groups, none of which may have the turn.
-FI_DEVICE void clear_values(uint32 stage, int first, int end) {
+/// Zeros in the rows before `first` and from `there` to `used` of a stage's values, which are not the item's: a weight of 0 does not stop
+/// what is there if it is no number. For a group, before its product with the first `used` of them.
+///
+/// Each group writes them for itself, the same zeros over the others': if they waited for each other, both would end their items at one time, and
+/// nobody would multiply meanwhile.
+FI_DEVICE void clear_values(uint32 stage, int first, int there, int used = keys) {
+    if (first <= 0 && there >= used) return;
     constexpr int chunks = Shared::value_columns * 8;
-    int thread = threadIdx.x;
+    int thread = threadIdx.x % 128;
     // So that the addresses, rarely needed, are not computed for every item and kept.
     asm volatile("" : "+r"(thread));
 #pragma unroll 1
-    for (int id = thread; id < (first + keys - end) * chunks; id += threads) {
-        const int row = id / chunks < first ? id / chunks : id / chunks - first + end;
+    for (int id = thread; id < (first + used - there) * chunks; id += 128) {
+        const int row = id / chunks < first ? id / chunks : id / chunks - first + there;
         store_shared(stage + id % chunks / 8 * ValueTiles::next_column + row / 8 * ValueTiles::next_eight + row % 8 * 128 + id % 8 * 16, make_uint4(0, 0, 0, 0));
     }
     fence_async_proxy();
-    sync_block();
+    sync_threads(group_barrier + threadIdx.x / 128, 128);
 }

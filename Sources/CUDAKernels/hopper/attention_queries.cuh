@@ -1,6 +1,7 @@
 // The next item, and its queries, into shared memory, as they are.
 #pragma once
 #include "hopper/attention_bring.cuh"
+#include "primitives/launch.cuh"
 
 /// A number that the compiler knows nothing of: what follows from it is computed where it is used, and takes no registers elsewhere.
 FI_DEVICE int anew(int x) {
@@ -101,6 +102,44 @@ FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int 
         copy_async<16>(place(row, chunk), pointer<const uint8>(is_there ? at : p.queries), is_there);
         at += next, rest += next_rest;
         if (rest >= group) rest -= group, at += wrap;
+    }
+    copy_commit();
+    copy_wait<0>();
+    fence_async_proxy();
+}
+
+/// Asks for an item's queries, so that they are near when there is room for them: a thread for a row.
+template <int count> FI_DEVICE void prefetch_queries(const fi_attention_params &p, const Item &item, int thread) {
+#pragma unroll 1
+    for (int row = anew(thread); row < item.row_count; row += count) {
+        const int query = item.query(p, row), head = item.query_head(p, row, query);
+        fi_prefetch(p.queries + 2 * ((item.first_query + query) * p.query_token + head * p.query_head), dim_qk * 2);
+    }
+}
+
+/// A warp copies every third eight of a group's 64 rows of 256 elements: a lane a chunk of 16 bytes of each row.
+template <int count> FI_DEVICE void copy_rows_of_group(const fi_attention_params &p, const Item &item, int thread, int part, uint32 to) {
+    thread = anew(thread);
+    const uint32 lane = thread % warp_size, there = lane * 8 < dim_qk ? item.row_count : 0;
+    const int64 head = p.query_head * 2, wrap = p.query_token * 2 - (p.group - 1) * head;
+    const uint32 group = p.group;
+    const uint64 from = p.queries + 2 * (item.first_query * p.query_token + item.head * static_cast<int64>(group) * p.query_head) + lane * 16;
+    to += part * (64 * Shared::key_columns * 128) + lane / 8 * (64 * 128) + lane % 8 * 16;
+#pragma unroll 1
+    for (uint32 eight = lane < padded_qk / 8 ? thread / warp_size : 8; eight < 8; eight += count / warp_size) {
+        uint32 row = part * 64 + eight * 8;
+        const uint32 packed = item.row + row, query = divide(packed, p.group_multiplier, p.group_shift);
+        uint32 rest = packed - query * group;
+        uint64 at = from + query * (p.query_token * 2) + rest * head;
+#pragma unroll
+        for (uint32 i = 0; i < 8; ++i) {
+            const bool is_there = row + i < there;
+            // A row's chunks lie in the order of its number's bits.
+            copy_async<16>((to + eight * 1024) ^ i * 144, pointer<const uint8>(is_there ? at : p.queries), is_there);
+            const bool wraps = ++rest == group;
+            rest = wraps ? 0 : rest;
+            at += wraps ? wrap : head;
+        }
     }
     copy_commit();
     copy_wait<0>();

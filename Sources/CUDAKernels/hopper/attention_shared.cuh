@@ -22,6 +22,15 @@ constexpr int list_warps = 4, list_keys = 16, list_stages = 2;
 /// when they are in registers. Beside values of 128 elements, keys of 192 have longer stages in the place of the next item's queries.
 constexpr int query_slots = padded_qk <= (padded_vo <= 128 ? 128 : 192) && !is_narrow && !holds_queries && !is_mixed ? 2 : 1;
 
+/// Whether a group leaves out an item's last stages where a causal mask hides them from all of its rows, and takes no more of its last one's keys than
+/// whole sixteens of those that it sees: three groups, or two whose stages have fewer keys than they have rows, as of 256 elements. There it is 6 % of
+/// all products of 1,024 keys, and the first group ends while the second multiplies.
+constexpr bool leaves_out_stages = is_threefold || (!goes_by_sums && !is_mixed && warps == 8 && FI_KEYS < 128 && !has_columns);
+
+/// Whether an item's queries are each group's own to give back and to wait for: where they stay in memory until the last scores, the groups, which take
+/// turns, are done with them half a stage apart. Of one part, they are all groups'.
+constexpr int query_parts = query_slots == 1 && warps == 8 && !goes_by_sums && !is_mixed && !is_narrow ? 2 : 1;
+
 static_assert(!is_threefold || query_slots == 2, "three groups give items' queries back with the item only");
 
 /// Items that are known ahead: with two, keys of short ones were asked for late (H200, 1,024 keys, causal: 3 % of the time). Where there are two

@@ -66,6 +66,8 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         __syncwarp();
         if (lane == 0) barrier(empty).arrive();
     };
+    // Which part of the queries is the group's: so that the compiler knows it to be the same for all lanes, else all products wait for each other.
+    const int part = query_parts == 1 ? 0 : __shfl_sync(0xffffffff, group, 0);
     // The first group has the first turn.
     if (groups > 1 && group == groups - 1) arrive_threads(turn_barrier, 256);
     for (uint32 turn = 0;; ++turn) {
@@ -80,93 +82,110 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         const float2 scale = score_scales(p, item);
         const Span span(item, block.maps.box_rows);
         const int tiles = span.tiles();
+        const int own_keys = keys_of_group(span, p, item, group), own_tiles = max(ceil_div(own_keys, keys), 1);
         // Where there is room for one item's queries, the next's are brought beside the last product and the output.
         const auto free_queries = [&](bool is_last) {
-            if (query_slots == 1 && is_last) free_stage(barriers.queries_empty);
+            if (query_slots == 1 && is_last) free_stage(barriers.queries_empty[part]);
         };
         const auto keys_at = [&] { return key_operand(block.base + Shared::key_stages + key_ring.stage * Shared::key_bytes); };
         const auto values_stage = [&] { return block.base + Shared::value_stages + value_ring.stage * Shared::value_bytes; };
         State state;
         state.clear();
-        barrier(barriers.queries_full[slot]).wait(turn / item_slots);
-        free_queries(tiles == 0);
-        if (tiles > 0) {
-            float s[1][key_tiles][4];
-            uint32 weights[keys / 16][4];
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-            wgmma_fence();
-            start_scores(s[0], queries, keys_at());
-            wgmma_wait<0>();
-            // Here, as a branch in the loop is a few percent of its time, though it is not taken.
-            if (tiles > 1 && span.lead > 0) {
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                clear_values(values_stage(), span.lead, keys);
-            }
-            start_nothing(state.output[0], value_operand(values_stage()));
-#pragma unroll 1
-            for (int tile = 0;;) {
-                block.give_back(barriers.keys_empty[key_ring.stage]);
-                free_queries(tile == tiles - 1);
-                key_ring.next();
-                finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
-                const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
-                const Rise rise = weigh_scores(state, s, scale.x);
-                factors.multiply(s, 0);
-                wgmma_wait<0>();
-                if (tile > 0) {
-                    block.give_back(barriers.values_empty[value_ring.stage]);
-                    value_ring.next();
-                    follow(state, rise);
-                }
-                pack_all(weights, s[0]);
-                // The last turn starts the last stage's product with its values alone: as text of its own it would take longer to compile than all else
-                // here.
-                const bool is_last = ++tile == tiles;
-                if (is_last) {
-                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                    const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
-                    if (first > 0 || end < keys) clear_values(values_stage(), first, end);
-                    wgmma_fence();
-                } else {
-                    barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-                    if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-                    wgmma_fence();
-                    start_scores(s[0], queries, keys_at());
-                    barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-                }
-                start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-                if constexpr (groups > 1) {
-                    if (!is_last) arrive_threads(turn_barrier + (group + 1) % groups, 256);
-                }
-                wgmma_wait<1>();
-                if (is_last) break;
-            }
-            wgmma_wait<0>();
-            block.give_back(barriers.values_empty[value_ring.stage]);
-            value_ring.next();
+        barrier(barriers.queries_full[part][slot]).wait(turn / item_slots);
+        float s[1][key_tiles][4];
+        uint32 weights[keys / 16][4];
+        barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+        wgmma_fence();
+        start_scores(s[0], queries, keys_at());
+        wgmma_wait<0>();
+        // Here, as a branch in the loop is a few percent of its time, though it is not taken.
+        if (own_tiles > 1 && span.lead > 0) {
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            clear_values(values_stage(), span.lead, keys);
         }
-        if constexpr (cluster > 1) {
-            // The other block's, which this one has brought, too.
+        start_nothing(state.output[0], value_operand(values_stage()));
 #pragma unroll 1
-            for (int after = block.stages_after(turn, tiles); after > 0; --after) {
-                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-                block.give_back(barriers.keys_empty[key_ring.stage]);
-                key_ring.next();
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+        for (int tile = 0;;) {
+            block.give_back(barriers.keys_empty[key_ring.stage]);
+            free_queries(tile == own_tiles - 1);
+            key_ring.next();
+            finish_scores(s, p, item, finder, common, warp_row, span.key(tile * keys), scale.y);
+            const ValueFactors<key_tiles> factors(ValueKeys{p, item, finder, span.key(tile * keys)}, 0);
+            const Rise rise = weigh_scores(state, s, scale.x);
+            factors.multiply(s, 0);
+            wgmma_wait<0>();
+            if (tile > 0) {
                 block.give_back(barriers.values_empty[value_ring.stage]);
                 value_ring.next();
+                follow(state, rise);
+            }
+            pack_all(weights, s[0]);
+            // The last turn starts the last stage's product with its values alone: as text of its own it would take longer to compile than all else here.
+            const bool is_last = ++tile == own_tiles;
+            int used = keys;
+            if (is_last) {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                const int there = min(span.count - (own_tiles - 1) * keys, keys);
+                if constexpr (leaves_out_stages) used = max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16);
+                clear_values(values_stage(), own_tiles == 1 ? span.lead : 0, there, used);
+                wgmma_fence();
+            } else {
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+                wgmma_fence();
+                start_scores(s[0], queries, keys_at());
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            }
+            start_last_values(state.output[0], weights, value_operand(values_stage()), tile > 1, used);
+            if constexpr (groups > 1) {
+                if (!is_last) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            }
+            wgmma_wait<1>();
+            if (is_last) break;
+        }
+        // Beside that product.
+        const bool is_part = item.partial_row >= 0;
+        const LaneRow own(p, item, state, warp_row, scale.x, is_part);
+        wgmma_wait<0>();
+        const auto pass_values = [&] {
+            block.give_back(barriers.values_empty[value_ring.stage]);
+            value_ring.next();
+        };
+        const auto pass_keys = [&] {
+            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            block.give_back(barriers.keys_empty[key_ring.stage]);
+            key_ring.next();
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+        };
+        pass_values();
+        if constexpr (leaves_out_stages) {
+            // Stages of which the group sees nothing.
+#pragma unroll 1
+            for (int tile = own_tiles; tile < tiles; ++tile) {
+                sync_threads(turn_barrier + group, 256);
+                arrive_threads(turn_barrier + (group + 1) % groups, 256);
+                pass_keys();
+                pass_values();
             }
         }
         if constexpr (leaves_from_registers) {
-            end_in_registers(p, item, state, warp_row, scale.x);
-        } else if (item.partial_row >= 0) {
-            end_in_registers<true>(p, item, state, warp_row, scale.x);
+            end_in_registers(p, item, state, warp_row, own, is_part);
+        } else if (is_part) {
+            end_in_registers<true>(p, item, state, warp_row, own, is_part);
         } else {
             // Outputs leave through the group's queries, which all its warps have read.
             sync_threads(group_barrier + group, 128);
-            finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, scale.x);
+            finish_alone(p, item, state, own_queries + warp % 4 * 16 * QueryRows::stride, warp_row, own);
         }
-        if (item.partial_row >= 0) merge_if_last(p, item, shared);
+        if constexpr (cluster > 1) {
+            // The other block's, which this one has brought, too: after the rows have left, as they come no sooner than that block is done with those before.
+#pragma unroll 1
+            for (int after = block.stages_after(turn, tiles); after > 0; --after) {
+                pass_keys();
+                pass_values();
+            }
+        }
+        if (is_part) merge_if_last(p, item, shared);
         __syncwarp();
         if (lane == 0) barrier(barriers.item_empty[slot]).arrive();
     }

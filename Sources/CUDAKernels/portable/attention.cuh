@@ -280,7 +280,8 @@ struct Block {
         const float scale = score_scales(p, item).x;
         if constexpr (can_finish_alone) {
             if (ends_alone(item)) {
-                finish_alone(p, item, state, base + staged_outputs(threadIdx.x / warp_size / warps_n), warp_row, scale);
+                finish_alone(p, item, state, base + staged_outputs(threadIdx.x / warp_size / warps_n), warp_row,
+                             LaneRow(p, item, state, warp_row, scale));
                 return;
             }
         }

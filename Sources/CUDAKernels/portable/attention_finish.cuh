@@ -145,6 +145,7 @@ struct LaneRow {
     /// The address of the row's output, or of the item's part of it.
     uint64 output;
 
+    __device__ __forceinline__ LaneRow() {}
     /// For all lanes of a warp. Writes the row's LSE.
     __device__ __forceinline__ LaneRow(const fi_attention_params &p, const Item &item, const State &state, int warp_row, float scale,
                                        bool is_part = false) {
@@ -190,11 +191,10 @@ constexpr bool can_finish_alone =
     warps_n == 1 && FI_OUTPUT != 0 && slice_vo % 16 == 0 && Rows<padded_vo, 2>::stride <= QueryRows::stride;
 
 /// Ends the rows of a warp that had their keys to itself, without waiting for other warps; `staged` is the address of memory for them.
-FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, float scale) {
+FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, State &state, uint32 staged, int warp_row, const LaneRow &own) {
     using OutputRows = Rows<padded_vo, 2>;
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
     const int lane = threadIdx.x % warp_size;
-    const LaneRow own(p, item, state, warp_row, scale);
     // A thread's rows are a multiple of eight apart, so the places of its elements differ by constants.
     const uint32 first = is_narrow ? staged + OutputRows::offset(lane / 4, lane % 4 / 2) + lane % 2 * 8
                                    : staged + OutputRows::offset(lane / 4, 0) + lane % 4 * 4;
