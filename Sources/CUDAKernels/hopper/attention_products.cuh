@@ -47,6 +47,8 @@ FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[k
         wgmma_eight<half_type, step_bytes, 4 * step_bytes>(output, weights, values_at, adds);
     } else if constexpr (tiles == 16 && keys == 64 && !holds_queries) {
         wgmma_four<half_type, step_bytes>(output, weights, values_at, adds);
+    } else if constexpr (tiles == 32 && keys == 80) {
+        wgmma_five<half_type, step_bytes>(output, weights, values_at, adds);
     } else {
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)

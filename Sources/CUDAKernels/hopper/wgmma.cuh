@@ -130,3 +130,17 @@ FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b,
 template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
     wgmma_eight<type, apart, half, false>(c, a, b, adds);
 }
+
+/// c = a · b, or c += a · b, five steps `apart` bytes of b apart, of 256 columns.
+template <Half type, int apart> FI_DEVICE void wgmma_five(float (&c)[32][4], const uint32 (&a)[5][4], uint64 b, bool adds) {
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4;\nsetp.ne.b32 p, %149, 0;\n"
+                 FI_ADVANCED("b1", "%148", "%150") FI_ADVANCED("b2", "%148", "%151") FI_ADVANCED("b3", "%148", "%152") FI_ADVANCED("b4", "%148", "%153")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%148", "p")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%144,%145,%146,%147", "b4", "1") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4),
+                   "n"(apart >> 3), "n"(3 * (apart >> 4)), "n"(apart >> 2), "C"(HalfName<type>::text));
+}
