@@ -231,8 +231,8 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
-/// Whether merges stand where they are called. Rarely run, they were functions for years; but a kernel without any call takes 6 % less to compile than one
-/// with functions that are as long.
+/// Whether merges stand where they are called: a kernel without any call takes 6 % less to compile than one with functions that are as long. Three groups
+/// and kernels that run lists beside their queue have no registers for it, nor have the portable ones.
 #ifdef FI_HOPPER
 constexpr bool merges_inline = warps <= 8 && !is_mixed;
 #else
@@ -257,8 +257,7 @@ FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     return arrived == parts - 1;
 }
 
-/// Merges a tile's parts from the workspace. Short, as it is run rarely and always compiled: 700 instructions once took an eighth of the time of what a
-/// queue's kernels take to compile.
+/// Merges a tile's parts from the workspace. Short rather than fast, as it is run rarely and always compiled: a tenth of what a queue's kernels take.
 FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
     const int merger = threadIdx.x - first_merger;
     // Parts have the rows of all their heads.
@@ -335,8 +334,8 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
         v = change_output(p, item, row, v);
         store_output(p, targets[row] + d, v, count_of_four(d), stores_fours(p));
     };
-    // Reads of several rows or parts are under way, or each turn would wait for its own: of a queue's tiles, which have two parts or a few more, two rows or four;
-    // of lists, whose tiles have many, eight parts; of latent attention, whose rows are long, eight rows' pairs of parts.
+    // Reads of several rows or parts are under way, or each turn would wait for its own: of a queue's tiles, which have two parts or a few more, two
+    // rows or four; of lists, whose tiles have many, eight parts; of latent attention, whose rows are long, eight rows' pairs of parts.
     if constexpr (FI_QUEUE) {
         // A thread has the same elements of every few rows.
         constexpr int beside = mergers / row_fours, under_way = row_fours > 16 ? 4 : 2;
@@ -386,7 +385,9 @@ FI_DEVICE void merge_here_if_last(const fi_attention_params &p, const Item &item
     merge_parts(p, item, shared);
 }
 /// The same as a function of its own, which takes less to compile where a kernel has other functions.
-static __device__ __noinline__ void merge_in_function_if_last(const fi_attention_params &p, const Item &item, char *shared) { merge_here_if_last(p, item, shared); }
+static __device__ __noinline__ void merge_in_function_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    merge_here_if_last(p, item, shared);
+}
 FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     if constexpr (merges_inline) merge_here_if_last(p, item, shared);
     else merge_in_function_if_last(p, item, shared);
