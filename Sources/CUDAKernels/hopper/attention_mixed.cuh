@@ -129,24 +129,29 @@ FI_DEVICE void compute_beside_lists(const Block &block, char *shared) {
                 free_stage(barriers.values_empty[value_ring.stage]);
                 value_ring.next();
             }
-            if (++tile == tiles) break;
-            if (tile == 1 && span.lead > 0) {
+            // The last turn starts the last stage's product with its values alone: as text of its own it would take longer to compile than all else here.
+            // With the branches below as one, there are no registers for it (C7511).
+            const bool is_last = ++tile == tiles;
+            if (tile == 1 && !is_last && span.lead > 0) {
                 barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
                 clear_values(values_stage(), span.lead, keys);
             }
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-            sync_threads(turn_barrier + group, 256);
-            start_stage();
+            if (!is_last) {
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                sync_threads(turn_barrier + group, 256);
+            } else {
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
+                clear_values(values_stage(), first, end);
+            }
+            wgmma_fence();
+            if (!is_last) start_stage();
             barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-            arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            if (!is_last) arrive_threads(turn_barrier + (group + 1) % groups, 256);
             wgmma_wait<1>();
+            if (is_last) break;
         }
-        barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-        const int first = tiles == 1 ? span.lead : 0, end = span.count - (tiles - 1) * keys;
-        clear_values(values_stage(), first, end);
-        wgmma_fence();
-        start_values(state.output[0], weights, value_operand(values_stage()), tiles > 1);
         const bool is_more = await_item(turn + 1);
         // Where there is nothing more, nobody reads what comes of it.
         start_stage();

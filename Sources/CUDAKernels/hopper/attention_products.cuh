@@ -9,15 +9,22 @@
 FI_DEVICE uint64 key_operand(uint32 stage) { return operand(stage, 16, KeyTiles::next_eight); }
 FI_DEVICE uint64 value_operand(uint32 stage) { return operand(stage, ValueTiles::next_column, ValueTiles::next_eight); }
 
+/// Steps of 16 elements that are written out; the others are turns of a loop, as each product takes as long to compile as fifty other instructions. Beside
+/// lists there are no registers for such a loop.
+constexpr int steps_of_turn = is_mixed ? padded_qk / 16 : 4;
+
 /// scores = queries · keys of a stage, under way.
 FI_DEVICE void start_scores(float (&s)[key_tiles][4], uint64 queries, uint64 keys_at) {
+#pragma unroll 1
+    for (int turn = 0; turn < padded_qk / 16 / steps_of_turn; ++turn) {
+        const int first = turn * steps_of_turn, column = first / 4, offset = first % 4 * 32;
+        const uint64 a = advance_operand(queries, column * 64 * 128 + offset), b = advance_operand(keys_at, column * KeyTiles::next_column + offset);
 #pragma unroll
-    for (int step = 0; step < padded_qk / 16; ++step) {
-        const int tile = step / 4, within = step % 4 * 32;
-        wgmma<half_type>(s, advance_operand(queries, tile * 64 * 128 + within), advance_operand(keys_at, tile * KeyTiles::next_column + within),
-                         step > 0);
+        for (int step = 0; step < steps_of_turn; ++step)
+            wgmma<half_type>(s, advance_operand(a, step / 4 * 64 * 128 + step % 4 * 32),
+                             advance_operand(b, step / 4 * KeyTiles::next_column + step % 4 * 32), first + step > 0);
+        wgmma_commit();
     }
-    wgmma_commit();
 }
 
 /// The same with the queries in registers. A template, so that what is not for these sizes is left out.
@@ -40,6 +47,8 @@ FI_DEVICE void start_values(float (&output)[tiles][4], const uint32 (&weights)[k
         wgmma_eight<half_type, step_bytes, 4 * step_bytes>(output, weights, values_at, adds);
     } else if constexpr (tiles == 16 && keys == 64 && !holds_queries) {
         wgmma_four<half_type, step_bytes>(output, weights, values_at, adds);
+    } else if constexpr (tiles == 32 && keys == 80) {
+        wgmma_five<half_type, step_bytes>(output, weights, values_at, adds);
     } else {
 #pragma unroll
         for (int step = 0; step < keys / 16; ++step)

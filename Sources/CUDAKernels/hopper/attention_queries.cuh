@@ -94,14 +94,19 @@ FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int 
     const int64 next = next_query * token + next_rest * head, wrap = token - group * head;
     uint32 rest = packed - query * group;
     uint64 at = from + query * token + rest * head;
-    // A warp alone has several rows under way, and so have those whose queries are waited for.
-#pragma unroll(count > warp_size && (padded_qk <= 128 || element_bytes == 1) ? 1 : 4)
-    for (uint32 row = own; row < rows; row += step) {
-        // Rows past the item's get zeros, from an address that is there.
-        const bool is_there = row < there;
-        copy_async<16>(place(row, chunk), pointer<const uint8>(is_there ? at : p.queries), is_there);
-        at += next, rest += next_rest;
-        if (rest >= group) rest -= group, at += wrap;
+    // A warp alone has several rows under way, and so have those whose queries are waited for: whole turns of them, as what is left over would be text of
+    // its own.
+    constexpr int under_way = count > warp_size && (padded_qk <= 128 || element_bytes == 1) ? 1 : 4;
+#pragma unroll 1
+    for (uint32 row = own; row < rows;) {
+#pragma unroll
+        for (int i = 0; i < under_way; ++i) {
+            // Rows past the item's get zeros, from an address that is there.
+            const bool is_there = row < there;
+            if (i == 0 || row < rows) copy_async<16>(place(row, chunk), pointer<const uint8>(is_there ? at : p.queries), is_there);
+            row += step, at += next, rest += next_rest;
+            if (rest >= group) rest -= group, at += wrap;
+        }
     }
     copy_commit();
     copy_wait<0>();

@@ -104,6 +104,13 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             clear_values(values_stage(), span.lead, keys);
         }
         start_nothing(state.output[0], value_operand(values_stage()));
+        const int used = leaves_out_stages ? max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16) : keys;
+        // Before the product with the last stage's values.
+        const auto prepare_last_values = [&] {
+            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            clear_values(values_stage(), own_tiles == 1 ? span.lead : 0, min(span.count - (own_tiles - 1) * keys, keys), used);
+            wgmma_fence();
+        };
 #pragma unroll 1
         for (int tile = 0;;) {
             block.give_back(barriers.keys_empty[key_ring.stage]);
@@ -120,22 +127,29 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
                 follow(state, rise);
             }
             pack_all(weights, s[0]);
-            if (++tile == own_tiles) break;
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
-            if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
-            wgmma_fence();
-            start_scores(s[0], queries, keys_at());
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            const bool is_last = ++tile == own_tiles;
+            if (leaves_out_stages && is_last) break;
+            // Else the last turn starts the last stage's product with its values alone: as text of its own it would take longer to compile than all else here.
+            if (is_last) {
+                prepare_last_values();
+            } else {
+                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
+                wgmma_fence();
+                start_scores(s[0], queries, keys_at());
+                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            }
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
-            if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            if constexpr (groups > 1) {
+                if (!is_last) arrive_threads(turn_barrier + (group + 1) % groups, 256);
+            }
             wgmma_wait<1>();
+            if (is_last) break;
         }
-        barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
-        const int there = min(span.count - (own_tiles - 1) * keys, keys);
-        const int used = leaves_out_stages ? max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16) : keys;
-        clear_values(values_stage(), own_tiles == 1 ? span.lead : 0, there, used);
-        wgmma_fence();
-        start_last_values(state.output[0], weights, value_operand(values_stage()), own_tiles > 1, used);
+        if constexpr (leaves_out_stages) {
+            prepare_last_values();
+            start_last_values(state.output[0], weights, value_operand(values_stage()), own_tiles > 1, used);
+        }
         // Beside that product.
         const bool is_part = item.partial_row >= 0;
         const LaneRow own(p, item, state, warp_row, scale.x, is_part);

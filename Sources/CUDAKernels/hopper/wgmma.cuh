@@ -41,47 +41,53 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
     FI_FOUR(c, n), FI_FOUR(c, n + 1), FI_FOUR(c, n + 2), FI_FOUR(c, n + 3), FI_FOUR(c, n + 4), FI_FOUR(c, n + 5), FI_FOUR(c, n + 6),\
         FI_FOUR(c, n + 7)
 
-// c = a · b, or c += a · b: with both operands in shared memory, each row's elements side by side (wgmma); with a in registers, and each
-// row of b an element that is multiplied over (wgmma); and with a in registers and b's rows' elements side by side (wgmma_by_rows), or
-// both in shared memory and each row of b an element that is multiplied over (wgmma_by_columns).
-#define FI_WGMMA_SHARED(TYPE, N, SUMS, LIST, TRANS, P0, P1, P2)                                                                          \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\n"                                                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " P0 ", " P1 ", p, 1, 1, 0, " TRANS ";\n}\n" \
-                 : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
-#define FI_WGMMA_REGISTERS(TYPE, N, SUMS, LIST, TRANS, P0, P1, P2, P3, P4, P5)                                                      \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P5 ", 0;\n"                                                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" P0 "," P1 "," P2 "," P3 "}, " P4  \
-                 ", p, 1, 1, " TRANS ";\n}\n"                                                                                       \
-                 : LIST : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)))
+/// A type's name in instructions.
+template <Half type> struct HalfName { static constexpr char text[] = "bf16"; };
+template <> struct HalfName<Half::float16> { static constexpr char text[] = "f16"; };
+
+// c = a · b, or c += a · b: with both operands in shared memory, or a in registers. `transposes` says whether each row of b is an element that is
+// multiplied over, and not a column of c. What differs by type or form are operands, as every text here is parsed for every kernel.
+#define FI_WGMMA_SHARED(N, SUMS, LIST, A, B, ADDS, TRANS, TYPE)                                                                     \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ADDS ", 0;\n"                                                                  \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " A ", " B ", p, 1, 1, 0, " TRANS ";\n}\n" \
+                 : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)), "n"(transposes), "C"(HalfName<type>::text))
+#define FI_WGMMA_REGISTERS(N, SUMS, LIST, A0, A1, A2, A3, B, ADDS, TRANS, TYPE)                                                     \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ADDS ", 0;\n"                                                                  \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A0 "," A1 "," A2 "," A3 "}, " B    \
+                 ", p, 1, 1, " TRANS ";\n}\n"                                                                                      \
+                 : LIST : FI_ROW(a), "l"(b), "r"(static_cast<int>(adds)), "n"(transposes), "C"(HalfName<type>::text))
+#define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
 #define FI_LIST(...) __VA_ARGS__
-#define FI_WGMMA(N, SUMS, LIST, P0, P1, P2, P3, P4, P5)                                                                             \
-    template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                                \
-        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2);                       \
-        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2);                                                      \
+#define FI_WGMMA(N, SUMS, LIST, P0, P1, P2, P3, P4, P5, P6, P7)                                                                     \
+    template <Half type, bool transposes> FI_DEVICE void wgmma_shared(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {        \
+        FI_WGMMA_SHARED(N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4);                                                                \
     }                                                                                                                               \
-    template <Half type> FI_DEVICE void wgmma_by_columns(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                     \
-        if constexpr (type == Half::float16) FI_WGMMA_SHARED("f16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2);                       \
-        else FI_WGMMA_SHARED("bf16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2);                                                      \
-    }                                                                                                                               \
-    template <Half type> FI_DEVICE void wgmma(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {                    \
-        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2, P3, P4, P5);        \
-        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), "1", P0, P1, P2, P3, P4, P5);                                       \
-    }                                                                                                                               \
-    template <Half type> FI_DEVICE void wgmma_by_rows(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) {            \
-        if constexpr (type == Half::float16) FI_WGMMA_REGISTERS("f16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);        \
-        else FI_WGMMA_REGISTERS("bf16", N, SUMS, FI_LIST(LIST), "0", P0, P1, P2, P3, P4, P5);                                       \
+    template <Half type, bool transposes> FI_DEVICE void wgmma_held(float (&c)[N / 8][4], const uint32 (&a)[4], uint64 b, bool adds) { \
+        FI_WGMMA_REGISTERS(N, SUMS, FI_LIST(LIST), P0, P1, P2, P3, P4, P5, P6, P7);                                                 \
     }
-FI_WGMMA(32, FI_SUMS_16, FI_LIST(FI_FOUR(c, 0), FI_FOUR(c, 1), FI_FOUR(c, 2), FI_FOUR(c, 3)), "%16", "%17", "%18", "%19", "%20", "%21")
-FI_WGMMA(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37")
-FI_WGMMA(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43", "%44", "%45")
-FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69")
-FI_WGMMA(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101")
-FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131", "%132", "%133")
+FI_WGMMA(32, FI_SUMS_16, FI_LIST(FI_FOUR(c, 0), FI_FOUR(c, 1), FI_FOUR(c, 2), FI_FOUR(c, 3)), "%16", "%17", "%18", "%19", "%20", "%21", "%22", "%23")
+FI_WGMMA(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35", "%36", "%37", "%38", "%39")
+FI_WGMMA(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43", "%44", "%45", "%46", "%47")
+FI_WGMMA(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67", "%68", "%69", "%70", "%71")
+FI_WGMMA(192, FI_SUMS_96, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16)), "%96", "%97", "%98", "%99", "%100", "%101", "%102", "%103")
+FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)), "%128", "%129", "%130", "%131", "%132", "%133", "%134", "%135")
+
+/// Both operands in shared memory, each row of b a column of c; and a in registers, each row of b an element that is multiplied over.
+template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], uint64 a, uint64 b, bool adds) { wgmma_shared<type, false>(c, a, b, adds); }
+template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
+    wgmma_held<type, true>(c, a, b, adds);
+}
+/// The other way round each.
+template <Half type, int tiles> FI_DEVICE void wgmma_by_columns(float (&c)[tiles][4], uint64 a, uint64 b, bool adds) {
+    wgmma_shared<type, true>(c, a, b, adds);
+}
+template <Half type, int tiles> FI_DEVICE void wgmma_by_rows(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
+    wgmma_held<type, false>(c, a, b, adds);
+}
 
 // Several products with a in registers as one text: the compiler takes each text's sums apart and together again.
 #define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"
-#define FI_ROW(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
 #define FI_ADVANCED(TO, B, STEP) "add.s64 " TO ", " B ", " STEP ";\n"
 
 /// c = a · b, or c += a · b, four steps `apart` bytes of b apart.
@@ -94,10 +100,9 @@ FI_WGMMA(256, FI_SUMS_128, FI_LIST(FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, "1", "%76,%77,%78,%79", "b3", "1") "}\n"                                      \
                  : FI_32(c, 0), FI_32(c, 8)                                                                                         \
                  : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),  \
-                   "n"(3 * (apart >> 4)))
+                   "n"(3 * (apart >> 4)), "C"(HalfName<type>::text))
 template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], const uint32 (*a)[4], uint64 b, bool adds) {
-    if constexpr (type == Half::float16) FI_WGMMA_FOUR("f16");
-    else FI_WGMMA_FOUR("bf16");
+    FI_WGMMA_FOUR("%85");
 }
 
 /// c = a · b, or c += a · b, eight steps: `apart` bytes of b apart, the second four `half` from the first.
@@ -117,12 +122,25 @@ template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], con
                  : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), FI_ROW(a[5]), FI_ROW(a[6]), FI_ROW(a[7]),  \
                    "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),                      \
                    "n"(3 * (apart >> 4)), "n"(half >> 4), "n"((half + apart) >> 4), "n"((half + 2 * apart) >> 4), \
-                   "n"((half + 3 * apart) >> 4))
-template <Half type, int apart, int half> FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
-    if constexpr (type == Half::float16) FI_WGMMA_EIGHT("f16", "1");
-    else FI_WGMMA_EIGHT("bf16", "1");
+                   "n"((half + 3 * apart) >> 4), "n"(transposes), "C"(HalfName<type>::text))
+template <Half type, int apart, int half, bool transposes = true>
+FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
+    FI_WGMMA_EIGHT("%106", "%105");
 }
 template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
-    if constexpr (type == Half::float16) FI_WGMMA_EIGHT("f16", "0");
-    else FI_WGMMA_EIGHT("bf16", "0");
+    wgmma_eight<type, apart, half, false>(c, a, b, adds);
+}
+
+/// c = a · b, or c += a · b, five steps `apart` bytes of b apart, of 256 columns.
+template <Half type, int apart> FI_DEVICE void wgmma_five(float (&c)[32][4], const uint32 (&a)[5][4], uint64 b, bool adds) {
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4;\nsetp.ne.b32 p, %149, 0;\n"
+                 FI_ADVANCED("b1", "%148", "%150") FI_ADVANCED("b2", "%148", "%151") FI_ADVANCED("b3", "%148", "%152") FI_ADVANCED("b4", "%148", "%153")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%148", "p")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1")
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%144,%145,%146,%147", "b4", "1") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4),
+                   "n"(apart >> 3), "n"(3 * (apart >> 4)), "n"(apart >> 2), "C"(HalfName<type>::text));
 }

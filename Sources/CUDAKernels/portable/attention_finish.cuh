@@ -231,6 +231,14 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
+/// Whether merges stand where they are called: a kernel without any call takes 6 % less to compile than one with functions that are as long. Three groups
+/// and kernels that run lists beside their queue have no registers for it, nor have the portable ones.
+#ifdef FI_HOPPER
+constexpr bool merges_inline = warps <= 8 && !is_mixed;
+#else
+constexpr bool merges_inline = false;
+#endif
+
 /// Whether this block's part of its tile was the last to arrive in the workspace, and all of the tile is to be merged now; for all threads.
 FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     __shared__ uint32 arrived;
@@ -249,11 +257,7 @@ FI_DEVICE bool arrives_last(const fi_attention_params &p, const Item &item) {
     return arrived == parts - 1;
 }
 
-/// Rows, and parts of each, whose reads are under way at a time. Tiles of queues have two parts or a few more, and those of lists many; the rows of
-/// latent attention are long. More text takes longer to compile.
-constexpr int rows_under_way = is_latent ? 8 : FI_QUEUE ? 2 : 1, parts_under_way = rows_under_way > 1 ? 2 : 8;
-
-/// Merges a tile's parts from the workspace.
+/// Merges a tile's parts from the workspace. Short rather than fast, as it is run rarely and always compiled: a tenth of what a queue's kernels take.
 FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char *shared) {
     const int merger = threadIdx.x - first_merger;
     // Parts have the rows of all their heads.
@@ -263,20 +267,31 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
     int64 *targets = reinterpret_cast<int64 *>(shared + Shared::meeting_targets);
     const float *lses = pointer<const float>(p.partial_lse) + first;
     const auto finish = [&](int row, float maximum, float base, float sum) {
-        const RowOutput out = finish_row(p, item, row, end_row(maximum, sum));
+        const RowEnd end = end_row(maximum, sum);
+        const RowOutput out = merges_inline ? finish_row_here(p, item, row, end) : finish_row(p, item, row, end);
         targets[row] = out.target;
         ends[row] = make_float2(base, out.factor);
     };
     if constexpr (FI_QUEUE) {
-        // A thread a row: one after another, rows would each wait for memory.
+        // A thread a row, and four parts at a time: one after another, each would wait for memory.
+        constexpr int at_once = 4;
 #pragma unroll 1
         for (int row = merger; row < count; row += mergers) {
-            float maximum = negative_infinity(), sum = 0;
-#pragma unroll 4
-            for (int part = 0; part < parts; ++part) maximum = fmaxf(maximum, __ldcg(lses + part * stride + row));
-            const float base = reference(maximum, 1);
-#pragma unroll 4
-            for (int part = 0; part < parts; ++part) sum += exp2_approximate(__ldcg(lses + part * stride + row) - base);
+            float maximum = negative_infinity(), base = 0, sum = 0;
+#pragma unroll 1
+            for (int part = 0; part < parts; part += at_once) {
+                float of_part[at_once], next = maximum;
+#pragma unroll
+                for (int i = 0; i < at_once; ++i)
+                    of_part[i] = part + i < parts ? __ldcg(lses + (part + i) * stride + row) : negative_infinity();
+#pragma unroll
+                for (int i = 0; i < at_once; ++i) next = fmaxf(next, of_part[i]);
+                base = reference(next, 1);
+                sum *= exp2_approximate(maximum - base);
+#pragma unroll
+                for (int i = 0; i < at_once; ++i) sum += exp2_approximate(of_part[i] - base);
+                maximum = next;
+            }
             finish(row, maximum, base, sum);
         }
     } else {
@@ -308,40 +323,72 @@ FI_DEVICE void merge_parts(const fi_attention_params &p, const Item &item, char 
         return make_float4(__ldcg(from), elements > 1 ? __ldcg(from + 1) : 0, elements > 2 ? __ldcg(from + 2) : 0,
                            elements > 3 ? __ldcg(from + 3) : 0);
     };
+    const auto add_four = [&](float4 &v, int part, int row, int d) {
+        const float weight = exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x);
+        const float4 x = read_four(part, row, d);
+        v.x += x.x * weight, v.y += x.y * weight, v.z += x.z * weight, v.w += x.w * weight;
+    };
     const auto write_four = [&](float4 v, int row, int d) {
         const float factor = ends[row].y;
         v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
         v = change_output(p, item, row, v);
         store_output(p, targets[row] + d, v, count_of_four(d), stores_fours(p));
     };
-    const auto weight_of = [&](int part, int row) { return exp2_approximate(__ldcg(lses + part * stride + row) - ends[row].x); };
-    // Reads of several rows or parts under way, or each turn would wait for its own.
+    // Reads of several rows or parts are under way, or each turn would wait for its own: of a queue's tiles, which have two parts or a few more, two
+    // rows or four; of lists, whose tiles have many, eight parts; of latent attention, whose rows are long, eight rows' pairs of parts.
+    if constexpr (FI_QUEUE) {
+        // A thread has the same elements of every few rows.
+        constexpr int beside = mergers / row_fours, under_way = row_fours > 16 ? 4 : 2;
+        const int d = merger % row_fours * 4;
+        if (mergers % row_fours != 0 && merger >= beside * row_fours) return;
 #pragma unroll 1
-    for (int id = merger; id < count * row_fours; id += mergers * rows_under_way) {
-        float4 v[rows_under_way];
+        for (int row = merger / row_fours; row < count; row += beside * under_way) {
+            float4 v[under_way];
 #pragma unroll
-        for (int i = 0; i < rows_under_way; ++i) v[i] = make_float4(0, 0, 0, 0);
+            for (int i = 0; i < under_way; ++i) v[i] = make_float4(0, 0, 0, 0);
+            // Past the last row, that one again.
+            const auto own = [&](int i) { return min(row + i * beside, count - 1); };
+#pragma unroll 1
+            for (int part = 0; part < parts; ++part)
+#pragma unroll
+                for (int i = 0; i < under_way; ++i) add_four(v[i], part, own(i), d);
+#pragma unroll
+            for (int i = 0; i < under_way; ++i) write_four(v[i], own(i), d);
+        }
+    } else {
+        constexpr int under_way = is_latent ? 8 : 1, parts_under_way = is_latent ? 2 : 8;
+#pragma unroll 1
+        for (int id = merger; id < count * row_fours; id += mergers * under_way) {
+            float4 v[under_way];
+#pragma unroll
+            for (int i = 0; i < under_way; ++i) v[i] = make_float4(0, 0, 0, 0);
 #pragma unroll parts_under_way
-        for (int part = 0; part < parts; ++part)
+            for (int part = 0; part < parts; ++part)
 #pragma unroll
-            for (int i = 0; i < rows_under_way; ++i) {
-                // Past the last row the last is read again, and not written.
-                const int own = min(id + i * mergers, count * row_fours - 1), row = own / row_fours, d = own % row_fours * 4;
-                const float weight = weight_of(part, row);
-                const float4 x = read_four(part, row, d);
-                v[i].x += x.x * weight, v[i].y += x.y * weight, v[i].z += x.z * weight, v[i].w += x.w * weight;
+                for (int i = 0; i < under_way; ++i) {
+                    // Past the last row the last is read again, and not written.
+                    const int own = min(id + i * mergers, count * row_fours - 1);
+                    add_four(v[i], part, own / row_fours, own % row_fours * 4);
+                }
+#pragma unroll
+            for (int i = 0; i < under_way; ++i) {
+                const int own = id + i * mergers;
+                if (own < count * row_fours) write_four(v[i], own / row_fours, own % row_fours * 4);
             }
-#pragma unroll
-        for (int i = 0; i < rows_under_way; ++i) {
-            const int own = id + i * mergers;
-            if (own < count * row_fours) write_four(v[i], own / row_fours, own % row_fours * 4);
         }
     }
 }
 
-/// Merges a tile's parts from the workspace, if this block's was the last to arrive. A function of its own: rarely run, and half of
-/// the time to compile where it is not.
-static __device__ __noinline__ void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+/// Merges a tile's parts from the workspace, if this block's was the last to arrive.
+FI_DEVICE void merge_here_if_last(const fi_attention_params &p, const Item &item, char *shared) {
     if (!arrives_last(p, item)) return;
     merge_parts(p, item, shared);
+}
+/// The same as a function of its own, which takes less to compile where a kernel has other functions.
+static __device__ __noinline__ void merge_in_function_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    merge_here_if_last(p, item, shared);
+}
+FI_DEVICE void merge_if_last(const fi_attention_params &p, const Item &item, char *shared) {
+    if constexpr (merges_inline) merge_here_if_last(p, item, shared);
+    else merge_in_function_if_last(p, item, shared);
 }

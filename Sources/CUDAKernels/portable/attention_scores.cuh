@@ -324,32 +324,44 @@ FI_DEVICE void finish_fused_scores(float (&s)[row_tiles][key_tiles][4], const fi
             const uint32 range = masks_by_bits ? shown_bits(first - first_key, last - first_key, quad) & (is_mask_of_bits ? shown[m][h] : 0xffffffff)
                                  : masks_columns_by_bits ? shown[m][h]
                                                          : 0;
+            // The column of the first of a key tile's keys, where one look-up is enough; and that of a key.
+            const auto column_of_tile = [&](int n) {
+                const int key = first_key + n * 8;
+                return has_whole_eights && key >= item.key && key < item.key_end() ? finder.column(key) : 0;
+            };
+            const auto is_there = [&](int key) { return static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count); };
+            const auto position_of = [&](int eight, int n, int i) {
+                const int key = first_key + n * 8 + 2 * quad + i;
+                if constexpr (!has_columns || masks_columns_by_bits) return key;
+                return has_whole_eights ? eight + 2 * quad + i : is_there(key) ? finder.column(key) : 0;
+            };
+            if constexpr (logits != Logits::plain) {
+#pragma unroll
+                for (int n = 0; n < key_tiles; ++n) {
+                    const int eight = has_columns && logits == Logits::alibi ? column_of_tile(n) : 0;
+#pragma unroll
+                    for (int i = 0; i < 2; ++i) {
+                        float &score = s[m][n][2 * h + i];
+                        if constexpr (logits == Logits::scaled) score *= scale;
+                        if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
+                        if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position_of(eight, n, i) - query);
+                    }
+                }
+                if (!needs_mask) continue;
+            }
 #pragma unroll
             for (int n = 0; n < key_tiles; ++n) {
-                int eight = 0;
-                if constexpr (has_columns && !masks_columns_by_bits) {
-                    const int key = first_key + n * 8;
-                    if (has_whole_eights && key >= item.key && key < item.key_end()) eight = finder.column(key);
-                }
+                const int eight = has_columns && !masks_columns_by_bits ? column_of_tile(n) : 0;
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
                     float &score = s[m][n][2 * h + i];
-                    const int key = first_key + n * 8 + 2 * quad + i;
-                    if constexpr (logits == Logits::scaled) score *= scale;
-                    if constexpr (logits == Logits::capped) score = p.cap * log2_e * tanh_by_exp(score * scale * p.inverse_cap);
-                    int position = key;
-                    const bool is_there = static_cast<uint32>(key - item.key) < static_cast<uint32>(item.key_count);
-                    if constexpr (has_columns && !masks_columns_by_bits) {
-                        if (has_whole_eights) position = eight + 2 * quad + i;
-                        else if (logits == Logits::alibi || needs_mask) position = is_there ? finder.column(key) : 0;
-                    }
-                    if constexpr (logits == Logits::alibi) score = score * scale + slope * static_cast<float>(position - query);
-                    if (!needs_mask) continue;
-                    const bool is_visible = has_columns && !masks_columns_by_bits ? is_there && position >= first && position <= last
+                    const int key = first_key + n * 8 + 2 * quad + i, position = position_of(eight, n, i);
+                    const bool is_visible = has_columns && !masks_columns_by_bits ? is_there(key) && position >= first && position <= last
                                                        : masks_by_bits || masks_columns_by_bits ? (range >> (2 * n + i) & 1) != 0
                                                        // One comparison for both ends.
                                                        : static_cast<uint32>(key - first) <= span;
-                    if (!(is_mask_of_bits ? is_visible : mask.shows(n, i, is_visible))) score = negative_infinity();
+                    // A choice: a store under a condition is a branch for each score, which the compiler takes long to make choices of.
+                    score = (is_mask_of_bits ? is_visible : mask.shows(n, i, is_visible)) ? score : negative_infinity();
                 }
             }
         }
@@ -456,7 +468,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
                 for (int n = 0; n < key_tiles; ++n)
 #pragma unroll
                     for (int i = 0; i < 2; ++i)
-                        if ((bits[h] >> (2 * n + i) & 1) == 0) s[m][n][2 * h + i] = hidden_score();
+                        s[m][n][2 * h + i] = (bits[h] >> (2 * n + i) & 1) != 0 ? s[m][n][2 * h + i] : hidden_score();
             continue;
         }
         const RowMask mask_above(p, item, above.query, first_key), mask_below(p, item, below.query, first_key);
@@ -466,7 +478,7 @@ FI_DEVICE void finish_variant_scores(float (&s)[row_tiles][key_tiles][4], const 
             bool is_visible = static_cast<uint32>(position) - static_cast<uint32>(row.first) <= static_cast<uint32>(row.last - row.first);
             if constexpr (has_columns) is_visible = is_visible && key >= item.key && key < item.key_end();
             is_visible = mask.shows(n, i, is_visible) & variant_shows(p, row.at, key, position);
-            if (!is_visible) score = hidden_score();
+            score = is_visible ? score : hidden_score();
         };
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
