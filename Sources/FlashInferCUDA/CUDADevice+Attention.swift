@@ -49,7 +49,7 @@ extension CUDADevice {
         for entry in launches {
             let tile = entry.tile
             parameters.place = entry.place.rawValue
-            let isHopper = plan.tiles[tile].isHopper && allowsBoxes
+            let isHopper = (plan.tiles[tile].isHopper || plan.tiles[tile].hasRings) && allowsBoxes
             let choice = PreparedPlan.Choice(
                 tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper, runsLists: entry.lists > 0)
             let function = try plan.function(choice, on: self)
@@ -65,6 +65,7 @@ extension CUDADevice {
                 var boxed = try fi_hopper_attention_params(
                     parameters, operation, tile: plan.tiles[tile], heads: plan.heads, context: queue.context)
                 boxed.lists = Int32(entry.lists)
+                (boxed.part_outputs, boxed.part_ends) = plan.partAddresses
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)
@@ -102,7 +103,10 @@ extension CUDADevice {
             throw older.graphMismatch(plan, capacity: capacity)
         }
         if older?.capacity != capacity {
-            // Arrival counters are zero between launches from here on.
+            // Arrival counters are zero between launches from here on, and parts' words are flags that say so of themselves.
+            try queue.fill(
+                workspace.address + UInt(layout.partOutputs), byteCount: layout.arrivals - layout.partOutputs,
+                with: 0xff)
             try queue.fill(
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
@@ -123,6 +127,10 @@ extension CUDADevice {
                 sinks: constants.sinks),
             queueStarts: items.queueIndptr,
             queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr),
+            partAddresses: (
+                UInt64(workspace.address) + UInt64(layout.partOutputs),
+                UInt64(workspace.address) + UInt64(layout.partEnds)
+            ),
             processors: limits.processors)
         if let older {
             next.adopt(older)

@@ -18,6 +18,8 @@ final class PreparedPlan: Sendable {
     let queueStarts: [Int32]
     /// Where captured launches find their queues.
     let queueIndptrAddress: UInt64
+    /// Where parts of lists with rings lie: their outputs, and their rows' ends.
+    let partAddresses: (outputs: UInt64, ends: UInt64)
     /// The launches of a run that is not captured, which every layer of every step asks for: with a launch for each tile, and with lists beside
     /// a queue where that is worth it.
     private let separateLaunches: [Launch], mixedLaunches: [Launch]
@@ -32,7 +34,7 @@ final class PreparedPlan: Sendable {
         var tile: Int
         var chunk: Int
         var isScaled: Bool
-        /// Whether Hopper's kernel takes the tile.
+        /// Whether the copy engine brings the tile's keys: Hopper's kernel takes it, or lists have rings.
         var isHopper = false
         /// Whether the same launch runs the lists.
         var runsLists = false
@@ -59,7 +61,7 @@ final class PreparedPlan: Sendable {
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile], portable: AttentionTile?,
         mixed: AttentionTile?, parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64,
-        processors: Int
+        partAddresses: (outputs: UInt64, ends: UInt64), processors: Int
     ) {
         self.plan = plan
         self.capacity = capacity
@@ -70,6 +72,7 @@ final class PreparedPlan: Sendable {
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
+        self.partAddresses = partAddresses
         let mask = plan.size.tileMask
         separateLaunches = Self.launches(plan, tiles, mask: mask, isCapturing: false, processors: processors)
         mixes = mixed != nil && AttentionTuning.isWorthMixing(plan)
@@ -105,7 +108,8 @@ final class PreparedPlan: Sendable {
     private func shape(of choice: Choice) -> AttentionTile {
         let tile = tiles[choice.tile]
         if choice.runsLists, let mixed { return mixed }
-        return tile.isHopper && !choice.isHopper ? portable ?? tile : tile
+        if choice.isHopper { return tile }
+        return tile.isHopper ? portable ?? tile : tile.withoutRings
     }
 
     /// The launches of the tiles of a mask, with a block for each head of each list, or as many as a queue keeps busy at a time.
