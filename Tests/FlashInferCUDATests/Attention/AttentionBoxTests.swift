@@ -87,7 +87,8 @@ import Testing
             let device = try QuietDriver.device(source, writingTo: fake)
             let geometry = try BatchGeometry.paged(
                 queryIndptr: [0, Int32(rows)], pageIndptr: [0, Int32(pages)],
-                pageIndices: (0..<Int32(pages)).map { $0 }, lastPageLengths: [Int32(pageSize)], pageSize: pageSize, pageCount: pages)
+                pageIndices: (0..<Int32(pages)).map { $0 }, lastPageLengths: [Int32(pageSize)], pageSize: pageSize,
+                pageCount: pages)
             let attention = try PlannedAttention(
                 AttentionProblem(
                     geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: dim),

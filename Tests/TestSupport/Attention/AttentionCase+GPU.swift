@@ -104,8 +104,8 @@ extension AttentionCase {
         }
     }()
 
-    /// Few rows over pages of 16 keys and more, which the copy engine brings in rings of each warp's: fewer pages than warps and many
-    /// more, items that end within a page, several items a list, parts of one, and up to 16 rows, which meet eight at a time.
+    /// Few rows over pages of 16 keys and more, which the copy engine brings in rings of each warp's: fewer pages than warps and
+    /// many more, items that end within a page, several items a list, parts of one, and up to 16 rows, which meet eight at a time.
     package static let gpuRings: [AttentionCase] = {
         let features: [Feature] = [.causal, .full, .sinks, .custom]
         let lengths = [
@@ -118,8 +118,8 @@ extension AttentionCase {
             return AttentionCase(
                 queryType: type, cacheType: type, layout: turn % 3 == 0 ? .splitHND : .combinedNHD,
                 feature: features[turn % 5 % features.count], dimQK: 128, kvHeads: heads[turn % 6].0,
-                group: heads[turn % 6].1, pageSize: [16, 64, 48, 128][turn % 4], lengths: lengths[(turn + turn / 4) % 4],
-                seed: UInt64(600 + turn), scale: turn % 5 == 4 ? 20 : nil)
+                group: heads[turn % 6].1, pageSize: [16, 64, 48, 128][turn % 4],
+                lengths: lengths[(turn + turn / 4) % 4], seed: UInt64(600 + turn), scale: turn % 5 == 4 ? 20 : nil)
         }
     }()
 
