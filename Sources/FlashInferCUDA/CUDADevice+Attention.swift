@@ -65,7 +65,6 @@ extension CUDADevice {
                 var boxed = try fi_hopper_attention_params(
                     parameters, operation, tile: plan.tiles[tile], heads: plan.heads, context: queue.context)
                 boxed.lists = Int32(entry.lists)
-                (boxed.part_outputs, boxed.part_ends) = plan.partAddresses
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, boxed)
             } else {
                 try queue.launch(function, grid: grid, mayStartEarly: mayStartEarly, parameters)
@@ -103,10 +102,7 @@ extension CUDADevice {
             throw older.graphMismatch(plan, capacity: capacity)
         }
         if older?.capacity != capacity {
-            // Arrival counters are zero between launches from here on, and parts' words are flags that say so of themselves.
-            try queue.fill(
-                workspace.address + UInt(layout.partOutputs), byteCount: layout.arrivals - layout.partOutputs,
-                with: 0xff)
+            // Arrival counters are zero between launches from here on.
             try queue.fill(
                 workspace.address + UInt(layout.arrivals), byteCount: layout.items - layout.arrivals, with: 0)
         }
@@ -127,10 +123,6 @@ extension CUDADevice {
                 sinks: constants.sinks),
             queueStarts: items.queueIndptr,
             queueIndptrAddress: UInt64(workspace.address) + UInt64(layout.queueIndptr),
-            partAddresses: (
-                UInt64(workspace.address) + UInt64(layout.partOutputs),
-                UInt64(workspace.address) + UInt64(layout.partEnds)
-            ),
             processors: limits.processors)
         if let older {
             next.adopt(older)

@@ -2,7 +2,7 @@
 // brings as boxes of whole rows.
 //
 // A processor has one block, and always 192 KiB on their way: warps ask for their next page as they leave one, and for the next item's while
-// this one's end. What follows an item's last product waits for memory once, for the other parts' results: see `RowEnds`.
+// this one ends.
 #include "hopper/attention_rings_pages.cuh"
 #include "primitives/launch.cuh"
 
@@ -38,17 +38,14 @@ struct Block {
     char *shared;
     uint32 base;
 
-    /// This warp's pages of an item into `state`. The number of parts that were counted before this one, of the first thread.
-    __device__ __forceinline__ uint32 compute(const Item &item, Pages &pages, const Queries &queries, State &state, float2 scale) const {
+    /// This warp's pages of an item into `state`.
+    __device__ __forceinline__ void compute(const Item &item, Pages &pages, const Queries &queries, State &state, float2 scale) const {
         const KeyFinder finder{p, item};
         const CommonlyVisible common(p, item, 0);
         const int end = item.key_end();
-        uint32 counted = 0;
         state.clear();
 #pragma unroll 1
         for (int key = pages.first_key(item.key); key < end; key += keys) {
-            // Counted while the last page is on its way: see `RowEnds`.
-            if (threadIdx.x == 0 && key + keys >= end && RowEnds::are_merged(item)) counted = RowEnds::count(p, item);
             const uint32 page = pages.await(), values = page + Shared::page_bytes;
             clear_values(values, end - key);
             float s[row_tiles][key_tiles][4];
@@ -58,7 +55,6 @@ struct Block {
             __syncwarp();
             pages.leave();
         }
-        return counted;
     }
     /// Past an item's last key values become zeros: a weight of 0 does not stop what is there if it is no number.
     FI_DEVICE void clear_values(uint32 values, int there) {
@@ -70,14 +66,16 @@ struct Block {
         __syncwarp();
     }
     /// Ends an item, eight rows at a time.
-    __device__ __forceinline__ void end(const Item &item, const State &state, float scale, const uint32 &counted) const {
-        RowEnds ends{maps, p, item, shared};
+    __device__ __forceinline__ void end(const Item &item, const State &state, float scale) const {
+        RowEnds ends{p, item, shared};
         ends.meet<0>(state, scale);
-        ends.leave(0, counted);
-        if (item.row_count <= meeting_rows) return;
-        __syncthreads();
-        ends.meet<1>(state, scale);
-        ends.leave(meeting_rows, counted);
+        ends.leave(0);
+        if (item.row_count > meeting_rows) {
+            __syncthreads();
+            ends.meet<1>(state, scale);
+            ends.leave(meeting_rows);
+        }
+        if (item.partial_row >= 0) merge_part_if_last(p, item, shared);
     }
 };
 
@@ -92,7 +90,6 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     // Aligned for copies of 16 bytes.
     __shared__ __align__(16) Item items[2];
     __shared__ __align__(8) uint64 barriers[warps * stages];
-    __shared__ uint32 counted;
     const fi_attention_params &p = maps.attention;
     const Block block{maps, p, shared, shared_address(shared)};
     if (p.place != place_first) fi_admit_successors();
@@ -118,6 +115,7 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
     uint64 query = is_own(items[0]) ? own_query(p, items[0]) : 0;
     // Blocks with nothing to do make room at once.
     if (!is_own(items[0]) && rest_start >= rest_end && blockIdx.x != 0) return;
+    fi_await_predecessors();
     pages.fill();
     if (p.place == place_first) fi_admit_successors();
     for (int next = rest_start, now = 0;; ++next, now = 1 - now) {
@@ -141,9 +139,8 @@ extern "C" __global__ void __launch_bounds__(threads, FI_MIN_BLOCKS) fi_attentio
             // States meet where the queries are.
             __syncthreads();
             State state;
-            const uint32 before = block.compute(item, pages, queries, state, scale);
-            if (threadIdx.x == 0) counted = before;
-            block.end(item, state, scale.x, counted);
+            block.compute(item, pages, queries, state, scale);
+            block.end(item, state, scale.x);
         } else if (has_next) {
             copy_commit();
             copy_wait<0>();

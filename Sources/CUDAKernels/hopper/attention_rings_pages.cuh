@@ -2,8 +2,7 @@
 #pragma once
 #include "fi_hopper_attention_params.h"
 #include "hopper/tensor_copy.cuh"
-#include "portable/attention_finish.cuh"
-#include "primitives/launch.cuh"
+#include "portable/attention_meeting.cuh"
 
 static_assert(!FI_QUEUE && !FI_RAGGED && !is_narrow && !is_latent && rope == Rope::none && dim_qk == 128 && dim_vo == 128 && row_tiles == 1,
               "boxes have whole rows of both tensors");
@@ -89,23 +88,10 @@ struct Pages {
         prefetch_whole_rows(maps.keys, eighth(next.key), next.blocks * maps.keys_apart + next.head);
         prefetch_whole_rows(maps.values, eighth(next.key), next.blocks * maps.values_apart + next.head);
     }
-    /// Asks for a page of block `block`; by one lane.
-    __device__ __forceinline__ void ask(int slot, int eight, int key_place, int value_place) const {
-        barrier(slot).arrive_expecting(Shared::slot_bytes);
-        copy_whole_rows(page(slot), maps.keys, eight, key_place, barrier(slot), read_once);
-        copy_whole_rows(page(slot) + Shared::page_bytes, maps.values, eight, value_place, barrier(slot), read_once);
-    }
-    /// Waits for what was enqueued before this kernel, and fills the ring, a lane a slot: all but the copies was found before.
+    /// Fills the ring.
     __device__ __forceinline__ void fill() {
-        const int count = min(next.count, stages), eight = eighth(next.key + lane * keys);
-        const int key_place = next.blocks * maps.keys_apart + next.head, value_place = next.blocks * maps.values_apart + next.head;
-        fi_await_predecessors();
-        if (lane < count) ask(lane, eight, key_place, value_place);
-        at_hand = {__shfl_down_sync(0xffffffff, next.blocks, count), next.count - count, next.head, next.key + count * keys};
-        asked = count == stages ? 0 : count;
-        find_ahead();
 #pragma unroll 1
-        for (int slot = count; slot < stages; ++slot) ask_next();
+        for (int slot = 0; slot < stages; ++slot) ask_next();
     }
     /// Asks for the next page, if there is one.
     __device__ __forceinline__ void ask_next() {
@@ -114,8 +100,13 @@ struct Pages {
             if (next.count == 0) return;
             at_hand = next;
         }
-        if (lane == 0)
-            ask(asked, eighth(at_hand.key), at_hand.blocks * maps.keys_apart + at_hand.head, at_hand.blocks * maps.values_apart + at_hand.head);
+        if (lane == 0) {
+            const int eight = eighth(at_hand.key);
+            const Barrier full = barrier(asked);
+            full.arrive_expecting(Shared::slot_bytes);
+            copy_whole_rows(page(asked), maps.keys, eight, at_hand.blocks * maps.keys_apart + at_hand.head, full, read_once);
+            copy_whole_rows(page(asked) + Shared::page_bytes, maps.values, eight, at_hand.blocks * maps.values_apart + at_hand.head, full, read_once);
+        }
         at_hand = {__shfl_down_sync(0xffffffff, at_hand.blocks, 1), at_hand.count - 1, at_hand.head, at_hand.key + keys};
         asked = asked + 1 == stages ? 0 : asked + 1;
         if (moves) find_ahead();
@@ -133,33 +124,13 @@ struct Pages {
 };
 
 /// How an item's rows end: the warps' states become one, and it goes to the output, or is one part of several.
-///
-/// A launch ends with the last parts' merges, and what those wait for is all that keeps memory idle then. So a part's words are flags of their own:
-/// where nobody has written they are `absent`, before and after each launch, and the block that was counted last reads them until none is. They
-/// need no order, so parts are counted ahead, while the last pages are on their way, and nobody waits until they are written. (A count after
-/// them takes 1 us more of 33: a release, which waits for all of the block's writes, the count, and then the reads.) Who was counted has its last
-/// pages on their way, and waits for nothing else: those that wait here do so for blocks that run.
 struct RowEnds {
-    const fi_hopper_attention_params &maps;
     const fi_attention_params &p;
     const Item &item;
     char *const shared;
 
-    /// No result has these bits: what is no number is another one.
-    static constexpr uint32 absent = 0xffffffff;
-    /// Parts whose words are on their way at a time.
-    static constexpr int parts_at_once = 8;
     static constexpr int fours = dim_vo / 4;
     static_assert(meeting_rows * fours == threads, "a thread has four elements of a row");
-
-    /// Whether an item is a part that is merged here; of several levels' states, others merge.
-    FI_DEVICE bool are_merged(const Item &item) { return item.partial_row >= 0 && item.parts > 0; }
-    /// Counts an item's part, of all heads; how many came before. Who counts last leaves the counter as it was.
-    FI_DEVICE uint32 count(const fi_attention_params &p, const Item &item) {
-        uint32 *arrivals = pointer<uint32>(p.arrivals) + item.merge_row, before;
-        asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(arrivals) : "memory");
-        return before;
-    }
 
     /// The states of eight rows meet in shared memory.
     template <int half> __device__ __forceinline__ void meet(const State &state, float scale) const {
@@ -175,13 +146,10 @@ struct RowEnds {
         }
         __syncthreads();
     }
-    /// Rows from `first` on leave, a thread with four elements of one. `counted`: parts that were counted before this one, in shared memory.
-    __device__ __forceinline__ void leave(int first, const uint32 &counted) const {
-        const int row = first + threadIdx.x / fours, d = threadIdx.x % fours * 4;
-        const bool is_part = are_merged(item), is_last = is_part && counted == item.parts - 1;
-        if (is_last && threadIdx.x == 0 && first == 0) pointer<uint32>(p.arrivals)[item.merge_row] = 0;
+    /// Rows from `first` on leave, a thread with four elements of one.
+    __device__ __forceinline__ void leave(int first) const {
+        const int at = threadIdx.x / fours, row = first + at, d = threadIdx.x % fours * 4;
         if (row >= item.row_count) return;
-        const int at = threadIdx.x / fours;
         float maximum = negative_infinity(), sum = 0;
         float2 of_warp[warps];
         float4 x[warps], v = make_float4(0, 0, 0, 0);
@@ -206,89 +174,7 @@ struct RowEnds {
         }
         v.x *= end.factor, v.y *= end.factor, v.z *= end.factor, v.w *= end.factor;
         const int partial = item.partial_row + row;
-        if (!is_part) {
-            // A state of several.
-            if (d == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
-            store_partial(p, static_cast<int64>(partial) * dim_vo + d, v, 4);
-        } else if (is_last) {
-            merge(row, d, v, end.lse);
-        } else {
-            store_words(output_words(partial, d), make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)));
-            *lse_word(partial, d) = __float_as_uint(end.lse);
-        }
-    }
-
-private:
-    /// Four elements of a part's row, and its end for those.
-    __device__ __forceinline__ uint32 *output_words(int partial, int d) const {
-        return pointer<uint32>(maps.part_outputs) + static_cast<int64>(partial) * dim_vo + d;
-    }
-    __device__ __forceinline__ uint32 *lse_word(int partial, int d) const {
-        return pointer<uint32>(maps.part_ends) + static_cast<int64>(partial) * fours + d / 4;
-    }
-    FI_DEVICE void store_words(uint32 *to, uint4 v) {
-        asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-    }
-    FI_DEVICE uint4 read_words(const uint32 *from) {
-        uint4 v;
-        asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-        return v;
-    }
-    FI_DEVICE uint32 read_word(const uint32 *from) {
-        uint32 v;
-        asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
-        return v;
-    }
-
-    /// Adds the parts of four elements of a row, of which this block's is `own`, in the order of their keys, so that the result does not depend on
-    /// who came last.
-    __device__ __forceinline__ void merge(int row, int d, float4 own, float own_lse) const {
-        const int parts = item.parts, stride = item.part_stride();
-        float maximum = negative_infinity(), sum = 0;
-        float4 v = make_float4(0, 0, 0, 0);
-#pragma unroll 1
-        for (int first = 0; first < parts; first += parts_at_once) {
-            const int from = item.merge_row + first * stride;
-            uint4 x[parts_at_once];
-            uint32 lse[parts_at_once];
-            bool is_other[parts_at_once], are_there;
-#pragma unroll
-            for (int i = 0; i < parts_at_once; ++i) is_other[i] = first + i < parts && from + i * stride != item.partial_row;
-            do {
-                are_there = true;
-#pragma unroll
-                for (int i = 0; i < parts_at_once; ++i) {
-                    const bool is_own = from + i * stride == item.partial_row;
-                    lse[i] = is_own ? __float_as_uint(own_lse) : __float_as_uint(negative_infinity());
-                    x[i] = is_own ? make_uint4(__float_as_uint(own.x), __float_as_uint(own.y), __float_as_uint(own.z), __float_as_uint(own.w))
-                                  : make_uint4(0, 0, 0, 0);
-                    if (is_other[i]) lse[i] = read_word(lse_word(from + i * stride + row, d)), x[i] = read_words(output_words(from + i * stride + row, d));
-                }
-#pragma unroll
-                for (int i = 0; i < parts_at_once; ++i)
-                    are_there &= !is_other[i] || (lse[i] != absent && x[i].x != absent && x[i].y != absent && x[i].z != absent && x[i].w != absent);
-            } while (!are_there);
-#pragma unroll
-            for (int i = 0; i < parts_at_once; ++i)
-                if (is_other[i]) {
-                    *lse_word(from + i * stride + row, d) = absent;
-                    store_words(output_words(from + i * stride + row, d), make_uint4(absent, absent, absent, absent));
-                }
-            float next = maximum;
-#pragma unroll
-            for (int i = 0; i < parts_at_once; ++i) next = fmaxf(next, __uint_as_float(lse[i]));
-            const float base = reference(next, 1), factor = exp2_approximate(maximum - base);
-            maximum = next;
-            sum *= factor;
-            v.x *= factor, v.y *= factor, v.z *= factor, v.w *= factor;
-#pragma unroll
-            for (int i = 0; i < parts_at_once; ++i) {
-                const float weight = exp2_approximate(__uint_as_float(lse[i]) - base);
-                sum += weight;
-                v.x += __uint_as_float(x[i].x) * weight, v.y += __uint_as_float(x[i].y) * weight;
-                v.z += __uint_as_float(x[i].z) * weight, v.w += __uint_as_float(x[i].w) * weight;
-            }
-        }
-        leave_four(p, item, row, d, v, finish_row_here(p, item, row, end_row(maximum, sum)));
+        if (d == 0) pointer<float>(p.partial_lse)[partial] = end.lse;
+        store_partial(p, static_cast<int64>(partial) * dim_vo + d, v, 4);
     }
 };

@@ -16,12 +16,8 @@ typedef struct {
     int keys_apart, values_apart;
     /// Where lists run beside the queue: how many there are, and their tile.
     int lists, list_tile;
-    int unused;
-    /// Of lists whose parts' words are flags of their own: [partial rows, head_dim_vo], and each row's log-sum-exp for every four of those,
-    /// [partial rows, head_dim_vo / 4]; all bits set before and after each launch.
-    unsigned long long part_outputs, part_ends;
     /// To a multiple of 64 bytes, the maps' alignment.
-    int rest[4];
+    int unused[9];
 } fi_hopper_attention_params;
 
 #ifdef __cplusplus

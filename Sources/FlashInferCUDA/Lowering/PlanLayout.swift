@@ -8,9 +8,6 @@ internal import FlashInferCore
 struct PlanLayout: Hashable {
     let partialOutput: Int
     let partialLSE: Int
-    /// The same of lists with rings, whose words no other kernel writes; of heads that may have some.
-    let partOutputs: Int
-    let partEnds: Int
     let arrivals: Int
     let queueCursors: Int
     let items: Int
@@ -39,9 +36,6 @@ struct PlanLayout: Hashable {
         }
         partialOutput = take(size.partialRowCount * size.headDimVO * 4)
         partialLSE = take(size.partialRowCount * 4)
-        let ringRows = size.headDimVO == 128 ? size.partialRowCount : 0
-        partOutputs = take(ringRows * size.headDimVO * 4)
-        partEnds = take(ringRows * size.headDimVO)
         arrivals = take(size.partialRowCount * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 4)
         queueCursors = take(Self.maximumTiles * AttentionHeads.slices(ofHeadDim: size.headDimVO) * 8)
         items = take((size.itemCount + maximumWorkers) * MemoryLayout<fi_attention_item>.stride)

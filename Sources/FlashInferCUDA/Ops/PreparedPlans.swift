@@ -18,8 +18,6 @@ final class PreparedPlan: Sendable {
     let queueStarts: [Int32]
     /// Where captured launches find their queues.
     let queueIndptrAddress: UInt64
-    /// Where parts of lists with rings lie: their outputs, and their rows' ends.
-    let partAddresses: (outputs: UInt64, ends: UInt64)
     /// The launches of a run that is not captured, which every layer of every step asks for: with a launch for each tile, and with lists beside
     /// a queue where that is worth it.
     private let separateLaunches: [Launch], mixedLaunches: [Launch]
@@ -61,7 +59,7 @@ final class PreparedPlan: Sendable {
     init(
         _ plan: Plan, capacity: PlanSize, heads: AttentionHeads, tiles: [AttentionTile], portable: AttentionTile?,
         mixed: AttentionTile?, parameters: fi_attention_params, queueStarts: [Int32], queueIndptrAddress: UInt64,
-        partAddresses: (outputs: UInt64, ends: UInt64), processors: Int
+        processors: Int
     ) {
         self.plan = plan
         self.capacity = capacity
@@ -72,7 +70,6 @@ final class PreparedPlan: Sendable {
         self.parameters = parameters
         self.queueStarts = queueStarts
         self.queueIndptrAddress = queueIndptrAddress
-        self.partAddresses = partAddresses
         let mask = plan.size.tileMask
         separateLaunches = Self.launches(plan, tiles, mask: mask, isCapturing: false, processors: processors)
         mixes = mixed != nil && AttentionTuning.isWorthMixing(plan)
