@@ -64,7 +64,7 @@ struct Pages {
                 min(warp_size, ceil_div(end - key, keys)), item_head, key};
         key += warp_size * keys;
     }
-    /// The same of the next item that has pages for this warp where this one has no more.
+    /// The same of the next item that has pages for this warp, where this one has no more, or none.
     __device__ __forceinline__ void find_ahead() {
 #pragma unroll 1
         while (key >= end && upcoming < rest_end) {
@@ -79,7 +79,7 @@ struct Pages {
         upcoming = rest_start, this->rest_end = rest_end;
         take();
         if (upcoming < rest_end) read(upcoming);
-        find();
+        find_ahead();
     }
     /// Has a block's first 64 keys, and their values, brought to L2, without waiting for them: whoever may still write some of them writes there
     /// too. More of them get in the way of what the launch before still reads.

@@ -108,9 +108,10 @@ extension AttentionCase {
     /// many more, items that end within a page, several items a list, parts of one, and up to 16 rows, which meet eight at a time.
     package static let gpuRings: [AttentionCase] = {
         let features: [Feature] = [.causal, .full, .sinks, .custom]
+        // Of the last, each warp has more pages than it looks up at a time.
         let lengths = [
-            [(1, 700), (1, 5), (0, 9), (1, 0), (1, 128), (1, 2500)], [(1, 16), (1, 129)],
-            [(1, 3000)] + (0..<24).map { (1, 40 + 37 * $0) }, [(2, 1030), (1, 400), (2, 2)],
+            [(1, 300), (1, 5), (0, 9), (1, 0), (1, 128), (1, 700)], [(1, 16), (1, 129)],
+            (0..<14).map { (1, 20 + 37 * $0) }, [(2, 530), (1, 400), (2, 2)], [(1, 4200)],
         ]
         let heads = [(2, 4), (1, 16), (8, 1), (2, 5), (1, 8), (4, 2)]
         return (0..<12).map { turn in
@@ -119,7 +120,7 @@ extension AttentionCase {
                 queryType: type, cacheType: type, layout: turn % 3 == 0 ? .splitHND : .combinedNHD,
                 feature: features[turn % 5 % features.count], dimQK: 128, kvHeads: heads[turn % 6].0,
                 group: heads[turn % 6].1, pageSize: [16, 64, 48, 128][turn % 4],
-                lengths: lengths[(turn + turn / 4) % 4], seed: UInt64(600 + turn), scale: turn % 5 == 4 ? 20 : nil)
+                lengths: lengths[turn % 5], seed: UInt64(600 + turn), scale: turn % 5 == 4 ? 20 : nil)
         }
     }()
 
