@@ -105,6 +105,7 @@ package struct AttentionKernel: Hashable {
                     ] : [])
                 + (tile.stagesOfValues.map { [.init("FI_VALUE_STAGES", $0)] } ?? [])
                 + (tile.runsLists ? [.init("FI_MIXED", 1)] : [])
+                + (tile.hasRings ? [.init("FI_RINGS", 1)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : [])
                 + (hasHeadTables ? [.init("FI_HEAD_TABLES", 1)] : []),
             threads: tile.threads,
@@ -119,7 +120,10 @@ package struct AttentionKernel: Hashable {
             : isFloat8
                 ? ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8")
                 : tile.isHopper
-                    ? ("hopper/attention.cuh", "fi_hopper_attention") : ("portable/attention.cuh", "fi_attention")
+                    ? ("hopper/attention.cuh", "fi_hopper_attention")
+                    : tile.hasRings
+                        ? ("hopper/attention_rings.cuh", "fi_attention_rings")
+                        : ("portable/attention.cuh", "fi_attention")
     }
 
     private var narrow: String {
@@ -156,7 +160,7 @@ package struct AttentionKernel: Hashable {
     }
 
     private var label: String {
-        var label = tile.isHopper ? "hopper " : ""
+        var label = tile.isHopper ? "hopper " : tile.hasRings ? "rings of " : ""
         label += heads.latentRope > 0 ? "latent attention " : "attention "
         if tile.cluster > 1 { label += "\(tile.cluster) blocks of " }
         if tile.isPaired { label += "pairs of " }
