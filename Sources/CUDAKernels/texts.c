@@ -111,6 +111,9 @@ static const char hopper_latent_bring[] = {
 static const char hopper_latent_gather[] = {
 #embed "hopper/latent_gather.cuh"
     , 0};
+static const char hopper_latent_items[] = {
+#embed "hopper/latent_items.cuh"
+    , 0};
 static const char hopper_latent_merge[] = {
 #embed "hopper/latent_merge.cuh"
     , 0};
@@ -122,6 +125,21 @@ static const char hopper_latent_scores[] = {
     , 0};
 static const char hopper_latent_shared[] = {
 #embed "hopper/latent_shared.cuh"
+    , 0};
+static const char hopper_latent_short[] = {
+#embed "hopper/latent_short.cuh"
+    , 0};
+static const char hopper_latent_short_bring[] = {
+#embed "hopper/latent_short_bring.cuh"
+    , 0};
+static const char hopper_latent_short_finish[] = {
+#embed "hopper/latent_short_finish.cuh"
+    , 0};
+static const char hopper_latent_short_shared[] = {
+#embed "hopper/latent_short_shared.cuh"
+    , 0};
+static const char hopper_latent_short_tile[] = {
+#embed "hopper/latent_short_tile.cuh"
     , 0};
 static const char hopper_tensor_copy[] = {
 #embed "hopper/tensor_copy.cuh"
@@ -407,10 +425,16 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/latent.cuh", hopper_latent},
     {"hopper/latent_bring.cuh", hopper_latent_bring},
     {"hopper/latent_gather.cuh", hopper_latent_gather},
+    {"hopper/latent_items.cuh", hopper_latent_items},
     {"hopper/latent_merge.cuh", hopper_latent_merge},
     {"hopper/latent_outputs.cuh", hopper_latent_outputs},
     {"hopper/latent_scores.cuh", hopper_latent_scores},
     {"hopper/latent_shared.cuh", hopper_latent_shared},
+    {"hopper/latent_short.cuh", hopper_latent_short},
+    {"hopper/latent_short_bring.cuh", hopper_latent_short_bring},
+    {"hopper/latent_short_finish.cuh", hopper_latent_short_finish},
+    {"hopper/latent_short_shared.cuh", hopper_latent_short_shared},
+    {"hopper/latent_short_tile.cuh", hopper_latent_short_tile},
     {"hopper/tensor_copy.cuh", hopper_tensor_copy},
     {"hopper/wgmma.cuh", hopper_wgmma},
     {"hopper/wgmma_e4m3.cuh", hopper_wgmma_e4m3},

@@ -17,14 +17,6 @@
 /// The parameter, at the alignment that the copy engine asks of its maps.
 struct alignas(64) AlignedParams : fi_hopper_attention_params {};
 
-/// Reads something of each line of the parameter: constant memory is cold when a kernel starts, and what is first needed at an item's end would be
-/// waited for there.
-FI_DEVICE void touch_parameter(const fi_attention_params &p) {
-    const uint32 *words = reinterpret_cast<const uint32 *>(&p);
-#pragma unroll
-    for (int at = 0; at < static_cast<int>(sizeof p); at += 64) asm volatile("" ::"r"(words[at / 4]));
-}
-
 #if FI_CLUSTER > 1
 #define FI_LATENT_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
 #else
@@ -40,7 +32,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     // What is read first is the plan's: each role waits for what was enqueued earlier when it has that.
     fi_admit_successors();
     const int warp = threadIdx.x / warp_size;
-    ItemReader reader;
+    ItemReader<Block> reader;
     if (warp == compute_threads / warp_size) {
         if constexpr (!is_gathered) prefetch_map(maps.keys), prefetch_map(maps.values);
         reader.read(block, 0);

@@ -1,9 +1,7 @@
 // What the roles of Hopper's latent attention share, and how keys are asked for.
 #pragma once
-#include "fi_hopper_attention_params.h"
-#include "portable/attention_finish.cuh"
+#include "hopper/latent_items.cuh"
 #include "hopper/tensor_copy.cuh"
-#include "primitives/launch.cuh"
 
 /// The block's barriers.
 struct Barriers {
@@ -13,7 +11,6 @@ struct Barriers {
     /// A stage's weights, and what they are relative to, are where the other warpgroup reads them.
     uint64 weights[stages];
 };
-FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
 
 struct Block {
     const fi_hopper_attention_params &maps;
@@ -50,8 +47,6 @@ struct Block {
     }
 };
 
-FI_DEVICE int tiles_of(const Item &item) { return ceil_div(item.key_count, keys); }
-
 /// Which parity of a stage's barriers is waited for next: tile t of an item is in stage t % 2, so that one warpgroup computes its scores.
 struct StagePhases {
     uint32 bits = 0;
@@ -61,81 +56,6 @@ struct StagePhases {
 
 /// Part number `i` in the order in which a stage's are given back, and wanted: the first is that of the warpgroup that weighs the stage.
 FI_DEVICE int part_in_order(int stage, int i) { return i < 2 ? stage ^ i : rest_part; }
-
-/// An item is read by so many lanes, 16 bytes each, all at once.
-constexpr int item_chunks = sizeof(fi_attention_item) / 16;
-static_assert(sizeof(fi_attention_item) % 16 == 0 && item_chunks <= warp_size, "a warp reads an item");
-
-/// This block's list of items: the first is where the list's number says, the rest are where the table says. For one warp. It is the plan's:
-/// read before what was enqueued earlier is done, so past L1.
-struct ItemReader {
-    int next = 0, end = 0;
-
-    /// Item number `turn` to its place, with this block's part of the rows; of tile -1 where there is no more. The first before the block's
-    /// barriers are made, as it is what all others wait for.
-    __device__ __forceinline__ void read(const Block &block, int turn) {
-        const fi_attention_params &p = block.p;
-        const int lane = threadIdx.x % warp_size;
-        Item &item = block.items[turn % item_slots];
-        int index = blockIdx.x / cluster;
-        if (turn == 0) {
-            const int *rest = pointer<const int>(p.item_indptr) + index;
-            next = __ldcg(rest), end = __ldcg(rest + 1);
-        } else {
-            index = next < end ? next++ : -1;
-        }
-        if (index >= 0 && lane < item_chunks)
-            reinterpret_cast<uint4 *>(&item)[lane] =
-                __ldcg(reinterpret_cast<const uint4 *>(pointer<const fi_attention_item>(p.items) + index) + lane);
-        __syncwarp();
-        if (lane == 0) {
-            if (index >= 0) item.take_part(blockIdx.x % cluster);
-            else item.tile = -1;
-        }
-        __syncwarp();
-    }
-    /// Keeps the first item for those who look at it beside its roles, and are not waited for.
-    __device__ __forceinline__ void keep_first(const Block &block) const {
-        const int lane = threadIdx.x % warp_size;
-        if (lane < item_chunks) reinterpret_cast<uint4 *>(&block.items[item_slots])[lane] = reinterpret_cast<const uint4 *>(&block.items[0])[lane];
-    }
-    /// Tells the others, by each lane that wrote.
-    __device__ __forceinline__ void publish(const Block &block, int turn) const {
-        if (threadIdx.x % warp_size < item_chunks) barrier(block.barriers.item_full[turn % item_slots]).arrive();
-        __syncwarp();
-    }
-    /// The next item, when its place is free; the first has been read before there were barriers.
-    __device__ __forceinline__ void fetch(const Block &block, int turn) {
-        if (turn > 0) {
-            barrier(block.barriers.item_empty[turn % item_slots]).wait(turn / item_slots ^ 1);
-            read(block, turn);
-        }
-        publish(block, turn);
-    }
-};
-
-/// Stages whose keys are brought to the L2 cache while the kernels ahead end.
-constexpr int early_stages = cluster == 1 ? 2 : 0;
-
-/// Brings the first keys of this block's first item to the L2 cache, each of a cluster's blocks half of their columns: memory has nothing else to
-/// do while the kernels ahead end. Writes that come later are seen there. By thread `thread` of those that bring and have nothing to do yet.
-FI_DEVICE void prefetch_keys(const Block &block, int thread) {
-    constexpr int prefetchers = is_gathered ? bringers : bringers - warp_size, bytes = dim_vo * element_bytes / cluster;
-    const fi_attention_params &p = block.p;
-    const Item &item = block.items[item_slots];
-    if (early_stages == 0 || item.tile < 0) return;
-    const KeyFinder finder{p, item};
-    const int count = min(item.key_count, early_stages * keys), rank = blockIdx.x % cluster;
-#pragma unroll 1
-    for (int at = thread; at < count; at += prefetchers) {
-        const int key = item.key + at;
-        const int64 page = finder.block(key), row = finder.row(key);
-        const uint64 own = p.keys.address + (page * p.keys.block + row * p.keys.token) * element_bytes + rank * bytes;
-#pragma unroll
-        for (int line = 0; line < bytes; line += 128) fi_prefetch(own + line);
-        if (at % cluster == rank) fi_prefetch(p.values.address + (page * p.values.block + row * p.values.token) * element_bytes);
-    }
-}
 
 /// The keys of a stage as boxes, which a warp asks for. Where a box has all of a stage's rows, one lane asks for all of a part's columns at once,
 /// or half of them; else a lane has one of the boxes' places among its rows, and every so many of its columns.
@@ -177,7 +97,7 @@ struct BoxBringer {
 };
 
 /// The keys of item after item, a warp.
-FI_DEVICE void bring_boxes(const Block &block, ItemReader reader) {
+FI_DEVICE void bring_boxes(const Block &block, ItemReader<Block> reader) {
     const BoxBringer bringer(block);
     StagePhases phases;
     for (uint32 turn = 0;; ++turn) {

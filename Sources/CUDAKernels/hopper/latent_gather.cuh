@@ -269,7 +269,7 @@ struct Widener {
 };
 
 /// The keys of item after item, a warpgroup.
-template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemReader reader) {
+template <class Bringer> FI_DEVICE void gather_keys(const Block &block, ItemReader<Block> reader) {
     Bringer gatherer(block);
     const int thread = threadIdx.x - compute_threads;
     for (uint32 turn = 0;; ++turn) {

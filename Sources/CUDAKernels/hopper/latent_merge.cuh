@@ -4,7 +4,7 @@
 // hundredth of what all of them do. So a block whose list has ended waits a while for the others, and all who are there share the rows.
 // Nobody depends on those who wait: the last to come merges what is left, whoever else is there, and those who wait give up in time.
 #pragma once
-#include "hopper/latent_bring.cuh"
+#include "hopper/latent_items.cuh"
 
 /// What a merge's word of `arrivals` says: parts that have arrived; whether a block left before all had, and then how many shares of rows were
 /// asked for; and blocks that have left, of which the last makes it 0 again.
@@ -32,17 +32,23 @@ FI_DEVICE bool parts_are_halves(const Item &item) { return item.parts > 0 && ite
 constexpr int part_row_bytes = dim_vo * 4, part_scales = dim_vo * 2, quarter_bytes = quarter * 2;
 static_assert(FI_OUTPUT != 0, "outputs are of 16 bits");
 
-/// Where a merge has its parts, as they are, in the place of the queries and of the last weights, which nobody needs any more.
+/// The exponent of the largest of a part's elements, or that of 2^-63: a scale for less, times the factor, would be no number. And what they are
+/// multiplied by then, and are multiplied by again when they are merged.
+FI_DEVICE uint32 part_exponent(float largest) { return max(__float_as_uint(largest) >> 23, 64); }
+FI_DEVICE float part_factor(uint32 exponent) { return __uint_as_float(268 - exponent << 23); }
+FI_DEVICE float part_scale(uint32 exponent) { return __uint_as_float(exponent - 14 << 23); }
+
+/// Where a merge has its parts, as they are.
 struct MergeShared {
     /// [quarters of rows, parts] of what comes at a time: all of a block's share where there are 8 parts and fewer, and mostly else.
-    static constexpr int most = 264, parts = Shared::queries;
+    static constexpr int most = 264, parts = Shared::merging;
     /// [rows, parts] float2: what a part's columns, left and right, are multiplied by; then [rows, parts]: the part's share of the row. A share of
     /// rows / parts has rows at its ends that it has quarters of.
     static constexpr int most_shares = rows + 2 * MergeWord::most_parts;
     static constexpr int scales = parts + most * quarter_bytes, weights = scales + most_shares * 8;
     /// [threads] of eight elements: those of other parts of the same quarter.
     static constexpr int sums = weights + most_shares * 4;
-    static_assert(sums + mergers * 32 <= Shared::references && MergeWord::most_parts <= most, "a merge has the memory of the queries and weights");
+    static_assert(sums + mergers * 32 <= Shared::merging_end && MergeWord::most_parts <= most, "a merge has its memory");
 };
 
 /// Lanes that share a row's weights: no more than it has parts, so that all rows are weighed at once where parts are few, which takes a warp

@@ -70,14 +70,13 @@ FI_DEVICE void store_row_halves(const fi_attention_params &p, const Item &item, 
         float top = 0;
 #pragma unroll
         for (int n = 0; n < own_columns / 8; ++n) top = fmaxf(top, fmaxf(fabsf(output[n][2 * h]), fabsf(output[n][2 * h + 1])));
-        // Its exponent, or that of 2^-63: a scale for less, times the factor, would be no number.
-        const uint32 exponent = max(__float_as_uint(quad_max(top) * fabsf(ends[h].factor)) >> 23, 64);
+        const uint32 exponent = part_exponent(quad_max(top) * fabsf(ends[h].factor));
         char *to = pointer<char>(p.partial_output) + partial * part_row_bytes;
         if (is_there && lane % 4 == 0) {
             if (column == 0) pointer<float>(p.partial_lse)[partial] = ends[h].lse;
-            reinterpret_cast<float *>(to + part_scales)[column / own_columns] = __uint_as_float(exponent - 14 << 23);
+            reinterpret_cast<float *>(to + part_scales)[column / own_columns] = part_scale(exponent);
         }
-        const float factor = ends[h].factor * __uint_as_float(268 - exponent << 23);
+        const float factor = ends[h].factor * part_factor(exponent);
         uint4 *fours = reinterpret_cast<uint4 *>(to + column * 2) + lane % 4;
 #pragma unroll
         for (int n = 0; n < own_columns / 8; n += 4) {

@@ -22,9 +22,6 @@ constexpr bool is_passed_on = cluster > 1 && is_narrow;
 /// Whether a stage's keys are read once for both blocks: so, or by the copy engine, which writes half of the columns to both.
 constexpr bool is_shared = is_passed_on || (cluster > 1 && !is_gathered);
 
-/// Items that may be known at a time.
-constexpr int item_slots = 4;
-
 /// A stage comes, and is given back, in three parts: the values' columns of either warpgroup, and the rest of the keys.
 enum Part : int { left_part, right_part, rest_part, part_count };
 
@@ -45,6 +42,8 @@ struct Shared {
     static constexpr int meeting_ends = sums + 2 * rows * 4;
     static constexpr int meeting_targets = meeting_ends + rows * 8;
     static constexpr int size = meeting_targets + rows * 8;
+    /// Where parts are merged: in the place of the queries and of the last weights, which nobody needs any more.
+    static constexpr int merging = queries, merging_end = references;
 
     FI_DEVICE int part_at(int part) { return part * part_columns * tile_bytes; }
 };

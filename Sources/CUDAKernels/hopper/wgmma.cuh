@@ -85,6 +85,21 @@ template <Half type, int tiles> FI_DEVICE void wgmma_by_rows(float (&c)[tiles][4
     wgmma_held<type, false>(c, a, b, adds);
 }
 
+/// c = a · b, or c += a · b, of 16 columns: both in shared memory, b's rows' elements side by side, and so are a's, or each
+/// row of a is an element that is multiplied over (wgmma_turned).
+#define FI_WGMMA_16(TYPE, TURNED)                                                                                                   \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"                                                                      \
+                 "wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE " {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, p, 1, 1, " TURNED ", 0;\n}\n" \
+                 : FI_FOUR(c, 0), FI_FOUR(c, 1) : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
+template <Half type> FI_DEVICE void wgmma(float (&c)[2][4], uint64 a, uint64 b, bool adds) {
+    if constexpr (type == Half::float16) FI_WGMMA_16("f16", "0");
+    else FI_WGMMA_16("bf16", "0");
+}
+template <Half type> FI_DEVICE void wgmma_turned(float (&c)[2][4], uint64 a, uint64 b, bool adds) {
+    if constexpr (type == Half::float16) FI_WGMMA_16("f16", "1");
+    else FI_WGMMA_16("bf16", "1");
+}
+
 // Several products with a in registers as one text: the compiler takes each text's sums apart and together again.
 #define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"

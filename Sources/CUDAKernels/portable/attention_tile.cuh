@@ -156,7 +156,9 @@ template <> struct ValueRowsOf<true> { using Type = KeyRows; };
 /// Values lie in rows of their own, or at the start of their keys'.
 using ValueRows = ValueRowsOf<is_latent>::Type;
 
-#ifdef FI_HOPPER_LATENT
+#if defined(FI_HOPPER_LATENT) && FI_ROWS == 16
+#include "hopper/latent_short_shared.cuh"
+#elif defined(FI_HOPPER_LATENT)
 #include "hopper/latent_shared.cuh"
 #elif defined(FI_HOPPER_FLOAT8)
 #include "hopper/attention_fp8_shared.cuh"

@@ -55,7 +55,13 @@ FI_DEVICE void store_matrices(const uint32 (&r)[4], uint32 address) {
                  : "memory");
 }
 
-/// The same of e4m3, 32 elements at a time (m16n8k32, compute capability 8.9 and up): fragments of bytes where those have pairs of bytes.
+/// The same, each matrix transposed: lane l gives the address of column l % 8 of matrix l / 8.
+FI_DEVICE void store_matrices_transposed(const uint32 (&r)[4], uint32 address) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
+
+/// Products of e4m3, 32 elements at a time (m16n8k32, compute capability 8.9 and up): fragments of bytes where those have pairs of bytes.
 FI_DEVICE void mma_e4m3(float (&c)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
     asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

@@ -34,7 +34,7 @@ package struct AttentionKernel: Hashable {
 
     /// Whether products are of 8 bits.
     private var isFloat8: Bool { tile.isHopper && heads.isFloat8 && tile.cluster == 0 }
-    /// Whether it is `hopper/latent.cuh`, whose block has all columns of the values.
+    /// Whether it is `hopper/latent.cuh` or `latent_short.cuh`, whose block has all columns of the values.
     private var isHopperLatent: Bool { tile.cluster > 0 }
 
     /// The type that 8-bit elements are widened to before products of 16 bits.
@@ -115,15 +115,17 @@ package struct AttentionKernel: Hashable {
     }
 
     private var text: (file: String, entry: String) {
-        isHopperLatent
-            ? ("hopper/latent.cuh", "fi_hopper_latent_attention")
-            : isFloat8
-                ? ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8")
-                : tile.isHopper
-                    ? ("hopper/attention.cuh", "fi_hopper_attention")
-                    : tile.hasRings
-                        ? ("hopper/attention_rings.cuh", "fi_attention_rings")
-                        : ("portable/attention.cuh", "fi_attention")
+        tile.isShortLatent
+            ? ("hopper/latent_short.cuh", "fi_hopper_latent_short")
+            : isHopperLatent
+                ? ("hopper/latent.cuh", "fi_hopper_latent_attention")
+                : isFloat8
+                    ? ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8")
+                    : tile.isHopper
+                        ? ("hopper/attention.cuh", "fi_hopper_attention")
+                        : tile.hasRings
+                            ? ("hopper/attention_rings.cuh", "fi_attention_rings")
+                            : ("portable/attention.cuh", "fi_attention")
     }
 
     private var narrow: String {

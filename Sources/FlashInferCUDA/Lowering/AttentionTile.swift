@@ -30,8 +30,11 @@ struct AttentionTile: Hashable {
     var runsLists = false
     /// Whether two blocks of a cluster take items of `hopper/attention.cuh` side by side, and bring each other the keys that both read.
     var isPaired = false
-    /// Blocks that share an item's keys, of `hopper/latent.cuh`, whose shape this is then; 0 for other kernels.
+    /// Blocks that share an item's keys, of `hopper/latent.cuh` or `latent_short.cuh`, whose shape this is then; 0 for other kernels.
     var cluster = 0
+
+    /// Whether it is `latent_short.cuh`, whose products have the rows as columns.
+    var isShortLatent: Bool { cluster > 0 && rows == 16 }
 
     var threads: Int {
         cluster > 0 ? 384 : warpsM * warpsN * 32 + (isHopper ? 128 : 0) + (runsLists ? Self.listWarps * 32 : 0)
@@ -56,6 +59,12 @@ struct AttentionTile: Hashable {
         if hasRings {
             return stages * keys * (heads.paddedQK + heads.paddedVO) * 2
                 + warpsN * Self.ringMeetingRows * ((heads.paddedVO + 4) * 4 + 8)
+        }
+        if isShortLatent {
+            // Five halves of 64 keys' values and four rests, queries, and weights of two tiles; of each row, for each of eight warps, a
+            // maximum and a sum, and two references and what a merge needs; and a word of each warp.
+            return ((5 * heads.dimVO / 2 + 4 * heads.latentRope) * keys + rows * (heads.dimQK + 2 * keys)) * 2
+                + rows * 88 + 8 * 4
         }
         if cluster > 0 {
             // Stages, queries but for the rest, which registers hold, and weights of two stages; and of each row two references, two

@@ -3,8 +3,9 @@ internal import FlashInferCore
 extension AttentionTuning {
     /// The tiles of latent attention by increasing rows, as `tiles` gives those of others.
     static func latent(_ heads: AttentionHeads, _ limits: Limits) -> [(maximumRows: Int, tile: AttentionTile)]? {
-        if limits.isHopper, let tile = hopperLatent(heads).first(where: { limits.fits($0, heads) }) {
-            return [(.max, tile)]
+        if limits.isHopper, let tile = hopperLatent(heads), limits.fits(tile, heads) {
+            guard let short = shortHopperLatent(heads), limits.fits(short, heads) else { return [(.max, tile)] }
+            return [(short.rows, short), (.max, tile)]
         }
         let kinds = [(16, shortLatent(heads, rows: 16)), (32, shortLatent(heads, rows: 32)), (.max, longLatent(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
@@ -15,13 +16,19 @@ extension AttentionTuning {
 
     /// Hopper's kernel: two stages of 64 keys are what memory holds beside the queries. A key of more than 64 heads is read by two
     /// blocks, so that it is asked for once for both.
-    private static func hopperLatent(_ heads: AttentionHeads) -> [AttentionTile] {
-        guard heads.allowsHopper, heads.dimVO == 512, heads.latentRope == 64 else { return [] }
-        return [
-            AttentionTile(
-                rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
-                isHopper: true, cluster: heads.latentGroup > 64 ? 2 : 1)
-        ]
+    private static func hopperLatent(_ heads: AttentionHeads) -> AttentionTile? {
+        guard heads.allowsHopper, heads.dimVO == 512, heads.latentRope == 64 else { return nil }
+        return AttentionTile(
+            rows: 64, keys: 64, warpsM: 4, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+            isHopper: true, cluster: heads.latentGroup > 64 ? 2 : 1)
+    }
+
+    /// The same for up to 16 rows, where the copy engine brings the keys: products are of 16 rows then, and not of 64.
+    private static func shortHopperLatent(_ heads: AttentionHeads) -> AttentionTile? {
+        guard heads.latentGroup <= 16, !heads.isNarrow, !heads.gathersRows else { return nil }
+        return AttentionTile(
+            rows: 16, keys: 64, warpsM: 1, warpsN: 1, stages: 2, blocksPerProcessor: 1, queryRegisters: 0,
+            isHopper: true, cluster: 1)
     }
 
     /// Rows of one token's heads, few of them: warps share a stage's keys. 8-bit keys are loaded 32 at a time.

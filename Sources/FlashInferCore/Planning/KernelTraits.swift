@@ -146,12 +146,10 @@ public struct KernelTraits: Sendable, Hashable {
         processors * (tiles[tile].blocksPerProcessor ?? workersPerProcessor)
     }
 
-    /// Bits of the tiles with lists, if there are listed items, and of those whose queue has some.
-    func tileMask(hasLists: Bool, hasQueue: (_ tile: Int) -> Bool) -> UInt32 {
+    /// Bits of the tiles that have items.
+    func tileMask(_ hasItems: (_ tile: Int) -> Bool) -> UInt32 {
         var mask: UInt32 = 0
-        for index in tiles.indices where tiles[index].schedule == .lists ? hasLists : hasQueue(index) {
-            mask |= 1 << UInt32(index)
-        }
+        for index in tiles.indices where hasItems(index) { mask |= 1 << UInt32(index) }
         return mask
     }
 

@@ -132,9 +132,10 @@ final class PlanContent: Sendable {
         self.analysis = analysis
         self.isBalanced = isBalanced
         runForm = RunForm(problem)
-        // All tiles with lists have items where one has.
-        let tileMask = traits.tileMask(hasLists: itemIndptr[itemIndptr.count - 1] > 0) {
-            queueIndptr[$0 + 1] > queueIndptr[$0]
+        let listed = items.prefix(Int(itemIndptr[itemIndptr.count - 1]))
+        let tileMask = traits.tileMask { tile in
+            traits.tiles[tile].schedule == .lists
+                ? listed.contains { $0.tile == Int32(tile) } : queueIndptr[tile + 1] > queueIndptr[tile]
         }
         size = PlanSize(
             itemCount: sections?.itemCount ?? items.count, mergeCount: merges.count, partialRowCount: partialRowCount,

@@ -46,9 +46,7 @@ extension Planner {
         let size = try bound.size(
             mode, workers: workers, maximumKeys: maximumKeys, headDimVO: shape.headDimVO,
             requestCount: maximumRequests, blockCount: maximumBlocks,
-            tileMask: traits.tileMask(
-                hasLists: zip(reached, traits.tiles).contains { $0 && $1.schedule == .lists }, hasQueue: { reached[$0] }
-            ))
+            tileMask: traits.tileMask { reached[$0] })
         return maximumLevels > 1
             ? try withLevels(size, maximumLevels, maximumQueries: maximumQueries, shape, traits) : size
     }

@@ -110,8 +110,9 @@ public enum Planner {
                 itemCount: count.items, mergeCount: count.mergeCount, partialRowCount: count.partialRows,
                 headDimVO: problem.shape.headDimVO, requestCount: problem.geometry.requestCount,
                 blockCount: problem.geometry.blocks.indices.count,
-                tileMask: traits.tileMask(hasLists: !survey.lists.isEmpty) { tile in
-                    survey.queued.contains { $0.tile == Int32(tile) }
+                tileMask: traits.tileMask { tile in
+                    (traits.tiles[tile].schedule == .lists ? survey.lists : survey.queued)
+                        .contains { $0.tile == Int32(tile) }
                 },
                 rowTileCount: headSections(survey, problem, traits, processors, mode)?.rowTileCount ?? 0))
     }

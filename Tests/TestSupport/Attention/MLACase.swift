@@ -85,6 +85,10 @@ package struct MLACase: Sendable, CustomStringConvertible {
         },
         // Rows that two blocks copy for each other.
         MLACase(lengths: [(1, 150)], heads: 128) { ($0.pageSize, $0.seed) = (3, 209) },
+        // Few rows, of several queries, and some more beside them.
+        MLACase(lengths: [(3, 200), (1, 333), (7, 40)], heads: 5) {
+            ($0.pageSize, $0.isCombined, $0.steepness, $0.seed) = (64, true, 30, 210)
+        },
     ]
 }
 
