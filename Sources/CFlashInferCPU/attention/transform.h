@@ -33,7 +33,7 @@ FI_INLINE vf exp2_fine(vf x) {
 FI_INLINE vf exp2_coarse(vf x) {
     const vf f = vfloor_part(x);
     vf p = splat(1.342668553e-02f);
-    p = vfma(p, f, splat(5.222247220e-02f));
+    p = vfma(p, f, splat(5.224247220e-02f));
     p = vfma(p, f, splat(2.412802057e-01f));
     p = vfma(p, f, splat(6.930448448e-01f));
     return vscale(vfma(p, f, splat(1)), x);

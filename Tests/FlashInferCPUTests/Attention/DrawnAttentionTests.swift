@@ -8,7 +8,8 @@ import Testing
     private static let devices = InstructionSet.allCases.filter(\.isAvailable).map { ($0, SeparateDevice($0)) }
 
     @Test func batches() throws {
-        for seed in TestEnvironment.seeds(0..<60) {
+        // The last two have narrow scores, whose weights are all off to the same side where 2^x is.
+        for seed in Array(TestEnvironment.seeds(0..<60)) + [1443, 1695] {
             let test = AttentionCase.drawn(from: seed)
             let fixture = try AttentionFixture(test)
             let (set, device) = Self.devices[Int(seed) % Self.devices.count]
