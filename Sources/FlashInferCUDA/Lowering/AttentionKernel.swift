@@ -115,17 +115,12 @@ package struct AttentionKernel: Hashable {
     }
 
     private var text: (file: String, entry: String) {
-        tile.isShortLatent
-            ? ("hopper/latent_short.cuh", "fi_hopper_latent_short")
-            : isHopperLatent
-                ? ("hopper/latent.cuh", "fi_hopper_latent_attention")
-                : isFloat8
-                    ? ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8")
-                    : tile.isHopper
-                        ? ("hopper/attention.cuh", "fi_hopper_attention")
-                        : tile.hasRings
-                            ? ("hopper/attention_rings.cuh", "fi_attention_rings")
-                            : ("portable/attention.cuh", "fi_attention")
+        if tile.isShortLatent { return ("hopper/latent_short.cuh", "fi_hopper_latent_short") }
+        if isHopperLatent { return ("hopper/latent.cuh", "fi_hopper_latent_attention") }
+        if isFloat8 { return ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8") }
+        if tile.isHopper { return ("hopper/attention.cuh", "fi_hopper_attention") }
+        if tile.hasRings { return ("hopper/attention_rings.cuh", "fi_attention_rings") }
+        return ("portable/attention.cuh", "fi_attention")
     }
 
     private var narrow: String {

@@ -12,8 +12,8 @@ import Testing
             (\PlanSize.itemCount, "work items"), (\.mergeCount, "merge items"), (\.partialRowCount, "partial rows"),
             (\.requestCount, "requests"), (\.blockCount, "block ids"),
             (\.stateListCount, "lists of states of several levels"), (\.stateCount, "states of several levels"),
-        ] as [(WritableKeyPath<PlanSize, Int> & Sendable, String)])
-    func thePartThatIsTooLargeIsNamed(_ part: WritableKeyPath<PlanSize, Int> & Sendable, _ name: String) throws {
+        ] as [(any WritableKeyPath<PlanSize, Int> & Sendable, String)])
+    func thePartThatIsTooLargeIsNamed(_ part: any WritableKeyPath<PlanSize, Int> & Sendable, _ name: String) throws {
         #expect(room.covers(room))
         var size = room
         size[keyPath: part] -= 1
