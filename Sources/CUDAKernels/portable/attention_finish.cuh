@@ -231,10 +231,10 @@ FI_DEVICE void finish_alone(const fi_attention_params &p, const Item &item, Stat
     }
 }
 
-/// Whether merges stand where they are called: a kernel without any call takes 6 % less to compile than one with functions that are as long. Three groups
-/// and kernels that run lists beside their queue have no registers for it, nor have the portable ones.
+/// Whether merges stand where they are called: a kernel without any call takes 6 % less to compile than one with functions that are as long. Three groups,
+/// variants and kernels that run lists beside their queue have no registers for it, nor have the portable ones.
 #ifdef FI_HOPPER
-constexpr bool merges_inline = warps <= 8 && !is_mixed;
+constexpr bool merges_inline = warps <= 8 && !is_mixed && !has_variant;
 #else
 constexpr bool merges_inline = false;
 #endif
