@@ -336,6 +336,9 @@ static const char primitives_intervals[] = {
 static const char primitives_launch[] = {
 #embed "primitives/launch.cuh"
     , 0};
+static const char primitives_merge_weights[] = {
+#embed "primitives/merge_weights.cuh"
+    , 0};
 static const char primitives_mma[] = {
 #embed "primitives/mma.cuh"
     , 0};
@@ -500,6 +503,7 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"primitives/first_pass.cuh", primitives_first_pass},
     {"primitives/intervals.cuh", primitives_intervals},
     {"primitives/launch.cuh", primitives_launch},
+    {"primitives/merge_weights.cuh", primitives_merge_weights},
     {"primitives/mma.cuh", primitives_mma},
     {"primitives/nucleus.cuh", primitives_nucleus},
     {"primitives/nucleus_list.cuh", primitives_nucleus_list},

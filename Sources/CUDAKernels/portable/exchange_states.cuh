@@ -14,6 +14,7 @@
 #include "primitives/distribution.cuh"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
+#include "primitives/merge_weights.cuh"
 
 /// Elements of a thread.
 static constexpr int vector = 16 / fi_size(FI_INPUT);
@@ -139,22 +140,24 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
             store_word(p.progress + sizeof(unsigned int) * FI_EXCHANGE_BLOCKS, 1);
         }
 
-        // From here on as merge_states: in the ranks' order, so that all have the same bits.
+        // From here on as merge_heads, or as merge_states where that is what merges such heads on a device: in the ranks' order, so that all have the
+        // same bits.
+        const bool by_heads = m.vectorised && m.lane_bits <= 5 && (m.states == 2 || m.states <= 1u << m.lane_bits);
         float top = -fi_infinity();
 #pragma unroll
         for (int rank = 0; rank < most; rank++) {
             if (rank < m.states) top = fmaxf(top, __uint_as_float(parts[rank].lse));
         }
         const bool is_empty = top == -fi_infinity();
-        float total = 0;
-        float sum[vector];
+        float weights[most], sum[vector];
 #pragma unroll
         for (int i = 0; i < vector; i++) sum[i] = 0;
 #pragma unroll
         for (int rank = 0; rank < most; rank++) {
+            const float below = __uint_as_float(parts[rank].lse) - top;
             const float weight =
-                rank < m.states && !is_empty ? exp2f(__uint_as_float(parts[rank].lse) - top) : 0.0f;
-            total += weight;
+                rank < m.states && !is_empty ? (by_heads ? fi_merge_weight(below) : exp2f(below)) : 0.0f;
+            weights[rank] = weight;
             float x[vector];
             fi_packed<FI_INPUT, vector> packed;
 #pragma unroll
@@ -164,9 +167,16 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
 #pragma unroll
             for (int i = 0; i < vector; i++) sum[i] = weight == 0 ? sum[i] : __fmaf_rn(weight, x[i], sum[i]);
         }
+        float total = 0;
+        if (by_heads) {
+            total = fi_merge_total(weights);
+        } else {
+#pragma unroll
+            for (int rank = 0; rank < most; rank++) total += weights[rank];
+        }
         // A state that lacks a rank's is nobody's to take for the whole.
         const float nan = __uint_as_float(0x7fffffffu);
-        const float scale = missing >= 0 ? nan : is_empty ? 0.0f : 1.0f / total;
+        const float scale = missing >= 0 ? nan : is_empty ? 0.0f : by_heads ? fi_merge_inverse(total) : 1.0f / total;
 #pragma unroll
         for (int i = 0; i < vector; i++) sum[i] *= scale;
         const unsigned long long output =
@@ -181,7 +191,7 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
         }
         if (lane == 0 && m.merged != 0) {
             ((float *)m.merged)[row * m.merged_row + head * m.merged_head] =
-                missing >= 0 ? nan : is_empty ? -fi_infinity() : top + log2f(total);
+                missing >= 0 ? nan : is_empty ? -fi_infinity() : top + (by_heads ? fi_merge_logarithm(total) : log2f(total));
         }
     }
     // Every thread has read the count.

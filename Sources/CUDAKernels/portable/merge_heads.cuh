@@ -11,31 +11,12 @@
 #include "primitives/divide.cuh"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
+#include "primitives/merge_weights.cuh"
 
 constexpr int V = fi_vector(FI_INPUT, FI_OUTPUT);
 typedef fi_packed<FI_INPUT, V> packed_vector;
 /// States whose elements are on their way at once.
 constexpr int held = FI_PAIR ? 2 : 16 / packed_vector::words;
-
-/// 2^x, weights below 2^-126 being 0.
-static __device__ __forceinline__ float power(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/// 1 / x, the nearest number, of sums of weights: they are at least 1.
-static __device__ __forceinline__ float inverse(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
-}
-
-static __device__ __forceinline__ float logarithm(float x) {
-    float y;
-    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 static __device__ __forceinline__ float load_lse(unsigned long long address) {
     return *(const float *)__cvta_global_to_generic((size_t)address);
@@ -81,7 +62,7 @@ static __device__ __forceinline__ void merge_pair(const MergedPlace &at, MergedV
     const bool is_empty = merged.top == -fi_infinity();
 #pragma unroll
     for (int s = 0; s < 2; s++) {
-        weight[s] = is_empty ? 0.0f : power(weight[s] - merged.top);
+        weight[s] = is_empty ? 0.0f : fi_merge_weight(weight[s] - merged.top);
         merged.total += weight[s];
     }
 #pragma unroll
@@ -111,8 +92,8 @@ static __device__ __forceinline__ void merge_many(const fi_merge_params &p, cons
             top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, distance));
         }
         top = fmaxf(top, merged.top);
-        const float base = top == -fi_infinity() ? 0.0f : top, factor = power(merged.top - base);
-        own = power(own - base);
+        const float base = top == -fi_infinity() ? 0.0f : top, factor = fi_merge_weight(merged.top - base);
+        own = fi_merge_weight(own - base);
         float total = own;
 #pragma unroll 1
         for (unsigned int distance = lanes / 2; distance > 0; distance /= 2) {
@@ -172,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_he
         merge_many(p, at, merged);
     }
     const bool is_empty = merged.top == -fi_infinity();
-    const float scale = is_empty ? 0.0f : inverse(merged.total);
+    const float scale = is_empty ? 0.0f : fi_merge_inverse(merged.total);
 #pragma unroll
     for (int i = 0; i < V; i++) merged.sum[i] *= scale;
     if (at.has_elements) fi_store_global<FI_OUTPUT, V>(output, fi_pack<FI_OUTPUT, V>(merged.sum));
@@ -180,6 +161,6 @@ extern "C" __global__ void __launch_bounds__(FI_THREADS, FI_MIN_BLOCKS) merge_he
     __syncwarp();
     if (at.has_head && at.lane == 0 && merged_lse != 0) {
         *(float *)__cvta_global_to_generic((size_t)merged_lse) =
-            is_empty ? merged.top : merged.top + logarithm(merged.total);
+            is_empty ? merged.top : merged.top + fi_merge_logarithm(merged.total);
     }
 }

@@ -28,8 +28,10 @@ package enum MergeStatesKernel {
         case many
 
         init(states: Int, lanes: Int, isAligned: Bool, count: Int) {
-            // Heads are counted and divided in 31 bits.
-            let isCovered = isAligned && lanes <= 32 && count <= Int(Int32.max) - threads
+            // Heads are counted and divided in 31 bits. As many states as there may be ranks are added up at once, as ranks' are by an exchange.
+            let isCovered =
+                isAligned && lanes <= 32 && count <= Int(Int32.max) - threads
+                && (states == 2 || states <= lanes || states > ExchangeWindow.mostRanks)
             self = !isCovered ? .any : states == 2 ? .pair : .many
         }
 
@@ -91,7 +93,8 @@ package enum MergeStatesKernel {
         return KernelLaunch(
             spec(
                 input: values.dtype, output: output.dtype,
-                Form(states: values.shape[0], lanes: lanes, isAligned: isAligned, count: count)), blocks: blocks,
+                Form(states: values.shape[0], lanes: 1 << laneBits, isAligned: isAligned, count: count)),
+            blocks: blocks,
             try fi_merge_params(operation, laneBits: laneBits, isVectorised: isAligned))
     }
 }
