@@ -78,15 +78,6 @@ static const char hopper_attention_products[] = {
 static const char hopper_attention_queries[] = {
 #embed "hopper/attention_queries.cuh"
     , 0};
-static const char hopper_attention_rings[] = {
-#embed "hopper/attention_rings.cuh"
-    , 0};
-static const char hopper_attention_rings_pages[] = {
-#embed "hopper/attention_rings_pages.cuh"
-    , 0};
-static const char hopper_attention_rings_shared[] = {
-#embed "hopper/attention_rings_shared.cuh"
-    , 0};
 static const char hopper_attention_shared[] = {
 #embed "hopper/attention_shared.cuh"
     , 0};
@@ -417,9 +408,6 @@ const fi_kernel_text fi_kernel_texts[] = {
     {"hopper/attention_output.cuh", hopper_attention_output},
     {"hopper/attention_products.cuh", hopper_attention_products},
     {"hopper/attention_queries.cuh", hopper_attention_queries},
-    {"hopper/attention_rings.cuh", hopper_attention_rings},
-    {"hopper/attention_rings_pages.cuh", hopper_attention_rings_pages},
-    {"hopper/attention_rings_shared.cuh", hopper_attention_rings_shared},
     {"hopper/attention_shared.cuh", hopper_attention_shared},
     {"hopper/attention_turns.cuh", hopper_attention_turns},
     {"hopper/attention_weigh.cuh", hopper_attention_weigh},

@@ -49,7 +49,7 @@ extension CUDADevice {
         for entry in launches {
             let tile = entry.tile
             parameters.place = entry.place.rawValue
-            let isHopper = (plan.tiles[tile].isHopper || plan.tiles[tile].hasRings) && allowsBoxes
+            let isHopper = plan.tiles[tile].isHopper && allowsBoxes
             let choice = PreparedPlan.Choice(
                 tile: tile, chunk: chunk, isScaled: isScaled, isHopper: isHopper, runsLists: entry.lists > 0)
             let function = try plan.function(choice, on: self)

@@ -49,22 +49,6 @@ FI_DEVICE void copy_wide_box(uint32 to, const fi_tensor_map &map, int column, in
         : "memory");
 }
 
-/// The same of all columns.
-FI_DEVICE void copy_whole_rows(uint32 to, const fi_tensor_map &map, int eight, int place, Barrier barrier, CachePolicy policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%5, %5, %5, %3, %4}], [%2], %6;"
-        ::"r"(to),
-        "l"(reinterpret_cast<uint64>(&map)), "r"(barrier.address), "r"(eight), "r"(place), "r"(0), "l"(static_cast<uint64>(policy))
-        : "memory");
-}
-
-/// Has such a box brought to L2.
-FI_DEVICE void prefetch_whole_rows(const fi_tensor_map &map, int eight, int place) {
-    asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global.tile [%0, {%1, %1, %1, %2, %3}];" ::"l"(reinterpret_cast<uint64>(&map)), "r"(0),
-                 "r"(eight), "r"(place)
-                 : "memory");
-}
-
 /// The same to the same place in all blocks of the cluster whose bits are set; the bytes arrive at each one's barrier.
 FI_DEVICE void copy_wide_box_to(uint16 blocks, uint32 to, const fi_tensor_map &map, int column, int eight, int place, Barrier barrier) {
     asm volatile(

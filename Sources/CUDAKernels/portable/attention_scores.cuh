@@ -51,15 +51,12 @@ FI_DEVICE void multiply(float (&c)[4], const uint32 (&a)[4], uint32 b0, uint32 b
     else mma<product_type>(c, a, b0, b1);
 }
 
-/// Turned keys have rows of their own; others lie as they were loaded.
-template <bool is_boxed> struct StageKeysOf { using Type = Rows<padded_qk, has_narrow_keys ? 1 : 2>; };
-template <> struct StageKeysOf<true> { using Type = KeyRows; };
-
 /// s[m][n] = rows · keys, of the warp's part of the stage.
 FI_DEVICE void multiply_keys(float (&s)[row_tiles][key_tiles][4], const fi_attention_params &p, const Queries &queries, uint32 stage,
                              int first_key) {
     const int lane = threadIdx.x % warp_size;
-    using Layout = StageKeysOf<has_rings>::Type;
+    // Turned keys have rows of their own; others lie as they were loaded.
+    using Layout = Rows<padded_qk, has_narrow_keys ? 1 : 2>;
     const uint32 start = stage + (has_narrow_keys ? Layout::offset(first_key + lane, 0)
                                                   : Layout::offset(first_key + lane / 16 * 8 + lane % 8, lane / 8 % 2));
     // The rest of latent keys comes first, so that its products can be scaled before the others are added.

@@ -22,7 +22,6 @@
 // FI_HEAD_TABLES     1: each key/value head has a block table of its own; else not defined
 // FI_QUEUE           blocks take items from a queue, not from a list of their own
 // FI_MIXED           where defined, the block runs lists of few rows beside its queue, on Hopper
-// FI_RINGS           where defined, each warp of a list's block has a ring of pages of its own, on Hopper
 // FI_LATENT          elements at the end of a key that are no part of its value, which is the key's others: latent attention; else 0
 #pragma once
 #include "fi_attention_params.h"
@@ -50,13 +49,6 @@ constexpr bool has_head_tables = false;
 constexpr bool has_variant = true;
 #else
 constexpr bool has_variant = false;
-#endif
-
-/// Whether each warp has a ring of pages of its own, which the copy engine brings: see hopper/attention_rings.cuh.
-#ifdef FI_RINGS
-constexpr bool has_rings = true;
-#else
-constexpr bool has_rings = false;
 #endif
 
 /// Whether a warpgroup of its own runs lists beside those that compute: see hopper/attention_lists.cuh.
@@ -134,24 +126,10 @@ template <int elements, int bytes> struct Rows {
         return address + chunk_step * 16 + row_step * stride;
     }
 };
-/// Rows as boxes of whole rows bring them: eight rows' first 128 bytes, the same rows' next ones, and so on; then the next eight rows.
-template <int elements, int bytes> struct BoxedRows {
-    static constexpr int chunks = elements * bytes / 16, stride = chunks * 16;
-    static constexpr bool is_swizzled = true;
-
-    FI_DEVICE uint32 offset(int row, int chunk) { return row / 8 * 8 * stride + chunk / 8 * 1024 + row % 8 * 128 + ((chunk ^ row) % 8 << 4); }
-    /// As that of `Rows`.
-    FI_DEVICE uint32 advance(uint32 address, int row_step, int chunk_step) {
-        return (address ^ (chunk_step % 8 << 4)) + chunk_step / 8 * 1024 + row_step * stride;
-    }
-};
-template <bool is_boxed, int elements> struct StageRowsOf { using Type = Rows<elements, element_bytes>; };
-template <int elements> struct StageRowsOf<true, elements> { using Type = BoxedRows<elements, element_bytes>; };
-
 using QueryRows = Rows<padded_qk, 2>;
-using KeyRows = StageRowsOf<has_rings, padded_qk>::Type;
+using KeyRows = Rows<padded_qk, element_bytes>;
 using TurnedRows = Rows<padded_qk, 2>;
-template <bool latent> struct ValueRowsOf { using Type = StageRowsOf<has_rings, padded_vo>::Type; };
+template <bool latent> struct ValueRowsOf { using Type = Rows<padded_vo, element_bytes>; };
 template <> struct ValueRowsOf<true> { using Type = KeyRows; };
 /// Values lie in rows of their own, or at the start of their keys'.
 using ValueRows = ValueRowsOf<is_latent>::Type;
@@ -164,8 +142,6 @@ using ValueRows = ValueRowsOf<is_latent>::Type;
 #include "hopper/attention_fp8_shared.cuh"
 #elif defined(FI_HOPPER)
 #include "hopper/attention_shared.cuh"
-#elif defined(FI_RINGS)
-#include "hopper/attention_rings_shared.cuh"
 #else
 #include "portable/attention_shared.cuh"
 #endif

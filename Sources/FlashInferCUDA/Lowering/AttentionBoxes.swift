@@ -158,7 +158,7 @@ extension fi_hopper_attention_params {
         self.init()
         attention = parameters
         box_rows = 1
-        let stageRows = tile.hasRings ? AttentionTile.ringPageKeys : tile.keys
+        let stageRows = tile.keys
         var boxRows = stageRows
         // Threads widen latent keys of 8 bits.
         if tile.cluster > 0, keys.dtype.byteCount == 1 { return }

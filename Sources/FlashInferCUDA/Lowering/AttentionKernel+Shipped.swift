@@ -48,13 +48,6 @@ extension AttentionKernel {
             if let (index, last) = tiles.last, last.isHopper, let portable = AttentionTuning.portable(heads, limits) {
                 tiles.append((index, portable))
             }
-            if let (_, first) = tiles.first, first.hasRings {
-                tiles.append((0, first.withoutRings))
-                // What is not seen from the first key on has other lists.
-                var others = heads
-                others.seesFromFirst = false
-                if let few = AttentionTuning.tiles(others, limits)?.first?.tile { tiles.append((0, few)) }
-            }
             // Windows have tiles of their own.
             if let (index, last) = tiles.first(where: { $0.1.isPaired }) {
                 var single = last

@@ -105,7 +105,6 @@ package struct AttentionKernel: Hashable {
                     ] : [])
                 + (tile.stagesOfValues.map { [.init("FI_VALUE_STAGES", $0)] } ?? [])
                 + (tile.runsLists ? [.init("FI_MIXED", 1)] : [])
-                + (tile.hasRings ? [.init("FI_RINGS", 1)] : [])
                 + (isFloat8 ? [.init("FI_BRINGER_REGISTERS", bringerRegisters)] : [])
                 + (hasHeadTables ? [.init("FI_HEAD_TABLES", 1)] : []),
             threads: tile.threads,
@@ -119,7 +118,6 @@ package struct AttentionKernel: Hashable {
         if isHopperLatent { return ("hopper/latent.cuh", "fi_hopper_latent_attention") }
         if isFloat8 { return ("hopper/attention_fp8.cuh", "fi_hopper_attention_fp8") }
         if tile.isHopper { return ("hopper/attention.cuh", "fi_hopper_attention") }
-        if tile.hasRings { return ("hopper/attention_rings.cuh", "fi_attention_rings") }
         return ("portable/attention.cuh", "fi_attention")
     }
 
@@ -157,7 +155,7 @@ package struct AttentionKernel: Hashable {
     }
 
     private var label: String {
-        var label = tile.isHopper ? "hopper " : tile.hasRings ? "rings of " : ""
+        var label = tile.isHopper ? "hopper " : ""
         label += heads.latentRope > 0 ? "latent attention " : "attention "
         if tile.cluster > 1 { label += "\(tile.cluster) blocks of " }
         if tile.isPaired { label += "pairs of " }

@@ -24,8 +24,6 @@ struct AttentionTile: Hashable {
     var rawStages = 1
     /// Whether this is the shape of `hopper/attention.cuh` or `attention_fp8.cuh`: four warps more bring what the others compute on.
     var isHopper = false
-    /// Whether this is the shape of `hopper/attention_rings.cuh`, for lists: each warp has a ring of pages of its own, which the copy engine brings.
-    var hasRings = false
     /// Whether four warps more run lists beside the others' queue (`hopper/attention_lists.cuh`).
     var runsLists = false
     /// Whether two blocks of a cluster take items of `hopper/attention.cuh` side by side, and bring each other the keys that both read.
@@ -43,23 +41,8 @@ struct AttentionTile: Hashable {
     /// Warps that run lists beside a queue, each with two stages of 16 keys.
     private static let listWarps = 4, listKeys = 16, listStages = 2
 
-    /// Keys of a page of a ring, and rows whose states meet at a time there.
-    static let ringPageKeys = 16
-    private static let ringMeetingRows = 8
-
-    /// The same for tensors that the copy engine cannot bring: threads copy a stage's keys. Plans for either are the same.
-    var withoutRings: AttentionTile {
-        var tile = self
-        tile.hasRings = false
-        return tile
-    }
-
     /// Bytes of shared memory, as `Shared::size` counts them.
     func sharedByteCount(_ heads: AttentionHeads) -> Int {
-        if hasRings {
-            return stages * keys * (heads.paddedQK + heads.paddedVO) * 2
-                + warpsN * Self.ringMeetingRows * ((heads.paddedVO + 4) * 4 + 8)
-        }
         if isShortLatent {
             // Five halves of 64 keys' values and four rests, queries, and weights of two tiles; of each row, for each of eight warps, a
             // maximum and a sum, and two references and what a merge needs; and a word of each warp.
@@ -162,13 +145,6 @@ struct AttentionHeads: Hashable {
     /// Whether the copy engine's boxes have whole rows of keys or values of so many elements: see `StageTiles`.
     func hasWideBoxes(_ dim: Int) -> Bool {
         !isRagged && !isNarrow && !gathersRows && latentRope == 0 && AttentionBoxes.haveWholeRows(dim)
-    }
-
-    /// Whether lists may have rings: pages of whole rows, of the heads that were measured, of items that start at a page's first key, as those do that
-    /// nothing but a cut divides.
-    var allowsRings: Bool {
-        allowsHopper && dimQK == 128 && dimVO == 128 && hasWideBoxes(128) && hasPlainScores && isFused && seesFromFirst
-            && !hasRoPE && !sharesColumns
     }
 
     /// Elements as the copy engine's boxes have them: rows of 128 bytes.

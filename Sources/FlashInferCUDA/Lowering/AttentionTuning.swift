@@ -46,8 +46,7 @@ enum AttentionTuning {
         if heads.latentRope > 0 { return latent(heads, limits) }
         let hopper = limits.isHopper && heads.allowsHopper ? hopper(heads).map { paired($0, heads) } : []
         let shortHopper = !hopper.isEmpty && heads.hasLongShortTiles ? self.shortHopper(heads) : []
-        let rings = limits.isHopper && heads.allowsRings ? [self.rings] : []
-        let kinds = [(16, rings + decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
+        let kinds = [(16, decode(heads)), (64, shortHopper + short(heads)), (.max, hopper + long(heads))]
         let tiles = kinds.compactMap { maximumRows, candidates in
             candidates.first { limits.fits($0, heads) }.map { (maximumRows, $0) }
         }
@@ -75,15 +74,6 @@ enum AttentionTuning {
         }
         return roomy + tight
     }
-
-    /// The same where the copy engine brings pages of keys: eight warps of one block a processor, each with three pages on their way.
-    ///
-    /// Whoever has multiplied with a page asks for the next one at once, and waits for no other warp: 2 % less than threads that copy take for 4
-    /// x 8,192 and 16 x 4,096 keys, 3 for one of 32,768, 7 for one of 8,192, as much for large batches, and 1 % more for 4 x 1,024 (H200); groups
-    /// of 12 and 16 a quarter less. Stages of boxes that a block's warps wait for together were slower than threads.
-    private static let rings = AttentionTile(
-        rows: 16, keys: 8 * AttentionTile.ringPageKeys, warpsM: 1, warpsN: 8, stages: 3, blocksPerProcessor: 1,
-        queryRegisters: 64, hasRings: true)
 
     /// Up to 64 rows: 16 a warp.
     private static func short(_ heads: AttentionHeads) -> [AttentionTile] {
@@ -265,7 +255,7 @@ enum AttentionTuning {
     /// What the planner is told: costs in units of one key of a whole tile.
     ///
     /// Times are for choosing between plans (``Cascade``): those of an H200 for heads of 128 elements of 16 bits, in nanoseconds,
-    /// others in proportion. Listed work reads 4.4 TB/s, 8 heads side by side on 264 blocks: 31 ns a key; on 132 of rings half of that. Queued work of 128 rows
+    /// others in proportion. Listed work reads 4.4 TB/s, 8 heads side by side on 264 blocks: 31 ns a key. Queued work of 128 rows
     /// computes 600 TFLOP/s on 132 blocks, 14 ns a key, and the portable kernel 350 on 264, 49 ns; of 64 rows half as much, but the
     /// bytes alone take 31. A launch costs 5 µs with its start and its end; a state is 1 KiB written and read, 66 ns of a block. Keys that
     /// several requests read at a time come from L2 at twice the rate (plain decode over a shared prefix, H200: 9 TB/s).
@@ -287,7 +277,7 @@ enum AttentionTuning {
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: listHeads,
                         // Starting and ending an item takes about 2 µs; the heads of an item are read side by side.
                         fixedCost: 64, keyCost: 1 / Float(listHeads), pairCost: 0, schedule: .lists,
-                        unitTime: (entry.tile.hasRings ? 15.5 : 31) * bytes)
+                        unitTime: 31 * bytes)
                     : .init(
                         maximumRows: entry.maximumRows, queryRows: entry.tile.rows, kvHeads: 1, fixedCost: 64,
                         keyCost: 0.25, pairCost: 0.75 / Float(entry.tile.rows), schedule: .queue,

@@ -80,7 +80,8 @@ package enum MergeStatesKernel {
         let (rows, heads, width) = (values.shape[1], values.shape[2], values.shape[3])
         if rows == 0 || heads == 0 || (width == 0 && operation.mergedLogSumExp == nil) { return nil }
         let vector = vectorWidth(values.dtype, output.dtype)
-        let isAligned = width % vector == 0 && values.hasAlignedRows && output.hasAlignedRows
+        let isAligned =
+            width % vector == 0 && values.hasAlignedRows(vector: vector) && output.hasAlignedRows(vector: vector)
         let lanes = max(isAligned ? width / vector : width, 1)
         let laneBits = min(Int.bitWidth - (lanes - 1).leadingZeroBitCount, threads.trailingZeroBitCount)
         let perBlock = threads >> laneBits

@@ -32,7 +32,7 @@ final class PreparedPlan: Sendable {
         var tile: Int
         var chunk: Int
         var isScaled: Bool
-        /// Whether the copy engine brings the tile's keys: Hopper's kernel takes it, or lists have rings.
+        /// Whether Hopper's kernel takes the tile.
         var isHopper = false
         /// Whether the same launch runs the lists.
         var runsLists = false
@@ -105,8 +105,7 @@ final class PreparedPlan: Sendable {
     private func shape(of choice: Choice) -> AttentionTile {
         let tile = tiles[choice.tile]
         if choice.runsLists, let mixed { return mixed }
-        if choice.isHopper { return tile }
-        return tile.isHopper ? portable ?? tile : tile.withoutRings
+        return tile.isHopper && !choice.isHopper ? portable ?? tile : tile
     }
 
     /// The launches of the tiles of a mask, with a block for each head of each list, or as many as a queue keeps busy at a time.

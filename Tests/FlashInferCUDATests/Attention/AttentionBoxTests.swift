@@ -5,7 +5,7 @@ import FlashInferCore
 import TestSupport
 import Testing
 
-/// What Hopper's kernels ask of the copy engine, on a driver that only writes it down.
+/// What Hopper's prefill asks of the copy engine, on a driver that only writes it down.
 @Suite struct AttentionBoxTests {
     /// The largest power of two that divides a page, up to 64 rows.
     @Test(arguments: [(16, 16), (48, 16), (64, 64), (96, 32), (192, 64)])
@@ -59,43 +59,24 @@ import Testing
         #expect(maps.isEmpty && launches == [128])
     }
 
-    /// Few rows: a warp's page is 16 keys, whatever the cache's pages have.
-    @Test(arguments: [16, 48, 64]) func listsHaveBoxesOfTheirRings(_ pageSize: Int) throws {
-        let (maps, launches) = try run(pageSize: pageSize, pages: 4, rows: 2)
-        #expect(maps.map(\.box) == [[64, 8, 2, 2, 1], [64, 8, 2, 2, 1]] && launches == [256])
-    }
-
-    /// Threads copy the keys of lists where the copy engine cannot, by the same plan.
-    @Test func unalignedListsHaveNoRings() throws {
-        let (maps, launches) = try run(pageSize: 16, pages: 4, rows: 2, outputOffset: 1)
-        #expect(maps.isEmpty && launches == [256])
-    }
-
-    /// Pages that are smaller than a ring's, and heads that were not measured: four warps whose threads copy.
-    @Test(arguments: [(8, 128), (16, 64), (16, 256)]) func otherListsHaveNoRings(_ pageSize: Int, _ dim: Int) throws {
-        let (maps, launches) = try run(pageSize: pageSize, pages: 8, rows: 2, dim: dim)
-        #expect(maps.isEmpty && launches == [128])
-    }
-
-    /// The maps, and the threads of each launch, of one request of 100 rows, or of `rows`, and all keys of `pages` pages.
+    /// The maps, and the threads of each launch, of one request of 100 rows and all keys of `pages` pages.
     private func run(
-        pageSize: Int, pages: Int, rows: Int = 100, dim: Int = 128, type: DType = .bfloat16, outputOffset: Int = 0
+        pageSize: Int, pages: Int, dim: Int = 128, type: DType = .bfloat16, outputOffset: Int = 0
     ) throws -> ([FakeDriver.Map], [UInt32]) {
         let folder = try TemporaryFolder()
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
             let device = try QuietDriver.device(source, writingTo: fake)
             let geometry = try BatchGeometry.paged(
-                queryIndptr: [0, Int32(rows)], pageIndptr: [0, Int32(pages)],
-                pageIndices: (0..<Int32(pages)).map { $0 }, lastPageLengths: [Int32(pageSize)], pageSize: pageSize,
-                pageCount: pages)
+                queryIndptr: [0, 100], pageIndptr: [0, Int32(pages)], pageIndices: (0..<Int32(pages)).map { $0 },
+                lastPageLengths: [Int32(pageSize)], pageSize: pageSize, pageCount: pages)
             let attention = try PlannedAttention(
                 AttentionProblem(
                     geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: dim),
                     variant: .causal, queryType: type, kvType: type), on: device)
             let cache = try DeviceBuffer(on: device, dtype: type, shape: [pages, 2, pageSize, 2, dim])
-            let queries = try DeviceBuffer(on: device, dtype: type, shape: [rows, 2, dim])
-            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, dim + outputOffset])
+            let queries = try DeviceBuffer(on: device, dtype: type, shape: [100, 2, dim])
+            let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [100, 2, dim + outputOffset])
             try attention.run(
                 queries.view, .paged(combined: cache.view),
                 into: output.view.slice(outputOffset..<outputOffset + dim, along: 2))

@@ -19,8 +19,6 @@ import Testing
 
     @Test(arguments: AttentionCase.gpuSteepPrefill) func steep(_ test: AttentionCase) throws { try check(test) }
 
-    @Test(arguments: AttentionCase.gpuRings) func rings(_ test: AttentionCase) throws { try check(test) }
-
     @Test(arguments: AttentionCase.gpuFloat8) func float8(_ test: AttentionCase) throws { try check(test) }
 
     private func check(_ test: AttentionCase) throws { try checkAttention(test, on: GPU.device) }

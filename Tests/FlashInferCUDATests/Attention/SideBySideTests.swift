@@ -59,7 +59,6 @@ import Testing
             fake.change {
                 $0.parameterByteCount = MemoryLayout<fi_attention_params>.size
                 $0.parameterByteCounts = [
-                    256: MemoryLayout<fi_hopper_attention_params>.size,
                     384: MemoryLayout<fi_hopper_attention_params>.size,
                     512: MemoryLayout<fi_hopper_attention_params>.size,
                 ]
@@ -83,8 +82,8 @@ import Testing
             return fake.read { state in
                 state.launches.map { launch in
                     launch.parameter.withUnsafeBytes { bytes in
-                        // Hopper's kernels, and those of lists with rings, have the same beside their maps.
-                        guard launch.threads >= 256 else {
+                        // Hopper's kernels have the same beside their maps.
+                        guard launch.threads >= 384 else {
                             let place = bytes.loadUnaligned(as: fi_attention_params.self).place
                             return Launch(threads: Int(launch.threads), place: place, lists: 0)
                         }

@@ -104,26 +104,6 @@ extension AttentionCase {
         }
     }()
 
-    /// Few rows over pages of 16 keys and more, which the copy engine brings in rings of each warp's: fewer pages than warps and
-    /// many more, items that end within a page, several items a list, parts of one, and up to 16 rows, which meet eight at a time.
-    package static let gpuRings: [AttentionCase] = {
-        let features: [Feature] = [.causal, .full, .sinks, .custom]
-        // Of the last, each warp has more pages than it looks up at a time.
-        let lengths = [
-            [(1, 300), (1, 5), (0, 9), (1, 0), (1, 128), (1, 700)], [(1, 16), (1, 129)],
-            (0..<14).map { (1, 20 + 37 * $0) }, [(2, 530), (1, 400), (2, 2)], [(1, 4200)],
-        ]
-        let heads = [(2, 4), (1, 16), (8, 1), (2, 5), (1, 8), (4, 2)]
-        return (0..<12).map { turn in
-            let type: DType = turn % 2 == 0 ? .bfloat16 : .float16
-            return AttentionCase(
-                queryType: type, cacheType: type, layout: turn % 3 == 0 ? .splitHND : .combinedNHD,
-                feature: features[turn % 5 % features.count], dimQK: 128, kvHeads: heads[turn % 6].0,
-                group: heads[turn % 6].1, pageSize: [16, 64, 48, 128][turn % 4],
-                lengths: lengths[turn % 5], seed: UInt64(600 + turn), scale: turn % 5 == 4 ? 20 : nil)
-        }
-    }()
-
     /// Items of an odd number that are parts of tiles: where two blocks take them side by side, the last one has no neighbour.
     private static let gpuOddPrefill: [AttentionCase] = [128, 256].map { dim in
         AttentionCase(
@@ -201,7 +181,7 @@ extension AttentionCase {
             (test.kvHeads, test.group) = (1, 4)
             test.lengths = [(1, 300), (0, 3), (20, 70), (2, 0)]
             return test
-        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuOddPrefill.prefix(1) + gpuFloat8.prefix(3) + gpuRings.prefix(1)
+        } + [1, 4, 12, 36].map { gpuPrefill[$0] } + gpuOddPrefill.prefix(1) + gpuFloat8.prefix(3)
     }()
 
     private static func gpuCase(
