@@ -140,9 +140,7 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
             store_word(p.progress + sizeof(unsigned int) * FI_EXCHANGE_BLOCKS, 1);
         }
 
-        // From here on as merge_heads, or as merge_states where that is what merges such heads on a device: in the ranks' order, so that all have the
-        // same bits.
-        const bool by_heads = m.vectorised && m.lane_bits <= 5 && (m.states == 2 || m.states <= 1u << m.lane_bits);
+        // From here on as merges on a device, whose arithmetic this is: in the ranks' order, so that all have the same bits.
         float top = -fi_infinity();
 #pragma unroll
         for (int rank = 0; rank < most; rank++) {
@@ -155,8 +153,7 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
 #pragma unroll
         for (int rank = 0; rank < most; rank++) {
             const float below = __uint_as_float(parts[rank].lse) - top;
-            const float weight =
-                rank < m.states && !is_empty ? (by_heads ? fi_merge_weight(below) : exp2f(below)) : 0.0f;
+            const float weight = rank < m.states && !is_empty ? fi_merge_weight(below) : 0.0f;
             weights[rank] = weight;
             float x[vector];
             fi_packed<FI_INPUT, vector> packed;
@@ -167,16 +164,10 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
 #pragma unroll
             for (int i = 0; i < vector; i++) sum[i] = weight == 0 ? sum[i] : __fmaf_rn(weight, x[i], sum[i]);
         }
-        float total = 0;
-        if (by_heads) {
-            total = fi_merge_total(weights);
-        } else {
-#pragma unroll
-            for (int rank = 0; rank < most; rank++) total += weights[rank];
-        }
+        const float total = fi_merge_total(weights);
         // A state that lacks a rank's is nobody's to take for the whole.
         const float nan = __uint_as_float(0x7fffffffu);
-        const float scale = missing >= 0 ? nan : is_empty ? 0.0f : by_heads ? fi_merge_inverse(total) : 1.0f / total;
+        const float scale = missing >= 0 ? nan : is_empty ? 0.0f : fi_merge_inverse(total);
 #pragma unroll
         for (int i = 0; i < vector; i++) sum[i] *= scale;
         const unsigned long long output =
@@ -191,7 +182,7 @@ static __device__ __forceinline__ void run(const fi_exchange_params &p) {
         }
         if (lane == 0 && m.merged != 0) {
             ((float *)m.merged)[row * m.merged_row + head * m.merged_head] =
-                missing >= 0 ? nan : is_empty ? -fi_infinity() : top + (by_heads ? fi_merge_logarithm(total) : log2f(total));
+                missing >= 0 ? nan : is_empty ? -fi_infinity() : top + fi_merge_logarithm(total);
         }
     }
     // Every thread has read the count.

@@ -7,6 +7,7 @@
 #include "primitives/distribution.cuh"
 #include "primitives/element.cuh"
 #include "primitives/launch.cuh"
+#include "primitives/merge_weights.cuh"
 
 /// What a thread merges: a head's states, and from which element on.
 struct MergedHead {
@@ -25,17 +26,22 @@ template <int V>
 static __device__ __forceinline__ MergedSum merge(const fi_merge_params &p, const MergedHead &at) {
     MergedSum sum = {-fi_infinity(), 0};
     for (unsigned int state = 0; state < at.states; state++) sum.top = fmaxf(sum.top, at.lse[state * p.lse_state]);
-    for (unsigned int state = 0; state < at.states; state++) {
-        sum.total += sum.top == -fi_infinity() ? 0.0f : exp2f(at.lse[state * p.lse_state] - sum.top);
-    }
     const bool is_empty = sum.top == -fi_infinity();
-    const float scale = is_empty ? 0.0f : 1.0f / sum.total;
+    const auto weigh = [&](unsigned int state) {
+        return state < at.states && !is_empty ? fi_merge_weight(at.lse[state * p.lse_state] - sum.top) : 0.0f;
+    };
+    float weights[merged_at_once];
+#pragma unroll
+    for (int i = 0; i < merged_at_once; i++) weights[i] = weigh(i);
+    sum.total = fi_merge_total(weights);
+    for (unsigned int state = merged_at_once; state < at.states; state++) sum.total += weigh(state);
+    const float scale = is_empty ? 0.0f : fi_merge_inverse(sum.total);
     for (unsigned int index = at.first; index < p.width && at.inside; index += at.step) {
         float merged[V];
 #pragma unroll
         for (int i = 0; i < V; i++) merged[i] = 0;
         for (unsigned int state = 0; state < at.states && !is_empty; state++) {
-            const float weight = exp2f(at.lse[state * p.lse_state] - sum.top);
+            const float weight = weigh(state);
             // An empty state's output counts for nothing, whatever it holds.
             if (weight == 0) continue;
             float y[V];
@@ -82,7 +88,7 @@ static __device__ __forceinline__ void run(const fi_merge_params &p) {
     }
     if (at.inside && lane == 0 && p.merged != 0) {
         ((float *)p.merged)[row * p.merged_row + head * p.merged_head] =
-            sum.top == -fi_infinity() ? sum.top : sum.top + log2f(sum.total);
+            sum.top == -fi_infinity() ? sum.top : sum.top + fi_merge_logarithm(sum.total);
     }
 }
 

@@ -28,7 +28,7 @@ package enum MergeStatesKernel {
         case many
 
         init(states: Int, lanes: Int, isAligned: Bool, count: Int) {
-            // Heads are counted and divided in 31 bits. As many states as there may be ranks are added up at once, as ranks' are by an exchange.
+            // Heads are counted and divided in 31 bits. As many states as there may be ranks are added up at once, whatever merges them.
             let isCovered =
                 isAligned && lanes <= 32 && count <= Int(Int32.max) - threads
                 && (states == 2 || states <= lanes || states > ExchangeWindow.mostRanks)
