@@ -1,4 +1,4 @@
-// Tiles of keys of latent attention of few rows: each warpgroup has every other tile of an item, and outputs of its own.
+// Tiles of keys of latent attention of few rows: each warpgroup weighs every other tile of an item, and has half of the columns of the outputs.
 #pragma once
 #include "hopper/latent_short_bring.cuh"
 #include "hopper/wgmma.cuh"
