@@ -69,9 +69,6 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
     }
 }
 
-/// The parameter, at the alignment that the copy engine asks of its maps.
-struct alignas(64) AlignedParams : fi_hopper_attention_params {};
-
 #if FI_CLUSTER > 1
 #define FI_ATTENTION_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
 #else

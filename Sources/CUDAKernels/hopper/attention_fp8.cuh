@@ -211,9 +211,6 @@ FI_DEVICE void compute_items(const Block &block, char *shared) {
     }
 }
 
-/// The parameter, at the alignment that the copy engine asks of its maps.
-struct alignas(64) AlignedParams : fi_hopper_attention_params {};
-
 extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_attention_fp8(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[2];

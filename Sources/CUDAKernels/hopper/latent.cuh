@@ -14,9 +14,6 @@
 #include "hopper/latent_outputs.cuh"
 #include "primitives/launch.cuh"
 
-/// The parameter, at the alignment that the copy engine asks of its maps.
-struct alignas(64) AlignedParams : fi_hopper_attention_params {};
-
 #if FI_CLUSTER > 1
 #define FI_LATENT_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
 #else
@@ -28,7 +25,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[item_slots + 1];
     __shared__ Barriers barriers;
-    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    const Block block{{maps, maps.attention, shared_address(shared), barriers, items}};
     // What is read first is the plan's: each role waits for what was enqueued earlier when it has that.
     fi_admit_successors();
     const int warp = threadIdx.x / warp_size;
@@ -39,10 +36,7 @@ extern "C" __global__ void FI_LATENT_CLUSTER __launch_bounds__(all_threads, 1)
         reader.keep_first(block);
     }
     if (threadIdx.x == 0) {
-        for (int slot = 0; slot < item_slots; ++slot) {
-            barrier(barriers.item_full[slot]).init(item_chunks);
-            barrier(barriers.item_empty[slot]).init(compute_threads / warp_size);
-        }
+        barriers.init_items();
         for (int stage = 0; stage < stages; ++stage) {
             for (int part = 0; part < part_count; ++part) {
                 // The copy engine, or all who copy; the one warpgroup that reads last, of both blocks where both are brought to. A warp's

@@ -1,25 +1,16 @@
 // What the roles of Hopper's latent attention share, and how keys are asked for.
 #pragma once
 #include "hopper/latent_items.cuh"
-#include "hopper/tensor_copy.cuh"
 
 /// The block's barriers.
-struct Barriers {
-    uint64 item_full[item_slots], item_empty[item_slots];
+struct Barriers : ItemBarriers {
     /// A part of a stage has come; all who read it are done, in both blocks of a cluster that share it.
     uint64 full[stages][part_count], empty[stages][part_count];
     /// A stage's weights, and what they are relative to, are where the other warpgroup reads them.
     uint64 weights[stages];
 };
 
-struct Block {
-    const fi_hopper_attention_params &maps;
-    const fi_attention_params &p;
-    uint32 base;
-    Barriers &barriers;
-    /// Those at hand, and the first once more, which stays.
-    Item (&items)[item_slots + 1];
-
+struct Block : BlockOfItems<Barriers> {
     __device__ __forceinline__ uint32 stage(int stage) const { return base + Shared::stages_at + stage * Shared::stage_bytes; }
     /// Gives a warp's share of a part back, to all who bring it.
     __device__ __forceinline__ void give_back(int stage, int part) const {
@@ -40,11 +31,6 @@ struct Block {
             if (lane < cluster) empty.arrive_at(lane);
         }
     }
-    /// Item number `turn` of this block; of tile -1 where there is no more.
-    __device__ __forceinline__ const Item &await_item(uint32 turn) const {
-        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
-        return items[turn % item_slots];
-    }
 };
 
 /// Which parity of a stage's barriers is waited for next: tile t of an item is in stage t % 2, so that one warpgroup computes its scores.
@@ -58,19 +44,12 @@ struct StagePhases {
 FI_DEVICE int part_in_order(int stage, int i) { return i < 2 ? stage ^ i : rest_part; }
 
 /// The keys of a stage as boxes, which a warp asks for. Where a box has all of a stage's rows, one lane asks for all of a part's columns at once,
-/// or half of them; else a lane has one of the boxes' places among its rows, and every so many of its columns.
-struct BoxBringer {
+/// or half of them; else a lane has every so many of its place's columns.
+struct BoxBringer : BoxPlaces {
     const Block &block;
-    const int lane, box_rows, rows_shift, places_shift, place, own_row;
     const uint32 rank;
-    static_assert(keys == 64, "shifts");
 
-    __device__ __forceinline__ explicit BoxBringer(const Block &block)
-        : block(block), lane(threadIdx.x % warp_size), box_rows(block.maps.box_rows), rows_shift(31 - __clz(box_rows)),
-          places_shift(6 - rows_shift), place(lane & (1 << places_shift) - 1), own_row(place << rows_shift), rank(blockIdx.x % cluster) {}
-
-    /// Rows of boxes that hold keys, of `count`.
-    __device__ __forceinline__ int used_rows(int count) const { return (min(count, keys) + box_rows - 1) & -box_rows; }
+    __device__ __forceinline__ explicit BoxBringer(const Block &block) : BoxPlaces(block.maps.box_rows), block(block), rank(blockIdx.x % cluster) {}
 
     /// Asks for this block's share of a part whose rows start at `row` of `page`, of which this lane knows its own.
     __device__ __forceinline__ void ask(int tile, int part, int row, int page, int used) const {
@@ -89,9 +68,9 @@ struct BoxBringer {
             if (lane == 0 && (!is_shared || part != rest_part || ((tile ^ rank) & 1) == 0))
                 bring(is_shared && part != rest_part ? rank * (Shared::part_columns / 2) : 0, 0);
         } else if (own_row < used) {
-#pragma unroll 1
-            for (int column = lane >> places_shift; column < columns; column += warp_size >> places_shift)
+            for_columns(columns, [&](int column) {
                 if (!is_shared || ((column ^ (columns == 1 ? tile : 0) ^ rank) & 1) == 0) bring(column, own_row);
+            });
         }
     }
 };
@@ -106,15 +85,13 @@ FI_DEVICE void bring_boxes(const Block &block, ItemReader<Block> reader) {
         if (item.tile < 0) return;
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item), key = item.key, key_end = item.key_end();
-        // The pages of the next boxes, one a lane: looked up once for many stages.
-        const int look_mask = (warp_size >> bringer.places_shift) - 1;
-        int pages = tiles > 0 ? finder.block(key + (bringer.lane << bringer.rows_shift)) : 0;
+        int pages = tiles > 0 ? bringer.look_up(finder, key) : 0;
         fi_await_predecessors();
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
-            const int stage = tile % stages, first = key + tile * keys, in_look = tile & look_mask;
-            if (in_look == 0 && tile > 0) pages = finder.block(first + (bringer.lane << bringer.rows_shift));
-            const int page = __shfl_sync(0xffffffff, pages, (in_look << bringer.places_shift) + bringer.place);
+            const int stage = tile % stages, first = key + tile * keys;
+            if (bringer.is_look_due(tile)) pages = bringer.look_up(finder, first);
+            const int page = bringer.page(pages, tile);
             const int row = finder.row(first + bringer.own_row), used = bringer.used_rows(key_end - first);
 #pragma unroll 1
             for (int i = 0; i < part_count; ++i) {

@@ -1,14 +1,46 @@
 // Lists of items of latent attention on Hopper, and what is read of an item ahead of its time.
 #pragma once
-#include "fi_hopper_attention_params.h"
 #include "portable/attention_finish.cuh"
 #include "hopper/barrier.cuh"
+#include "hopper/tensor_copy.cuh"
 #include "primitives/launch.cuh"
 
 /// Items that may be known at a time.
 constexpr int item_slots = 4;
 
+/// An item is read by so many lanes, 16 bytes each, all at once.
+constexpr int item_chunks = sizeof(fi_attention_item) / 16;
+static_assert(sizeof(fi_attention_item) % 16 == 0 && item_chunks <= warp_size, "a warp reads an item");
+
 FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
+
+/// Of places for items: one has been read, by all lanes that write it; it is no longer looked at, by the warps that compute.
+struct ItemBarriers {
+    uint64 item_full[item_slots], item_empty[item_slots];
+
+    __device__ __forceinline__ void init_items() {
+        for (int slot = 0; slot < item_slots; ++slot) {
+            barrier(item_full[slot]).init(item_chunks);
+            barrier(item_empty[slot]).init(compute_threads / warp_size);
+        }
+    }
+};
+
+/// What all roles of a block have: the parameter, where its shared memory starts, its barriers, and its items.
+template <class Barriers> struct BlockOfItems {
+    const fi_hopper_attention_params &maps;
+    const fi_attention_params &p;
+    uint32 base;
+    Barriers &barriers;
+    /// Those at hand, and the first once more, which stays.
+    Item (&items)[item_slots + 1];
+
+    /// Item number `turn` of this block; of tile -1 where there is no more.
+    __device__ __forceinline__ const Item &await_item(uint32 turn) const {
+        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
+        return items[turn % item_slots];
+    }
+};
 
 FI_DEVICE int tiles_of(const Item &item) { return ceil_div(item.key_count, keys); }
 
@@ -19,10 +51,6 @@ FI_DEVICE void touch_parameter(const fi_attention_params &p) {
 #pragma unroll
     for (int at = 0; at < static_cast<int>(sizeof p); at += 64) asm volatile("" ::"r"(words[at / 4]));
 }
-
-/// An item is read by so many lanes, 16 bytes each, all at once.
-constexpr int item_chunks = sizeof(fi_attention_item) / 16;
-static_assert(sizeof(fi_attention_item) % 16 == 0 && item_chunks <= warp_size, "a warp reads an item");
 
 /// This block's list of items: the first is where the list's number says, the rest are where the table says. For one warp. It is the plan's:
 /// read before what was enqueued earlier is done, so past L1. `Block` has the parameter, the places of items and their barriers.
@@ -75,6 +103,33 @@ template <class Block> struct ItemReader {
             read(block, turn);
         }
         publish(block, turn);
+    }
+};
+
+/// The boxes of a tile of keys, by the lanes of a warp that asks for them. A lane has one of the boxes' places among the tile's rows; where a box has all
+/// of them, that is place 0 for every lane, and one lane asks for all.
+struct BoxPlaces {
+    const int lane, box_rows, rows_shift, places_shift, place, own_row, look_mask;
+    static_assert(keys == 64, "shifts");
+
+    __device__ __forceinline__ explicit BoxPlaces(int box_rows)
+        : lane(threadIdx.x % warp_size), box_rows(box_rows), rows_shift(31 - __clz(box_rows)), places_shift(6 - rows_shift),
+          place(lane & (1 << places_shift) - 1), own_row(place << rows_shift), look_mask((warp_size >> places_shift) - 1) {}
+
+    /// Rows of boxes that hold keys, of `count`.
+    __device__ __forceinline__ int used_rows(int count) const { return (min(count, keys) + box_rows - 1) & -box_rows; }
+    /// The pages of the boxes from `key` on, one a lane: looked up once for many tiles.
+    __device__ __forceinline__ int look_up(const KeyFinder &finder, int key) const { return finder.block(key + (lane << rows_shift)); }
+    /// Whether another look is due before tile number `tile`, the first of which was before tile 0.
+    __device__ __forceinline__ bool is_look_due(int tile) const { return (tile & look_mask) == 0 && tile > 0; }
+    /// The page of this lane's place of tile number `tile`, from the last look.
+    __device__ __forceinline__ int page(int pages, int tile) const {
+        return __shfl_sync(0xffffffff, pages, ((tile & look_mask) << places_shift) + place);
+    }
+    /// Calls `bring(column)` for this lane's columns of so many.
+    template <class Bring> __device__ __forceinline__ void for_columns(int columns, const Bring &bring) const {
+#pragma unroll 1
+        for (int column = lane >> places_shift; column < columns; column += warp_size >> places_shift) bring(column);
     }
 };
 

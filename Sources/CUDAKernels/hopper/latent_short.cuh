@@ -9,14 +9,11 @@
 #define FI_HOPPER_LATENT 1
 #include "hopper/latent_short_finish.cuh"
 
-/// The parameter, at the alignment that the copy engine asks of its maps.
-struct alignas(64) AlignedParams : fi_hopper_attention_params {};
-
 extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_latent_short(const __grid_constant__ AlignedParams maps) {
     extern __shared__ __align__(1024) char shared[];
     __shared__ __align__(16) Item items[item_slots + 1];
     __shared__ Barriers barriers;
-    const Block block{maps, maps.attention, shared_address(shared), barriers, items};
+    const Block block{{maps, maps.attention, shared_address(shared), barriers, items}};
     // What is read first is the plan's: each role waits for what was enqueued earlier when it has that.
     fi_admit_successors();
     const int warp = threadIdx.x / warp_size;
@@ -27,10 +24,7 @@ extern "C" __global__ void __launch_bounds__(all_threads, 1) fi_hopper_latent_sh
         reader.keep_first(block);
     }
     if (threadIdx.x == 0) {
-        for (int slot = 0; slot < item_slots; ++slot) {
-            barrier(barriers.item_full[slot]).init(item_chunks);
-            barrier(barriers.item_empty[slot]).init(compute_threads / warp_size);
-        }
+        barriers.init_items();
         for (int group = 0; group < 2; ++group) barrier(barriers.weights[group]).init(128), barrier(barriers.groups[group]).init(128);
         // A piece is read last by one warpgroup.
         for (int slot = 0; slot < half_slots; ++slot) {

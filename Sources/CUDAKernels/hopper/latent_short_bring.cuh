@@ -1,31 +1,17 @@
 // What the roles of Hopper's latent attention of few rows share, and how keys are asked for.
 #pragma once
 #include "hopper/latent_items.cuh"
-#include "hopper/tensor_copy.cuh"
 
-/// The block's barriers: of items; of pieces of keys, which have come, or which the four warps that read them last have read; of the weights of each
+/// The block's barriers: of pieces of keys, which have come, or which the four warps that read them last have read; of the weights of each
 /// warpgroup's tiles, and what they are relative to; and of a warpgroup's threads.
-struct Barriers {
-    uint64 item_full[item_slots], item_empty[item_slots];
+struct Barriers : ItemBarriers {
     uint64 half_full[half_slots], half_empty[half_slots], rest_full[rest_slots], rest_empty[rest_slots];
     uint64 weights[2], groups[2];
 };
 
-struct Block {
-    const fi_hopper_attention_params &maps;
-    const fi_attention_params &p;
-    uint32 base;
-    Barriers &barriers;
-    /// Those at hand, and the first once more, which stays.
-    Item (&items)[item_slots + 1];
-
+struct Block : BlockOfItems<Barriers> {
     __device__ __forceinline__ uint32 half(int slot) const { return base + Shared::halves_at + slot * Shared::half_bytes; }
     __device__ __forceinline__ uint32 rest(int slot) const { return base + Shared::rests_at + slot * Shared::tile_bytes; }
-    /// Item number `turn` of this block; of tile -1 where there is no more.
-    __device__ __forceinline__ const Item &await_item(uint32 turn) const {
-        barrier(barriers.item_full[turn % item_slots]).wait(turn / item_slots);
-        return items[turn % item_slots];
-    }
 };
 
 /// Brings the first item's queries to the L2 cache, as `prefetch_keys` does its keys.
@@ -60,12 +46,9 @@ struct TilePlace {
     __device__ __forceinline__ void advance() { half.advance(halves), rest.advance(1); }
 };
 
-/// The pieces of item after item, a warp. A box has all rows of a piece, and all its columns; or a lane has one of the boxes' places among its rows,
-/// and every so many of its columns.
+/// The pieces of item after item, a warp. A box has all rows of a piece, and all its columns; or a lane has every so many of its place's columns.
 FI_DEVICE void bring_pieces(const Block &block, ItemReader<Block> reader) {
-    const int lane = threadIdx.x % warp_size, box_rows = block.maps.box_rows, rows_shift = 31 - __clz(box_rows), places_shift = 6 - rows_shift;
-    const int place = lane & (1 << places_shift) - 1, own_row = place << rows_shift, look_mask = (warp_size >> places_shift) - 1;
-    static_assert(keys == 64, "shifts");
+    const BoxPlaces boxes(block.maps.box_rows);
     TilePlace at;
     bool was_part = false;
     for (uint32 turn = 0;; ++turn) {
@@ -77,23 +60,21 @@ FI_DEVICE void bring_pieces(const Block &block, ItemReader<Block> reader) {
         was_part = item.partial_row >= 0;
         const KeyFinder finder{block.p, item};
         const int tiles = tiles_of(item), key = item.key, key_end = item.key_end();
-        // The pages of the next boxes, one a lane: looked up once for many tiles.
-        int pages = tiles > 0 ? finder.block(key + (lane << rows_shift)) : 0;
+        int pages = tiles > 0 ? boxes.look_up(finder, key) : 0;
         fi_await_predecessors();
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
-            const int first = key + tile * keys, in_look = tile & look_mask;
-            if (in_look == 0 && tile > 0) pages = finder.block(first + (lane << rows_shift));
-            const int page = __shfl_sync(0xffffffff, pages, (in_look << places_shift) + place);
-            const int row = finder.row(first + own_row), used = (min(key_end - first, keys) + box_rows - 1) & -box_rows;
+            const int first = key + tile * keys;
+            if (boxes.is_look_due(tile)) pages = boxes.look_up(finder, first);
+            const int page = boxes.page(pages, tile), row = finder.row(first + boxes.own_row), used = boxes.used_rows(key_end - first);
             const auto bring = [&](const fi_tensor_map &map, uint32 to, Barrier full, int first_column, int columns) {
-                if (lane == 0) full.arrive_expecting(used * columns * 128);
-                if (box_rows == keys) {
-                    if (lane == 0) copy_box(to, map, 0, row, first_column, page, full, read_once);
-                } else if (own_row < used) {
-#pragma unroll 1
-                    for (int column = lane >> places_shift; column < columns; column += warp_size >> places_shift)
-                        copy_box(to + column * Shared::tile_bytes + own_row * 128, map, 0, row, first_column + column, page, full, read_once);
+                if (boxes.lane == 0) full.arrive_expecting(used * columns * 128);
+                if (boxes.box_rows == keys) {
+                    if (boxes.lane == 0) copy_box(to, map, 0, row, first_column, page, full, read_once);
+                } else if (boxes.own_row < used) {
+                    boxes.for_columns(columns, [&](int column) {
+                        copy_box(to + column * Shared::tile_bytes + boxes.own_row * 128, map, 0, row, first_column + column, page, full, read_once);
+                    });
                 }
                 __syncwarp();
             };

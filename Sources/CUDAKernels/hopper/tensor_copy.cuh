@@ -1,7 +1,10 @@
 // Copies by the tensor memory accelerator: boxes of a tensor map into shared memory, rows of 128 bytes swizzled as wgmma reads them.
 #pragma once
 #include "hopper/barrier.cuh"
-#include "fi_tensor_map.h"
+#include "fi_hopper_attention_params.h"
+
+/// The parameter, at the alignment that the copy engine asks of its maps.
+struct alignas(64) AlignedParams : fi_hopper_attention_params {};
 
 FI_DEVICE void prefetch_map(const fi_tensor_map &map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64>(&map)) : "memory");
