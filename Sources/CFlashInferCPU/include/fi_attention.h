@@ -86,7 +86,7 @@ typedef struct fi_attn_softmax {
 
 /// The kernels of one work format: float32, or bfloat16 pairs with float32 sums.
 ///
-/// `q`, `p`, panels: elements of the format. Strides count elements. `q` rows are zero-padded to a multiple of 32.
+/// `q`, `p`, panels: elements of the format. Widths are multiples of 8. Strides count elements. `q` rows are zero-padded to a multiple of 32.
 /// Buffers hold whole tiles: columns rounded up to 16 (zero weight there), dims rounded up to 16.
 typedef struct fi_attn_format {
     fi_attn_type element;

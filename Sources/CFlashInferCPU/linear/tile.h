@@ -239,8 +239,8 @@ static void product(const fi_linear_call *c, int64_t panel_begin, int64_t panel_
                 const int64_t height = base + (i < extra);
                 const fi_tile t = {
                     .panel = start,
-                    .q = c->q + row * c->columns,
-                    .blocks = c->blocks + row * (c->columns / 32),
+                    .q = c->q ? c->q + row * c->columns : 0,
+                    .blocks = c->blocks ? c->blocks + row * (c->columns / 32) : 0,
                     .x = c->x + row * c->x_stride,
                     .columns = c->columns,
                     .x_stride = c->x_stride,
