@@ -56,7 +56,8 @@ typedef uint8_t vb __attribute__((vector_size(FI_W)));
 #define FI_HIGH2 2, 3, 6, 7
 #endif
 
-FI_INLINE vf splat(float x) { return (vf){0} + x; }
+/// Minus zero, which is folded for every x: plus zero would make a -0 a 0, and is an addition.
+FI_INLINE vf splat(float x) { return x - (vf){0}; }
 FI_INLINE vf loadu(const void *p) { vf v; __builtin_memcpy(&v, p, sizeof v); return v; }
 FI_INLINE void storeu(void *p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
 

@@ -2,10 +2,11 @@
 #pragma once
 
 #define FI_LANES 16
-typedef __m512i vi;
+typedef __m512i vi, va;
 typedef __m512 vf;
 
-#define vi_zero() _mm512_setzero_si512()
+#define va_zero() _mm512_setzero_si512()
+#define va_total(acc) (acc)
 #define vi_load(p) _mm512_loadu_si512(p)
 #define vi_set1(v) _mm512_set1_epi32(v)
 #define vi_and(a, b) _mm512_and_si512(a, b)

@@ -9,10 +9,10 @@
 
 #define FI_TILE_ROWS 4
 #define FI_LANES 8
-typedef __m256i vi;
+typedef __m256i vi, va;
 typedef __m256 vf;
 
-#define vi_zero() _mm256_setzero_si256()
+#define va_zero() _mm256_setzero_si256()
 #define vi_load(p) _mm256_loadu_si256((const __m256i *)(p))
 #define vi_set1(v) _mm256_set1_epi32(v)
 #define vi_and(a, b) _mm256_and_si256(a, b)
@@ -21,7 +21,8 @@ typedef __m256 vf;
 #define vi_sll16(a, n) _mm256_slli_epi16(a, n)
 #define vi_srl16(a, n) _mm256_srli_epi16(a, n)
 #define vi_sra16(a, n) _mm256_srai_epi16(a, n)
-#define vi_dot(acc, a, b) _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
+#define va_dot(acc, a, b) _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
+#define va_total(acc) (acc)
 #define vf_zero() _mm256_setzero_ps()
 #define vf_load(p) _mm256_loadu_ps(p)
 #define vf_store(p, a) _mm256_storeu_ps(p, a)

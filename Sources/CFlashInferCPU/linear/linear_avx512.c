@@ -8,7 +8,7 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
 
 #define FI_TILE_ROWS 6
-#define vi_dot(acc, a, b) _mm512_add_epi32(acc, _mm512_madd_epi16(a, b))
+#define va_dot(acc, a, b) _mm512_add_epi32(acc, _mm512_madd_epi16(a, b))
 #include "avx512.h"
 #include "quantize.h"
 #include "tile.h"

@@ -13,7 +13,7 @@
 
 /// An intrinsic here is split by clang into vpmaddwd and vpaddd to shorten its latency, which halves the throughput
 /// that a tile with many independent sums lives on.
-static inline __attribute__((always_inline)) vi vi_dot(vi acc, vi a, vi b) {
+static inline __attribute__((always_inline)) va va_dot(va acc, vi a, vi b) {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
     return acc;
 }

@@ -1,15 +1,14 @@
-/// Products on AArch64 Advanced SIMD: widening int16 products, pairwise sums.
+/// Products on AArch64 Advanced SIMD: widening int16 products; tiles of four rows, as sums of six spill in every step.
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
 #include "../include/fi_linear.h"
 
-#define FI_TILE_ROWS 6
+#define FI_TILE_ROWS 4
 #define FI_LANES 4
 typedef int32x4_t vi;
 typedef float32x4_t vf;
 
-#define vi_zero() vdupq_n_s32(0)
 #define vi_load(p) vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)(p)))
 #define vi_set1(v) vdupq_n_s32(v)
 #define vi_and(a, b) vandq_s32(a, b)
@@ -30,11 +29,17 @@ typedef float32x4_t vf;
 #define vf_load_half(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(p))))
 #define vf_load_bf16(p) vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
 
-static inline __attribute__((always_inline)) vi vi_dot(vi acc, vi a, vi b) {
+// Products of the lower and of the upper outputs' pairs by themselves, one instruction each; a pair is added up once a block.
+typedef struct {
+    int32x4_t low, high;
+} va;
+#define FI_VA static inline __attribute__((always_inline))
+FI_VA va va_zero(void) { return (va){vdupq_n_s32(0), vdupq_n_s32(0)}; }
+FI_VA va va_dot(va acc, vi a, vi b) {
     const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
-    const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
-    return vaddq_s32(acc, vpaddq_s32(low, high));
+    return (va){vmlal_s16(acc.low, vget_low_s16(x), vget_low_s16(y)), vmlal_high_s16(acc.high, x, y)};
 }
+FI_VA vi va_total(va acc) { return vpaddq_s32(acc.low, acc.high); }
 
 #include "quantize.h"
 #include "tile.h"

@@ -2,9 +2,10 @@
 ///
 ///   FI_LANES            float32 lanes of a vector          FI_TILE_ROWS       most rows of x in a register tile
 ///   vi, vf              integer and float vectors          FI_TABLE           name of the resulting table
-///   vi_zero, vi_load, vi_set1 (int32), vi_and, vi_sub, vi_sll32
+///   vi_load, vi_set1 (int32), vi_and, vi_sub, vi_sll32
 ///   vi_sll16, vi_srl16, vi_sra16 (shifts of int16 lanes by a constant)
-///   vi_dot (acc, a, b)  acc[i] + a[2i] b[2i] + a[2i + 1] b[2i + 1], int16 products summed exactly in int32
+///   va                  sums of int16 products, exact in int32, in whatever order suits the instructions
+///   va_zero; va_dot (acc, a, b): adds a[2i] b[2i] + a[2i + 1] b[2i + 1] to lane i; va_total (acc): the lanes
 ///   vf_zero, vf_load, vf_store, vf_set1, vf_mul, vf_add, vf_fma (a, b, c: a b + c), vf_from_i
 ///   vf_load_half, vf_load_bf16: FI_LANES 16-bit floats to float32
 ///
@@ -62,10 +63,10 @@ FI_INLINE void quantized_tile(const fi_panel_layout layout, const int R, const f
     FI_UNROLL for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = vf_zero();
     for (int64_t b = 0; b < count; b++, w += stride, q += 32, block++) {
         const uint8_t *data = w + fi_data_offset(layout) + 4 * t->lane;
-        vi sum[FI_TILE_ROWS][2];
         ahead = prefetch(ahead, t);
         FI_UNROLL for (int half = 0; half < (layout.halves ? 2 : 1); half++) {
-            FI_UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = vi_zero();
+            va sum[FI_TILE_ROWS][2];
+            FI_UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = va_zero();
             const int groups = (layout.nibbles ? 4 : 8) / (layout.halves ? 2 : 1);
             FI_UNROLL for (int g = half * groups; g < (half + 1) * groups; g++) {
                 const vi x0 = vi_load(data + g * 128), x1 = vi_load(data + g * 128 + FI_VECTOR_BYTES);
@@ -81,8 +82,8 @@ FI_INLINE void quantized_tile(const fi_panel_layout layout, const int R, const f
                     const int column = layout.nibbles ? 8 * g + 2 * j : 4 * g + 2 * j;
                     FI_UNROLL for (int r = 0; r < R; r++) {
                         const vi a = pair_of(q + r * t->columns + column);
-                        sum[r][0] = vi_dot(sum[r][0], w0, a);
-                        sum[r][1] = vi_dot(sum[r][1], w1, a);
+                        sum[r][0] = va_dot(sum[r][0], w0, a);
+                        sum[r][1] = va_dot(sum[r][1], w1, a);
                     }
                 }
             }
@@ -91,14 +92,15 @@ FI_INLINE void quantized_tile(const fi_panel_layout layout, const int R, const f
             const vf d1 = scale_vector(set, t->lane + FI_LANES, layout.single);
             FI_UNROLL for (int r = 0; r < R; r++) {
                 const fi_activation_block *a = block + r * count;
+                vi total0 = va_total(sum[r][0]), total1 = va_total(sum[r][1]);
                 if (layout.zero_shift) {
                     const vi zero = vi_sll32(vi_set1(a->sum), layout.zero_shift);
-                    sum[r][0] = vi_sub(sum[r][0], zero);
-                    sum[r][1] = vi_sub(sum[r][1], zero);
+                    total0 = vi_sub(total0, zero);
+                    total1 = vi_sub(total1, zero);
                 }
                 const vf scale = vf_set1(a->scale);
-                acc[r][0] = vf_fma(vf_from_i(sum[r][0]), vf_mul(d0, scale), acc[r][0]);
-                acc[r][1] = vf_fma(vf_from_i(sum[r][1]), vf_mul(d1, scale), acc[r][1]);
+                acc[r][0] = vf_fma(vf_from_i(total0), vf_mul(d0, scale), acc[r][0]);
+                acc[r][1] = vf_fma(vf_from_i(total1), vf_mul(d1, scale), acc[r][1]);
             }
         }
         if (layout.minimum) {
