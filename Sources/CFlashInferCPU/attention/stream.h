@@ -1,7 +1,19 @@
 /// Decode and short appends, float32: keys and values are read in place, once for up to four rows together.
 
-// A block of scores is FI_STREAM_BLOCK rows by FI_W / FI_STREAM_BLOCK tokens: FI_W sums in registers.
-#define FI_STREAM_BLOCK (FI_W >= 16 ? 4 : FI_W >= 8 ? 2 : 1)
+// Sums of a block of scores, rows by tokens, stay in registers until they are folded, FI_W at a time: as many as hide a multiply-add's latency. Two rows
+// at a time are faster than four, whose keys are converted once for all of them, where conversion is an instruction; four lanes take more sums to
+// hide the latency, and have the registers.
+#define FI_STREAM_TOKENS (FI_W >= 8 ? FI_W : 8)
+#define FI_STREAM_MOST_ROWS 4
+#define FI_STREAM_MOST_SUMS (FI_W >= 8 ? FI_W : 16)
+
+FI_INLINE int stream_rows(fi_attn_type type) {
+    const bool is_costly = type == FI_ATTN_E4M3 || type == FI_ATTN_E5M2;
+    return FI_W < 8 || (FI_W >= 16 && is_costly) ? FI_STREAM_MOST_ROWS : 2;
+}
+
+/// Tokens of a block of so many rows.
+FI_INLINE int stream_tokens(int rows) { return rows == 1 ? FI_STREAM_TOKENS : FI_W >= 8 ? FI_W / rows : 4; }
 
 FI_INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -19,20 +31,20 @@ FI_INLINE void store_scores(float *s, int64_t stride, vf sums, int row, int all_
         for (int t = 0; t < tokens && token + t < all_tokens; t++) s[(row + r) * stride + token + t] = out[r * tokens + t];
 }
 
-/// Rows and tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers.
-FI_INLINE vf stream_block(const float *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k, int head,
-                          int token, int width, prefetcher *ahead, fi_attn_type type, const int rows,
-                          const int tokens) {
-    vf acc[FI_W];
-    const uint8_t *key[FI_W];
-    const float *query[FI_W];
-    FI_UNROLL for (int i = 0; i < FI_W; i++) acc[i] = (vf){0};
+/// Tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers.
+FI_INLINE void stream_block(float *s, int64_t stride, const float *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k, int head,
+                            int token, int width, prefetcher *ahead, fi_attn_type type, const int rows, const int tokens) {
+    vf acc[FI_STREAM_MOST_SUMS];
+    const uint8_t *key[FI_STREAM_TOKENS];
+    const float *query[FI_STREAM_MOST_ROWS];
+    const int sums = rows * tokens;
+    FI_UNROLL for (int i = 0; i < sums; i++) acc[i] = (vf){0};
     FI_UNROLL for (int t = 0; t < tokens; t++) key[t] = token_at(k, head, smaller(token + t, k->count - 1));
-    FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + smaller(row + r, all_rows - 1)) * q_stride;
+    FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + row + r) * q_stride;
     int c = 0;
     for (; c + FI_W <= width; c += FI_W) {
         if (ahead && c * element_size(type) % 64 == 0) prefetch_lines(ahead, tokens);
-        vf x[FI_W];
+        vf x[FI_STREAM_TOKENS];
         FI_UNROLL for (int t = 0; t < tokens; t++) x[t] = load_as(key[t] + c * element_size(type), type);
         FI_UNROLL for (int r = 0; r < rows; r++) {
             const vf y = loadu(query[r] + c);
@@ -46,33 +58,42 @@ FI_INLINE vf stream_block(const float *q, int64_t q_stride, int row, int all_row
                 acc[r * tokens + t] = vfma(x, loadu(query[r] + c), acc[r * tokens + t]);
         }
     }
-    return fold_sums(acc);
+    float out[FI_STREAM_MOST_SUMS];
+    FI_UNROLL for (int i = 0; i < sums; i += FI_W) storeu(out + i, fold_sums(acc + i));
+    // Only tokens that there are; rows are whole blocks.
+    s += row * stride + token;
+    if (token + tokens <= k->count) {
+        FI_UNROLL for (int r = 0; r < rows; r++) __builtin_memcpy(s + r * stride, out + r * tokens, (unsigned)tokens * 4);
+    } else {
+        for (int r = 0; r < rows; r++)
+            for (int t = 0; token + t < k->count; t++) s[r * stride + t] = out[r * tokens + t];
+    }
 }
 
-FI_INLINE void stream_scores_as(float *s, int64_t stride, const float *q, int64_t q_stride, int rows,
-                                const fi_attn_stream *k, int width, fi_attn_type type, const int block) {
+FI_INLINE void stream_scores_as(float *s, int64_t stride, const float *q, int64_t q_stride, int rows, const fi_attn_stream *k, int width,
+                                fi_attn_type type) {
     prefetcher ahead = prefetch_start(k);
-    const int tokens = FI_W / block;
-    for (int t = 0; t < k->count; t += tokens)
+#define FI_STREAM_SCORES(ROWS)                                                                                               \
+    for (int u = t; u < t + FI_STREAM_TOKENS && u < k->count; u += stream_tokens(ROWS))                                      \
+        stream_block(s + (int64_t)h * rows * stride, stride, q, q_stride, r, rows, k, h, u, width, r == 0 ? &ahead : 0, type, \
+                     ROWS, stream_tokens(ROWS))
+    const int block = stream_rows(type);
+    for (int t = 0; t < k->count; t += FI_STREAM_TOKENS)
         for (int h = 0; h < k->heads; h++) {
-            for (int r = 0; r < rows; r += block)
-                store_scores(s + (int64_t)h * rows * stride, stride,
-                             stream_block(q, q_stride, r, rows, k, h, t, width, r == 0 ? &ahead : 0, type, block, tokens),
-                             r, rows, t, k->count, block, tokens);
+            int r = 0;
+            for (; r + block <= rows; r += block) FI_STREAM_SCORES(block);
+            if (block > 2 && r + 2 <= rows) {
+                FI_STREAM_SCORES(2);
+                r += 2;
+            }
+            if (r < rows) FI_STREAM_SCORES(1);
         }
+#undef FI_STREAM_SCORES
 }
 
 static void stream_scores_f32(float *s, int64_t stride, const void *q, int64_t q_stride, int32_t rows,
                               const fi_attn_stream *keys, int32_t width) {
-    if (rows == 1) {
-        FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, 1))
-#if FI_W >= 16
-    } else if (rows == 2) {
-        FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, 2))
-#endif
-    } else {
-        FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type, FI_STREAM_BLOCK))
-    }
+    FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type))
 }
 
 /// Rows x panels of FI_W dims of the output in registers over all tokens of the block.
@@ -117,7 +138,18 @@ FI_INLINE void stream_values_as(float *o, int64_t stride, const float *p, int64_
     for (int h = 0; h < v->heads; h++) {
         int r = 0;
         for (; r + FI_STREAM_ROWS <= rows; r += FI_STREAM_ROWS) FI_STREAM_ALL(FI_STREAM_ROWS)
-        for (; r < rows; r++) FI_STREAM_ALL(1)
+        // What is left is read once, too, as with groups of three.
+#if FI_STREAM_ROWS > 3
+        if (r + 3 == rows) {
+            FI_STREAM_ALL(3)
+            r += 3;
+        }
+#endif
+        if (r + 2 <= rows) {
+            FI_STREAM_ALL(2)
+            r += 2;
+        }
+        if (r < rows) FI_STREAM_ALL(1)
     }
 #undef FI_STREAM_PANELS
 #undef FI_STREAM_ALL
