@@ -17,18 +17,17 @@ FI_INLINE int stream_tokens(int rows) { return rows == 1 ? FI_STREAM_TOKENS : FI
 
 FI_INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-/// Scatters the folded sums of a block; only valid rows and tokens.
-FI_INLINE void store_scores(float *s, int64_t stride, vf sums, int row, int all_rows, int token, int all_tokens,
-                            const int rows, const int tokens) {
+/// Writes the folded sums of a block: only tokens that there are; rows are whole blocks.
+FI_INLINE void store_scores(float *s, int64_t stride, vf sums, int row, int token, int all_tokens, const int rows, const int tokens) {
     float out[FI_W];
     storeu(out, sums);
-    if (token + tokens <= all_tokens && row + rows <= all_rows) {
-        FI_UNROLL for (int r = 0; r < rows; r++)
-            __builtin_memcpy(s + (row + r) * stride + token, out + r * tokens, (unsigned)tokens * 4);
-        return;
+    s += row * stride + token;
+    if (token + tokens <= all_tokens) {
+        FI_UNROLL for (int r = 0; r < rows; r++) __builtin_memcpy(s + r * stride, out + r * tokens, (unsigned)tokens * 4);
+    } else {
+        for (int r = 0; r < rows; r++)
+            for (int t = 0; token + t < all_tokens; t++) s[r * stride + t] = out[r * tokens + t];
     }
-    for (int r = 0; r < rows && row + r < all_rows; r++)
-        for (int t = 0; t < tokens && token + t < all_tokens; t++) s[(row + r) * stride + token + t] = out[r * tokens + t];
 }
 
 /// Tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers.
@@ -58,16 +57,10 @@ FI_INLINE void stream_block(float *s, int64_t stride, const float *q, int64_t q_
                 acc[r * tokens + t] = vfma(x, loadu(query[r] + c), acc[r * tokens + t]);
         }
     }
-    float out[FI_STREAM_MOST_SUMS];
-    FI_UNROLL for (int i = 0; i < sums; i += FI_W) storeu(out + i, fold_sums(acc + i));
-    // Only tokens that there are; rows are whole blocks.
-    s += row * stride + token;
-    if (token + tokens <= k->count) {
-        FI_UNROLL for (int r = 0; r < rows; r++) __builtin_memcpy(s + r * stride, out + r * tokens, (unsigned)tokens * 4);
-    } else {
-        for (int r = 0; r < rows; r++)
-            for (int t = 0; token + t < k->count; t++) s[r * stride + t] = out[r * tokens + t];
-    }
+    // A vector of sums is of whole rows of the block, or of a part of one.
+    const int most = smaller(tokens, FI_W);
+    FI_UNROLL for (int i = 0; i < sums; i += FI_W)
+        store_scores(s, stride, fold_sums(acc + i), row + i / tokens, token + i % tokens, k->count, FI_W / most, most);
 }
 
 FI_INLINE void stream_scores_as(float *s, int64_t stride, const float *q, int64_t q_stride, int rows, const fi_attn_stream *k, int width,

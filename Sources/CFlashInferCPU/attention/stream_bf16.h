@@ -1,6 +1,6 @@
 /// Decode and short appends in the bfloat16 format. Needs stream_bytes_bf16.h, which has the 8-bit types.
 
-/// As stream_block.
+/// As stream_block, of 16 sums.
 FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k,
                                int head, int token, int width, prefetcher *ahead, const int rows,
                                const int tokens) {
@@ -9,7 +9,7 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
     const uint16_t *query[16];
     FI_UNROLL for (int i = 0; i < 16; i++) acc[i] = (vf){0};
     FI_UNROLL for (int t = 0; t < tokens; t++) key[t] = token_at(k, head, smaller(token + t, k->count - 1));
-    FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + smaller(row + r, all_rows - 1)) * q_stride;
+    FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + row + r) * q_stride;
 #define FI_DOT(R, T, X, C) \
     acc[(R) * tokens + (T)] = (vf)_mm512_dpbf16_ps((__m512)acc[(R) * tokens + (T)], (__m512bh)(X), \
                                                    (__m512bh)_mm512_loadu_si512(query[R] + (C)))
@@ -32,30 +32,26 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
 }
 
 FI_INLINE void stream_scores_16(float *s, int64_t stride, const uint16_t *q, int64_t q_stride, int rows,
-                                const fi_attn_stream *k, int width, const int block) {
+                                const fi_attn_stream *k, int width) {
     prefetcher ahead = prefetch_start(k);
-    const int tokens = 16 / block;
-    for (int t = 0; t < k->count; t += tokens)
+#define FI_STREAM_SCORES(ROWS)                                                                                          \
+    for (int u = t; u < t + 16 && u < k->count; u += 16 / (ROWS))                                                       \
+        store_scores(s + (int64_t)h * rows * stride, stride,                                                            \
+                     stream_block_bf16(q, q_stride, r, rows, k, h, u, width, r == 0 ? &ahead : 0, ROWS, 16 / (ROWS)), r, \
+                     u, k->count, ROWS, 16 / (ROWS))
+    for (int t = 0; t < k->count; t += 16)
         for (int h = 0; h < k->heads; h++) {
-            for (int r = 0; r < rows; r += block)
-                store_scores(s + (int64_t)h * rows * stride, stride,
-                             stream_block_bf16(q, q_stride, r, rows, k, h, t, width, r == 0 ? &ahead : 0, block,
-                                               tokens),
-                             r, rows, t, k->count, block, tokens);
+            int r = 0;
+            for (; r + 2 <= rows; r += 2) FI_STREAM_SCORES(2);
+            if (r < rows) FI_STREAM_SCORES(1);
         }
+#undef FI_STREAM_SCORES
 }
 
 static void stream_scores_bf16(float *s, int64_t stride, const void *q, int64_t q_stride, int32_t rows,
                                const fi_attn_stream *keys, int32_t width) {
-    if (keys->type != FI_ATTN_BF16) {
-        stream_scores_bytes(s, stride, q, q_stride, rows, keys, width);
-    } else if (rows == 1) {
-        stream_scores_16(s, stride, q, q_stride, rows, keys, width, 1);
-    } else if (rows == 2) {
-        stream_scores_16(s, stride, q, q_stride, rows, keys, width, 2);
-    } else {
-        stream_scores_16(s, stride, q, q_stride, rows, keys, width, 4);
-    }
+    if (keys->type == FI_ATTN_BF16) stream_scores_16(s, stride, q, q_stride, rows, keys, width);
+    else stream_scores_bytes(s, stride, q, q_stride, rows, keys, width);
 }
 
 /// Rows x 64 dims of the output in registers over all tokens of the block, two tokens a step.
@@ -109,8 +105,9 @@ FI_INLINE void stream_values_16(float *o, int64_t stride, const uint16_t *p, int
     for (int h = 0; h < v->heads; h++) {
         int r = 0;
         for (; r + 4 <= rows; r += 4) FI_STREAM_ALL(4)
-        for (; r + 2 <= rows; r += 2) FI_STREAM_ALL(2)
-        for (; r < rows; r++) FI_STREAM_ALL(1)
+        if (r + 3 == rows) FI_STREAM_ALL(3)
+        else if (r + 2 == rows) FI_STREAM_ALL(2)
+        else if (r < rows) FI_STREAM_ALL(1)
     }
 #undef FI_STREAM_DIMS
 #undef FI_STREAM_ALL

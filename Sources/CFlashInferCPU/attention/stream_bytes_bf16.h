@@ -75,8 +75,8 @@ FI_INLINE void dot_bytes(vf *acc, const uint8_t *const *key, const uint16_t *con
     }
 }
 
-/// As stream_block, for the keys at `key[t] + at`. `fixed`: where rows come in whole blocks, their width and stride if
-/// known, else 0. Unrolled whole and with one pointer for all queries, little is left beside the arithmetic.
+/// As stream_block, of 16 sums, for the keys at `key[t] + at`. `fixed`: the width and the queries' stride if known, else 0. Unrolled whole and with one
+/// pointer for all queries, little is left beside the arithmetic.
 FI_INLINE vf stream_block_bytes(const uint16_t *q, int64_t q_stride, int row, int all_rows, const uint8_t *const *keys,
                                 int64_t at, int head, int width, run_prefetcher *ahead, const byte_table *table,
                                 fi_attn_type type, const int rows, const int tokens, const int fixed) {
@@ -87,7 +87,7 @@ FI_INLINE vf stream_block_bytes(const uint16_t *q, int64_t q_stride, int row, in
     FI_UNROLL for (int i = 0; i < 16; i++) acc[i] = (vf){0};
     FI_UNROLL for (int t = 0; t < tokens; t++) key[t] = keys[t] + at;
     FI_UNROLL for (int r = 0; r < rows; r++)
-        query[r] = q + (head * all_rows + row) * step + (fixed ? r : smaller(r, all_rows - 1 - row)) * step;
+        query[r] = q + (head * all_rows + row + r) * step;
     const char *next = (const char *)key[0];
     if (ahead) next = run_take(ahead, tokens * ((fixed ? fixed : width) / 64), next);
     if (fixed) {
@@ -107,11 +107,11 @@ FI_INLINE vf stream_block_bytes(const uint16_t *q, int64_t q_stride, int row, in
     return fold_sums(acc);
 }
 
-/// As store_scores; whole blocks leave from the register, where a detour through memory would hold up the loads behind it.
-FI_INLINE void store_whole_scores(float *s, int64_t stride, vf sums, int row, int all_rows, int token, int all_tokens,
-                                  const int rows, const int tokens) {
-    if (rows != 4 || token + tokens > all_tokens || row + rows > all_rows) {
-        store_scores(s, stride, sums, row, all_rows, token, all_tokens, rows, tokens);
+/// As store_scores; blocks of four rows leave from the register, where a detour through memory would hold up the loads behind it.
+FI_INLINE void store_whole_scores(float *s, int64_t stride, vf sums, int row, int token, int all_tokens, const int rows,
+                                  const int tokens) {
+    if (rows != 4 || token + tokens > all_tokens) {
+        store_scores(s, stride, sums, row, token, all_tokens, rows, tokens);
         return;
     }
     float *at = s + row * stride + token;
@@ -121,22 +121,33 @@ FI_INLINE void store_whole_scores(float *s, int64_t stride, vf sums, int row, in
     _mm_storeu_ps(at + 3 * stride, _mm512_extractf32x4_ps((__m512)sums, 3));
 }
 
+/// Four rows at a time, as long as there are, since bytes take longer to widen than to multiply. `most`: as many as a head has, or 4: one and two rows
+/// have loops without the others' blocks, which hold 10 % of them up.
 FI_INLINE void stream_scores_bytes_as(float *s, int64_t stride, const uint16_t *q, int64_t q_stride, int rows,
-                                      const fi_attn_stream *k, int width, fi_attn_type type, const int block,
-                                      const int fixed) {
+                                      const fi_attn_stream *k, int width, fi_attn_type type, const int most, const int fixed) {
     run_prefetcher ahead = run_start(k);
     const byte_table table = byte_table_of(type);
-    const int tokens = 16 / block;
-    for (int t = 0; t < k->count; t += tokens) {
+#define FI_BYTE_BLOCKS(ROWS)                                                                                                \
+    for (int u = 0; u < 16 && t + u < k->count; u += 16 / (ROWS))                                                           \
+        store_whole_scores(s + (int64_t)h * rows * stride, stride,                                                          \
+                           stream_block_bytes(q, q_stride, r, rows, key + u, h * k->head_stride, h, width, r == 0 ? &ahead : 0, \
+                                              &table, type, ROWS, 16 / (ROWS), fixed),                                      \
+                           r, t + u, k->count, ROWS, 16 / (ROWS))
+    for (int t = 0; t < k->count; t += 16) {
         const uint8_t *key[16];
-        FI_UNROLL for (int i = 0; i < tokens; i++) key[i] = token_at(k, 0, smaller(t + i, k->count - 1));
-        for (int h = 0; h < k->heads; h++)
-            for (int r = 0; r < rows; r += block)
-                store_whole_scores(s + (int64_t)h * rows * stride, stride,
-                                   stream_block_bytes(q, q_stride, r, rows, key, h * k->head_stride, h, width,
-                                                      r == 0 ? &ahead : 0, &table, type, block, tokens, fixed),
-                                   r, rows, t, k->count, block, tokens);
+        FI_UNROLL for (int i = 0; i < 16; i++) key[i] = token_at(k, 0, smaller(t + i, k->count - 1));
+        for (int h = 0; h < k->heads; h++) {
+            int r = 0;
+            if (most > 2)
+                for (; r + 4 <= rows; r += 4) FI_BYTE_BLOCKS(4);
+            if (most == 2 || (most > 2 && r + 2 <= rows)) {
+                FI_BYTE_BLOCKS(2);
+                r += 2;
+            }
+            if (most == 1 || (most > 2 && r < rows)) FI_BYTE_BLOCKS(1);
+        }
     }
+#undef FI_BYTE_BLOCKS
 }
 
 #define FI_FOR_BYTE_TYPES(TYPE, STATEMENT) \
@@ -146,13 +157,13 @@ FI_INLINE void stream_scores_bytes_as(float *s, int64_t stride, const uint16_t *
         FI_CASE(FI_ATTN_INT8, STATEMENT)   \
     default: break;                        \
     }
-#define FI_BYTE_SCORES(BLOCK, FIXED) \
-    FI_FOR_BYTE_TYPES(k->type, stream_scores_bytes_as(s, stride, q, q_stride, rows, k, width, type, BLOCK, FIXED))
-#define FI_BYTE_WIDTHS(BLOCK)                    \
-    switch (rows % (BLOCK) == 0 && q_stride == width ? width : 0) { \
-    case 64: FI_BYTE_SCORES(BLOCK, 64) break;    \
-    case 128: FI_BYTE_SCORES(BLOCK, 128) break;  \
-    default: FI_BYTE_SCORES(BLOCK, 0) break;     \
+#define FI_BYTE_SCORES(MOST, FIXED) \
+    FI_FOR_BYTE_TYPES(k->type, stream_scores_bytes_as(s, stride, q, q_stride, rows, k, width, type, MOST, FIXED))
+#define FI_BYTE_WIDTHS(MOST)                   \
+    switch (q_stride == width ? width : 0) {   \
+    case 64: FI_BYTE_SCORES(MOST, 64) break;   \
+    case 128: FI_BYTE_SCORES(MOST, 128) break; \
+    default: FI_BYTE_SCORES(MOST, 0) break;    \
     }
 
 static void stream_scores_bytes(float *s, int64_t stride, const uint16_t *q, int64_t q_stride, int rows,
@@ -165,8 +176,8 @@ static void stream_scores_bytes(float *s, int64_t stride, const uint16_t *q, int
         FI_BYTE_WIDTHS(4)
     }
 }
-#undef FI_BYTE_SCORES
 #undef FI_BYTE_WIDTHS
+#undef FI_BYTE_SCORES
 
 /// Sixty-four dims of two rows of bytes as four vectors of 16 pairs.
 FI_INLINE void pair_bytes(__m512i a, __m512i b, const byte_table *t, fi_attn_type type, __m512i out[4]) {
@@ -233,8 +244,9 @@ FI_INLINE void stream_values_bytes_as(float *o, int64_t stride, const uint16_t *
     for (int h = 0; h < v->heads; h++) {
         int r = 0;
         for (; r + 4 <= rows; r += 4) FI_BYTE_ROWS(4)
-        for (; r + 2 <= rows; r += 2) FI_BYTE_ROWS(2)
-        for (; r < rows; r++) FI_BYTE_ROWS(1)
+        if (r + 3 == rows) FI_BYTE_ROWS(3)
+        else if (r + 2 == rows) FI_BYTE_ROWS(2)
+        else if (r < rows) FI_BYTE_ROWS(1)
     }
 #undef FI_BYTE_DIMS
 #undef FI_BYTE_ROWS
