@@ -226,6 +226,15 @@ import Testing
         #expect(VariantText(AttentionVariant("a", mask: mask)) == VariantText(AttentionVariant("b", mask: mask)))
         #expect(VariantText(AttentionVariant("a", mask: mask)) != VariantText(AttentionVariant("a", mask: !mask)))
     }
+
+    /// A variant's name from JSON is the file of its hooks.
+    @Test func namesStayOnTheirLine() throws {
+        let name = #"a\"\n#error \u2028\r\n\\b"#
+        let variant = try AttentionVariant(json: #"{"name":"\#(name)","mask":["lt",["add","head",1],3]}"#)
+        let lines = VariantText(variant).text.split(whereSeparator: \.isNewline)
+        #expect(lines.contains(#"#line 1 "a#error b.json""#))
+        #expect(!lines.contains { $0.hasPrefix("#error") })
+    }
 }
 
 /// The text compiled by the real compiler, where there is one.
