@@ -32,7 +32,7 @@ def position_code(pos_encoding_mode: str) -> int:
 
 
 def integer(value: Any, name: str, bits: int = 32) -> int:
-    """A size as the C library takes it. ctypes alone would cut off what does not fit, and not name what is no integer."""
+    """A number for a field of a C struct: ctypes would cut off what does not fit, and not name what is no integer."""
     try:
         number = index(value)
     except TypeError:
@@ -86,10 +86,11 @@ class Options(NamedTuple):
             if self.rope_scale != 1.0:
                 rope.scaling = _abi.ROPE_LINEAR
                 rope.factor = self.rope_scale
-        if integer(self.window_left, "window_left", 128) < -1:
-            raise InvalidArgumentError(f"window_left is {self.window_left}, but must be 0 or more, or -1 for no window")
-        # No sequence is longer: what looks further back is no window.
-        window = 0 if self.window_left >= 0x7FFFFFFF else self.window_left + 1
+        # Of any size: no sequence is as long as a window that does not fit the struct, so it is none.
+        window_left = integer(self.window_left, "window_left", 128)
+        if window_left < -1:
+            raise InvalidArgumentError(f"window_left is {window_left}, but must be 0 or more, or -1 for no window")
+        window = 0 if window_left >= 0x7FFFFFFF else window_left + 1
         options = _abi.AttentionOptions(
             struct_size=ctypes.sizeof(_abi.AttentionOptions), num_qo_heads=self.num_qo_heads, num_kv_heads=self.num_kv_heads,
             head_dim_qk=self.head_dim_qk, head_dim_vo=self.head_dim_vo, q_dtype=_abi.DType.named(self.q_dtype),

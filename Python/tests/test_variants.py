@@ -127,7 +127,9 @@ class RunTests(unittest.TestCase):
 
     def test_single(self):
         q, k, v = random((9, 4, 64)), random((21, 2, 64), seed=1), random((21, 2, 64), seed=2)
-        sigmoid = fv.trace(mask_mod=lambda b, h, q, k: k <= q, weight_mod=lambda logit, b, h, q, k: fv.sigmoid(logit - 1))
+        # A name of any characters: JSON has those past U+FFFF as two escapes.
+        sigmoid = fv.trace(
+            mask_mod=lambda b, h, q, k: k <= q, weight_mod=lambda logit, b, h, q, k: fv.sigmoid(logit - 1), name="sigmoïde 🦙")
         out = fi.single_prefill_with_kv_cache_with_jit_module(sigmoid, q, k, v)
         seen = np.arange(21)[None] <= np.arange(9)[:, None] + 12
         for head in range(4):

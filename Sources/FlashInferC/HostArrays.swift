@@ -45,7 +45,7 @@ struct HostArrays {
         }
         let span = try TensorView(
             view.region, dtype: .int32, shape: [view.region.byteCount / 4], name: name)
-        try copyable(span, name)
+        try checkCount(span, name)
         return (try elements(span), view.strides[0], view.shape[0], view.shape[1])
     }
 
@@ -101,12 +101,12 @@ struct HostArrays {
             throw .invalidArgument(
                 name, found: "of shape \(view.shape) with strides \(view.strides)", expected: "a contiguous vector")
         }
-        try copyable(view, name)
+        try checkCount(view, name)
         return view
     }
 
-    /// A tensor small enough that the host may copy it: what is counted here is counted in 32 bits.
-    private func copyable(_ view: TensorView, _ name: String) throws(FlashInferError) {
+    /// What is copied to the host is counted in 32 bits from then on.
+    private func checkCount(_ view: TensorView, _ name: String) throws(FlashInferError) {
         guard view.elementCount <= Int(Int32.max) else {
             throw .invalidArgument(name, found: "\(view.elementCount) elements", expected: "at most \(Int32.max)")
         }

@@ -12,7 +12,7 @@ enum ElementKind {
 }
 
 extension TensorView {
-    /// More than any processor addresses: what is larger is no tensor's, and would overflow somewhere behind.
+    /// More bytes than any processor addresses. A tensor that claims more is wrong, and sums of its sizes could overflow later on.
     private static let addressSpace = 1 << 57
 
     /// A caller's tensor as it lies, on `device`; nothing is copied.
@@ -45,25 +45,17 @@ extension TensorView {
         let dtype = try tensor.pointee.elementType(name, kind)
         let (shape, strides) = try tensor.pointee.layout(name)
         // The memory is as large as the tensor says: from its first element to the last that its strides reach.
-        var last = 0
-        var isEmpty = false
-        for dimension in 0..<shape.rank {
-            if shape[dimension] == 0 { isEmpty = true }
-            let (reach, overflow) = max(shape[dimension] - 1, 0).multipliedReportingOverflow(by: strides[dimension])
-            let (sum, carry) = last.addingReportingOverflow(reach)
-            guard !overflow, !carry else { throw .overflow("\(name) strides") }
-            last = sum
-        }
-        guard last < .max else { throw .overflow("\(name) strides") }
-        let (bytes, overflow) = (last + 1).multipliedReportingOverflow(by: dtype.byteCount)
-        guard !overflow else { throw .overflow("\(name) strides") }
+        guard let span = shape.span(strides: strides),
+            case (let bytes, false) = span.multipliedReportingOverflow(by: dtype.byteCount)
+        else { throw .overflow("\(name) strides") }
         let (start, carry) = UInt(bitPattern: tensor.pointee.data).addingReportingOverflow(
             UInt(tensor.pointee.byte_offset))
         guard !carry, tensor.pointee.byte_offset <= Int.max, bytes <= Self.addressSpace else {
             throw .invalidArgument(
                 name, found: "of \(bytes) bytes at byte offset \(tensor.pointee.byte_offset)",
-                expected: "inside memory that there may be")
+                expected: "inside a processor's address space")
         }
+        let isEmpty = (0..<shape.rank).contains { shape[$0] == 0 }
         guard isEmpty || tensor.pointee.data != nil else {
             throw .invalidArgument("\(name) data", found: "NULL", expected: "memory, as shape \(shape) has elements")
         }
@@ -132,10 +124,10 @@ extension fi_tensor {
             return (extents, rowMajor)
         }
         var steps = Shape(repeating: 0, rank: rank)
-        // What the dimensions within span.
+        // The elements that the dimensions further in take up.
         var span = 1
         for dimension in (0..<rank).reversed() {
-            // An extent of 1 or 0 takes no steps, and frameworks leave anything there: it gets the stride of rows one after another.
+            // An extent of 1 takes no steps, and frameworks leave any stride there. It gets that of a contiguous tensor.
             guard extents[dimension] > 1 else {
                 steps[dimension] = span
                 continue

@@ -151,8 +151,7 @@ import Testing
         (options.max_requests, options.max_queries, options.max_request_queries, options.max_pages) = (2, 2, 1, 8)
         let attention = try CAttention(options, on: device)
         batch.expectClose(try batch.run(attention), batch.fixture.oracle.evaluate())
-        var info = fi_attention_plan_info()
-        info.struct_size = UInt64(MemoryLayout<fi_attention_plan_info>.size)
+        var info = fi_attention_plan_info.sized
         try ok(fi_attention_get_plan_info(attention.handle, &info))
         #expect(info.queries == 2 && info.requests == 2 && info.work_items > 0 && info.mask_bytes == 0)
         let larger = try CBatch(

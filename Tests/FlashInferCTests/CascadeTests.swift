@@ -35,8 +35,7 @@ import Testing
     }
 
     private func levels(_ attention: CAttention) throws -> Int64 {
-        var info = fi_attention_plan_info()
-        info.struct_size = UInt64(MemoryLayout<fi_attention_plan_info>.size)
+        var info = fi_attention_plan_info.sized
         try ok(fi_attention_get_plan_info(attention.handle, &info))
         return info.levels
     }

@@ -142,8 +142,7 @@ import Testing
         // int32's range is the indices' and the sizes'.
         expect(fi_attention_plan_single(attention.handle, nil, 1, 1 << 40), FI_INVALID_ARGUMENT, "kv_len")
         expect(fi_attention_plan_single(attention.handle, nil, -1, 1), FI_INVALID_ARGUMENT, "qo_len is -1")
-        var gpu = fi_device_options()
-        gpu.struct_size = UInt64(MemoryLayout<fi_device_options>.size)
+        var gpu = fi_device_options.sized
         (gpu.device_type, gpu.device_id) = (Int32(FI_CUDA), 1 << 20)
         var handle: OpaquePointer?
         let status = fi_device_create(&gpu, &handle)

@@ -17,17 +17,9 @@ import Testing
         return try OpsTensor(dtype, shape, padding: 3, values: random.normals(shape.reduce(1, *)))
     }
 
-    private var quantize: fi_quantize_options {
-        var options = fi_quantize_options()
-        options.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
-        return options
-    }
+    private var quantize: fi_quantize_options { .sized }
 
-    private var append: fi_append_args {
-        var args = fi_append_args()
-        args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
-        return args
-    }
+    private var append: fi_append_args { .sized }
 
     /// Runs `fused` in each way of scaling, and compares with `wide`, a float32 output, converted.
     private func expectQuantized(

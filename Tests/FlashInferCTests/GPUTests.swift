@@ -184,8 +184,7 @@ extension CUDADevice {
         expect(
             fi_rmsnorm(device.handle, nil, x.c, x.c, x.c, 0, 0), FI_INVALID_ARGUMENT, "in is on cpu",
             "must be on cuda:0")
-        var name = fi_device_info()
-        name.struct_size = UInt64(MemoryLayout<fi_device_info>.size)
+        var name = fi_device_info.sized
         try ok(fi_device_get_info(device.handle, &name))
         #expect(name.device_type == FI_CUDA && name.processors > 0 && name.memory_bytes > 1 << 30)
         #expect(String(cString: fi_device_name(device.handle)).hasPrefix("cuda:0"))

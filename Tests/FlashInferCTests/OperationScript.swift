@@ -72,8 +72,7 @@ struct OperationScript {
         _ y: UnsafeMutablePointer<fi_tensor>, _ weight: UnsafeMutablePointer<fi_tensor>,
         _ output: (String, DType, [Int]) throws -> UnsafeMutablePointer<fi_tensor>
     ) throws {
-        var quantize = fi_quantize_options()
-        quantize.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
+        var quantize = fi_quantize_options.sized
         quantize.scale = 0.01
         try ok(
             fi_rmsnorm_quantize(
@@ -115,8 +114,7 @@ struct OperationScript {
         try ok(
             fi_layernorm(
                 handle, stream, x, residual, weight, bias, output("layernorm", .float32, [5, 64]), 1e-5, nil))
-        var quantize = fi_quantize_options()
-        quantize.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
+        var quantize = fi_quantize_options.sized
         quantize.row_scales = UnsafePointer(try output("layer scales", .float32, [5]))
         try ok(
             fi_layernorm(
@@ -148,8 +146,7 @@ struct OperationScript {
     ) throws {
         let (q, k) = try (input(.float32, [4, 3, 64]), input(.float32, [4, 2, 64]))
         let positions = try indices([0, 1, 7, 9])
-        var rope = fi_rope_options()
-        rope.struct_size = UInt64(MemoryLayout<fi_rope_options>.size)
+        var rope = fi_rope_options.sized
         rope.q_norm_weight = UnsafePointer(try input(.float32, [64]))
         rope.k_norm_weight = UnsafePointer(try input(.float32, [64]))
         rope.norm_weight_offset = 1
@@ -163,8 +160,7 @@ struct OperationScript {
             fi_rope(
                 handle, stream, q, k, positions, output("table rope q", .float32, [4, 3, 64]),
                 output("table rope k", .float32, [4, 2, 64]), &rope))
-        var append = fi_append_args()
-        append.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        var append = fi_append_args.sized
         append.k_cache = UnsafePointer(try output("ckv", .float8E5M2, [2, 4, 24]))
         append.v_cache = UnsafePointer(try output("kpe", .float8E5M2, [2, 4, 32]))
         append.slot_mapping = UnsafePointer([Int32](arrayLiteral: 5, -1, 3, 6).c)
@@ -180,8 +176,7 @@ struct OperationScript {
         for isStored in [false, true] {
             try withUnsafePointer(to: rope) { rope in
                 try withUnsafePointer(to: append) { append in
-                    var args = fi_split_rope_args()
-                    args.struct_size = UInt64(MemoryLayout<fi_split_rope_args>.size)
+                    var args = fi_split_rope_args.sized
                     (args.q_rope, args.q_nope) = (UnsafePointer(qRope), UnsafePointer(qNope))
                     (args.k_rope, args.k_nope) = (UnsafePointer(kRope), UnsafePointer(kNope))
                     (args.q_rope_out, args.q_nope_out) = (UnsafePointer(qRopeOut), UnsafePointer(qNopeOut))
@@ -238,8 +233,7 @@ struct OperationScript {
         let (k, v) = try (input(.float32, [4, 2, 64]), input(.float32, [4, 2, 64]))
         let table = try (indices([0, 2, 3]), indices([3, 1, 0]), indices([2, 4]))
         for name in ["append host", "append table"] {
-            var args = fi_append_args()
-            args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+            var args = fi_append_args.sized
             (args.k, args.v) = (UnsafePointer(k), UnsafePointer(v))
             let cache = try output(name, .float32, [4, 2, 4, 2, 64])
             args.kv_cache = UnsafePointer(cache)
@@ -261,8 +255,7 @@ struct OperationScript {
             try ok(
                 fi_copy_pages(handle, stream, nil, nil, cache, 0, indices([1, 3]), indices([2, 1])))
         }
-        var args = fi_append_args()
-        args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        var args = fi_append_args.sized
         (args.k, args.v) = (UnsafePointer(k), UnsafePointer(v))
         args.kv_cache = UnsafePointer(try output("rope append", .float32, [4, 2, 4, 2, 64]))
         args.slot_mapping = UnsafePointer([Int32](arrayLiteral: 15, -1, 3, 6).c)

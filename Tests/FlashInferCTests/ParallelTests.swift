@@ -15,8 +15,7 @@ import Testing
     private static func join(
         _ device: CDevice, rank: Int, of worldSize: Int, port: Int, timeout: Int = 20_000
     ) -> (status: fi_status, handle: OpaquePointer?) {
-        var options = fi_communicator_options()
-        options.struct_size = UInt64(MemoryLayout<fi_communicator_options>.size)
+        var options = fi_communicator_options.sized
         (options.rank, options.world_size, options.port) = (Int32(rank), Int32(worldSize), Int32(port))
         options.timeout_ms = Int64(timeout)
         var handle: OpaquePointer?

@@ -15,17 +15,9 @@ import Testing
         return try OpsTensor(dtype, shape, values: random.normals(shape.reduce(1, *)))
     }
 
-    private var quantize: fi_quantize_options {
-        var options = fi_quantize_options()
-        options.struct_size = UInt64(MemoryLayout<fi_quantize_options>.size)
-        return options
-    }
+    private var quantize: fi_quantize_options { .sized }
 
-    private var rope: fi_rope_options {
-        var options = fi_rope_options()
-        options.struct_size = UInt64(MemoryLayout<fi_rope_options>.size)
-        return options
-    }
+    private var rope: fi_rope_options { .sized }
 
     @Test func layerNorm() throws {
         let x = try random([5, 48], 1)
@@ -142,8 +134,7 @@ import Testing
             fi_rope(device.handle, nil, q.c, nil, far.c, out.c, nil, &options), FI_INVALID_ARGUMENT,
             "positions[1] is 4", "in 0 ..< 4")
         // Attention does not look tables up.
-        var attention = fi_attention_options()
-        attention.struct_size = UInt64(MemoryLayout<fi_attention_options>.size)
+        var attention = fi_attention_options.sized
         (attention.num_qo_heads, attention.num_kv_heads, attention.head_dim_qk) = (2, 2, 16)
         attention.q_dtype = DType.float32.dl
         attention.position_encoding = Int32(FI_POSITION_ROPE)
@@ -162,8 +153,7 @@ import Testing
         let (qOut, qRestOut) = (try OpsTensor(.float8E4M3, [2, 3, 16]), try OpsTensor(.float8E4M3, [2, 3, 8]))
         let (kOut, kRestOut) = (try OpsTensor(.float8E4M3, [2, 16]), try OpsTensor(.float8E4M3, [2, 8]))
         let positions = try OpsTensor(.int32, [2], values: [2, 5])
-        var args = fi_split_rope_args()
-        args.struct_size = UInt64(MemoryLayout<fi_split_rope_args>.size)
+        var args = fi_split_rope_args.sized
         (args.q_rope, args.q_nope) = (UnsafePointer(q.c), UnsafePointer(qRest.c))
         (args.k_rope, args.k_nope) = (UnsafePointer(k.c), UnsafePointer(kRest.c))
         (args.q_rope_out, args.q_nope_out) = (UnsafePointer(qOut.c), UnsafePointer(qRestOut.c))
@@ -174,8 +164,7 @@ import Testing
         #expect(kRestOut.values == kRest.values.map { rounded(Float($0) * 2, to: .float8E4M3) })
         #expect(qRestOut.values == qRest.values.map { rounded(Float($0), to: .float8E4M3) })
         // The same keys in pages of latent attention: token 1 is not stored.
-        var append = fi_append_args()
-        append.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        var append = fi_append_args.sized
         let (ckv, kpe) = (try OpsTensor(.float8E4M3, [2, 2, 8]), try OpsTensor(.float8E4M3, [2, 2, 16]))
         (append.k_cache, append.v_cache) = (UnsafePointer(ckv.c), UnsafePointer(kpe.c))
         append.slot_mapping = UnsafePointer([Int32]([3, -1]).c)

@@ -133,8 +133,7 @@ import Testing
             let shape = layout == FI_NHD ? [5, 4, 2] : [5, 2, 4]
             let kCache = try OpsTensor(.float8E4M3, shape + [8], values: [Double](repeating: 0, count: 5 * 64))
             let vCache = try OpsTensor(.float8E4M3, shape + [16], values: [Double](repeating: 0, count: 5 * 128))
-            var args = fi_append_args()
-            args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+            var args = fi_append_args.sized
             (args.k, args.v) = (UnsafePointer(k.c), UnsafePointer(v.c))
             (args.k_cache, args.v_cache) = (UnsafePointer(kCache.c), UnsafePointer(vCache.c))
             args.kv_layout = Int32(layout)
@@ -187,8 +186,7 @@ import Testing
             OpsTensor(.float32, [1, 2, 8], values: [Double](repeating: 1, count: 16)),
             OpsTensor(.float32, [5, 2, 4, 2, 8])
         )
-        var args = fi_append_args()
-        args.struct_size = UInt64(MemoryLayout<fi_append_args>.size)
+        var args = fi_append_args.sized
         (args.k, args.v, args.kv_cache) = (UnsafePointer(k.c), UnsafePointer(k.c), UnsafePointer(cache.c))
         expect(fi_append_paged_kv(device.handle, nil, &args), FI_INVALID_ARGUMENT, "0 of", "exactly one")
         args.slot_mapping = UnsafePointer([Int32](arrayLiteral: 20).c)

@@ -5,9 +5,9 @@ public import FlashInferCore
 public struct DrawnRows: CustomStringConvertible {
     /// What the numbers are.
     public let form: DistributionForm
-    /// Of what top-p is a share.
+    /// Whether top-p is a share of what top-k leaves, or of the whole.
     public let order: SampleOperation.FilterOrder
-    /// `[rows or 1, width]`
+    /// `[rows, width]`
     public let input: OpsTensor
     /// One for each draw.
     public let rows: [SampleOperation.Row]
@@ -15,18 +15,18 @@ public struct DrawnRows: CustomStringConvertible {
     /// - Parameter widest: entries of a row, at most.
     public init(from seed: UInt64, widest: Int) throws {
         var g = SeededGenerator(seed: seed &* 53 &+ 19)
-        func draw<Element>(_ values: [Element]) -> Element { values[Int.random(in: 0..<values.count, using: &g)] }
-        let form: DistributionForm = draw([.logits, .logits, .probabilities])
-        order = draw([.topKFirst, .joint])
+        let form: DistributionForm = g.pick([.logits, .logits, .probabilities])
+        order = g.pick([.topKFirst, .joint])
         let width = min(
-            draw([1, 2, 5, 31, 64, 127, 128, 129, 300, 1_000, 4_096, 20_000, 60_000]) + draw([0, 0, 1, 3]), widest)
-        let count = width > 5_000 ? draw([1, 2, 5]) : draw([1, 2, 3, 9, 40])
-        let dtype: DType = form == .probabilities ? .float32 : draw([.float32, .float16, .bfloat16])
-        let input = try OpsTensor(dtype, [count, width], padding: draw([0, 1, 3, 4, 16]), lead: draw([0, 0, 1, 2]))
+            g.pick([1, 2, 5, 31, 64, 127, 128, 129, 300, 1_000, 4_096, 20_000, 60_000]) + g.pick([0, 0, 1, 3]), widest)
+        let count = width > 5_000 ? g.pick([1, 2, 5]) : g.pick([1, 2, 3, 9, 40])
+        let dtype: DType = form == .probabilities ? .float32 : g.pick([.float32, .float16, .bfloat16])
+        let input = try OpsTensor(
+            dtype, [count, width], padding: g.pick([0, 1, 3, 4, 16]), lead: g.pick([0, 0, 1, 2]))
         // Normal, flat, few values (all ties), one far above, spread over all magnitudes.
         for row in 0..<count {
-            let kind = draw([0, 0, 0, 1, 2, 3, 4])
-            let scale = draw([0.1, 1, 3, 10])
+            let kind = g.pick([0, 0, 0, 1, 2, 3, 4])
+            let scale = g.pick([0.1, 1, 3, 10])
             for index in 0..<width {
                 var x: Double
                 switch kind {
@@ -51,10 +51,18 @@ public struct DrawnRows: CustomStringConvertible {
         (self.form, self.input) = (form, input)
         rows = (0..<count).map { index in
             SampleOperation.Row(
-                temperature: form == .probabilities ? draw([1, 1, 1, 0]) : draw([1, 1, 0.7, 0.05, 4, 0, 1e-3]),
-                topK: draw([0, 0, 0, 1, 2, 7, 50, 64, 127, 128, 129, 255, 256, 257, 1_000, width, width + 1]),
-                topP: draw([1, 1, 1, 0.9, 0.5, 0.999, 0.1, 1e-6, 0]), minP: draw([0, 0, 0, 0.01, 0.3, 1, 1e-7]),
+                temperature: form == .probabilities ? g.pick([1, 1, 1, 0]) : g.pick([1, 1, 0.7, 0.05, 4, 0, 1e-3]),
+                topK: g.pick([0, 0, 0, 1, 2, 7, 50, 64, 127, 128, 129, 255, 256, 257, 1_000, width, width + 1]),
+                topP: g.pick([1, 1, 1, 0.9, 0.5, 0.999, 0.1, 1e-6, 0]), minP: g.pick([0, 0, 0, 0.01, 0.3, 1, 1e-7]),
                 seed: g.next(), step: UInt64(index))
+        }
+    }
+
+    /// The rows' filters for ``FilterOperation``, which knows no greedy rows: a temperature of 0 becomes 1.
+    public var filters: [FilterOperation.Row] {
+        rows.map { row in
+            FilterOperation.Row(
+                temperature: row.temperature == 0 ? 1 : row.temperature, topK: row.topK, topP: row.topP, minP: row.minP)
         }
     }
 
@@ -64,7 +72,7 @@ public struct DrawnRows: CustomStringConvertible {
         return (0..<width).map { input[row * width + $0] }
     }
 
-    /// What must be said of a row.
+    /// The status that a row must be given.
     public func status(_ row: Int) -> RowStatus {
         let (x, isGreedy) = (values(row), rows[row].temperature == 0)
         if x.contains(where: \.isNaN) { return .notANumber }
@@ -85,8 +93,7 @@ public struct DrawnRows: CustomStringConvertible {
             return token == greatest ? nil : "row \(row): token \(token), the greatest is \(greatest)"
         }
         let oracle = SamplingOracle(x, filter, joint: order == .joint, form: form)
-        let uniform = Philox4x32(seed: filter.seed, step: filter.step).uniform()
-        return oracle.accepts(token, uniform: uniform) ? nil : "row \(row): token \(token) of \(oracle), \(filter)"
+        return oracle.accepts(token, of: filter) ? nil : "row \(row): token \(token) of \(oracle), \(filter)"
     }
 
     /// The text shown to people.

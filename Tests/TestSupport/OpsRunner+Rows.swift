@@ -100,6 +100,23 @@ extension OpsRunner {
         return problem ?? (found.host.paddingIsIntact && scales.host.paddingIsIntact ? nil : "written beside")
     }
 
+    /// Packed bits of runs and of segments of many lengths.
+    public func packBitsProblems(_ order: PackBitsOperation.Order, _ random: inout OpsRandom) throws -> [String] {
+        var problems: [String] = []
+        for count in [0, 1, 7, 8, 9, 64, 1_001, 100_003] {
+            for lead in [0, 3] {
+                let problem = try packBitsProblem(order, count: count, lead: lead, segments: nil, &random)
+                if let problem { problems.append("\(count) flags, lead \(lead): \(problem)") }
+            }
+        }
+        for segments in [[], [0], [5], [8, 0, 0, 9, 1, 64, 3], [100, 0], [0, 0, 7]] {
+            let count = segments.reduce(2, +) + 5
+            let problem = try packBitsProblem(order, count: count, lead: 1, segments: segments, &random)
+            if let problem { problems.append("segments of \(segments): \(problem)") }
+        }
+        return problems
+    }
+
     /// Packed bits of one run, or of segments of these lengths, against a loop.
     public func packBitsProblem(
         _ order: PackBitsOperation.Order, count: Int, lead: Int, segments: [Int]?, _ random: inout OpsRandom

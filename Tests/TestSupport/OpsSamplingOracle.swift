@@ -44,6 +44,11 @@ public struct SamplingOracle {
     /// The probability of each token.
     public var probabilities: [Double] { weights.map { $0 / total } }
 
+    /// Whether `token` is what a row's own random number picks, up to rounding of the running sums.
+    public func accepts(_ token: Int, of row: SampleOperation.Row) -> Bool {
+        accepts(token, uniform: Philox4x32(seed: row.seed, step: row.step).uniform())
+    }
+
     /// Whether `token` is what `uniform` picks, up to rounding of the running sums.
     public func accepts(_ token: Int, uniform: Double) -> Bool {
         guard token >= 0, token < weights.count else { return false }
@@ -80,6 +85,17 @@ extension SamplingOracle {
         let deviate =
             (ElementaryFunctions.pow(statistic / freedom, 1.0 / 3) - (1 - spread)) / spread.squareRoot()
         return deviate < (tests <= 20 ? 4.06 : 4.75)
+    }
+}
+
+extension SampleOperation.Row {
+    /// The same row at each of these steps.
+    public func at(steps: Range<Int>) -> [SampleOperation.Row] {
+        steps.map { step in
+            var row = self
+            row.step = UInt64(step)
+            return row
+        }
     }
 }
 

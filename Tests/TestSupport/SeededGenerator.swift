@@ -14,6 +14,11 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
         return mixed ^ (mixed >> 31)
     }
 
+    /// One of `values`.
+    public mutating func pick<Element>(_ values: [Element]) -> Element {
+        values[Int.random(in: 0..<values.count, using: &self)]
+    }
+
     /// A sample of the standard normal distribution (sum of twelve uniforms: close enough for test data, and bounded by 6).
     public mutating func normal() -> Float {
         var sum: Float = 0

@@ -32,13 +32,7 @@ struct MaskPlanBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let traits = KernelTraits(
-            tiles: [
-                .init(maximumRows: 16, queryRows: 16, kvHeads: 1, fixedCost: 64, keyCost: 1, pairCost: 0),
-                .init(
-                    maximumRows: .max, queryRows: 128, kvHeads: 1, fixedCost: 64, keyCost: 0.25, pairCost: 0.75 / 128,
-                    schedule: .queue),
-            ], kvGranularity: 64, minimumSplit: 64)
+        let traits = KernelTraits.likeGPU
         var rows: [Row] = []
         for requests in [64, 256] {
             let lengths = (0..<requests).map { 500 + ($0 * 7919) % 3000 }

@@ -46,14 +46,8 @@ struct PlannerBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        // One head an item over many workers, as on a GPU; all heads an item over two, as on this CPU; and prefill from a queue.
-        let gpu = KernelTraits(
-            tiles: [
-                .init(maximumRows: 16, queryRows: 16, kvHeads: 1, fixedCost: 64, keyCost: 1, pairCost: 0),
-                .init(
-                    maximumRows: .max, queryRows: 128, kvHeads: 1, fixedCost: 64, keyCost: 0.25, pairCost: 0.75 / 128,
-                    schedule: .queue),
-            ], kvGranularity: 64, minimumSplit: 64)
+        // One head an item over many workers, as on a GPU, and prefill from a queue; all heads an item over two, as on this CPU.
+        let gpu = KernelTraits.likeGPU
         let cpu = KernelTraits(
             tiles: [.init(maximumRows: .max, queryRows: 16, kvHeads: 8, fixedCost: 128, keyCost: 1, pairCost: 0)],
             kvGranularity: 64, minimumSplit: 128)
@@ -126,4 +120,15 @@ struct PlannerBenchmark: ParsableCommand {
                 consume(try Planner.plan(problem(geometry()), traits: traits, processors: workers))
             }.median * 1e6)
     }
+}
+
+extension KernelTraits {
+    /// Traits like a GPU's, for plans that need none: lists of decodes, one head an item, and a queue of prompts.
+    static let likeGPU = KernelTraits(
+        tiles: [
+            .init(maximumRows: 16, queryRows: 16, kvHeads: 1, fixedCost: 64, keyCost: 1, pairCost: 0),
+            .init(
+                maximumRows: .max, queryRows: 128, kvHeads: 1, fixedCost: 64, keyCost: 0.25, pairCost: 0.75 / 128,
+                schedule: .queue),
+        ], kvGranularity: 64, minimumSplit: 64)
 }

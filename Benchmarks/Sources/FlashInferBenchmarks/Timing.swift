@@ -72,9 +72,11 @@ func timePairs(
 }
 
 /// Seconds of one call.
-private func time(once body: () throws -> Void) rethrows -> Double {
-    let duration = try ContinuousClock().measure(body)
-    return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+func time(once body: () throws -> Void) rethrows -> Double { try ContinuousClock().measure(body).inSeconds }
+
+extension Duration {
+    /// As a number of seconds.
+    var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }
 
 /// Keeps a result from being optimised away.

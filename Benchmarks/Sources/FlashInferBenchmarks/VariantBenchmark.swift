@@ -18,6 +18,28 @@ struct VariantBenchmark: ParsableCommand {
     @Option(help: "Queries and keys.")
     var length = 2048
 
+    struct Row: Codable {
+        var variant: String
+        var dtype: String
+        var kernelMilliseconds: Double
+        var programMilliseconds: Double
+    }
+
+    struct MaskRow: Codable {
+        var mask: String
+        var milliseconds: Double
+        /// Of full attention's time, and of its pairs.
+        var cost: Double
+        var shown: Double
+        var planMicroseconds: Double
+    }
+
+    struct Report: Codable {
+        var device: String
+        var rows: [Row]
+        var masks: [MaskRow]
+    }
+
     func run() throws {
         let device = CPUDevice(threads: common.threads)
         print("device: \(device.name)")
@@ -36,18 +58,36 @@ struct VariantBenchmark: ParsableCommand {
                 }
             ),
         ]
-        var table = Table(headings: ["variant", "dtype", "kernel ms", "program ms", "ratio"])
+        var rows: [Row] = []
         for dtype in [DType.bfloat16, .float32] {
             for (name, kernel, program) in forms {
-                let (a, b) = (try seconds(kernel, dtype, device), try seconds(program, dtype, device))
-                table.rows.append([name, "\(dtype)", (a * 1e3).fixed(1), (b * 1e3).fixed(1), (a / b).fixed(2)])
+                rows.append(
+                    Row(
+                        variant: name, dtype: "\(dtype)", kernelMilliseconds: try seconds(kernel, dtype, device) * 1e3,
+                        programMilliseconds: try seconds(program, dtype, device) * 1e3))
             }
         }
+        var table = Table(headings: ["variant", "dtype", "kernel ms", "program ms", "ratio"])
+        for row in rows {
+            table.rows.append([
+                row.variant, row.dtype, row.kernelMilliseconds.fixed(1), row.programMilliseconds.fixed(1),
+                (row.kernelMilliseconds / row.programMilliseconds).fixed(2),
+            ])
+        }
         table.print()
-        try masks(device)
+        let masks = try maskRows(device)
+        table = Table(headings: ["mask", "ms", "cost", "shown", "plan us"])
+        for row in masks {
+            table.rows.append([
+                row.mask, row.milliseconds.fixed(1), row.cost.fixed(2), row.shown.fixed(2),
+                row.planMicroseconds.fixed(1),
+            ])
+        }
+        table.print()
+        try writeJSON(Report(device: device.name, rows: rows, masks: masks), to: common.json)
     }
 
-    private func masks(_ device: CPUDevice) throws {
+    private func maskRows(_ device: CPUDevice) throws -> [MaskRow] {
         let ids = Parameter<Int32>("ids", .perPosition)
         let values = ["ids": ParameterValue((0..<Int32(length)).map { $0 / 256 })]
         let masks: [(String, AttentionVariant)] = [
@@ -56,8 +96,7 @@ struct VariantBenchmark: ParsableCommand {
             ("streaming", AttentionVariant("streaming", mask: .causal && (.window(left: 255) || .prefix(4)))),
         ]
         let full = try seconds(.full, .bfloat16, device)
-        var table = Table(headings: ["mask", "ms", "cost", "shown", "plan us"])
-        for (name, variant) in masks {
+        return try masks.map { name, variant in
             let parameters = name.hasPrefix("documents") ? values : [:]
             let time = try seconds(variant, .bfloat16, device, parameters)
             let picture = try variant.explain(
@@ -67,12 +106,10 @@ struct VariantBenchmark: ParsableCommand {
             let planning = try FlashInferBenchmarks.time(runs: 30) {
                 _ = try Planner.plan(problem, traits: traits, processors: device.limits.processors)
             }.median
-            table.rows.append([
-                name, (time * 1e3).fixed(1), (time / full).fixed(2), (1 - picture.skippedFraction).fixed(2),
-                (planning * 1e6).fixed(1),
-            ])
+            return MaskRow(
+                mask: name, milliseconds: time * 1e3, cost: time / full, shown: 1 - picture.skippedFraction,
+                planMicroseconds: planning * 1e6)
         }
-        table.print()
     }
 
     private func problem(

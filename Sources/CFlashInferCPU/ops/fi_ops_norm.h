@@ -15,6 +15,28 @@ FI_INLINE norm_scales norm_scales_of(const fi_quantize *q, int64_t row, int64_t 
     return (norm_scales){q->row_scales + row, width, 0};
 }
 
+/// The scale of the next `size` elements, the greatest of which has this magnitude: sets it, and gives the factor that it stands for.
+FI_INLINE float next_factor(norm_scales *own, vi greatest, fi_dtype to) {
+    *own->next = row_scale(greatest, to);
+    const float factor = 1.0f / *own->next;
+    own->next += own->stride;
+    return factor;
+}
+
+/// What is normalised: elements from `i` on, of which the row has `n`, plus the residual's where there is one.
+FI_INLINE vf load_sum(const void *x, const void *residual, int64_t i, fi_dtype tx, fi_dtype tr, int n) {
+    vf v = v_load(x, i, tx, n);
+    if (residual) v += v_load(residual, i, tr, n);
+    return v;
+}
+
+/// The same, with the sum stored as the new residual.
+FI_INLINE vf load_and_keep_sum(const void *x, void *residual, int64_t i, fi_dtype tx, fi_dtype tr, int n) {
+    const vf v = load_sum(x, residual, i, tx, tr, n);
+    if (residual) v_store(residual, i, tr, n, v);
+    return v;
+}
+
 // MARK: RMSNorm
 
 /// One row. x + residual is formed twice, so that no scratch is needed and the norm sees the unrounded sum.
@@ -36,8 +58,7 @@ FI_INLINE void rms_norm_row(
         odd = v_sum_add(odd, w * w);
     }
     FI_FOR_VECTORS(width - start, {
-        vf v = v_load(x, start + i, tx, n);
-        if (residual) v += v_load(residual, start + i, tr, n);
+        const vf v = load_sum(x, residual, start + i, tx, tr, n);
         even = v_sum_add(even, v * v);
     });
     const double sum = v_sum_total(even) + v_sum_total(odd);
@@ -49,20 +70,13 @@ FI_INLINE void rms_norm_row(
         if (own.next) {
             vi greatest = v_seti(0);
             FI_FOR_VECTORS(own.size, {
-                vf v = v_load(x, first + i, tx, n);
-                if (residual) v += v_load(residual, first + i, tr, n);
+                const vf v = load_sum(x, residual, first + i, tx, tr, n);
                 greatest = v_magnitude_max(greatest, v * scale * (v_load(a->weight, first + i, tw, n) + offset));
             });
-            *own.next = row_scale(greatest, to);
-            factor = 1.0f / *own.next;
-            own.next += own.stride;
+            factor = next_factor(&own, greatest, to);
         }
         FI_FOR_VECTORS(own.size, {
-            vf v = v_load(x, first + i, tx, n);
-            if (residual) {
-                v += v_load(residual, first + i, tr, n);
-                v_store(residual, first + i, tr, n, v);
-            }
+            const vf v = load_and_keep_sum(x, residual, first + i, tx, tr, n);
             const vf y = v * scale * (v_load(a->weight, first + i, tw, n) + offset);
             v_store(out, first + i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);
         });
@@ -101,9 +115,7 @@ FI_INLINE void layer_norm_row(
     const int64_t width = a->width;
     vsum sum = v_sum_zero();
     FI_FOR_VECTORS(width, {
-        vf v = v_load(x, i, tx, n);
-        if (residual) v += v_load(residual, i, tr, n);
-        sum = v_sum_add(sum, v);
+        sum = v_sum_add(sum, load_sum(x, residual, i, tx, tr, n));
     });
     const float mean = (float)(v_sum_total(sum) / (double)width);
     const vf centre = v_set(mean);
@@ -128,16 +140,10 @@ FI_INLINE void layer_norm_row(
                     (v - centre) * scale, v_load(a->weight, first + i, tw, n), v_load(args->bias, first + i, tw, n));
                 greatest = v_magnitude_max(greatest, y);
             });
-            *own.next = row_scale(greatest, to);
-            factor = 1.0f / *own.next;
-            own.next += own.stride;
+            factor = next_factor(&own, greatest, to);
         }
         FI_FOR_VECTORS(own.size, {
-            vf v = v_load(x, first + i, tx, n);
-            if (residual) {
-                v += v_load(residual, first + i, tr, n);
-                v_store(residual, first + i, tr, n, v);
-            }
+            const vf v = load_and_keep_sum(x, residual, first + i, tx, tr, n);
             const vf y = v_fma(
                 (v - centre) * scale, v_load(a->weight, first + i, tw, n), v_load(args->bias, first + i, tw, n));
             v_store(out, first + i, to, n, dtype_size(to) == 1 ? y * v_set(factor) : y);

@@ -5,8 +5,8 @@
 #include "fi_merge_params.h"
 
 enum {
-    /// The most ranks that an exchange joins.
-    FI_EXCHANGE_RANKS = 8,
+    /// The most ranks that an exchange joins: no more, as their states then have the bits of a merge on one device.
+    FI_EXCHANGE_RANKS = FI_MERGED_AT_ONCE,
     /// Threads of a block.
     FI_EXCHANGE_THREADS = 128,
     /// The most blocks of a launch. All of them run at a time on any GPU, so that none waits for one that waits for room.

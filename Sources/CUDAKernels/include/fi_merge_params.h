@@ -4,6 +4,9 @@
 
 #include "fi_division.h"
 
+/// Up to so many states are added up in one order by all kernels that merge, so that the bits do not depend on which of them does.
+enum { FI_MERGED_AT_ONCE = 8 };
+
 /// output = sum of 2^(lse - m) * values over sum of 2^(lse - m), merged = m + log2 of that sum, m the greatest lse.
 typedef struct {
     /// [states, rows, heads, width]; strides in elements.

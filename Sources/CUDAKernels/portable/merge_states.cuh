@@ -30,11 +30,11 @@ static __device__ __forceinline__ MergedSum merge(const fi_merge_params &p, cons
     const auto weigh = [&](unsigned int state) {
         return state < at.states && !is_empty ? fi_merge_weight(at.lse[state * p.lse_state] - sum.top) : 0.0f;
     };
-    float weights[merged_at_once];
+    float weights[FI_MERGED_AT_ONCE];
 #pragma unroll
-    for (int i = 0; i < merged_at_once; i++) weights[i] = weigh(i);
+    for (int i = 0; i < FI_MERGED_AT_ONCE; i++) weights[i] = weigh(i);
     sum.total = fi_merge_total(weights);
-    for (unsigned int state = merged_at_once; state < at.states; state++) sum.total += weigh(state);
+    for (unsigned int state = FI_MERGED_AT_ONCE; state < at.states; state++) sum.total += weigh(state);
     const float scale = is_empty ? 0.0f : fi_merge_inverse(sum.total);
     for (unsigned int index = at.first; index < p.width && at.inside; index += at.step) {
         float merged[V];

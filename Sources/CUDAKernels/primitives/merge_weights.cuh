@@ -1,5 +1,7 @@
 // What states of attention weigh in a merge: one arithmetic for all kernels that merge, as a merge of ranks' states by exchange has the bits of one
 // on a device, and bits depend neither on where tensors lie nor on how wide heads are.
+//
+// Up to FI_MERGED_AT_ONCE states have one order of sums, which is that of `fi_merge_total`; of more, kernels have orders of their own.
 #pragma once
 
 /// 2^x, weights below 2^-126 being 0.
@@ -22,9 +24,6 @@ static __device__ __forceinline__ float fi_merge_logarithm(float x) {
     asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-
-/// Up to so many states are added up at once, in one order; of more, kernels have orders of their own.
-static constexpr int merged_at_once = 8;
 
 /// The sum of up to `most` weights, the rest being 0, in the order in which a warp's lanes add theirs up by exchanges of halves.
 template <int most>

@@ -94,13 +94,13 @@ extension AttentionRun {
         return step
     }
 
-    /// Cap, ALiBi, element masks, and a scale that is not positive, where there are any; scores are then base-2 logits.
+    /// Applies cap, ALiBi, element masks and a scale that is not positive. Whether there was any of these: scores are base-2 logits then.
     private func transform(
         _ tile: AttentionTile, _ keys: Range<Int>, _ rows: Range<Int>, _ scale: Float, stride: Int64,
         _ scratch: AttentionScratch
     ) -> Bool {
         let hidesColumns = !isSequential && (variant.form.mask == .causal || variant.windowLeft != nil)
-        // What is hidden is −∞, which the softmax multiplies by the scale: one that is not positive comes before.
+        // The softmax hides keys by a score of −∞ and scales afterwards. A scale of 0 or less would show them again, so it comes first.
         guard variant.logitsSoftCap != nil || slopes != nil || mask != nil || hidesColumns || !(scale > 0) else {
             return false
         }

@@ -28,17 +28,9 @@ package final class CaptureGate: Sendable {
 
     package init() {}
 
-    private static var thread: UInt {
-        #if canImport(Darwin)
-            UInt(bitPattern: pthread_self())
-        #else
-            UInt(pthread_self())
-        #endif
-    }
-
     /// Whether this thread records.
     package var isMine: Bool {
-        state.load(ordering: .relaxed) >= Self.closed && owner.load(ordering: .relaxed) == Self.thread
+        state.load(ordering: .relaxed) >= Self.closed && owner.load(ordering: .relaxed) == CurrentThread.id
     }
 
     /// Runs `body` when no other thread records; the thread that records comes in at any time.
@@ -71,7 +63,7 @@ package final class CaptureGate: Sendable {
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try turn.withLock { (_) throws(Failure) -> Result in
-            owner.store(Self.thread, ordering: .relaxed)
+            owner.store(CurrentThread.id, ordering: .relaxed)
             state.add(Self.closed, ordering: .relaxed)
             defer {
                 owner.store(0, ordering: .relaxed)
@@ -98,7 +90,7 @@ package final class CaptureGate: Sendable {
     private func enterLater() -> Bool {
         repeat {
             state.subtract(1, ordering: .relaxed)
-            if owner.load(ordering: .relaxed) == Self.thread { return false }
+            if owner.load(ordering: .relaxed) == CurrentThread.id { return false }
             // Until the recording has ended.
             turn.withLock { _ in }
         } while state.add(1, ordering: .acquiring).oldValue >= Self.closed

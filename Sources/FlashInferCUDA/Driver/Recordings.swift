@@ -30,10 +30,10 @@ package final class Recordings: Sendable {
     package func during<Result: ~Copyable, Failure: Error>(
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        state.withLock { $0.threads.append(Self.thread) }
+        state.withLock { $0.threads.append(CurrentThread.id) }
         defer {
             state.withLock { state in
-                state.threads.remove(at: state.threads.firstIndex(of: Self.thread)!)
+                state.threads.remove(at: state.threads.firstIndex(of: CurrentThread.id)!)
                 guard state.threads.isEmpty else { return }
                 for call in state.late { call() }
                 state.late = []
@@ -44,7 +44,7 @@ package final class Recordings: Sendable {
 
     /// Runs `body` while no other thread records; none begins meanwhile. `body` records nothing.
     package func whenOthersHaveEnded<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
-        let own = Self.thread
+        let own = CurrentThread.id
         while true {
             let ran = try state.withLock { (state) throws(Failure) -> Bool in
                 guard state.threads.allSatisfy({ $0 == own }) else { return false }
@@ -62,13 +62,5 @@ package final class Recordings: Sendable {
         state.withLock { state in
             if state.threads.isEmpty { body() } else { state.late.append(body) }
         }
-    }
-
-    private static var thread: UInt {
-        #if canImport(Darwin)
-            UInt(bitPattern: pthread_self())
-        #else
-            UInt(pthread_self())
-        #endif
     }
 }

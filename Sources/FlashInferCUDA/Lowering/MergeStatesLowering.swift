@@ -18,21 +18,26 @@ package enum MergeLevelsKernel {
 
 /// The kernels that merge states of attention.
 package enum MergeStatesKernel {
-    /// What of a state a thread has.
+    /// How a thread goes through the states of its elements.
     private enum Form: Int, CaseIterable {
-        /// Vectors or elements of a head of any width, of one state at a time.
+        /// One state at a time, heads of any width and alignment: `merge_states.cuh`.
         case any
-        /// A vector of a head that a warp covers, of two states at once: few registers, many threads.
+        /// Two states at once, of aligned heads that a warp covers: `merge_heads.cuh` with few registers and many threads.
         case pair
         /// The same of more states, several of which are on their way.
         case many
 
+        /// - Parameters:
+        ///   - lanes: threads of a head.
+        ///   - count: heads of all rows.
         init(states: Int, lanes: Int, isAligned: Bool, count: Int) {
-            // Heads are counted and divided in 31 bits. As many states as there may be ranks are added up at once, whatever merges them.
-            let isCovered =
-                isAligned && lanes <= 32 && count <= Int(Int32.max) - threads
-                && (states == 2 || states <= lanes || states > ExchangeWindow.mostRanks)
-            self = !isCovered ? .any : states == 2 ? .pair : .many
+            let isCovered = isAligned && lanes <= warpSize
+            // `merge_heads.cuh` numbers heads by 31 bits, those that its last block does not have included.
+            let isCounted = count <= Int(Int32.max) - threads
+            // It adds up as many states at a time as a head has lanes: in the order of all kernels only if that is all of them. Of more than
+            // FI_MERGED_AT_ONCE there is no such order.
+            let isInOrder = states == 2 || states <= lanes || states > Int(FI_MERGED_AT_ONCE)
+            self = !(isCovered && isCounted && isInOrder) ? .any : states == 2 ? .pair : .many
         }
 
         /// As many as registers allow, for loads on their way; float32's vectors take more of them, and most where outputs are narrow.
@@ -49,7 +54,7 @@ package enum MergeStatesKernel {
     }
 
     private static let table = SpecTable(count: 9 * Form.allCases.count)
-    private static let threads = 256
+    private static let threads = 256, warpSize = 32
 
     private static func spec(input: DType, output: DType, _ form: Form) -> KernelSpec {
         table.spec((form.rawValue * 3 + input.kernelNumber) * 3 + output.kernelNumber) {

@@ -28,7 +28,9 @@ package enum NormKernel {
     /// Layer norm has no registers for the last.
     private static func shapes(isCentred: Bool) -> ArraySlice<Shape> { isCentred ? shapes.dropLast() : shapes[...] }
 
-    private static let table = SpecTable(count: 2 * 144 * shapes.count)
+    /// Combinations of input, residual or none, weight, and output or bytes.
+    private static let typeCombinations = 3 * 4 * 3 * 4
+    private static let table = SpecTable(count: 2 * typeCombinations * shapes.count)
 
     /// - Parameters:
     ///   - isCentred: whether it is layer norm.
@@ -40,7 +42,7 @@ package enum NormKernel {
         let types =
             ((input.kernelNumber * 4 + (residual?.kernelNumber ?? 3)) * 3 + weight.kernelNumber) * 4
             + (output?.kernelNumber ?? 3)
-        return table.spec((isCentred ? shapes.count + shape : shape) * 144 + types) {
+        return table.spec((isCentred ? shapes.count + shape : shape) * typeCombinations + types) {
             let way = shapes[shape]
             let isUniform = input == residual ?? input && input == weight && input == output ?? input
             let types = [input.label, (residual ?? input).label, weight.label] + (output.map { [$0.label] } ?? [])
@@ -98,7 +100,12 @@ package enum NormKernel {
     private static let manyRows = 1024
     /// Shapes whose rows have several warps each, few enough that several rows' sums fit in a warp.
     private static let sharedShapes = 2...4
-    private static let sharedTable = SpecTable(count: (sharedShapes.upperBound + 1) * 8 * 36)
+    /// Combinations of input, weight, and output or bytes.
+    private static let sharedTypeCombinations = 3 * 3 * 4
+    /// Kinds of scales, of few rows and of many; and layer norm.
+    private static let sharedKinds = 2 * Scales.allCases.count + 1
+    private static let sharedTable = SpecTable(
+        count: (sharedShapes.upperBound + 1) * sharedKinds * sharedTypeCombinations)
 
     /// Rows of a block: results that are float32 until their scales are known leave registers for two; layer norm's rows stay as they are.
     private static func sharedRows(_ shape: Int, isCentred: Bool, isMany: Bool) -> Int {
@@ -111,8 +118,8 @@ package enum NormKernel {
         _ shape: Int, isCentred: Bool, input: DType, weight: DType, output: DType?, _ scales: Scales, isMany: Bool
     ) -> KernelSpec {
         let types = (input.kernelNumber * 3 + weight.kernelNumber) * 4 + (output?.kernelNumber ?? 3)
-        let kind = isCentred ? 6 : 2 * scales.rawValue + (isMany ? 1 : 0)
-        return sharedTable.spec((shape * 8 + kind) * 36 + types) {
+        let kind = isCentred ? sharedKinds - 1 : 2 * scales.rawValue + (isMany ? 1 : 0)
+        return sharedTable.spec((shape * sharedKinds + kind) * sharedTypeCombinations + types) {
             let way = shapes[shape], rows = sharedRows(shape, isCentred: isCentred, isMany: isMany)
             let isUniform = input == weight && input == output ?? input
             let types = [input.label, weight.label] + (output.map { [$0.label] } ?? [])
@@ -148,10 +155,12 @@ package enum NormKernel {
 
     // MARK: few rows
 
-    /// Up to here a launch takes as long as one thread's instructions after its wait, so it has a kernel with few of those. It gives the same
-    /// bits: a row's must not depend on how many there are.
+    /// Up to here a launch takes as long as the instructions of one thread after its wait for the kernels ahead, so there is a kernel with
+    /// few of those. It gives the same bits: a row's must not depend on how many rows there are.
     private static let fewRows = 256
-    private static let fewTable = SpecTable(count: (sharedShapes.upperBound + 1) * 2 * 108)
+    /// Combinations of input, residual or none, weight, and output.
+    private static let fewTypeCombinations = 3 * 4 * 3 * 3
+    private static let fewTable = SpecTable(count: (sharedShapes.upperBound + 1) * 2 * fewTypeCombinations)
 
     /// The kernel of few aligned rows that do not become bytes.
     private static func fewSpec(
@@ -160,10 +169,10 @@ package enum NormKernel {
         let types =
             ((input.kernelNumber * 4 + (residual?.kernelNumber ?? 3)) * 3 + weight.kernelNumber) * 3
             + output.kernelNumber
-        return fewTable.spec((2 * shape + (isCentred ? 1 : 0)) * 108 + types) {
+        return fewTable.spec((2 * shape + (isCentred ? 1 : 0)) * fewTypeCombinations + types) {
             let way = shapes[shape]
             let isUniform = input == residual ?? input && input == weight && input == output
-            let types = [input, residual ?? input, weight, output].map(\.label).joined(separator: "-")
+            let labels = [input, residual ?? input, weight, output].map(\.label).joined(separator: "-")
             return KernelSpec(
                 file: "portable/norm_row.cuh", entry: "norm_row",
                 defines: [
@@ -174,7 +183,7 @@ package enum NormKernel {
                 ],
                 // Registers for all that is on its way: there are fewer blocks than fit.
                 threads: way.threads, blocksPerProcessor: max((isCentred ? 768 : 1024) / way.threads, 1),
-                label: "\(isCentred ? "layer-norm" : "rms-norm") \(isUniform ? input.label : types)"
+                label: "\(isCentred ? "layer-norm" : "rms-norm") \(isUniform ? input.label : labels)"
                     + (residual == nil ? "" : " with residual") + " \(way.group)x\(way.chunks), few rows")
         }
     }

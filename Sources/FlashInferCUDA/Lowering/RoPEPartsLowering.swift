@@ -4,7 +4,10 @@ internal import FlashInferCore
 /// The kernels of rotary embedding with more to it: heads that are normalised, in two parts, converted or stored in a cache. One for each
 /// type of what is read, with all types of outputs and caches; and one for many tokens whose types are all the same.
 package enum RoPEPartsKernel {
-    private static let table = SpecTable(count: 128)
+    /// Kernels of a type and cut: normalised or not, by a table or not, interleaved or not.
+    private static let flagCombinations = 8
+    private static let cutCount = Cut.allCases.count
+    private static let table = SpecTable(count: DType.computeTypes.count * cutCount * flagCombinations)
 
     /// How a launch's work is cut into blocks.
     private enum Cut: Int, CaseIterable {
@@ -14,7 +17,7 @@ package enum RoPEPartsKernel {
         case many
         /// Of many tokens with so many elements each that what a block does once is to be shared by more of them.
         case wide
-        /// Of such tokens, too few for that.
+        /// Of fewer such tokens: blocks of as many as `wide` has would be too few.
         case someWide
         /// Of heads of one type that turn or move as wholes, of any number of tokens: a thread has several heads of a token, so that what is the
         /// same for them, and was most of a thread's instructions, is there once.
@@ -41,8 +44,8 @@ package enum RoPEPartsKernel {
         /// Heads of a thread.
         var heads: Int { self == .heads ? 2 : 1 }
 
-        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move. Of fewer than 32 a
-        /// thread of each token takes less time.
+        /// Tokens of a block: two of many, so that a thread has two vectors on their way; four of wide ones, most of which only move. A
+        /// batch of fewer than 32 was faster with blocks of one token.
         var tokens: Int {
             switch self {
             case .few, .heads: 1
@@ -78,7 +81,8 @@ package enum RoPEPartsKernel {
     ) -> KernelSpec {
         let isInterleaved = isInterleaved && cut == .heads
         let flags = (isNormalised ? 4 : 0) + (isTabled ? 2 : 0) + (isInterleaved ? 1 : 0)
-        return table.spec(40 * input.kernelNumber + 8 * cut.rawValue + flags) {
+        let kind = input.kernelNumber * cutCount + cut.rawValue
+        return table.spec(kind * flagCombinations + flags) {
             KernelSpec(
                 file: cut == .heads ? "portable/rope_heads.cuh" : "portable/rope_parts.cuh",
                 entry: cut == .heads ? "rope_heads" : "rope_parts",

@@ -124,8 +124,10 @@ private struct VariantHook {
         _ prefix: String, _ head: String, _ graph: ExprGraph, _ place: SourcePlace,
         _ parameters: [ParameterDeclaration], isOfKeys: Bool = false
     ) {
+        // A file may be a variant's name from JSON, with anything in it: it must not end its string or its line.
+        let file = place.file.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline }
         // The same line again and again: all of a hook's terms were written at one place.
-        let line = "#line \(place.line) \"\(place.file.filter { $0 != "\"" && $0 != "\\" })\""
+        let line = "#line \(place.line) \"\(file)\""
         var lines = ["FI_DEVICE \(head) {"]
         for (index, node) in graph.nodes.enumerated() {
             let isRow =

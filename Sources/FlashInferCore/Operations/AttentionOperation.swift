@@ -118,9 +118,7 @@ extension AttentionOperation {
         let checks = TensorChecks(device: queries.device)
         try checks.writable(output, "output")
         try checks.distinct(output, "output", from: queries, "queries")
-        guard queryScale.isFinite else {
-            throw .invalidArgument("queryScale", found: "\(queryScale)", expected: "finite")
-        }
+        try expectFinite(queryScale, "queryScale")
         if let queryScalePerHead {
             try expect(queryScalePerHead, "queryScalePerHead", .float32, [form.heads.queryHeads])
         }
@@ -148,13 +146,9 @@ extension AttentionOperation {
 
     private func validateCache(_ form: RunForm) throws(FlashInferError) {
         let shape = form.heads
-        guard cache.scales.key.isFinite, cache.scales.value.isFinite else {
-            let isKey = !cache.scales.key.isFinite
-            throw .invalidArgument(
-                isKey ? "scale of the keys" : "scale of the values",
-                found: "\(isKey ? cache.scales.key : cache.scales.value)",
-                expected: "finite, all that is multiplied into it together")
-        }
+        // The caller may have multiplied several finite scales into one that is not.
+        try expectFinite(cache.scales.key, "scale of the keys")
+        try expectFinite(cache.scales.value, "scale of the values")
         guard cache.keys.dtype == form.kvType else {
             throw .planMismatch("cache type", planned: "\(form.kvType)", found: "\(cache.keys.dtype)")
         }
@@ -252,6 +246,10 @@ extension AttentionOperation {
         for name in parameters.keys where !declared.contains(where: { $0.name == name }) {
             throw .unknownParameter(name, of: variant)
         }
+    }
+
+    private func expectFinite(_ scale: Float, _ name: String) throws(FlashInferError) {
+        guard scale.isFinite else { throw .invalidArgument(name, found: "\(scale)", expected: "finite") }
     }
 
     func expect(

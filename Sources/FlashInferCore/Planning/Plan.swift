@@ -132,6 +132,7 @@ final class PlanContent: Sendable {
         self.analysis = analysis
         self.isBalanced = isBalanced
         runForm = RunForm(problem)
+        // Items of lists come first, in the order of their workers.
         let listed = items.prefix(Int(itemIndptr[itemIndptr.count - 1]))
         let tileMask = traits.tileMask { tile in
             traits.tiles[tile].schedule == .lists

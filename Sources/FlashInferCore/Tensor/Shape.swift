@@ -64,6 +64,19 @@ public struct Shape: Sendable {
         }
         return strides
     }
+
+    /// Elements from the first to the last that steps of `strides`, none of them negative, reach, both included; `nil` where that overflows.
+    package func span(strides: Shape) -> Int? {
+        var last = 0
+        for dimension in 0..<rank {
+            let (reach, overflow) = Swift.max(self[dimension] - 1, 0).multipliedReportingOverflow(
+                by: strides[dimension])
+            let (sum, carry) = last.addingReportingOverflow(reach)
+            if overflow || carry { return nil }
+            last = sum
+        }
+        return last == .max ? nil : last + 1
+    }
 }
 
 extension Shape: Equatable {

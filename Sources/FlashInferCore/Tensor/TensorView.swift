@@ -40,18 +40,11 @@ public struct TensorView: Sendable, Equatable {
         guard strides.rank == shape.rank else {
             throw .lengthMismatch("\(name) strides", found: strides.rank, expected: shape.rank)
         }
-        var last = 0
-        for dimension in 0..<shape.rank {
-            guard strides[dimension] >= 0 else {
-                throw .invalidArgument("\(name) strides", found: "\(strides)", expected: "non-negative")
-            }
-            let (reach, overflow) = max(shape[dimension] - 1, 0).multipliedReportingOverflow(by: strides[dimension])
-            let (sum, carry) = last.addingReportingOverflow(reach)
-            guard !overflow, !carry else { throw .overflow("\(name) strides") }
-            last = sum
+        for dimension in 0..<shape.rank where strides[dimension] < 0 {
+            throw .invalidArgument("\(name) strides", found: "\(strides)", expected: "non-negative")
         }
-        guard last < .max else { throw .overflow("\(name) strides") }
-        let (end, overflow) = (last + 1).multipliedReportingOverflow(by: dtype.byteCount)
+        guard let span = shape.span(strides: strides) else { throw .overflow("\(name) strides") }
+        let (end, overflow) = span.multipliedReportingOverflow(by: dtype.byteCount)
         let (limit, carry) = end.addingReportingOverflow(byteOffset)
         guard !overflow, !carry else { throw .overflow("\(name) strides") }
         guard byteOffset >= 0, byteOffset % dtype.byteCount == 0 else {

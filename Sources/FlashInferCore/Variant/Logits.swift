@@ -6,12 +6,14 @@
 /// let both = gemma.then(relative)
 /// ```
 /// A score of −∞ hides its key, though only a ``Mask`` saves the work.
-public struct Logits: Sendable {
+public struct Logits: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>>
+
     /// The logit, natural scale.
-    public let expression: Expr<Float>
+    public var expression: Expr<Float> { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// Logits by their rule.
     public init(
@@ -20,10 +22,7 @@ public struct Logits: Sendable {
         self.init(logit(.score, Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Float>, at place: SourcePlace) {
-        self.expression = expression
-        self.place = place
-    }
+    init(_ expression: Expr<Float>, at place: SourcePlace) { rule = HookRule(expression, at: place) }
 
     /// What `next` makes of these logits.
     public func then(_ next: Logits) -> Logits {
@@ -43,14 +42,6 @@ public struct Logits: Sendable {
     public static let alibi = Logits { score, at in
         score + Parameter<Float>.alibiSlopes[at.head] * (at.keyPosition - at.queryIndex).float
     }
-}
-
-extension Logits: Hashable {
-    /// By what they compute.
-    public static func == (left: Logits, right: Logits) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }
 
 extension Logits: CustomStringConvertible {

@@ -5,22 +5,21 @@
 /// let local = Mask { at in abs(at.queryPosition - at.keyPosition) <= 128 }
 /// ```
 /// Masks are equal when their expressions are; where they were written does not count.
-public struct Mask: Sendable {
+public struct Mask: Sendable, Hashable {
+    private let rule: HookRule<Expr<Bool>>
+
     /// Whether the site's query sees the site's key.
-    public let expression: Expr<Bool>
+    public var expression: Expr<Bool> { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// A mask by its rule.
     public init(fileID: String = #fileID, line: Int = #line, _ isVisible: (Site) -> Expr<Bool>) {
         self.init(isVisible(Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Bool>, at place: SourcePlace) {
-        self.expression = expression
-        self.place = place
-    }
+    init(_ expression: Expr<Bool>, at place: SourcePlace) { rule = HookRule(expression, at: place) }
 
     /// What both show.
     public static func && (left: Mask, right: Mask) -> Mask {
@@ -34,14 +33,6 @@ public struct Mask: Sendable {
 
     /// What the mask hides.
     public static prefix func ! (mask: Mask) -> Mask { Mask(!mask.expression, at: mask.place) }
-}
-
-extension Mask: Hashable {
-    /// By what they show.
-    public static func == (left: Mask, right: Mask) -> Bool { left.expression == right.expression }
-
-    /// Feeds what it shows.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }
 
 extension Mask: CustomStringConvertible {

@@ -12,12 +12,14 @@
 ///
 /// Rows that saw nothing and have no sink are not asked: their output is 0, their log-sum-exp −∞. States of several calls of
 /// attention that are merged afterwards have been normalized in each call.
-public struct Normalizer: Sendable {
+public struct Normalizer: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>?>
+
     /// The logarithm that is used; `nil` for the sum's own.
-    public let expression: Expr<Float>?
+    public var expression: Expr<Float>? { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// Logarithms by their rule, from all of the site but the key's position.
     public init(
@@ -27,20 +29,8 @@ public struct Normalizer: Sendable {
         self.init(logSum(.score, Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Float>?, at place: SourcePlace) {
-        // What changes nothing is nothing.
-        self.expression = expression?.graph == Expr<Float>.score.graph ? nil : expression
-        self.place = place
-    }
+    init(_ expression: Expr<Float>?, at place: SourcePlace) { rule = HookRule(changing: expression, at: place) }
 
     /// The softmax's own sum.
     public static let plain = Normalizer(nil, at: SourcePlace(file: #fileID, line: #line))
-}
-
-extension Normalizer: Hashable {
-    /// By what they compute.
-    public static func == (left: Normalizer, right: Normalizer) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }

@@ -6,12 +6,14 @@
 /// ```
 /// It sees the element after the division by the softmax's sum and the cache's scales, in float32, and 0 for rows that saw nothing. The
 /// log-sum-exp is that of the scores, so states whose outputs were changed by more than a factor must not be merged.
-public struct Output: Sendable {
+public struct Output: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>?>
+
     /// The element that is stored; `nil` for the element itself.
-    public let expression: Expr<Float>?
+    public var expression: Expr<Float>? { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// Elements by their rule, from all of the site but the key's position.
     public init(
@@ -20,20 +22,8 @@ public struct Output: Sendable {
         self.init(element(.score, Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Float>?, at place: SourcePlace) {
-        // What changes nothing is nothing.
-        self.expression = expression?.graph == Expr<Float>.score.graph ? nil : expression
-        self.place = place
-    }
+    init(_ expression: Expr<Float>?, at place: SourcePlace) { rule = HookRule(changing: expression, at: place) }
 
     /// As it is.
     public static let plain = Output(nil, at: SourcePlace(file: #fileID, line: #line))
-}
-
-extension Output: Hashable {
-    /// By what they compute.
-    public static func == (left: Output, right: Output) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }

@@ -5,12 +5,14 @@
 /// let variant = AttentionVariant("log-n", mask: .causal, query: logN)
 /// ```
 /// Each is computed once for its row, and multiplies the score before the logits see it.
-public struct Scaling: Sendable {
+public struct Scaling: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>?>
+
     /// The factor; `nil` for 1.
-    public let expression: Expr<Float>?
+    public var expression: Expr<Float>? { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// A factor by its rule: a query's from all of the site but the key's position, a key's from request, key/value head, position
     /// and lengths.
@@ -18,16 +20,8 @@ public struct Scaling: Sendable {
         self.init(factor(Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Float>?, at place: SourcePlace) { (self.expression, self.place) = (expression, place) }
+    init(_ expression: Expr<Float>?, at place: SourcePlace) { rule = HookRule(expression, at: place) }
 
     /// As they are.
     public static let none = Scaling(nil, at: SourcePlace(file: #fileID, line: #line))
-}
-
-extension Scaling: Hashable {
-    /// By what they compute.
-    public static func == (left: Scaling, right: Scaling) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }

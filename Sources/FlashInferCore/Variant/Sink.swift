@@ -45,22 +45,20 @@ public enum Sink: Sendable, Hashable {
         if root.operation == .constant, !root.float.isNaN {
             self = root.float == -.infinity ? .none : .logit(root.float)
         } else {
-            self = .rule(SinkRule(expression: expression, place: place))
+            self = .rule(SinkRule(expression, at: place))
         }
     }
 }
 
 /// A sink's logit as an expression, and where it was written.
 public struct SinkRule: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>>
+
     /// The logit, natural scale; −∞ for none.
-    public let expression: Expr<Float>
+    public var expression: Expr<Float> { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
-    /// By what they compute.
-    public static func == (left: SinkRule, right: SinkRule) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
+    init(_ expression: Expr<Float>, at place: SourcePlace) { rule = HookRule(expression, at: place) }
 }

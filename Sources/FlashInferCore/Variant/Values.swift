@@ -10,12 +10,14 @@
 /// What comes to a factor of the row, however it is written, is multiplied into the weights on a GPU, once for each key; anything
 /// else is computed for each element. Either is rounded once more to the type of the products: with float16 queries, factors
 /// belong between 2^−8 and 2^7. Elements of keys that a mask hides may be asked for too, and must not become NaN.
-public struct Values: Sendable {
+public struct Values: Sendable, Hashable {
+    private let rule: HookRule<Expr<Float>?>
+
     /// The element that is used; `nil` for the element itself.
-    public let expression: Expr<Float>?
+    public var expression: Expr<Float>? { rule.expression }
 
     /// Where it was written.
-    public let place: SourcePlace
+    public var place: SourcePlace { rule.place }
 
     /// Elements by their rule.
     public init(
@@ -24,22 +26,10 @@ public struct Values: Sendable {
         self.init(element(.score, Site()), at: SourcePlace(file: fileID, line: line))
     }
 
-    init(_ expression: Expr<Float>?, at place: SourcePlace) {
-        // What changes nothing is nothing.
-        self.expression = expression?.graph == Expr<Float>.score.graph ? nil : expression
-        self.place = place
-    }
+    init(_ expression: Expr<Float>?, at place: SourcePlace) { rule = HookRule(changing: expression, at: place) }
 
     /// As they are.
     public static let plain = Values(nil, at: SourcePlace(file: #fileID, line: #line))
-}
-
-extension Values: Hashable {
-    /// By what they compute.
-    public static func == (left: Values, right: Values) -> Bool { left.expression == right.expression }
-
-    /// Feeds what they compute.
-    public func hash(into hasher: inout Hasher) { hasher.combine(expression) }
 }
 
 extension ExprGraph {

@@ -6,6 +6,7 @@ import Testing
 /// Batches of everything at once, drawn from seeds, against the float64 oracle. `FLASHINFER_TEST_SEEDS=1000-5000` takes others.
 @Suite struct DrawnAttentionTests {
     private static let devices = InstructionSet.allCases.filter(\.isAvailable).map { ($0, SeparateDevice($0)) }
+    private static let modes = [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 128)]
 
     @Test func batches() throws {
         // The last two have narrow scores, whose weights are all off to the same side where 2^x is.
@@ -32,10 +33,11 @@ import Testing
         for seed in TestEnvironment.seeds(0..<20) {
             let fixture = try CascadeFixture(.drawn(from: seed, types: AttentionCase.types))
             let device = AttentionConformanceTests.devices[Int(seed / 3) % AttentionConformanceTests.devices.count]
-            for mode in [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 128)] {
+            let expected = fixture.oracle.evaluate()
+            for mode in Self.modes {
                 let found = try fixture.upload(to: device).run(
                     fixture.composed, mode: mode, processors: 1 + Int(seed % 7))
-                expectClose(found.result, fixture.oracle.evaluate(), fixture.plain, device)
+                expectClose(found.result, expected, fixture.plain, device)
             }
         }
     }
@@ -44,10 +46,10 @@ import Testing
         for seed in TestEnvironment.seeds(0..<20) {
             let fixture = try BlockSparseFixture(.drawn(from: seed, types: [.float32, .bfloat16, .float16]))
             let device = AttentionConformanceTests.devices[Int(seed) % AttentionConformanceTests.devices.count]
-            for mode in [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 128)] {
-                expectClose(
-                    try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 5)), fixture.oracle.evaluate(),
-                    fixture.problem, device)
+            let expected = fixture.oracle.evaluate()
+            for mode in Self.modes {
+                let found = try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 5))
+                expectClose(found, expected, fixture.problem, device)
             }
         }
     }
@@ -56,10 +58,10 @@ import Testing
         for seed in TestEnvironment.seeds(0..<10) {
             let fixture = try MLAFixture(.drawn(from: seed))
             let device = AttentionConformanceTests.devices[Int(seed) % AttentionConformanceTests.devices.count]
-            for mode in [Planner.Mode.balanced, .unsplit, .batchInvariant(splitSize: 128)] {
-                expectClose(
-                    try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 5)), fixture.oracle.evaluate(),
-                    fixture.problem, device)
+            let expected = fixture.oracle.evaluate()
+            for mode in Self.modes {
+                let found = try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 5))
+                expectClose(found, expected, fixture.problem, device)
             }
         }
     }

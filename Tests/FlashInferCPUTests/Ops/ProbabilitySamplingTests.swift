@@ -13,24 +13,6 @@ import Testing
         return weights.map { Double(Float($0 / total * sum)) }
     }
 
-    private func draw(
-        _ ops: CPUOps, _ input: TensorView, _ rows: [SampleOperation.Row],
-        order: SampleOperation.FilterOrder = .topKFirst
-    ) throws -> (tokens: [Int], status: [Int]) {
-        let (tokens, status) = (try OpsTensor(.int32, [rows.count]), try OpsTensor(.uint8, [rows.count]))
-        let view =
-            input.shape[0] == rows.count
-            ? input
-            : try TensorView(
-                input.region, byteOffset: input.byteOffset, dtype: input.dtype,
-                shape: [rows.count, input.shape[1]], strides: [0, 1])
-        let operation = SampleOperation(
-            probabilities: view, tokens: tokens.view, status: status.view, rows: rows, order: order)
-        try operation.validate()
-        ops.execute(operation)
-        return (tokens.values.map { Int($0) }, status.values.map { Int($0) })
-    }
-
     /// Filters on probabilities: those of logits at temperature 1.
     static func filters(width: Int) -> [SampleOperation.Row] {
         SamplingTests.filters(width: width).map {
@@ -49,17 +31,12 @@ import Testing
             if width > 7 { values[3] = 0 }
             let input = try OpsTensor(.float32, [1, width], padding: 6, lead: 1, values: values)
             for filter in Self.filters(width: width) {
-                let rows = (0..<3).map { step in
-                    var row = filter
-                    row.step = UInt64(step)
-                    return row
-                }
-                let drawn = try draw(ops, input.view, rows, order: order)
+                let rows = filter.at(steps: 0..<3)
+                let drawn = try ops.draw(input.view, as: .probabilities, rows, order: order)
                 let oracle = SamplingOracle(input.values, filter, joint: order == .joint, form: .probabilities)
                 #expect(drawn.status == [0, 0, 0])
                 for (row, token) in zip(rows, drawn.tokens) {
-                    let uniform = Philox4x32(seed: row.seed, step: row.step).uniform()
-                    #expect(oracle.accepts(token, uniform: uniform), "token \(token), width \(width), \(row)")
+                    #expect(oracle.accepts(token, of: row), "token \(token), width \(width), \(row)")
                 }
             }
         }
@@ -78,13 +55,13 @@ import Testing
                 input[3 * width + place] = -1e-30
                 for topK in [0, 1, 5] {
                     let rows = [SampleOperation.Row](repeating: .init(topK: topK, seed: 1, step: 0), count: 5)
-                    let drawn = try draw(ops, input.view, rows)
+                    let drawn = try ops.draw(input.view, as: .probabilities, rows)
                     #expect(drawn.status == [1, 2, 3, 4, 0] && drawn.tokens[..<4].allSatisfy { $0 == -1 })
                     #expect((0..<width).contains(drawn.tokens[4]))
                 }
                 // Greedy takes +inf for the greatest.
                 let greedy = [SampleOperation.Row](repeating: .init(temperature: 0, seed: 1, step: 0), count: 5)
-                let drawn = try draw(ops, input.view, greedy)
+                let drawn = try ops.draw(input.view, as: .probabilities, greedy)
                 #expect(drawn.status == [1, 2, 0, 4, 0] && drawn.tokens == [-1, -1, place, -1, 0])
                 // Filters: zeros, and the sound row evenly.
                 let (output, status) = (try OpsTensor(.float32, [5, width]), try OpsTensor(.uint8, [5]))
@@ -162,29 +139,12 @@ import Testing
                 let probabilities = SamplingOracle(input.values, filter, form: form).probabilities
                 var tokens: [Int] = []
                 while tokens.count < draws {
-                    let rows = (tokens.count..<min(draws, tokens.count + 100_000)).map { step in
-                        var row = filter
-                        row.step = UInt64(step)
-                        return row
-                    }
-                    if form == .probabilities {
-                        tokens += try draw(ops, input.view, rows).tokens
-                    } else {
-                        tokens += try drawFromLogits(ops, input.view, rows)
-                    }
+                    let rows = filter.at(steps: tokens.count..<min(draws, tokens.count + 100_000))
+                    tokens += try ops.draw(input.view, as: form, rows).tokens
                 }
                 #expect(SamplingOracle.follows(tokens, probabilities), "\(width), \(filter)")
             }
         }
-    }
-
-    private func drawFromLogits(_ ops: CPUOps, _ input: TensorView, _ rows: [SampleOperation.Row]) throws -> [Int] {
-        let (tokens, status) = (try OpsTensor(.int32, [rows.count]), try OpsTensor(.uint8, [rows.count]))
-        let view = try TensorView(
-            input.region, byteOffset: input.byteOffset, dtype: input.dtype, shape: [rows.count, input.shape[1]],
-            strides: [0, 1])
-        ops.execute(SampleOperation(logits: view, tokens: tokens.view, status: status.view, rows: rows))
-        return tokens.values.map { Int($0) }
     }
 
     @Test func packedParametersAreTheHosts() throws {

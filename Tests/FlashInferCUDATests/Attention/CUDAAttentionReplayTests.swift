@@ -51,14 +51,7 @@ import Testing
         let capacity = try Self.capacity(fixtures, on: device)
         let buffers = try AttentionBuffers(fixtures[0], on: device)
         let workspace = try buffers.workspace(for: capacity)
-        let plan = try buffers.plan(capacity: capacity)
-        let operation = try buffers.operation(plan, in: workspace, capacity: capacity)
-        try device.prepare(plan, capacity: capacity, in: workspace.view.region)
-        // Once outside the graph, so that kernels are loaded.
-        try device.run(.attention(operation))
-        try device.synchronize()
-        let graph = try #require(
-            try device.capture { () throws(FlashInferError) in try device.execute(.attention(operation)) })
+        let graph = try captured(buffers, in: workspace, capacity: capacity, on: device)
         for fixture in fixtures + [fixtures[0]] {
             try buffers.load(fixture)
             try buffers.poisonResults()
@@ -128,6 +121,20 @@ import Testing
     }
 }
 
+/// A graph of attention on these buffers, for plans that fit the capacity.
+private func captured(
+    _ buffers: AttentionBuffers, in workspace: DeviceTensor, capacity: PlanSize, on device: CUDADevice
+) throws -> any DeviceGraph {
+    let plan = try buffers.plan(capacity: capacity)
+    let operation = try buffers.operation(plan, in: workspace, capacity: capacity)
+    try device.prepare(plan, capacity: capacity, in: workspace.view.region)
+    // Once outside the graph, so that kernels are loaded.
+    try device.run(.attention(operation))
+    try device.synchronize()
+    return try #require(
+        try device.capture { () throws(FlashInferError) in try device.execute(.attention(operation)) })
+}
+
 /// One replay, for compute-sanitizer.
 @Suite(.enabled(if: GPU.isPresent, GPU.absence)) struct ReducedCUDAAttentionReplayTests {
     @Test func reducedReplay() throws {
@@ -141,13 +148,7 @@ import Testing
         let capacity = try CUDAAttentionReplayTests.capacity(fixtures, on: device)
         let buffers = try AttentionBuffers(fixtures[0], on: device)
         let workspace = try buffers.workspace(for: capacity)
-        let plan = try buffers.plan(capacity: capacity)
-        let operation = try buffers.operation(plan, in: workspace, capacity: capacity)
-        try device.prepare(plan, capacity: capacity, in: workspace.view.region)
-        try device.run(.attention(operation))
-        try device.synchronize()
-        let graph = try #require(
-            try device.capture { () throws(FlashInferError) in try device.execute(.attention(operation)) })
+        let graph = try captured(buffers, in: workspace, capacity: capacity, on: device)
         for fixture in fixtures {
             try buffers.load(fixture)
             try device.prepare(buffers.plan(capacity: capacity), capacity: capacity, in: workspace.view.region)

@@ -40,10 +40,11 @@ import Testing
             let test = BlockSparseFixture.Case.drawn(from: seed, types: [.bfloat16, .float16])
             let fixture = try BlockSparseFixture(test)
             guard (try? device.kernelTraits(for: fixture.problem)) != nil else { continue }
+            let (tolerance, expected) = (AttentionTolerance(products: test.type), fixture.oracle.evaluate())
             for mode in [Planner.Mode.balanced, .batchInvariant(splitSize: 128)] {
-                let mismatch = AttentionTolerance(products: test.type)
-                    .mismatch(try fixture.run(on: device, mode: mode), fixture.oracle.evaluate(), fixture.problem)
-                #expect(mismatch == nil, "seed \(seed) \(mode): \(test)")
+                let found = try fixture.run(on: device, mode: mode)
+                #expect(
+                    tolerance.mismatch(found, expected, fixture.problem) == nil, "seed \(seed) \(mode): \(test)")
             }
         }
     }
@@ -54,12 +55,11 @@ import Testing
             let test = MLACase.drawn(from: seed)
             let fixture = try MLAFixture(test)
             guard (try? device.kernelTraits(for: fixture.problem)) != nil else { continue }
+            let (tolerance, expected) = (AttentionTolerance(products: test.type), fixture.oracle.evaluate())
             for mode in [Planner.Mode.balanced, .batchInvariant(splitSize: 256)] {
-                let mismatch = AttentionTolerance(products: test.type)
-                    .mismatch(
-                        try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 8)),
-                        fixture.oracle.evaluate(), fixture.problem)
-                #expect(mismatch == nil, "seed \(seed) \(mode): \(test)")
+                let found = try fixture.run(on: device, mode: mode, processors: 1 + Int(seed % 8))
+                #expect(
+                    tolerance.mismatch(found, expected, fixture.problem) == nil, "seed \(seed) \(mode): \(test)")
             }
         }
     }

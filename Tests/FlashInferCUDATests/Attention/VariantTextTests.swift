@@ -226,6 +226,15 @@ import Testing
         #expect(VariantText(AttentionVariant("a", mask: mask)) == VariantText(AttentionVariant("b", mask: mask)))
         #expect(VariantText(AttentionVariant("a", mask: mask)) != VariantText(AttentionVariant("a", mask: !mask)))
     }
+
+    /// A variant's name from JSON is the file of its hooks.
+    @Test func namesStayOnTheirLine() throws {
+        let name = #"a\"\n#error \u2028\r\n\\b"#
+        let variant = try AttentionVariant(json: #"{"name":"\#(name)","mask":["lt",["add","head",1],3]}"#)
+        let lines = VariantText(variant).text.split(whereSeparator: \.isNewline)
+        #expect(lines.contains(#"#line 1 "a#error b.json""#))
+        #expect(!lines.contains { $0.hasPrefix("#error") })
+    }
 }
 
 /// The text compiled by the real compiler, where there is one.
@@ -235,6 +244,15 @@ import Testing
             geometry: .ragged(queryIndptr: [0, 40], kvIndptr: [0, 90]),
             shape: AttentionShape(queryHeads: 4, kvHeads: 2, headDimQK: 64), variant: variant, queryType: .bfloat16,
             kvType: .bfloat16)
+    }
+
+    /// The kernel that a prompt takes.
+    private func longestSpec(_ variant: AttentionVariant, on architecture: Architecture) throws -> KernelSpec {
+        let problem = try AttentionProblem(
+            geometry: .ragged(queryIndptr: [0, 400], kvIndptr: [0, 900]),
+            shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128), variant: variant, queryType: .bfloat16,
+            kvType: .bfloat16)
+        return try AttentionKernel.longestSpec(of: problem, on: architecture)
     }
 
     @Test(arguments: VariantSample.builtIns.indices) func builtIns(_ index: Int) throws {
@@ -247,12 +265,8 @@ import Testing
     @Test(arguments: VariantSample.builtIns.indices) func onHopper(_ index: Int) throws {
         let variant = VariantSample.builtIns[index].variant
         if variant.form.isFused || variant.rope != nil { return }
-        let problem = try AttentionProblem(
-            geometry: .ragged(queryIndptr: [0, 400], kvIndptr: [0, 900]),
-            shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128), variant: variant, queryType: .bfloat16,
-            kvType: .bfloat16)
         let architecture = try #require(Architecture("sm_90a"))
-        let spec = try AttentionKernel.longestSpec(of: problem, on: architecture)
+        let spec = try longestSpec(variant, on: architecture)
         if variant.form.values != nil, variant.form.valueFactor == nil {
             // Values meet the weights as they lie in memory: what is no factor takes the portable kernel.
             #expect(spec.entry == "fi_attention")
@@ -271,12 +285,8 @@ import Testing
     @Test(arguments: VariantSample.builtIns.indices) func inFrames(_ index: Int) throws {
         let variant = VariantSample.builtIns[index].variant
         if variant.form.isFused || variant.rope != nil { return }
-        let problem = try AttentionProblem(
-            geometry: .ragged(queryIndptr: [0, 400], kvIndptr: [0, 900]),
-            shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128), variant: variant, queryType: .bfloat16,
-            kvType: .bfloat16)
         let architecture = try #require(Architecture("sm_90a"))
-        let spec = try AttentionKernel.longestSpec(of: problem, on: architecture)
+        let spec = try longestSpec(variant, on: architecture)
         guard let splice = spec.splice, let frame = spec.frame else { return }
         let nvrtc = try #require(TestMachine.nvrtc)
         let compiler = KernelCompiler()

@@ -36,15 +36,10 @@ import Testing
             let (count, width) = (test.rows.count, test.input.view.shape[1])
             let input = try gpu.tensor(test.input), status = try gpu.tensor(.uint8, [count])
             let output = try gpu.tensor(test.input.view.dtype, [count, width], padding: Int(seed % 4))
-            let rows = test.rows.map { row in
-                FilterOperation.Row(
-                    temperature: row.temperature == 0 ? 1 : row.temperature, topK: row.topK, topP: row.topP,
-                    minP: row.minP)
-            }
             func operation(_ view: (GPUTensor) -> TensorView) -> FlashInferCore.Operation {
                 .filter(
                     FilterOperation(
-                        view(input), as: test.form, output: view(output), status: view(status), rows: rows,
+                        view(input), as: test.form, output: view(output), status: view(status), rows: test.filters,
                         order: test.order))
             }
             try runOnGPU(operation { $0.view })
@@ -58,22 +53,15 @@ import Testing
                 return !(a == b || (a.isNaN && b.isNaN) || abs(a - b) <= 0x1p-21 * abs(b))
             }) {
                 Issue.record(
-                    "seed \(seed), row \(place / width), place \(place % width): \(found[place]), on the CPU \(expected[place]), \(rows[place / width]): \(test)"
+                    "seed \(seed), row \(place / width), place \(place % width): \(found[place]), on the CPU \(expected[place]), \(test.filters[place / width]): \(test)"
                 )
             }
         }
     }
 
     @Test func rowsOfEverything() throws {
-        let compute: [DType] = [.float32, .float16, .bfloat16], eight: [DType] = [.float8E4M3, .float8E5M2, .int8]
         for seed in TestEnvironment.seeds(0..<24) {
-            let gpu = GPUScope()
-            let runner = OpsRunner(
-                place: { host in
-                    let tensor = try gpu.tensor(host)
-                    return PlacedTensor(host, view: tensor.view) { try tensor.fetch() }
-                }, execute: { try runOnGPU($0) })
-            if let problem = try DrawnOperation.problem(from: seed, on: runner, compute, eight) {
+            if let problem = try DrawnOperation.problem(from: seed, on: .gpu(GPUScope())) {
                 Issue.record("seed \(seed): \(problem)")
             }
         }

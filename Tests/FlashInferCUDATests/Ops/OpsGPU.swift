@@ -74,6 +74,17 @@ func runOnGPU(_ operation: FlashInferCore.Operation) throws {
     try OpsGPU.require().execute(operation)
 }
 
+extension OpsRunner {
+    /// A runner on the GPU that all tests share, whose tensors live as long as the runner and `scope` do.
+    static func gpu(_ scope: GPUScope) -> OpsRunner {
+        OpsRunner(
+            place: { host in
+                let tensor = try scope.tensor(host)
+                return PlacedTensor(host, view: tensor.view) { try tensor.fetch() }
+            }, execute: { try OpsGPU.require().execute($0) })
+    }
+}
+
 /// Types of two inputs and an output.
 struct GPUTypes: Sendable, CustomTestStringConvertible {
     var first: DType

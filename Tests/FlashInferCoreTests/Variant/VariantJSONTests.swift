@@ -30,6 +30,14 @@ import Testing
         #expect(try AttentionVariant(json: variant.json) == variant)
     }
 
+    @Test func escapedNames() throws {
+        // As Python's json.dumps writes what is not ASCII: past U+FFFF in two halves.
+        let read = try AttentionVariant(
+            json: #"{"name":"\u00e9 \ud83e\uDD99 \"\n","mask":["le","keyPosition","queryPosition"]}"#)
+        #expect(read.name == "é 🦙 \"\n")
+        #expect(try AttentionVariant(json: read.json).name == read.name)
+    }
+
     @Test func mistakesAreNamed() {
         let cases: [(String, String)] = [
             ("", "JSON"), ("[1]", "JSON object"), (#"{"mask":["le","keyPosition"]}"#, "1 operands"),
@@ -40,7 +48,9 @@ import Testing
             (#"{"mask":["ref",0]}"#, "operation \"ref\""), (#"{"logits":["add","score",1e999]}"#, "JSON"),
             (#"{"parameters":{"a":["int","perDay"]}}"#, "perHead"),
             (#"{"mask":["le","keyPosition",99999999999]}"#, "32 bits"),
-            (String(repeating: "[", count: 5000), "levels"),
+            (String(repeating: "[", count: 5000), "levels"), (#"{"name":"\ud83e"}"#, "surrogate pair"),
+            (#"{"name":"\ud83e\u0041"}"#, "surrogate pair"), (#"{"name":"\udd99"}"#, "surrogate pair"),
+            (#"{"name":"\u+041"}"#, "four hexadecimal digits"), (#"{"name":"\x"}"#, "an escape"),
         ]
         for (text, expected) in cases {
             do {

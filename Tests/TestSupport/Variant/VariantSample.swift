@@ -15,6 +15,15 @@ package struct VariantSample: Sendable {
 }
 
 extension VariantSample {
+    /// A variant of random expressions, with random elements of its parameters, from `seed` alone.
+    package static func random(_ seed: UInt64) -> VariantSample {
+        var random = RandomExpression(seed: seed)
+        return VariantSample(random.variant("random \(seed)")) { geometry, shape in
+            var random = RandomExpression(seed: seed &+ 1000)
+            return random.values(geometry, shape)
+        }
+    }
+
     /// Whether something of it is compiled that leaves neighbouring tiles the same keys.
     package var mayBePaired: Bool {
         let form = variant.form

@@ -32,9 +32,9 @@ struct CUDAAttentionBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let cases = options.chosen(CUDACase.all, \.key)
+        let cases = options.replays.chosen(CUDACase.all, \.key)
         if let list = options.list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: options.device)
+        let gpu = try Devices.make(named: options.common.device)
         let ceilings = CUDACeilings.measure()
         var report = CaseReport<Row>(gpu, ceilings: ceilings)
         print(
@@ -49,8 +49,15 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             }
         }
         report.sort(by: cases.map(\.key), \.key)
-        printTable(report)
-        try writeJSON(report, to: options.json)
+        report.printTable(["case", "us", "rate", "of read", "spread", "kernels", "items", "merges"]) { row in
+            [
+                row.key, row.microseconds.fixed(1),
+                row.kind == "decode" ? row.gigabytesPerSecond.fixed(0) + " GB/s" : row.teraflops.fixed(0) + " TF",
+                row.fractionOfCeiling.map { (100 * $0).fixed(0) + "%" } ?? "", row.spread.fixed(3), "\(row.kernels)",
+                "\(row.items)", "\(row.merges)",
+            ]
+        }
+        try writeJSON(report, to: options.common.json)
     }
 
     private func measure(
@@ -76,16 +83,12 @@ struct CUDAAttentionBenchmark: ParsableCommand {
         _ test: CUDACase, _ inputs: CUDATensors, on gpu: any Device, _ ceilings: CUDACeilings
     ) throws -> Row {
         let attention = try PlannedAttention(test.problem(), on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: inputs.sets.count, samples: options.samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: inputs.sets.count, samples: options.replays.samples) {
             (index) throws(FlashInferError) in
             let set = inputs.sets[index]
             try attention.run(set.queries, set.cache, into: set.output)
         }
-        // A figure for wrong results is worth nothing; whether they are right is the tests' business.
-        let output: [BFloat16] = try gpu.read(inputs.sets[0].output)
-        guard output.allSatisfy({ Float($0).isFinite }) else {
-            throw FlashInferError.deviceFailure(call: "attention", message: "the output is not finite")
-        }
+        try gpu.requireFinite(inputs.sets[0].output, of: "attention")
         let rate = Double(test.kvByteCount) / result.seconds / 1e9
         return Row(
             key: test.key, kind: test.kind, microseconds: result.seconds * 1e6,
@@ -94,19 +97,5 @@ struct CUDAAttentionBenchmark: ParsableCommand {
             launches: result.launches, kernels: Set(attention.plan.items.map(\.tile)).count, spread: result.spread,
             items: attention.plan.items.count,
             merges: attention.plan.merges.count)
-    }
-
-    private func printTable(_ report: CaseReport<Row>) {
-        var table = Table(headings: ["case", "us", "rate", "of read", "spread", "kernels", "items", "merges"])
-        for row in report.rows {
-            table.rows.append([
-                row.key, row.microseconds.fixed(1),
-                row.kind == "decode" ? row.gigabytesPerSecond.fixed(0) + " GB/s" : row.teraflops.fixed(0) + " TF",
-                row.fractionOfCeiling.map { (100 * $0).fixed(0) + "%" } ?? "", row.spread.fixed(3), "\(row.kernels)",
-                "\(row.items)", "\(row.merges)",
-            ])
-        }
-        table.print()
-        report.printFailures()
     }
 }

@@ -86,25 +86,15 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let cases = options.chosen(Case.all, \.key)
-        if let list = options.list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: options.device)
-        var report = CaseReport<Row>(gpu, ceilings: nil)
-        let start = Date()
-        for test in cases {
-            report.add(test.key, since: start, within: options.budget) { try measure(test, on: gpu) }
+        try options.run(
+            Case.all, \.key, hasCeilings: false,
+            headings: ["case", "kept", "us", "TF", "plan us", "items", "spread"], measure: measure
+        ) {
+            [
+                $0.key, $0.kept.fixed(3), $0.microseconds.fixed(1), $0.teraflops.fixed(0),
+                $0.planMicroseconds.fixed(0), "\($0.items)", $0.spread.fixed(3),
+            ]
         }
-        print(gpu.name)
-        var table = Table(headings: ["case", "kept", "us", "TF", "plan us", "items", "spread"])
-        for row in report.rows {
-            table.rows.append([
-                row.key, row.kept.fixed(3), row.microseconds.fixed(1), row.teraflops.fixed(0),
-                row.planMicroseconds.fixed(0), "\(row.items)", row.spread.fixed(3),
-            ])
-        }
-        table.print()
-        report.printFailures()
-        try writeJSON(report, to: options.json)
     }
 
     private func measure(_ test: Case, on gpu: any Device) throws -> Row {
@@ -123,16 +113,13 @@ struct CUDABlockSparseBenchmark: ParsableCommand {
         }
         let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: rows)
         var attention = try PlannedAttention(problem, on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.replays.samples) {
             (index) throws(FlashInferError) in
             try attention.run(inputs[index].queries, inputs[index].cache, into: output.view)
         }
-        let elements: [BFloat16] = try gpu.read(output.view)
-        guard elements.allSatisfy({ Float($0).isFinite }) else {
-            throw FlashInferError.deviceFailure(call: "attention", message: "the output is not finite")
-        }
+        try gpu.requireFinite(output.view, of: "attention")
         let planTimes = try (0..<9).map { _ in
-            try CUDATiming.seconds { try attention.replan(test.problem(blocks)) }
+            try time { try attention.replan(test.problem(blocks)) }
         }
         let pairs = test.pairs(blocks)
         return Row(

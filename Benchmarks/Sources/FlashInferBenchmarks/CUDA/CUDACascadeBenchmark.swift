@@ -83,33 +83,21 @@ struct CUDACascadeBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let cases = options.chosen(Case.all, \.key)
-        if let list = options.list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: options.device)
-        let ceilings = CUDACeilings.measure()
-        var report = CaseReport<Row>(gpu, ceilings: ceilings)
-        let start = Date()
-        for test in cases {
-            report.add(test.key, since: start, within: options.budget) { try measure(test, on: gpu) }
+        try options.run(
+            Case.all, \.key,
+            headings: [
+                "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover",
+                "replan", "difference",
+            ], measure: measure
+        ) {
+            [
+                $0.key, $0.plainMicroseconds.fixed(1), $0.microseconds.fixed(1), $0.speedup.fixed(2),
+                $0.gigabytesPerSecond.fixed(0), "\($0.levels)", "\($0.items)",
+                "\($0.predictedPlainMicroseconds.fixed(0)) > \($0.predictedMicroseconds.fixed(0))",
+                $0.geometryMicroseconds.fixed(0), $0.discoverMicroseconds.fixed(0), $0.replanMicroseconds.fixed(0),
+                $0.difference.fixed(4),
+            ]
         }
-        print("\(gpu.name): \(ceilings.read.fixed(0)) GB/s read")
-        var table = Table(headings: [
-            "case", "plain us", "us", "speedup", "GB/s", "levels", "items", "predicted", "geometry", "discover",
-            "replan",
-            "difference",
-        ])
-        for row in report.rows {
-            table.rows.append([
-                row.key, row.plainMicroseconds.fixed(1), row.microseconds.fixed(1), row.speedup.fixed(2),
-                row.gigabytesPerSecond.fixed(0), "\(row.levels)", "\(row.items)",
-                "\(row.predictedPlainMicroseconds.fixed(0)) > \(row.predictedMicroseconds.fixed(0))",
-                row.geometryMicroseconds.fixed(0), row.discoverMicroseconds.fixed(0), row.replanMicroseconds.fixed(0),
-                row.difference.fixed(4),
-            ])
-        }
-        table.print()
-        report.printFailures()
-        try writeJSON(report, to: options.json)
     }
 
     private func measure(_ test: Case, on gpu: any Device) throws -> Row {
@@ -127,7 +115,7 @@ struct CUDACascadeBenchmark: ParsableCommand {
         let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: queryShape)
         func time(_ problem: AttentionProblem) throws -> (seconds: Double, elements: [BFloat16]) {
             let attention = try PlannedAttention(problem, on: gpu)
-            let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.samples) {
+            let result = try CUDATiming.measure(on: gpu, sets: sets, samples: options.replays.samples) {
                 (index) throws(FlashInferError) in
                 try attention.run(inputs[index].queries, inputs[index].cache, into: output.view)
             }
@@ -156,6 +144,6 @@ struct CUDACascadeBenchmark: ParsableCommand {
 
     /// The median of some calls' microseconds.
     private func host(_ body: () throws -> Void) throws -> Double {
-        try (0..<9).map { _ in try CUDATiming.seconds(body) }.median * 1e6
+        try (0..<9).map { _ in try time(once: body) }.median * 1e6
     }
 }

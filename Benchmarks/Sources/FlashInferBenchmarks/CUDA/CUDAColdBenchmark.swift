@@ -11,17 +11,13 @@ struct CUDAColdBenchmark: ParsableCommand {
             'context' is the driver's own start in it (loading the driver, initialising, making the context), 'ours' the rest.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
+    @OptionGroup var common: CUDAOptions
 
     @Option(help: "Processes started for each figure; the median is reported.")
     var runs = 5
 
     @Option(help: "A bundle of kernels; FLASHINFER_BUNDLE where not given.")
     var bundle: String?
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
 
     @Option(help: .hidden)
     var child: Work?
@@ -83,7 +79,7 @@ struct CUDAColdBenchmark: ParsableCommand {
                     + [row.total, row.context, row.ours, row.device, row.result].map { $0.fixed(0) })
         }
         table.print()
-        try writeJSON(rows, to: json)
+        try writeJSON(rows, to: common.json)
     }
 
     private func median(_ work: Work, _ kernels: String, _ environment: (Int) -> [String: String]) throws -> Row {
@@ -98,7 +94,7 @@ struct CUDAColdBenchmark: ParsableCommand {
     private func start(_ work: Work, _ environment: [String: String]) throws -> (total: Double, child: Child) {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = ["cuda-cold", "--device", device, "--child", work.rawValue]
+        process.arguments = ["cuda-cold", "--device", common.device, "--child", work.rawValue]
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         let output = Pipe()
         process.standardOutput = output
@@ -121,7 +117,7 @@ struct CUDAColdBenchmark: ParsableCommand {
         let begin = clock.now
         _ = try GPUStatus.look()
         let hasContext = clock.now
-        let gpu = try Devices.make(named: device)
+        let gpu = try Devices.make(named: common.device)
         let hasDevice = clock.now
         let test: CUDACase =
             work == .decode
@@ -149,7 +145,5 @@ struct CUDAColdBenchmark: ParsableCommand {
 }
 
 extension Duration {
-    fileprivate var milliseconds: Double {
-        Double(components.seconds) * 1e3 + Double(components.attoseconds) * 1e-15
-    }
+    fileprivate var milliseconds: Double { 1e3 * inSeconds }
 }

@@ -12,17 +12,13 @@ struct CUDAHostBenchmark: ParsableCommand {
             its upload); 'run' enqueues one layer; 'replay' enqueues a graph of 32 layers.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
+    @OptionGroup var common: CUDAOptions
 
     @Option(help: "Requests of a batch.")
     var requests = [1, 16, 64, 256]
 
     @Option(help: "Timed calls of each kind.")
     var calls = 400
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
 
     struct Row: Codable {
         var requests: Int
@@ -48,7 +44,7 @@ struct CUDAHostBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let gpu = try Devices.make(named: device)
+        let gpu = try Devices.make(named: common.device)
         let rows = try requests.map { try measure($0, on: gpu) }
         print(gpu.name)
         var table = Table(
@@ -60,7 +56,7 @@ struct CUDAHostBenchmark: ParsableCommand {
                     + ["\(row.items)"])
         }
         table.print()
-        try writeJSON(Report(device: gpu.name, rows: rows), to: json)
+        try writeJSON(Report(device: gpu.name, rows: rows), to: common.json)
     }
 
     private func measure(_ count: Int, on gpu: any Device) throws -> Row {
@@ -75,20 +71,14 @@ struct CUDAHostBenchmark: ParsableCommand {
         let capacity = try Planner.capacity(
             maximumRequests: count, maximumQueries: count, maximumRequestQueries: 1, maximumKeys: 4096,
             maximumBlocks: count * 4096 / 16, shape: first.shape, traits: traits, processors: gpu.limits.processors)
-        let pages = problems.map { $0.geometry.blocks.blockLimit }.max() ?? 1
-        let cache = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [pages, 2, 16, 8, 128])
-        try gpu.fill(cache.region, with: 0)
-        let view = try KVCacheView.paged(combined: cache.view)
-        let queries = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [count, 32, 128])
-        try gpu.fill(queries.region, with: 0)
-        let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [count, 32, 128])
+        let tensors = try DecodeTensors(problems, requests: count, on: gpu)
         let workspace = try DeviceBuffer(
             on: gpu, dtype: .uint8, shape: [gpu.workspaceByteCount(for: capacity)])
         var attention = try PlannedAttention(first, on: gpu, capacity: capacity)
-        try attention.run(queries.view, view, into: output.view)
+        try tensors.run(attention)
         try gpu.synchronize()
         let graph = try gpu.capture { () throws(FlashInferError) in
-            for _ in 0..<32 { try attention.run(queries.view, view, into: output.view) }
+            for _ in 0..<32 { try tensors.run(attention) }
         }
         guard let graph else {
             throw FlashInferError.unsupported("graphs", device: gpu.name, nearest: "a CUDA device")
@@ -106,7 +96,7 @@ struct CUDAHostBenchmark: ParsableCommand {
                 try gpu.prepare(plan, capacity: capacity, in: workspace.region)
             },
             replan: try microseconds(on: gpu) { try attention.replan(problems[$0 % 8]) },
-            run: try microseconds(on: gpu) { _ in try attention.run(queries.view, view, into: output.view) },
+            run: try microseconds(on: gpu) { _ in try tensors.run(attention) },
             // The GPU takes longer for a replay than the host, and its queue is not endless.
             replay32: try microseconds(on: gpu, between: 4) { _ in try graph.replay() },
             items: attention.plan.items.count)
@@ -118,7 +108,7 @@ struct CUDAHostBenchmark: ParsableCommand {
     ) throws -> Double {
         var times: [Double] = []
         for step in 0..<calls + 16 {
-            let seconds = try CUDATiming.seconds { try body(step) }
+            let seconds = try time { try body(step) }
             if step >= 16 { times.append(seconds) }
             if step % waits == 0 { try gpu.synchronize() }
         }

@@ -195,7 +195,7 @@ struct CUDAKVParallelBenchmark: ParsableCommand {
         var times: [Double] = []
         for sample in 0..<samples + 2 {
             try ranks.barrier()
-            let seconds = try CUDATiming.seconds {
+            let seconds = try time {
                 try graph.replay()
                 try wait(gpu, ranks)
             }

@@ -8,14 +8,10 @@ struct CUDALeaksBenchmark: ParsableCommand {
         abstract: "Memory before and after many cycles of plan, run and replay, and of making and freeing everything.",
         discussion: "Fails where device memory grows by more than 4 MiB, or the process by more than 16 MiB.")
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
+    @OptionGroup var common: CUDAOptions
 
     @Option(help: "Cycles of plan, run and replay.")
     var cycles = 10_000
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
 
     struct Row: Codable {
         var work: String
@@ -37,7 +33,7 @@ struct CUDALeaksBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let gpu = try Devices.make(named: device)
+        let gpu = try Devices.make(named: common.device)
         let problems = try (0..<8).map { step in
             try CUDACase.decode("leaks", (0..<16).map { 1 + ($0 * 7919 + step * 1311) % 2048 }).problem()
         }
@@ -53,7 +49,7 @@ struct CUDALeaksBenchmark: ParsableCommand {
         }
         print(gpu.name)
         table.print()
-        try writeJSON(Report(device: gpu.name, rows: rows), to: json)
+        try writeJSON(Report(device: gpu.name, rows: rows), to: common.json)
         if rows.contains(where: { $0.deviceGrowth > 4 << 20 || $0.hostGrowth > 16 << 20 }) {
             print("memory grew")
             throw ExitCode.failure
@@ -62,7 +58,7 @@ struct CUDALeaksBenchmark: ParsableCommand {
 
     /// A server's steps: one plan, workspace and graph for all.
     private func steadyCycles(_ problems: [AttentionProblem], on gpu: any Device) throws -> Row {
-        let tensors = try Tensors(problems, on: gpu)
+        let tensors = try DecodeTensors(problems, requests: 16, on: gpu)
         let capacity = try Planner.capacity(
             maximumRequests: 16, maximumQueries: 16, maximumRequestQueries: 1, maximumKeys: 2048,
             maximumBlocks: 16 * 128,
@@ -81,8 +77,8 @@ struct CUDALeaksBenchmark: ParsableCommand {
     /// Everything made and freed again, as a server's requests and models come and go.
     private func ownershipCycles(_ problems: [AttentionProblem], on gpu: any Device) throws -> Row {
         try grown("make and free all of it", max(cycles / 20, 1), on: gpu) { step in
-            let own = try Devices.make(named: device)
-            let tensors = try Tensors([problems[step % 8]], on: own)
+            let own = try Devices.make(named: common.device)
+            let tensors = try DecodeTensors([problems[step % 8]], requests: 16, on: own)
             let attention = try PlannedAttention(problems[step % 8], on: own)
             try tensors.run(attention)
             try own.synchronize()
@@ -101,7 +97,7 @@ struct CUDALeaksBenchmark: ParsableCommand {
         }
         try gpu.synchronize()
         let (free, host) = (try GPUStatus.look().freeByteCount, try Self.residentByteCount())
-        let seconds = try CUDATiming.seconds {
+        let seconds = try time {
             for step in 0..<cycles {
                 try body(step)
                 if step % 64 == 63 { try gpu.synchronize() }
@@ -118,30 +114,5 @@ struct CUDALeaksBenchmark: ParsableCommand {
     private static func residentByteCount() throws -> Int {
         let fields = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
         return (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
-    }
-
-    private struct Tensors: ~Copyable {
-        let cache: DeviceBuffer
-        let queries: DeviceBuffer
-        let output: DeviceBuffer
-        let view: KVCacheView
-
-        init(_ problems: [AttentionProblem], on gpu: any Device) throws {
-            let pages = problems.map { $0.geometry.blocks.blockLimit }.max() ?? 1
-            let cache = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [pages, 2, 16, 8, 128])
-            let queries = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [16, 32, 128])
-            let output = try DeviceBuffer(on: gpu, dtype: .bfloat16, shape: [16, 32, 128])
-            let view = try KVCacheView.paged(combined: cache.view)
-            try gpu.fill(cache.region, with: 0)
-            try gpu.fill(queries.region, with: 0)
-            self.cache = cache
-            self.queries = queries
-            self.output = output
-            self.view = view
-        }
-
-        func run(_ attention: borrowing PlannedAttention) throws(FlashInferError) {
-            try attention.run(queries.view, view, into: output.view)
-        }
     }
 }

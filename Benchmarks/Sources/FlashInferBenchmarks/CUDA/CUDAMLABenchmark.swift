@@ -27,9 +27,9 @@ struct CUDAMLABenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let cases = options.chosen(MLABenchmarkCase.all, \.key)
+        let cases = options.replays.chosen(MLABenchmarkCase.all, \.key)
         if let list = options.list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: options.device)
+        let gpu = try Devices.make(named: options.common.device)
         let ceilings = CUDACeilings.measure()
         var report = CaseReport<Row>(gpu, ceilings: ceilings)
         print("\(gpu.name): \(ceilings.read.fixed(0)) GB/s read, \(cases.count) cases")
@@ -53,42 +53,31 @@ struct CUDAMLABenchmark: ParsableCommand {
             }
         }
         report.sort(by: cases.map(\.key), \.key)
-        printTable(report)
-        try writeJSON(report, to: options.json)
+        report.printTable(["case", "us", "TFLOP/s", "GB/s", "of read", "spread", "items", "merges"]) { row in
+            [
+                row.key, row.microseconds.fixed(1), row.teraflops.fixed(0), row.gigabytesPerSecond.fixed(0),
+                (100 * row.fractionOfRead).fixed(0) + "%", row.spread.fixed(3), "\(row.items)", "\(row.merges)",
+            ]
+        }
+        try writeJSON(report, to: options.common.json)
     }
 
     private func measure(
         _ test: MLABenchmarkCase, _ sets: [MLABenchmarkCase.Tensors], on gpu: any Device, _ ceilings: CUDACeilings
     ) throws -> Row {
         let attention = try PlannedAttention(test.problem(), on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: sets.count, samples: options.samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: sets.count, samples: options.replays.samples) {
             (index) throws(FlashInferError) in
             let set = sets[index]
             try attention.run(
                 nopeQueries: set.nopeQueries, ropeQueries: set.ropeQueries, set.cache, into: set.output)
         }
-        // A figure for wrong results is worth nothing; whether they are right is the tests' business.
-        let output: [BFloat16] = try gpu.read(sets[0].output)
-        guard output.allSatisfy({ Float($0).isFinite }) else {
-            throw FlashInferError.deviceFailure(call: "attention", message: "the output is not finite")
-        }
+        try gpu.requireFinite(sets[0].output, of: "attention")
         let rate = Double(test.keyByteCount) / result.seconds / 1e9
         return Row(
             key: test.key, microseconds: result.seconds * 1e6,
             teraflops: test.operationCount / result.seconds / 1e12, gigabytesPerSecond: rate,
             fractionOfRead: ceilings.read > 0 ? rate / ceilings.read : 0, launches: result.launches,
             spread: result.spread, items: attention.plan.items.count, merges: attention.plan.merges.count)
-    }
-
-    private func printTable(_ report: CaseReport<Row>) {
-        var table = Table(headings: ["case", "us", "TFLOP/s", "GB/s", "of read", "spread", "items", "merges"])
-        for row in report.rows {
-            table.rows.append([
-                row.key, row.microseconds.fixed(1), row.teraflops.fixed(0), row.gigabytesPerSecond.fixed(0),
-                (100 * row.fractionOfRead).fixed(0) + "%", row.spread.fixed(3), "\(row.items)", "\(row.merges)",
-            ])
-        }
-        table.print()
-        report.printFailures()
     }
 }

@@ -15,20 +15,11 @@ struct CUDARowsBenchmark: ParsableCommand {
             case: what moves a few megabytes begins and ends, whatever it does. --list prints the cases without a GPU.
             """)
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
+    @OptionGroup var common: CUDAOptions
+    @OptionGroup var replays: ReplayOptions
 
     @Option(help: "Tokens of a batch.")
     var tokens = [1, 64, 4096]
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
 
     @Flag(help: "Print the names of the cases and stop.")
     var list = false
@@ -46,50 +37,33 @@ struct CUDARowsBenchmark: ParsableCommand {
         var spread: Double
     }
 
-    struct Report: Codable {
-        var device: String
-        var date: String
-        var ceilings: CUDACeilings
-        var rows: [Row]
-        var failures: [String: String]
-    }
-
     func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
         if let wrong = tokens.first(where: { $0 < 1 || $0 > 16_384 }) {
             throw ValidationError("--tokens must be in 1 ... 16384, not \(wrong)")
         }
     }
 
     func run() throws {
-        let cases = CUDARowCase.all.filter { filter.isEmpty || $0.name.contains(filter) }
+        let cases = replays.chosen(CUDARowCase.all, \.name)
         if list { return cases.forEach { print($0.name) } }
-        let gpu = try Devices.make(named: device)
-        var report = Report(
-            device: gpu.name, date: ISO8601DateFormatter().string(from: Date()), ceilings: .measure(), rows: [],
-            failures: [:])
-        print("\(gpu.name): \(report.ceilings.copy.fixed(0)) GB/s copy")
+        let gpu = try Devices.make(named: common.device)
+        let ceilings = CUDACeilings.measure()
+        var report = CaseReport<Row>(gpu, ceilings: ceilings)
+        print("\(gpu.name): \(ceilings.copy.fixed(0)) GB/s copy")
         let memory = try CUDARowMemory(on: gpu)
         for test in cases {
             for count in tokens {
-                do {
-                    report.rows.append(try measure(test, count, memory, on: gpu, report.ceilings))
-                } catch {
-                    report.failures["\(test.name), \(count) tokens"] = "\(error)"
-                }
+                report.add("\(test.name), \(count) tokens") { try measure(test, count, memory, on: gpu, ceilings) }
             }
         }
-        var table = Table(headings: ["operation", "tokens", "MB", "us", "GB/s", "of copy", "of same", "spread"])
-        for row in report.rows {
-            table.rows.append([
+        report.printTable(["operation", "tokens", "MB", "us", "GB/s", "of copy", "of same", "spread"]) { row in
+            [
                 row.name, "\(row.tokens)", (Double(row.byteCount) / 1e6).fixed(2), row.microseconds.fixed(2),
-                row.gigabytesPerSecond.fixed(0), row.gigabytesPerSecond.percent(of: report.ceilings.copy),
+                row.gigabytesPerSecond.fixed(0), row.gigabytesPerSecond.percent(of: ceilings.copy),
                 row.fractionOfSameCopy > 0 ? (100 * row.fractionOfSameCopy).fixed(0) + "%" : "-", row.spread.fixed(2),
-            ])
+            ]
         }
-        table.print()
-        for (name, message) in report.failures.sorted(by: { $0.key < $1.key }) { print("\(name): \(message)") }
-        try writeJSON(report, to: json)
+        try writeJSON(report, to: common.json)
     }
 
     private func measure(
@@ -104,10 +78,11 @@ struct CUDARowsBenchmark: ParsableCommand {
             1, min(CUDATiming.setCount(byteCount), CUDATiming.maximumLaunches, memory.byteCount / max(byteCount, 1)))
         var operations = [first]
         for _ in 1..<max(sets, 1) { operations.append(try test.make(count, memory)) }
-        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: sets, samples: replays.samples) {
             (set) throws(FlashInferError) in try gpu.execute(operations[set])
         }
-        let same = ceiling_cuda_copy(Int64(byteCount), Int32(sets), Int32(result.launches), Int32(min(samples, 64)))
+        let same = ceiling_cuda_copy(
+            Int64(byteCount), Int32(sets), Int32(result.launches), Int32(min(replays.samples, 64)))
         let rate = Double(byteCount) / result.seconds / 1e9
         return Row(
             name: test.name, tokens: count, byteCount: byteCount, microseconds: result.seconds * 1e6,

@@ -68,30 +68,18 @@ struct CUDASelectedPagesBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let cases = options.chosen(Case.all, \.key)
-        if let list = options.list { return try writeJSON(cases, to: list) }
-        let gpu = try Devices.make(named: options.device)
-        let ceilings = CUDACeilings.measure()
-        var report = CaseReport<Row>(gpu, ceilings: ceilings)
-        let start = Date()
-        for test in cases {
-            report.add(test.key, since: start, within: options.budget) { try measure(test, on: gpu) }
+        try options.run(
+            Case.all, \.key,
+            headings: ["case", "plain us", "bounds", "score", "GB/s", "select", "attention", "with places", "step"],
+            measure: measure
+        ) {
+            [
+                $0.key, $0.plainMicroseconds.fixed(1), $0.boundsMicroseconds.fixed(1),
+                $0.scoreMicroseconds.fixed(1),
+                $0.scoreGigabytesPerSecond.fixed(0), $0.selectMicroseconds.fixed(1),
+                $0.attentionMicroseconds.fixed(1), $0.placesMicroseconds.fixed(1), $0.stepMicroseconds.fixed(1),
+            ]
         }
-        print("\(gpu.name): \(ceilings.read.fixed(0)) GB/s read")
-        var table = Table(headings: [
-            "case", "plain us", "bounds", "score", "GB/s", "select", "attention", "with places", "step",
-        ])
-        for row in report.rows {
-            table.rows.append([
-                row.key, row.plainMicroseconds.fixed(1), row.boundsMicroseconds.fixed(1),
-                row.scoreMicroseconds.fixed(1),
-                row.scoreGigabytesPerSecond.fixed(0), row.selectMicroseconds.fixed(1),
-                row.attentionMicroseconds.fixed(1), row.placesMicroseconds.fixed(1), row.stepMicroseconds.fixed(1),
-            ])
-        }
-        table.print()
-        report.printFailures()
-        try writeJSON(report, to: options.json)
     }
 
     private func measure(_ test: Case, on gpu: any Device) throws -> Row {
@@ -151,7 +139,7 @@ struct CUDASelectedPagesBenchmark: ParsableCommand {
         let window = AttentionVariant(mask: .causal, windowLeft: test.keys)
         let placed = try PlannedAttention(test.problem(test.selected(.places), window), on: gpu)
         func microseconds(_ body: (Int) throws(FlashInferError) -> Void) throws -> Double {
-            try CUDATiming.measure(on: gpu, sets: sets, samples: options.samples, body).seconds * 1e6
+            try CUDATiming.measure(on: gpu, sets: sets, samples: options.replays.samples, body).seconds * 1e6
         }
         try score(0).validate()
         let scoring = try microseconds { (set) throws(FlashInferError) in try gpu.execute(.scorePages(score(set))) }

@@ -28,7 +28,7 @@ enum CUDATiming {
         for set in 0..<min(sets, 3) { try body(set) }
         try device.synchronize()
         let estimate =
-            try seconds {
+            try time {
                 for launch in 0..<4 { try body(launch % sets) }
                 try device.synchronize()
             } / 4
@@ -42,7 +42,7 @@ enum CUDATiming {
         for _ in 0..<2 { try graph.replay() }
         try device.synchronize()
         let times = try (0..<samples).map { _ in
-            try seconds {
+            try time {
                 try graph.replay()
                 try device.synchronize()
             }
@@ -51,11 +51,16 @@ enum CUDATiming {
             seconds: times.median / Double(launches), launches: launches,
             spread: (times.max() ?? 0) / (times.min() ?? 1))
     }
+}
 
-    /// Seconds of one call.
-    static func seconds(_ body: () throws -> Void) rethrows -> Double {
-        let duration = try ContinuousClock().measure(body)
-        return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+extension Device {
+    /// Fails where a bfloat16 output has infinities or NaNs. A figure for wrong results is worth nothing; whether they are right is the
+    /// tests' business.
+    func requireFinite(_ output: TensorView, of call: String) throws(FlashInferError) {
+        let elements: [BFloat16] = try read(output)
+        guard elements.allSatisfy({ Float($0).isFinite }) else {
+            throw .deviceFailure(call: call, message: "the output is not finite")
+        }
     }
 }
 

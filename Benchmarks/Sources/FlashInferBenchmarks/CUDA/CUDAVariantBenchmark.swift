@@ -20,17 +20,8 @@ struct CUDAVariantBenchmark: ParsableCommand {
     @Option(help: "Query heads, and key/value heads.")
     var heads = 32
 
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
+    @OptionGroup var common: CUDAOptions
+    @OptionGroup var replays: ReplayOptions
 
     struct Row: Codable {
         var key: String
@@ -71,7 +62,6 @@ struct CUDAVariantBenchmark: ParsableCommand {
             throw ValidationError("--length must be a multiple of \(Self.documentLength), not \(length)")
         }
         if heads < 1 { throw ValidationError("--heads must be 1 or more, not \(heads)") }
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
     }
 
     private func cases() -> [Case] {
@@ -142,7 +132,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
     }
 
     func run() throws {
-        let gpu = try Devices.make(named: device)
+        let gpu = try Devices.make(named: common.device)
         var report = Report(device: gpu.name, length: length)
         let shape: Shape = [length, heads, Self.dim]
         let byteCount = length * heads * Self.dim * 2
@@ -156,7 +146,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
                 output: try TensorView(
                     outputs.region, byteOffset: index * byteCount, dtype: .bfloat16, shape: shape))
         }
-        for test in cases() where filter.isEmpty || test.key.contains(filter) {
+        for test in replays.chosen(cases(), \.key) {
             let kernel = try test.kernel.map {
                 try measure(self.problem($0.variant, requests: $0.requests), inputs, gpu)
             }
@@ -174,9 +164,9 @@ struct CUDAVariantBenchmark: ParsableCommand {
                     shown: test.pairs / Double(length * length), planMicroseconds: planning * 1e6,
                     spread: found.spread))
         }
-        if filter.isEmpty { report.newVariantSeconds = try (0..<3).map { try newVariant($0, inputs[0], gpu) } }
+        if replays.filter.isEmpty { report.newVariantSeconds = try (0..<3).map { try newVariant($0, inputs[0], gpu) } }
         printTable(report)
-        try writeJSON(report, to: json)
+        try writeJSON(report, to: common.json)
     }
 
     private func problem(
@@ -193,14 +183,11 @@ struct CUDAVariantBenchmark: ParsableCommand {
         _ problem: AttentionProblem, _ inputs: [CUDATensors.Set], _ gpu: any Device
     ) throws -> CUDATiming.Result {
         let attention = try PlannedAttention(problem, on: gpu)
-        let result = try CUDATiming.measure(on: gpu, sets: inputs.count, samples: samples) {
+        let result = try CUDATiming.measure(on: gpu, sets: inputs.count, samples: replays.samples) {
             (index) throws(FlashInferError) in
             try attention.run(inputs[index].queries, inputs[index].cache, into: inputs[index].output)
         }
-        let output: [BFloat16] = try gpu.read(inputs[0].output)
-        guard output.allSatisfy({ Float($0).isFinite }) else {
-            throw FlashInferError.deviceFailure(call: problem.variant.name, message: "the output is not finite")
-        }
+        try gpu.requireFinite(inputs[0].output, of: problem.variant.name)
         return result
     }
 
@@ -210,7 +197,7 @@ struct CUDAVariantBenchmark: ParsableCommand {
         let variant = AttentionVariant("new", mask: .causal) { score, at in
             score + Expr(1e-9 * unique) * (at.keyPosition - at.queryPosition).float
         }
-        return try CUDATiming.seconds {
+        return try time {
             let attention = try PlannedAttention(problem(variant), on: gpu)
             try attention.run(inputs.queries, inputs.cache, into: inputs.output)
             try gpu.synchronize()

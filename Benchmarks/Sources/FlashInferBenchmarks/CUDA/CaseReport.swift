@@ -1,38 +1,7 @@
-import ArgumentParser
 import FlashInfer
 import Foundation
 
-/// What the benchmarks that measure one case after another are told.
-struct CaseOptions: ParsableArguments {
-    @Option(help: "Write the figures to this file as JSON.")
-    var json: String?
-
-    @Option(help: "Timed replays of each case.")
-    var samples = 7
-
-    @Option(help: "Only cases whose name contains this.")
-    var filter = ""
-
-    @Option(help: "Begin no further case after this many seconds.")
-    var budget = 300.0
-
-    @Option(help: "The device: cuda, or cuda:N.")
-    var device = "cuda"
-
-    @Option(help: "Write the cases to this file as JSON and stop; needs no GPU.")
-    var list: String?
-
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples must be 1 or more, not \(samples)") }
-    }
-
-    /// Those whose names contain the filter.
-    func chosen<Case>(_ cases: [Case], _ key: KeyPath<Case, String>) -> [Case] {
-        cases.filter { filter.isEmpty || $0[keyPath: key].contains(filter) }
-    }
-}
-
-/// What they found: a row or an error for each case.
+/// What cases measured one after another came to: a row or an error for each.
 struct CaseReport<Row: Codable>: Codable {
     var device: String
     var date: String
@@ -50,8 +19,13 @@ struct CaseReport<Row: Codable>: Codable {
     mutating func add(_ key: String, since start: Date, within budget: Double, _ measure: () throws -> Row) {
         if -start.timeIntervalSinceNow > budget {
             failures[key] = "not begun within \(budget) s"
-            return
+        } else {
+            add(key, measure)
         }
+    }
+
+    /// Adds a case's row or error.
+    mutating func add(_ key: String, _ measure: () throws -> Row) {
         do {
             rows.append(try measure())
         } catch {
@@ -65,7 +39,9 @@ struct CaseReport<Row: Codable>: Codable {
         rows.sort { places[$0[keyPath: key], default: 0] < places[$1[keyPath: key], default: 0] }
     }
 
-    func printFailures() {
+    /// Prints rows as a table, then the cases that have none, and why.
+    func printTable(_ headings: [String], _ cells: (Row) -> [String]) {
+        Table(headings: headings, rows: rows.map(cells)).print()
         for (key, text) in failures.sorted(by: { $0.key < $1.key }) { print("\(key): \(text)") }
     }
 }

@@ -151,12 +151,29 @@ struct JSONParser {
         ]
         guard let byte = bytes.popFirst() else { throw error("an escape") }
         if let known = plain[byte] { return [known] }
-        guard byte == UInt8(ascii: "u"), bytes.count >= 4,
-            let code = UInt32(String(decoding: bytes.prefix(4), as: UTF8.self), radix: 16),
-            let scalar = Unicode.Scalar(code)
-        else { throw error("an escape of a character") }
+        guard byte == UInt8(ascii: "u") else { throw error("an escape of a character") }
+        return Array(String(Character(try escapedScalar())).utf8)
+    }
+
+    /// What follows `\u`. A character past U+FFFF is two escapes, the halves of a surrogate pair: so Python writes it.
+    private mutating func escapedScalar() throws(FlashInferError) -> Unicode.Scalar {
+        let unit = try escapedUnit()
+        if let scalar = Unicode.Scalar(unit) { return scalar }
+        guard unit < 0xDC00, take(word: "\\u") else { throw error("the second half of a surrogate pair") }
+        let low = try escapedUnit()
+        guard (0xDC00...0xDFFF).contains(low),
+            let scalar = Unicode.Scalar(0x1_0000 + (unit - 0xD800) << 10 + (low - 0xDC00))
+        else { throw error("the second half of a surrogate pair") }
+        return scalar
+    }
+
+    private mutating func escapedUnit() throws(FlashInferError) -> UInt32 {
+        let digits = bytes.prefix(4)
+        guard digits.count == 4, digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }),
+            let unit = UInt32(String(decoding: digits, as: UTF8.self), radix: 16)
+        else { throw error("four hexadecimal digits") }
         bytes.removeFirst(4)
-        return Array(String(Character(scalar)).utf8)
+        return unit
     }
 
     private mutating func number() throws(FlashInferError) -> JSONValue {
