@@ -1,5 +1,6 @@
 """Bad input: every error is a typed exception that names what is wrong, and nothing runs."""
 
+import re
 import unittest
 
 import numpy as np
@@ -113,6 +114,88 @@ class PlanErrorTests(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "mask"):
             wrapper.plan(indptr, indptr, 4, 2, 64, q_data_type="float32", custom_mask=np.ones(15, bool))
             wrapper.run(random((4, 4, 64)), k, k)
+
+
+class ForeignArgumentTests(unittest.TestCase):
+    """Whatever is given for a tensor: an error of this library that names the argument, never Python's own."""
+
+    #: What is no tensor that can be read, and what the message says of it.
+    WRONG = (
+        None, "x", 7, object(), [[1.0]], np.float32(1), np.zeros((2, 2), complex), np.zeros((2, 2), ">f4"), np.zeros((2, 2), object),
+        np.zeros((2, 2), [("x", "f4")]))
+
+    def refuses(self, name, call):
+        for wrong in self.WRONG:
+            with self.subTest(name, wrong=wrong), self.assertRaisesRegex(fi.InvalidArgumentError, rf"(?<!\w){re.escape(name)} (is|has)\b"):
+                call(wrong)
+
+    def arrays(self):
+        yield lambda array: array
+        if torch is not None:
+            yield torch.from_numpy
+
+    def test_attention(self):
+        p = Pages((5, 9), 4, 2, 64)
+        for own in self.arrays():
+            q, k, v = own(random((2, 4, 64))), own(p.cache[:, 0].copy()), own(p.cache[:, 1].copy())
+            tables = [own(table) for table in (p.indptr, p.indices, p.last)]
+            decode = fi.BatchDecodeWithPagedKVCacheWrapper()
+            prefill = fi.BatchPrefillWithPagedKVCacheWrapper()
+            decode.plan(*tables, 4, 2, 64, 4, q_data_type="float32")
+            prefill.plan(own(np.array([0, 1, 2], np.int32)), *tables, 4, 2, 64, 4, q_data_type="float32")
+            for wrapper in (decode, prefill):
+                self.refuses("q", lambda wrong: wrapper.run(wrong, (k, v)))
+                self.refuses("v", lambda wrong: wrapper.run(q, (k, wrong if wrong is not None else "x")))
+                with self.assertRaisesRegex(fi.InvalidArgumentError, r"paged_kv_cache\[0\] is a NoneType"):
+                    wrapper.run(q, (None, v))
+                with self.assertRaisesRegex(fi.InvalidArgumentError, "paged_kv_cache is a NoneType"):
+                    wrapper.run(q, None)
+                with self.assertRaisesRegex(KeyError, "3 tensors"):
+                    wrapper.run(q, (k, v, v))
+                # A pair may be a list, with or without a page dimension, and of another library than the queries.
+                expected = np.asarray(wrapper.run(q, (k, v)))
+                np.testing.assert_array_equal(wrapper.run(q, [k, v]), expected)
+                np.testing.assert_array_equal(wrapper.run(q, (np.asarray(k), np.asarray(v))), expected)
+            self.refuses("last_page_len", lambda wrong: decode.plan(
+                *tables[:2], wrong, 4, 2, 64, 4, q_data_type="float32"))
+            for name in ("q", "k", "v"):
+                self.refuses(name, lambda wrong: fi.single_prefill_with_kv_cache(**{**dict(q=q, k=k[0], v=v[0]), name: wrong}))
+
+    def test_rows(self):
+        for own in self.arrays():
+            x, w = own(random((3, 64))), own(random((64,)))
+            heads = own(random((3, 4, 64)))
+            states = dict(v_a=heads, s_a=own(random((3, 4))), v_b=heads, s_b=own(random((3, 4))))
+            self.refuses("input", lambda wrong: fi.rmsnorm(wrong, w))
+            self.refuses("weight", lambda wrong: fi.rmsnorm(x, wrong))
+            self.refuses("residual", lambda wrong: fi.fused_add_rmsnorm(x, wrong, w))
+            self.refuses("pos_ids", lambda wrong: fi.apply_rope_pos_ids(heads, heads, wrong))
+            self.refuses("k", lambda wrong: fi.apply_rope_pos_ids(heads, wrong, own(np.arange(3, dtype=np.int32))))
+            self.refuses("s_b", lambda wrong: fi.merge_state(**{**states, "s_b": wrong}))
+        # The header calls it `in`, which is no word of the caller's.
+        with self.assertRaisesRegex(ValueError, r"^input strides\[1\] is -1"):
+            fi.rmsnorm(random((3, 64))[:, ::-1], random((64,)))
+
+    def test_sampling(self):
+        probs = np.full((3, 8), 1 / 8, np.float32)
+        self.refuses("probs", lambda wrong: fi.sampling_from_probs(wrong))
+        self.refuses("logits", lambda wrong: fi.softmax(wrong))
+        self.refuses("logits", lambda wrong: fi.top_k_mask_logits(wrong, 2))
+        drafts = dict(draft_probs=probs[None, :2], draft_token_ids=np.zeros((1, 2), np.int32), target_probs=probs[None])
+        for name in ("draft_probs", "target_probs", "draft_token_ids"):
+            with self.assertRaisesRegex(fi.InvalidArgumentError, f"{name} is a str"):
+                fi.chain_speculative_sampling(**{**drafts, name: "x"})
+        for text, call in (
+            ("top_p is a str", lambda: fi.top_p_renorm_probs(probs, "0.9")), ("top_k is a list", lambda: fi.top_k_renorm_probs(probs, [1, 2, 3])),
+            ("top_k is nan", lambda: fi.top_k_sampling_from_probs(probs, float("nan"))),
+            ("top_k is inf", lambda: fi.top_k_sampling_from_probs(probs, float("inf"))),
+            ("top_k is 1.5", lambda: fi.top_k_mask_logits(probs, np.array([1, 1.5, 2], np.float32))),
+            ("min_p is a dict", lambda: fi.min_p_sampling_from_probs(probs, {})), ("k is 1.5", lambda: fi.top_k(probs, 1.5)),
+            ("k is None", lambda: fi.top_k(probs, None)),
+            ("indptr", lambda: fi.segment_packbits(np.ones(8, bool), np.array([0.0, 8.0]))),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(fi.InvalidArgumentError, text):
+                call()
 
 
 class OperationErrorTests(unittest.TestCase):
