@@ -363,11 +363,20 @@ def scale_value(arrays: ArrayLibrary, value: Any, name: str) -> float:
     return float(value)
 
 
-def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
+def index_list(arrays: ArrayLibrary, indices: Any, name: str) -> list[int]:
+    """The numbers of an index array on the host; waits for a GPU."""
+    if not isinstance(indices, (list, tuple)):
+        dtype = arrays.view(indices, name).dtype
+        if dtype not in ("int32", "int64"):
+            raise InvalidArgumentError(f"{name} is {dtype}, but must be int32")
+    return arrays.to_list(indices)
+
+
+def indptr_last(arrays: ArrayLibrary, indptr: Any, name: str = "qo_indptr") -> int:
     """The total that a running sum ends with; waits for a GPU."""
-    values = arrays.to_list(indptr[-1:]) if hasattr(indptr, "__getitem__") else arrays.to_list(indptr)
+    values = index_list(arrays, indptr[-1:] if getattr(indptr, "shape", ()) else indptr, name)
     if not values:
-        raise InvalidArgumentError("an indptr is empty, but must have one more entry than there are requests")
+        raise InvalidArgumentError(f"{name} is empty, but must have one more entry than there are requests")
     return int(values[-1])
 
 

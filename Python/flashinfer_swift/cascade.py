@@ -148,7 +148,9 @@ class MultiLevelCascadeAttentionWrapper(BatchWrapper):
             rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta, **bounds))
         names = ("qo_indptr", "kv_indptr", "kv_indices", "last_page_len")
         slots = [[Slot() for _ in names] for _ in range(self._num_levels)]
-        views = [[call.read(table[level]) for table in tables] for level in range(self._num_levels)]
+        views = [
+            [call.read(table[level], f"{name} of level {level}") for table, name in zip(tables, names)]
+            for level in range(self._num_levels)]
         levels = (_abi.CascadeLevel * self._num_levels)(*(
             _abi.CascadeLevel(*(
                 slot.fill(view, f"{name} of level {number}") for slot, view, name in zip(slots[number], views[number], names)))

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 from . import _abi
 from ._arrays import library_of
 from ._call import Call, host_floats
+from ._planned import integer
 from .errors import InvalidArgumentError
 from .sampling import contiguous_ids, readable
 
@@ -128,6 +129,7 @@ def top_log_probs(logits: Any, k: int, temperature: float = 1.0) -> tuple[Any, A
         for a row without a distribution.
     """
     rows, vocabulary = _check_rows(logits)
+    k = integer(k, "k")
     if not 1 <= k <= vocabulary:
         raise InvalidArgumentError(f"k is {k}, but must be in 1 ... {vocabulary}")
     logits = readable(library_of(logits, "logits"), logits, name="logits")

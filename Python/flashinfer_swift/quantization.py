@@ -10,6 +10,7 @@ from typing import Any
 from . import _abi, _compile
 from ._arrays import element_count, is_contiguous
 from ._call import Call, as_rows
+from ._planned import integer
 from .errors import InvalidArgumentError, UnsupportedError
 
 
@@ -109,6 +110,7 @@ class GroupedOutput:
         self, call: Call, name: str, group_size: int, dst_dtype: Any, column_major_scales: bool, scale_tma_aligned: bool,
     ) -> None:
         shape = tuple(call.first.shape)
+        group_size = integer(group_size, "group_size")
         if not shape or group_size < 1 or shape[-1] % group_size:
             raise InvalidArgumentError(f"{name} is of shape {shape}, but its rows must be whole groups of {group_size}")
         self.out = call.empty(shape, "float8_e4m3fn" if dst_dtype is None else call.arrays.dtype_name(dst_dtype))

@@ -112,6 +112,7 @@ def _select_pages(
     if scores.ndim not in (2, 3):
         raise InvalidArgumentError(
             f"input is of shape {tuple(scores.shape)}, but must be [rows, width], or [requests, heads, width]")
+    k = integer(k, "k")
     if k < 1:
         raise InvalidArgumentError(f"k is {k}, but must be 1 or more")
     call = Call(scores, "input")
