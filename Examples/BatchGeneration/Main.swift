@@ -4,10 +4,21 @@
 //   swift run -c release BatchGeneration [MODEL]
 
 import FlashInferEngine
+import Foundation
 
 @main
 enum BatchGeneration {
-    static func main() async throws {
+    static func main() async {
+        do {
+            try await generate()
+        } catch {
+            // A model that is not here is no reason for a backtrace.
+            FileHandle.standardError.write(Data("error: \(error)\n".utf8))
+            exit(1)
+        }
+    }
+
+    private static func generate() async throws {
         let name = CommandLine.arguments.dropFirst().first ?? "smollm2"
         let model = try LanguageModel(named: name)
         let engine = try model.makeEngine(on: Devices.makeDefault())

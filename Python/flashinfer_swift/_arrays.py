@@ -73,7 +73,7 @@ class ArrayLibrary:
 
     name = "array"
 
-    def view(self, array: Any) -> View:
+    def view(self, array: Any, name: str = "tensor") -> View:
         raise NotImplementedError
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
@@ -139,17 +139,17 @@ class TorchLibrary(ArrayLibrary):
     def module(self) -> Any:
         return self.torch
 
-    def view(self, array: Any) -> View:
+    def view(self, array: Any, name: str = "tensor") -> View:
         if not isinstance(array, self.tensor):
-            return foreign_view(array)
+            return foreign_view(array, name)
         dtype = self.names.get(array.dtype)
         if dtype is None:
-            raise InvalidArgumentError(f"tensor is of {array.dtype}, a type that this library does not know")
+            raise InvalidArgumentError(f"{name} is of {array.dtype}, a type that this library does not know")
         if array.is_cpu:
             return View(array.data_ptr(), dtype, array.shape, array.stride(), CPU, 0, array)
         if array.is_cuda:
             return View(array.data_ptr(), dtype, array.shape, array.stride(), CUDA, array.get_device(), array)
-        raise UnsupportedError(f"a tensor is on {array.device}; this library has kernels for cpu and cuda")
+        raise UnsupportedError(f"{name} is on {array.device}; this library has kernels for cpu and cuda")
 
     def contiguous_vector(self, array: Any) -> Any:
         return array.reshape(-1).contiguous()
@@ -207,20 +207,20 @@ class NumPyLibrary(ArrayLibrary):
     def module(self) -> Any:
         return self.numpy
 
-    def view(self, array: Any) -> View:
+    def view(self, array: Any, name: str = "tensor") -> View:
         if not isinstance(array, self.ndarray):
-            return foreign_view(array)
+            return foreign_view(array, name)
         interface = array.__array_interface__
         size = array.itemsize
         strides = array.strides
-        name = array.dtype.name
-        if name not in ITEM_SIZE or not array.dtype.isnative:
-            raise InvalidArgumentError(f"array is of {array.dtype}, a type that this library does not know")
+        kind = array.dtype.name
+        if kind not in ITEM_SIZE or not array.dtype.isnative:
+            raise InvalidArgumentError(f"{name} is of {array.dtype}, a type that this library does not know")
         if any(stride % size for stride in strides):
-            raise InvalidArgumentError(f"strides are {strides} bytes, but must be multiples of the item's {size}")
+            raise InvalidArgumentError(f"{name} has strides of {strides} bytes, but they must be multiples of the item's {size}")
         pointer, readonly = interface["data"]
         return View(
-            pointer, name, array.shape, tuple(stride // size for stride in strides), CPU, 0, array, readonly)
+            pointer, kind, array.shape, tuple(stride // size for stride in strides), CPU, 0, array, readonly)
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
         return self.numpy.empty(tuple(shape), dtype=self.native_dtype(dtype))
@@ -266,15 +266,15 @@ class CuPyLibrary(ArrayLibrary):
     def module(self) -> Any:
         return self.cupy
 
-    def view(self, array: Any) -> View:
+    def view(self, array: Any, name: str = "tensor") -> View:
         if not isinstance(array, self.ndarray):
-            return foreign_view(array)
+            return foreign_view(array, name)
         size = array.itemsize
-        name = array.dtype.name
-        if name not in ITEM_SIZE:
-            raise InvalidArgumentError(f"array is of {array.dtype}, a type that this library does not know")
+        kind = array.dtype.name
+        if kind not in ITEM_SIZE:
+            raise InvalidArgumentError(f"{name} is of {array.dtype}, a type that this library does not know")
         return View(
-            array.data.ptr, name, tuple(array.shape), tuple(stride // size for stride in array.strides), CUDA,
+            array.data.ptr, kind, tuple(array.shape), tuple(stride // size for stride in array.strides), CUDA,
             array.device.id, array)
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
@@ -309,8 +309,8 @@ class ForeignLibrary(ArrayLibrary):
 
     name = "dlpack"
 
-    def view(self, array: Any) -> View:
-        return foreign_view(array)
+    def view(self, array: Any, name: str = "tensor") -> View:
+        return foreign_view(array, name)
 
     def empty(self, shape: Sequence[int], dtype: str, like: Any) -> Any:
         if foreign_view(like).device != CPU:
@@ -390,7 +390,16 @@ def _find_library(array: Any, name: str) -> ArrayLibrary:
                 return candidate
     if hasattr(array, "__dlpack__"):
         return library("dlpack")
-    raise InvalidArgumentError(
+    raise not_a_tensor(array, name)
+
+
+def not_a_tensor(array: Any, name: str) -> InvalidArgumentError:
+    """What to raise for an argument without a shape, or without dimensions."""
+    shape = getattr(array, "shape", None)
+    if hasattr(array, "__dlpack__"):
+        what = "without a shape" if shape is None else f"of shape {tuple(shape)}"
+        return InvalidArgumentError(f"{name} is a {type(array).__name__} {what}, but must have at least one dimension")
+    return InvalidArgumentError(
         f"{name} is a {type(array).__name__}, but must be a tensor of torch, NumPy or CuPy, or an object with __dlpack__")
 
 
@@ -459,16 +468,16 @@ _is_valid.restype = ctypes.c_int
 _is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-def foreign_view(array: Any) -> View:
+def foreign_view(array: Any, name: str = "tensor") -> View:
     """A view by DLPack, versioned or not, or by another adapter where the type has one.
 
     The capsule is held, not consumed: its own destructor gives the tensor back when the view goes.
     """
-    other = _libraries.get(type(array)) or (library_of(array) if not isinstance(array, View) else None)
+    other = _libraries.get(type(array)) or (library_of(array, name) if not isinstance(array, View) else None)
     if other is not None and not isinstance(other, ForeignLibrary):
-        return other.view(array)
+        return other.view(array, name)
     if not hasattr(array, "__dlpack__"):
-        raise InvalidArgumentError(f"{type(array).__name__} is not a tensor")
+        raise not_a_tensor(array, name)
     try:
         capsule = array.__dlpack__(max_version=(1, 0))
     except TypeError:
@@ -486,10 +495,10 @@ def foreign_view(array: Any) -> View:
         raise InvalidArgumentError(f"{type(array).__name__}.__dlpack__ gave something else than a fresh DLPack capsule")
     key = (tensor.dtype.code, tensor.dtype.bits)
     if tensor.dtype.lanes != 1 or key not in _DLPACK_DTYPES:
-        raise InvalidArgumentError(f"DLPack type code {key[0]} of {key[1]} bits is not known here")
+        raise InvalidArgumentError(f"{name} is of DLPack's type code {key[0]} with {key[1]} bits, which this library does not know")
     kind = _DLPACK_DEVICES.get(tensor.device.device_type)
     if kind is None:
-        raise UnsupportedError(f"DLPack device type {tensor.device.device_type} is neither a CPU nor CUDA")
+        raise UnsupportedError(f"{name} is on DLPack's device type {tensor.device.device_type}, which is neither a CPU nor CUDA")
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     strides = (
         tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else contiguous_strides(shape))

@@ -24,9 +24,9 @@ _PADDING = (0,) * _MAX_RANK
 
 
 class Slot:
-    """One `fi_tensor`. It keeps no memory alive: the caller holds the tensors until the call returns."""
+    """One `fi_tensor`. It keeps no memory alive but another library's: the caller holds the tensors until the call returns."""
 
-    __slots__ = ("buffer", "address", "data", "key", "torch_key")
+    __slots__ = ("buffer", "address", "data", "key", "torch_key", "held")
 
     def __init__(self) -> None:
         self.buffer = ctypes.create_string_buffer(_LAYOUT.size)
@@ -34,6 +34,7 @@ class Slot:
         self.data = ctypes.c_uint64.from_buffer(self.buffer)
         self.key: Any = None
         self.torch_key: Any = None
+        self.held: View | None = None
 
     def fill(self, view: View, name: str) -> int:
         key = view[1:6]
@@ -45,11 +46,17 @@ class Slot:
         return self.address
 
     def fill_torch(self, tensor: Any, library: TorchLibrary, name: str) -> None:
-        key = (tensor.dtype, tensor.shape, tensor.stride(), tensor.get_device())
+        try:
+            key = (tensor.dtype, tensor.shape, tensor.stride(), tensor.get_device())
+        except AttributeError:
+            # Another library's tensor beside torch's, or none at all, which the view says.
+            self.held = library.view(tensor, name)
+            self.fill(self.held, name)
+            return
         if key == self.torch_key:
             self.data.value = tensor.data_ptr()
         else:
-            self.fill(library.view(tensor), name)
+            self.fill(library.view(tensor, name), name)
             self.torch_key = key
 
     def _describe(self, view: View, name: str) -> None:
@@ -79,13 +86,14 @@ class Call:
     The first tensor given is the one that says which library, device and stream.
     """
 
-    __slots__ = ("library", "arrays", "_held", "_used", "_pool", "like", "first")
+    __slots__ = ("library", "arrays", "_held", "_used", "_pool", "like", "first", "name")
 
     def __init__(self, like: Any, name: str) -> None:
         self.library = _library.get()
         self.arrays: ArrayLibrary = library_of(like, name)
         self.like = like
-        self.first: View = self.arrays.view(like)
+        self.name = name
+        self.first: View = self.arrays.view(like, name)
         self._pool = _slots.free
         self._used = 0
         self._held: list[View] = []  # until the call has returned
@@ -94,27 +102,27 @@ class Call:
         """The address of the `fi_tensor` of an array, read or index; 0 for None."""
         if array is None:
             return 0
-        return self.view(self.read(array), name)
+        return self.view(self.read(array, name), name)
 
     def index(self, array: Any, name: str) -> int:
         """As `tensor`, for int32; int64 is converted, not misread."""
-        if self.read(array).dtype == "int64":
+        if self.read(array, name).dtype == "int64":
             array = self.arrays.cast(array, "int32")
         return self.tensor(array, name)
 
     def output(self, array: Any, name: str) -> int:
         """As `tensor`, for an array that is written."""
-        view = self.read(array)
+        view = self.read(array, name)
         if view.readonly:
             raise InvalidArgumentError(f"{name} is read-only memory, but is written")
         return self.view(view, name)
 
-    def read(self, array: Any) -> View:
+    def read(self, array: Any, name: str = "tensor") -> View:
         if array is self.like:
             return self.first
         if isinstance(array, View):
             return array
-        return self.arrays.view(array)
+        return self.arrays.view(array, name)
 
     def view(self, view: View, name: str) -> int:
         slot = self._pool[self._used]
@@ -132,7 +140,7 @@ class Call:
         """Calls `function(device, stream, *arguments)` and raises what its status says."""
         status = getattr(self.library, function)(self.device(), self.arrays.stream(self.like), *arguments)
         if status:
-            self.library.fail(status)
+            self.library.fail(status, first=self.name)
 
 
 def as_rows(view: View, name: str) -> View:

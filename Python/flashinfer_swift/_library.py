@@ -103,9 +103,11 @@ class Library:
                     self._devices[(kind, index)] = found
         return found
 
-    def fail(self, status: int, call: str = "") -> NoReturn:
-        """Raises the exception of a status that is not OK."""
+    def fail(self, status: int, call: str = "", first: str = "") -> NoReturn:
+        """Raises the exception of a status that is not OK; `first` is the caller's name for what the header calls `in`."""
         message = (self.fi_last_error_message() or b"").decode("utf-8", "replace")
+        if first and message.startswith("in "):
+            message = first + message[2:]
         raise _KINDS.get(status, InvalidArgumentError)(f"{call}: {message}" if call else message)
 
 

@@ -251,17 +251,17 @@ class PlannedAttention:
             if form != self._form:
                 self._set_form(form)
             if sinks is not None:
-                sinks_view = arrays.view(sinks)
+                sinks_view = arrays.view(sinks, "sinks")
                 args.sinks = self._slots["sinks"].fill(sinks_view, "sinks")
             elif args.sinks:
                 args.sinks = 0
             if page_indices is not None:
-                pages_view = arrays.view(page_indices)
+                pages_view = arrays.view(page_indices, "page_indices")
                 args.page_indices = self._slots["page_indices"].fill(pages_view, "page_indices")
             elif args.page_indices:
                 args.page_indices = 0
             if page_positions is not None:
-                positions_view = arrays.view(page_positions)
+                positions_view = arrays.view(page_positions, "page_positions")
                 args.page_positions = self._slots["page_positions"].fill(positions_view, "page_positions")
             elif args.page_positions:
                 args.page_positions = 0
@@ -278,7 +278,7 @@ class PlannedAttention:
 
     def _set_parameters(self, arrays: ArrayLibrary, parameters: dict[str, Any] | None) -> list[View]:
         names = tuple(parameters or ())
-        views = [arrays.view(tensor) for tensor in (parameters or {}).values()]
+        views = [arrays.view(tensor, f"parameter {name!r}") for name, tensor in (parameters or {}).items()]
         addresses = [
             self._parameter_slots.setdefault(name, Slot()).fill(view, f"parameter {name!r}") for name, view in zip(names, views)]
         if names != self._parameter_names:
@@ -302,7 +302,7 @@ class PlannedAttention:
         held = []
 
         def fill(slot: Slot, array: Any, name: str, written: bool = False) -> None:
-            view = array if type(array) is View else arrays.view(array)
+            view = array if type(array) is View else arrays.view(array, name)
             if written and view.readonly:
                 raise InvalidArgumentError(f"{name} is read-only memory, but is written")
             held.append(view)
@@ -335,7 +335,7 @@ class PlannedAttention:
                 if isinstance(value, (int, float)):
                     scalar = scale_value(arrays, value, f"{name}_scale")
                 else:
-                    view = arrays.view(value)
+                    view = arrays.view(value, f"{name}_scale")
                     if view.dtype == "float32" and len(view.shape) == 1 and view.shape[0] > 1:
                         held.append(view)
                         per_head = self._slots[f"{name}_scales"].fill(view, f"{name}_scale")
@@ -364,11 +364,20 @@ def scale_value(arrays: ArrayLibrary, value: Any, name: str) -> float:
     return float(value)
 
 
-def indptr_last(arrays: ArrayLibrary, indptr: Any) -> int:
+def index_list(arrays: ArrayLibrary, indices: Any, name: str) -> list[int]:
+    """The numbers of an index array on the host; waits for a GPU."""
+    if not isinstance(indices, (list, tuple)):
+        dtype = arrays.view(indices, name).dtype
+        if dtype not in ("int32", "int64"):
+            raise InvalidArgumentError(f"{name} is {dtype}, but must be int32")
+    return arrays.to_list(indices)
+
+
+def indptr_last(arrays: ArrayLibrary, indptr: Any, name: str = "qo_indptr") -> int:
     """The total that a running sum ends with; waits for a GPU."""
-    values = arrays.to_list(indptr[-1:]) if hasattr(indptr, "__getitem__") else arrays.to_list(indptr)
+    values = index_list(arrays, indptr[-1:] if getattr(indptr, "shape", ()) else indptr, name)
     if not values:
-        raise InvalidArgumentError("an indptr is empty, but must have one more entry than there are requests")
+        raise InvalidArgumentError(f"{name} is empty, but must have one more entry than there are requests")
     return int(values[-1])
 
 

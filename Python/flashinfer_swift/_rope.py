@@ -25,7 +25,7 @@ def rope_options(
 
 def table_options(call: Call, cos_sin_cache: Any, is_neox: bool) -> _abi.RopeOptions:
     """The options of angles that are looked up."""
-    table = call.read(cos_sin_cache)
+    table = call.read(cos_sin_cache, "cos_sin_cache")
     if table.dtype != "float32":
         raise InvalidArgumentError(f"cos_sin_cache is of {table.dtype}: cos_sin_cache should be float32")
     if len(table.shape) != 2 or table.shape[1] < 2:

@@ -40,7 +40,7 @@ def run_single(
     layout_code(kv_layout)
     position_code(pos_encoding_mode)
     arrays = library_of(q, "q")
-    q_view, k_view, v_view = arrays.view(q), arrays.view(k), arrays.view(v)
+    q_view, k_view, v_view = arrays.view(q, "q"), arrays.view(k, "k"), arrays.view(v, "v")
     rank = 2 if decode else 3
     if len(q_view.shape) != rank:
         raise InvalidArgumentError(
@@ -99,7 +99,7 @@ def _with_row(view: View) -> View:
 
 def mask_vector(arrays: ArrayLibrary, mask: Any) -> tuple[View, Any]:
     """A mask as a vector, and what keeps it alive."""
-    view = arrays.view(mask)
+    view = arrays.view(mask, "custom_mask")
     if view.dtype not in ("bool", "uint8"):
         raise InvalidArgumentError(f"the custom mask is of {view.dtype}, but must be of bool or uint8")
     if len(view.shape) != 1 or view.strides != contiguous_strides(view.shape):

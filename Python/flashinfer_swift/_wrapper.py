@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 from . import _abi, _compile
-from ._arrays import ArrayLibrary, element_count, is_contiguous, library_of
+from ._arrays import ArrayLibrary, element_count, is_contiguous, library_of, not_a_tensor
 from ._call import Call
 from ._planned import Options, PlannedAttention, layout_code, output_dtype
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
@@ -85,7 +85,7 @@ class BatchWrapper:
         if workspace is not None:
             call.like = workspace
             call.arrays = library_of(workspace, "float_workspace_buffer")
-            call.first = call.arrays.view(workspace)
+            call.first = call.arrays.view(workspace, "float_workspace_buffer")
         return call
 
     def _dtypes(self, call: Call, q: Any, kv: Any, o: Any) -> tuple[str, str, str]:
@@ -112,14 +112,14 @@ class BatchWrapper:
             self._mask = None
             self._core.set_mask(None)
             return
-        view = call.arrays.view(given)
+        view = call.arrays.view(given, "custom_mask")
         if view.dtype not in ("bool", "uint8"):
             raise InvalidArgumentError(f"the custom mask is of {view.dtype}, but must be of bool or uint8")
         if self._use_cuda_graph:
             if buffer is None:
                 raise InvalidArgumentError("custom_mask_buf is None, but a mask in CUDA-graph mode needs one")
             count = element_count(view)
-            target = call.arrays.view(buffer)
+            target = call.arrays.view(buffer, "custom_mask_buf")
             if target.shape[0] < count:
                 raise InvalidArgumentError(
                     f"custom_mask_buf has {target.shape[0]} bytes, but this mask needs {count}: a byte an element, or packed")
@@ -217,10 +217,15 @@ def paged_cache(cache: Any, kv_layout: str) -> Any:
         if len(cache) != 2:
             raise KeyError(f"paged_kv_cache has {len(cache)} tensors, but must be one, or a pair of keys and values")
         k, v = cache
-        if k.ndim == 3:
+        for place, tensor in enumerate(cache):
+            if not hasattr(tensor, "shape") and not hasattr(tensor, "__dlpack__"):
+                raise not_a_tensor(tensor, f"paged_kv_cache[{place}]")
+        if getattr(k, "ndim", 4) == 3:
             return insert_axis(k, axis), insert_axis(v, axis)
         return (k, v)
-    if cache.ndim == 4:
+    if not hasattr(cache, "shape") and not hasattr(cache, "__dlpack__"):
+        raise not_a_tensor(cache, "paged_kv_cache")
+    if getattr(cache, "ndim", 5) == 4:
         return insert_axis(cache, axis + 1)
     return cache
 

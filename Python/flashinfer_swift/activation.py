@@ -17,7 +17,7 @@ def _act_and_mul(function: int, name: str, input: Any, out: Any) -> Any:
     if out is None:
         out = call.empty((*shape[:-1], shape[-1] // 2))
     rows = as_rows(call.first, "input")
-    target = call.read(out)
+    target = call.read(out, "out")
     if target.shape != (*shape[:-1], shape[-1] // 2):
         raise InvalidArgumentError(f"out is of shape {target.shape}, but must be {(*shape[:-1], shape[-1] // 2)}")
     call.run("fi_act_and_mul", function, call.view(rows, "input"), call.output(as_rows(target, "out"), "out"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _abi, _compile
-from ._planned import Options, default_scale, indptr_last, integer
+from ._planned import Options, default_scale, index_list, indptr_last, integer
 from ._call import host_ints
 from ._wrapper import BatchWrapper, paged_cache, refuse
 from .errors import InvalidArgumentError
@@ -37,7 +37,7 @@ class BatchAttention(BatchWrapper):
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
         kind, index = self._place(call)
-        starts, lengths = call.arrays.to_list(kv_indptr), call.arrays.to_list(kv_len_arr)
+        starts, lengths = index_list(call.arrays, kv_indptr, "kv_indptr"), index_list(call.arrays, kv_len_arr, "kv_len_arr")
         if len(starts) != len(lengths) + 1:
             raise InvalidArgumentError(
                 f"kv_indptr has {len(starts)} entries, but must have {len(lengths) + 1}: one more than kv_len_arr")

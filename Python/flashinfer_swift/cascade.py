@@ -23,7 +23,7 @@ def merge_state(v_a: Any, s_a: Any, v_b: Any, s_b: Any) -> tuple[Any, Any]:
     if _compile.is_compiling():
         return _compile.ops.merge_state(v_a, s_a, v_b, s_b)
     call = Call(v_a, "v_a")
-    s_a, s_b = _float32(call, s_a), _float32(call, s_b)
+    s_a, s_b = _float32(call, s_a, "s_a"), _float32(call, s_b, "s_b")
     out = call.empty(call.first.shape)
     lse = call.empty(call.first.shape[:2], "float32")
     call.run(
@@ -42,12 +42,12 @@ def merge_state_in_place(v: Any, s: Any, v_other: Any, s_other: Any, mask: Any =
         _compile.ops.merge_state_in_place(v, s, v_other, s_other, mask)
         return
     call = Call(v, "v")
-    found = call.read(s).dtype
+    found = call.read(s, "s").dtype
     if found != "float32":
         raise InvalidArgumentError(f"s is of {found}, but must be float32: it is updated in place")
     call.run(
         "fi_merge_state_in_place", call.output(v, "v"), call.output(s, "s"), call.tensor(v_other, "v_other"),
-        call.tensor(_float32(call, s_other), "s_other"), call.tensor(mask, "mask"))
+        call.tensor(_float32(call, s_other, "s_other"), "s_other"), call.tensor(mask, "mask"))
 
 
 def merge_states(v: Any, s: Any) -> tuple[Any, Any]:
@@ -64,13 +64,13 @@ def merge_states(v: Any, s: Any) -> tuple[Any, Any]:
     out = call.empty((shape[0], shape[2], shape[3]))
     lse = call.empty((shape[0], shape[2]), "float32")
     call.run(
-        "fi_merge_states", call.tensor(v, "v"), call.tensor(_float32(call, s), "s"), call.output(out, "out"),
+        "fi_merge_states", call.tensor(v, "v"), call.tensor(_float32(call, s, "s"), "s"), call.output(out, "out"),
         call.output(lse, "lse"))
     return out, lse
 
 
-def _float32(call: Call, array: Any) -> Any:
-    return array if call.arrays.view(array).dtype == "float32" else call.arrays.cast(array, "float32")
+def _float32(call: Call, array: Any, name: str) -> Any:
+    return array if call.read(array, name).dtype == "float32" else call.arrays.cast(array, "float32")
 
 
 class MultiLevelCascadeAttentionWrapper(BatchWrapper):
@@ -148,7 +148,9 @@ class MultiLevelCascadeAttentionWrapper(BatchWrapper):
             rope_scale=1.0 if rope_scale is None else rope_scale, rope_theta=1e4 if rope_theta is None else rope_theta, **bounds))
         names = ("qo_indptr", "kv_indptr", "kv_indices", "last_page_len")
         slots = [[Slot() for _ in names] for _ in range(self._num_levels)]
-        views = [[call.read(table[level]) for table in tables] for level in range(self._num_levels)]
+        views = [
+            [call.read(table[level], f"{name} of level {level}") for table, name in zip(tables, names)]
+            for level in range(self._num_levels)]
         levels = (_abi.CascadeLevel * self._num_levels)(*(
             _abi.CascadeLevel(*(
                 slot.fill(view, f"{name} of level {number}") for slot, view, name in zip(slots[number], views[number], names)))

@@ -14,6 +14,8 @@ from .errors import InvalidArgumentError
 
 def check_parameter(value: Any, sizes: tuple[int, ...], name: str) -> None:
     """A sampling parameter that is a tensor has one number for each row."""
+    if not hasattr(value, "shape"):
+        raise InvalidArgumentError(f"{name} is a {type(value).__name__}, but must be a number, or a tensor with one for each row")
     shape = tuple(value.shape)
     if not shape:
         raise InvalidArgumentError(f"{name}: Expected a 1D tensor of shape (batch_size,) or scalar, got a 0-dimensional tensor")

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from . import _abi, _compile
+from ._arrays import not_a_tensor
 from ._call import host_ints
 from ._planned import Options, default_scale, integer, position_code
 from ._single import run_single, run_single_variant
@@ -138,6 +139,8 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         page_size: int, *, block_tables: Any = None, seq_lens: Any = None, q_len_per_req: int = 1, **options: Any,
     ) -> None:
         page_size = integer(page_size, "page_size")
+        if not getattr(last_page_len, "shape", ()):
+            raise not_a_tensor(last_page_len, "last_page_len")
         batch = len(last_page_len)
         call = self._call(indptr, "indptr")
         if self._use_cuda_graph:
@@ -278,6 +281,8 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
             self._check_window(window_left)
         if not self._core.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
+        if not getattr(q, "shape", ()):
+            raise not_a_tensor(q, "q")
         rows = self._batch_size * self._q_len_per_req
         if q.shape[0] != rows:
             raise InvalidArgumentError(
@@ -286,9 +291,9 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchWrapper):
         if q_len_per_req is not None:
             warnings.warn("q_len_per_req belongs to plan", DeprecationWarning, stacklevel=2)
         if type(paged_kv_cache) is tuple:
-            if paged_kv_cache[0].ndim != 4:
+            if len(paged_kv_cache) != 2 or getattr(paged_kv_cache[0], "ndim", 0) != 4:
                 paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
-        elif getattr(paged_kv_cache, "ndim", 5) != 5:
+        elif getattr(paged_kv_cache, "ndim", 0) != 5:
             paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             return self._run_traced(q, paged_kv_cache, out, lse, return_lse, None, q_scale, k_scale, v_scale)

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 from . import _abi
 from ._arrays import library_of
 from ._call import Call, host_floats
+from ._planned import integer
 from .errors import InvalidArgumentError
 from .sampling import contiguous_ids, readable
 
@@ -104,7 +105,7 @@ def log_probs(logits: Any, token_ids: Any, temperature: Any = None) -> Any:
     """
     rows, _ = _check_rows(logits)
     arrays = library_of(logits, "logits")
-    logits = readable(arrays, logits)
+    logits = readable(arrays, logits, name="logits")
     call = Call(logits, "logits")
     ids = contiguous_ids(arrays, token_ids)
     out = call.empty((rows,), "float32")
@@ -112,7 +113,7 @@ def log_probs(logits: Any, token_ids: Any, temperature: Any = None) -> Any:
     if isinstance(temperature, (int, float)):
         temperatures = host_floats([float(temperature)])
     elif temperature is not None:
-        temperatures = temperature if call.read(temperature).dtype == "float32" else arrays.cast(temperature, "float32")
+        temperatures = temperature if call.read(temperature, "temperature").dtype == "float32" else arrays.cast(temperature, "float32")
     call.run(
         "fi_log_probability", call.tensor(logits, "logits"), call.tensor(ids, "token_ids"),
         call.tensor(temperatures, "temperature"), call.output(out, "out"), 0)
@@ -128,9 +129,10 @@ def top_log_probs(logits: Any, k: int, temperature: float = 1.0) -> tuple[Any, A
         for a row without a distribution.
     """
     rows, vocabulary = _check_rows(logits)
+    k = integer(k, "k")
     if not 1 <= k <= vocabulary:
         raise InvalidArgumentError(f"k is {k}, but must be in 1 ... {vocabulary}")
-    logits = readable(library_of(logits, "logits"), logits)
+    logits = readable(library_of(logits, "logits"), logits, name="logits")
     call = Call(logits, "logits")
     values, tokens = call.empty((rows, k), "float32"), call.empty((rows, k), "int32")
     call.run(

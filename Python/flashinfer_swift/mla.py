@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from . import _abi
+from ._arrays import library_of, not_a_tensor
 from ._call import Call
-from ._planned import Options, integer, scale_value
+from ._planned import Options, indptr_last, integer, scale_value
 from ._wrapper import BatchWrapper, check_graph_batch, check_graph_pages, insert_axis, refuse, require_graph_buffers
 from .errors import InvalidArgumentError, UnsupportedError, unsupported
 from .page import place
@@ -56,8 +57,11 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
         page_size = integer(page_size, "page_size")
         call = self._call(qo_indptr, "qo_indptr")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
+        for name, array in (("kv_len_arr", kv_len_arr), ("kv_indptr", kv_indptr)):
+            if not getattr(array, "shape", ()):
+                raise not_a_tensor(array, name)
         batch = len(kv_len_arr)
-        rows = int(call.arrays.to_list(qo_indptr[-1:])[0])
+        rows = indptr_last(call.arrays, qo_indptr)
         bounds: dict[str, Any] = {}
         if self._use_cuda_graph:
             check_graph_batch(batch, self._fixed_batch_size, "kv_len_arr")
@@ -131,7 +135,7 @@ class BatchMLAPagedAttentionWrapper(BatchWrapper):
         """Raises for the first array of another type than planned, by the name it has here."""
         for name, array in arrays.items():
             planned = self._options.q_dtype if name.startswith("q_") else self._options.kv_dtype
-            found = call.arrays.view(array).dtype
+            found = call.read(array, name).dtype
             if found != planned:
                 raise InvalidArgumentError(f"run: {name}.dtype is {found}, but must be {planned}, as planned")
 
@@ -174,10 +178,20 @@ def append_paged_mla_kv_cache(
 def concat_mla_k(k: Any, k_nope: Any, k_rope: Any) -> None:
     """Writes ``k_nope`` and, for every head, ``k_rope [tokens, 1, …]`` side by side into ``k [tokens, heads, …]``. Two copies of the
     array library's."""
+    for name, array in (("k", k), ("k_nope", k_nope), ("k_rope", k_rope)):
+        library_of(array, name)
     if not k.dtype == k_nope.dtype == k_rope.dtype:
         raise UnsupportedError(
             f"concat_mla_k: k is of {k.dtype}, k_nope of {k_nope.dtype} and k_rope of {k_rope.dtype}; it copies, and converts nothing")
     width = k_nope.shape[-1]
+    wanted = (*k_nope.shape[:-1], width + k_rope.shape[-1])
+    if len(k_nope.shape) < 2 or len(k_rope.shape) != len(k_nope.shape) or tuple(k.shape) != wanted or any(
+            extent not in (1, whole) for extent, whole in zip(k_rope.shape[:-1], wanted)):
+        raise InvalidArgumentError(
+            f"k is of shape {tuple(k.shape)}, k_nope of {tuple(k_nope.shape)} and k_rope of {tuple(k_rope.shape)}, but must be "
+            "[tokens, heads, a + b], [tokens, heads, a] and [tokens, 1, b]")
+    if getattr(getattr(k, "flags", None), "writeable", True) is False:
+        raise InvalidArgumentError("k is read-only memory, but is written")
     k[..., :width] = k_nope
     k[..., width:] = k_rope
 

@@ -18,7 +18,7 @@ def _rmsnorm(input: Any, weight: Any, eps: float, out: Any, offset: float) -> An
         out = call.empty(call.first.shape)
     call.run(
         "fi_rmsnorm", call.view(as_rows(call.first, "input"), "input"), call.tensor(weight, "weight"),
-        call.output(as_rows(call.read(out), "out"), "out"), eps, offset)
+        call.output(as_rows(call.read(out, "out"), "out"), "out"), eps, offset)
     return out
 
 
@@ -29,7 +29,7 @@ def _fused_add(input: Any, residual: Any, weight: Any, eps: float, offset: float
         raise InvalidArgumentError("input is read-only memory, but is written")
     source = call.view(rows, "input")
     call.run(
-        "fi_fused_add_rmsnorm", source, call.output(as_rows(call.read(residual), "residual"), "residual"),
+        "fi_fused_add_rmsnorm", source, call.output(as_rows(call.read(residual, "residual"), "residual"), "residual"),
         call.tensor(weight, "weight"), source, eps, offset)
 
 
@@ -80,14 +80,14 @@ def gemma_fused_add_rmsnorm(
 def _scaled(call: Call, scale: Any) -> _abi.QuantizeOptions:
     """The options of one scale: a number, or a tensor that the kernel reads."""
     options = _abi.QuantizeOptions(struct_size=ctypes.sizeof(_abi.QuantizeOptions))
-    if not isinstance(scale, (int, float)) and call.first.device != CPU and call.read(scale).device == CPU:
+    if not isinstance(scale, (int, float)) and call.first.device != CPU and call.read(scale, "scale").device == CPU:
         scale = call.arrays.to_list(scale)[0]  # a number of the host's
     if isinstance(scale, (int, float)):
         if not scale:
             raise InvalidArgumentError("scale is 0, but must be above 0")
         options.scale = scale
     else:
-        view = call.read(scale)
+        view = call.read(scale, "scale")
         if view.dtype != "float32" or element_count(view) != 1:
             raise InvalidArgumentError(f"scale is of {view.dtype} and shape {tuple(view.shape)}, but must be one float32")
         options.scale_tensor = call.view(view.with_shape((1,), (1,)), "scale")
@@ -98,10 +98,10 @@ def _quantised(out: Any, input: Any, residual: Any, weight: Any, scale: Any, eps
     call = Call(input, "input")
     options = _scaled(call, scale)
     rows = call.view(as_rows(call.first, "input"), "input")
-    sums = () if residual is None else (call.output(as_rows(call.read(residual), "residual"), "residual"),)
+    sums = () if residual is None else (call.output(as_rows(call.read(residual, "residual"), "residual"), "residual"),)
     call.run(
         "fi_rmsnorm_quantize" if residual is None else "fi_fused_add_rmsnorm_quantize", rows, *sums,
-        call.tensor(weight, "weight"), call.output(as_rows(call.read(out), "out"), "out"), eps, 0.0,
+        call.tensor(weight, "weight"), call.output(as_rows(call.read(out, "out"), "out"), "out"), eps, 0.0,
         ctypes.addressof(options))
 
 
@@ -140,7 +140,7 @@ def convert(input: Any, out: Any, scale: float = 1.0) -> Any:
     call = Call(input, "input")
     call.run(
         "fi_convert", call.view(as_rows(call.first, "input"), "input"),
-        call.output(as_rows(call.read(out), "out"), "out"), scale)
+        call.output(as_rows(call.read(out, "out"), "out"), "out"), scale)
     return out
 
 
@@ -149,7 +149,7 @@ def _layernorm(input: Any, gemma: Any, beta: Any, eps: float) -> Any:
     out = call.empty(call.first.shape)
     call.run(
         "fi_layernorm", call.view(as_rows(call.first, "input"), "input"), 0, call.tensor(gemma, "gemma"),
-        call.tensor(beta, "beta"), call.output(as_rows(call.read(out), "out"), "out"), eps, 0)
+        call.tensor(beta, "beta"), call.output(as_rows(call.read(out, "out"), "out"), "out"), eps, 0)
     return out
 
 
@@ -158,7 +158,7 @@ def _layernorm_quantised(out: Any, input: Any, gemma: Any, beta: Any, scale: Any
     options = _scaled(call, scale)
     call.run(
         "fi_layernorm", call.view(as_rows(call.first, "input"), "input"), 0, call.tensor(gemma, "gemma"),
-        call.tensor(beta, "beta"), call.output(as_rows(call.read(out), "out"), "out"), eps, ctypes.addressof(options))
+        call.tensor(beta, "beta"), call.output(as_rows(call.read(out, "out"), "out"), "out"), eps, ctypes.addressof(options))
 
 
 def layernorm(input: Any, gemma: Any, beta: Any, eps: float = 1e-6) -> Any:
@@ -194,7 +194,7 @@ def rmsnorm_group_quant(
     call = Call(input, "input")
     grouped = GroupedOutput(call, "input", group_size, dst_dtype, column_major_scales, scale_tma_aligned)
     rows = call.view(as_rows(call.first, "input"), "input")
-    sums = () if residual is None else (call.output(as_rows(call.read(residual), "residual"), "residual"),)
+    sums = () if residual is None else (call.output(as_rows(call.read(residual, "residual"), "residual"), "residual"),)
     call.run(
         "fi_rmsnorm_quantize" if residual is None else "fi_fused_add_rmsnorm_quantize", rows, *sums,
         call.tensor(weight, "weight"), grouped.out_address, eps, weight_offset, grouped.options_address)
@@ -210,7 +210,7 @@ def layernorm_group_quant(
     grouped = GroupedOutput(call, "input", group_size, dst_dtype, column_major_scales, scale_tma_aligned)
     call.run(
         "fi_layernorm", call.view(as_rows(call.first, "input"), "input"),
-        0 if residual is None else call.output(as_rows(call.read(residual), "residual"), "residual"),
+        0 if residual is None else call.output(as_rows(call.read(residual, "residual"), "residual"), "residual"),
         call.tensor(gemma, "gemma"), call.tensor(beta, "beta"), grouped.out_address, eps, grouped.options_address)
     return grouped.out, grouped.scales
 

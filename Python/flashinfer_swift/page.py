@@ -17,7 +17,7 @@ from .errors import InvalidArgumentError
 def get_seq_lens(kv_indptr: Any, kv_last_page_len: Any, page_size: int) -> Any:
     """Keys of each request, ``[requests]`` int32: ``(pages - 1) * page_size + last``, 0 without pages."""
     call = Call(kv_indptr, "kv_indptr")
-    count = call.read(kv_last_page_len).shape[0]
+    count = call.read(kv_last_page_len, "kv_last_page_len").shape[0]
     lengths = call.empty((count,), "int32")
     call.run(
         "fi_seq_lens", call.index(kv_indptr, "kv_indptr"), call.index(kv_last_page_len, "kv_last_page_len"), page_size,
@@ -227,7 +227,7 @@ def get_slot_table(
     count = call.first.shape[0]
     if out is None:
         out = call.empty((2, count), "int32")
-    elif call.read(out).shape != (2, count):
+    elif call.read(out, "out").shape != (2, count):
         raise InvalidArgumentError(f"out is of shape {call.read(out).shape}, but must be (2, {count})")
     call.run(
         "fi_slot_table", call.tensor(kv_indptr, "kv_indptr"), call.tensor(kv_indices, "kv_indices"),

@@ -54,8 +54,12 @@ def score_pages(
     code = _REDUCTIONS.get(reduction)
     if code is None:
         raise InvalidArgumentError(f"reduction is {reduction!r}, but must be 'max' or 'sum'")
-    call = Call(readable(library_of(q, "q"), q), "q")
+    call = Call(readable(library_of(q, "q"), q, name="q"), "q")
     if out is None:
+        for name, array, rank in (("page_bounds", page_bounds, 4), ("block_tables", block_tables, 2)):
+            shape = call.read(array, name).shape
+            if len(shape) != rank:
+                raise InvalidArgumentError(f"{name} is of shape {tuple(shape)}, but must have {rank} dimensions")
         requests, width = block_tables.shape
         heads = (page_bounds.shape[2],) if per_head else ()
         out = call.empty((requests, *heads, width), "float32")

@@ -186,7 +186,7 @@ class BatchKVParallelWithPagedKVCacheWrapper(BatchWrapper):
         call = self._call(kv_lens, "kv_lens")
         given = [shares] if isinstance(shares, KVShare) else list(shares)
         q_name, kv_name, state = self._dtypes(call, q_data_type, kv_data_type, state_data_type)
-        rows = int(call.read(kv_lens).shape[0]) if qo_indptr is None else indptr_last(call.arrays, qo_indptr)
+        rows = int(call.read(kv_lens, "kv_lens").shape[0]) if qo_indptr is None else indptr_last(call.arrays, qo_indptr)
         self._configure(call, Options(
             num_qo_heads, num_kv_heads, head_dim, head_dim, q_name, kv_name, state, self._kv_layout,
             mask_mode=_abi.MASK_CAUSAL if causal else _abi.MASK_NONE, logits_soft_cap=logits_soft_cap or 0.0,

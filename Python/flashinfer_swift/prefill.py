@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from . import _compile
+from ._arrays import not_a_tensor
 from ._planned import Options, default_scale, indptr_last, integer, position_code
 from ._single import run_single, run_single_variant
 from ._wrapper import (
@@ -174,6 +175,8 @@ class _BatchPrefillWrapper(BatchWrapper):
     def _check_rows(self, q: Any) -> None:
         if not self._core.planned:
             raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
+        if not getattr(q, "shape", ()):
+            raise not_a_tensor(q, "q")
         if q.shape[0] != self._rows:
             raise InvalidArgumentError(
                 f"q has {q.shape[0]} rows, but qo_indptr ends with {self._rows}; plan again for these queries")
@@ -296,9 +299,9 @@ class BatchPrefillWithPagedKVCacheWrapper(_BatchPrefillWrapper):
             self._check_window(window_left)
         self._check_rows(q)
         if type(paged_kv_cache) is tuple:
-            if paged_kv_cache[0].ndim != 4:
+            if len(paged_kv_cache) != 2 or getattr(paged_kv_cache[0], "ndim", 0) != 4:
                 paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
-        elif getattr(paged_kv_cache, "ndim", 5) != 5:
+        elif getattr(paged_kv_cache, "ndim", 0) != 5:
             paged_kv_cache = paged_cache(paged_kv_cache, self._kv_layout)
         if _compile.is_compiling():
             if self._run_scale is not None:

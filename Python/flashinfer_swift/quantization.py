@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import struct
 from typing import Any
 
 from . import _abi, _compile
 from ._arrays import element_count, is_contiguous
 from ._call import Call, as_rows
+from ._planned import integer
 from .errors import InvalidArgumentError, UnsupportedError
 
 
@@ -46,7 +48,10 @@ def segment_packbits(x: Any, indptr: Any, bitorder: str = "big") -> tuple[Any, A
     big = _order(bitorder)
     call = Call(x, "x")
     _check_bits(call)
-    starts = [int(value) for value in call.arrays.to_list(indptr)]
+    try:
+        starts = [operator.index(value) for value in call.arrays.to_list(indptr)]
+    except TypeError:
+        raise InvalidArgumentError(f"indptr is {indptr!r}, but must be of integers") from None
     new_starts = [0]
     for segment, (start, end) in enumerate(zip(starts, starts[1:])):
         if not 0 <= start <= end <= call.first.shape[0]:
@@ -61,7 +66,7 @@ def segment_packbits(x: Any, indptr: Any, bitorder: str = "big") -> tuple[Any, A
     flat = call.first
     if flat.strides != (1,):
         x = call.arrays.contiguous_vector(x)
-        flat = call.arrays.view(x)
+        flat = call.arrays.view(x, "x")
     call.run(
         "fi_segment_pack_bits", call.view(flat, "x"), call.tensor(on_device(starts), "indptr"),
         call.tensor(new_indptr, "out_indptr"), big, call.output(out, "out"))
@@ -105,6 +110,7 @@ class GroupedOutput:
         self, call: Call, name: str, group_size: int, dst_dtype: Any, column_major_scales: bool, scale_tma_aligned: bool,
     ) -> None:
         shape = tuple(call.first.shape)
+        group_size = integer(group_size, "group_size")
         if not shape or group_size < 1 or shape[-1] % group_size:
             raise InvalidArgumentError(f"{name} is of shape {shape}, but its rows must be whole groups of {group_size}")
         self.out = call.empty(shape, "float8_e4m3fn" if dst_dtype is None else call.arrays.dtype_name(dst_dtype))
@@ -116,7 +122,7 @@ class GroupedOutput:
             view = call.read(memory).with_shape((rows, groups), (1, pitch))
         else:
             scales = call.empty((*shape[:-1], groups), "float32")
-            view = call.read(scales).with_shape((rows, groups), (groups, 1))
+            view = call.read(scales, "scales").with_shape((rows, groups), (groups, 1))
         self.scales = scales if len(scales.shape) == len(shape) else scales.reshape(*shape[:-1], groups)
         self.out_address = call.output(as_rows(call.read(self.out), "out"), "out")
         self._options = _abi.QuantizeOptions(

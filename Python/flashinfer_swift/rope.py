@@ -20,9 +20,9 @@ def rotate(q: Any, k: Any, positions: Any, options: _abi.RopeOptions, in_place: 
     """The rotated tensors; q and k themselves where in place."""
     call = Call(q, "q")
     positions = _int32(call, positions, "pos_ids")
-    if in_place and (call.first.readonly or call.read(k).readonly):
+    if in_place and (call.first.readonly or call.read(k, "k").readonly):
         raise InvalidArgumentError("q or k is read-only memory, but is written")
-    q_out, k_out = (q, k) if in_place else (call.empty(call.first.shape), call.empty(call.read(k).shape, call.read(k).dtype))
+    q_out, k_out = (q, k) if in_place else (call.empty(call.first.shape), call.empty(call.read(k, "k").shape, call.read(k, "k").dtype))
     call.run(
         "fi_rope", call.tensor(q, "q"), call.tensor(k, "k"), call.tensor(positions, "pos_ids"),
         0 if in_place else call.output(q_out, "q_out"), 0 if in_place else call.output(k_out, "k_out"),
@@ -32,7 +32,7 @@ def rotate(q: Any, k: Any, positions: Any, options: _abi.RopeOptions, in_place: 
 
 def _int32(call: Call, positions: Any, name: str) -> Any:
     """Positions may be int64, as the peer takes them: they are converted, not misread."""
-    dtype = call.arrays.view(positions).dtype
+    dtype = call.read(positions, name).dtype
     if dtype == "int32":
         return positions
     if dtype != "int64":
@@ -185,9 +185,9 @@ def rotate_by_table(
     call = Call(query, "query")
     positions = _int32(call, positions, "positions")
     outputs = (query, key) if in_place else (
-        call.empty(call.first.shape), call.empty(call.read(key).shape, call.read(key).dtype))
+        call.empty(call.first.shape), call.empty(call.read(key, "key").shape, call.read(key, "key").dtype))
     options = table_options(call, cos_sin_cache, is_neox)
-    views = [as_heads(call.read(array), head_size, name) for array, name in ((query, "query"), (key, "key"))]
+    views = [as_heads(call.read(array, name), head_size, name) for array, name in ((query, "query"), (key, "key"))]
     targets = [0, 0]
     for index, (view, array) in enumerate(zip(views, outputs)):
         target = call.read(array)

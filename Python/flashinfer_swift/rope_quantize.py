@@ -74,7 +74,7 @@ def rope_quantize_fp8_append_paged_kv_cache(
     :returns: ``q_rope_out, q_nope_out``.
     """
     call = Call(q_rope, "q_rope")
-    is_latent = len(call.read(k_rope).shape) == 2
+    is_latent = len(call.read(k_rope, "k_rope").shape) == 2
     if len(paged_kv_cache) != 2:
         raise InvalidArgumentError(f"paged_kv_cache has {len(paged_kv_cache)} tensors, but must be a tuple of 2 tensors")
     if is_latent and v is not None:
@@ -105,7 +105,7 @@ def rope_quantize_fp8_append_paged_kv_cache(
     kv_indices, kv_indptr, batch_indices, positions = (
         _int32(call, array) for array in (kv_indices, kv_indptr, batch_indices, positions))
     # The peer has no lengths: pages are as long as they can be.
-    requests = call.read(kv_indptr).shape[0] - 1
+    requests = call.read(kv_indptr, "kv_indptr").shape[0] - 1
     full = call.arrays.from_host(struct.pack(f"{requests}i", *[page_size] * requests), "int32", (requests,), q_rope)
     place(call, append, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr, full, layout)
     args.append = ctypes.pointer(append)

@@ -41,7 +41,7 @@ def softmax(logits: Any, temperature: Any = None, enable_pdl: bool | None = None
         held = host_floats([float(temperature)])
         temperatures = call.view(held, "temperature")
     else:
-        held = temperature if call.arrays.view(temperature).dtype == "float32" else call.arrays.cast(temperature, "float32")
+        held = temperature if call.arrays.view(temperature, "temperature").dtype == "float32" else call.arrays.cast(temperature, "float32")
         temperatures = call.tensor(held.reshape(-1), "temperature")
     call.run("fi_softmax", call.tensor(logits, "logits"), temperatures, call.output(out, "out"), 0)
     return out
@@ -92,8 +92,8 @@ def _filter(source: Any, name: str, form: int, top_k: Any = None, top_p: Any = N
     top_k, top_p, min_p = (
         _parameter(arrays, value, rows, rows, None, what)
         for value, what in ((top_k, "top_k"), (top_p, "top_p"), (min_p, "min_p")))
-    dtype = arrays.view(source).dtype
-    wide = readable(arrays, source, "float32" if form == _abi.PROBABILITIES else None)
+    dtype = arrays.view(source, name).dtype
+    wide = readable(arrays, source, "float32" if form == _abi.PROBABILITIES else None, name)
     parameters, count = _rows(rows, 0, 0, top_k, top_p, min_p)
     call = Call(wide, name)
     out = call.empty(tuple(wide.shape))
@@ -103,9 +103,9 @@ def _filter(source: Any, name: str, form: int, top_k: Any = None, top_p: Any = N
     return out if arrays.view(out).dtype == dtype else arrays.cast(out, dtype)
 
 
-def readable(arrays: Any, rows: Any, dtype: str | None = None) -> Any:
+def readable(arrays: Any, rows: Any, dtype: str | None = None, name: str = "tensor") -> Any:
     """Rows as a kernel reads them, of a type: as they are, where they lie so, else a copy."""
-    view = arrays.view(rows)
+    view = arrays.view(rows, name)
     if dtype is not None and view.dtype != dtype:
         rows = arrays.cast(rows, dtype)
         view = arrays.view(rows)
@@ -212,7 +212,7 @@ def _sample(
     top_k, top_p, min_p = (
         _parameter(arrays, value, source.shape[0], rows, indices, name)
         for value, name in ((top_k, "top_k"), (top_p, "top_p"), (min_p, "min_p")))
-    given = readable(arrays, source, "float32" if are_probs else None)
+    given = readable(arrays, source, "float32" if are_probs else None, "probs" if are_probs else "logits")
     if indices is not None:
         # One distribution drawn from many times is read in place; others are gathered.
         given = _repeat(arrays, given, rows) if given.shape[0] == 1 else given[arrays.cast(indices, "int64")]
@@ -262,7 +262,7 @@ def _seeds(arrays: Any, like: Any, rows: int, generator: Any, seed: Any, offset:
         return seed & _MASK64, offset & _MASK64
     result = []
     for name, value in (("seed", seed), ("offset", offset)):
-        view = arrays.view(value)
+        view = arrays.view(value, name)
         if view.dtype not in ("int64", "uint64"):
             raise InvalidArgumentError(f"{name} is of {view.dtype}, but must be of int64 or uint64")
         if len(view.shape) != 1 or view.shape[0] not in (1, rows):
@@ -333,8 +333,11 @@ def _rows(rows: int, seeds: Any, steps: Any, top_k: Any, top_p: Any, min_p: Any)
 
 def _k(k: Any, given: Any) -> int:
     """The peer has no 'all': a k of 0 is an error, not a default."""
-    if given is not None and k < 1:
+    if given is not None and not k >= 1:
         raise InvalidArgumentError(f"top_k is {k}, but must be at least 1")
+    # A row's k comes of a tensor of any type, as a float too; it must still be a whole number.
+    if isinstance(k, float) and not k.is_integer():
+        raise InvalidArgumentError(f"top_k is {k}, but must be a whole number")
     return min(int(k), 0x7FFFFFFF)
 
 
@@ -357,6 +360,8 @@ def chain_speculative_sampling(
     if draft_probs.ndim != 3:
         raise InvalidArgumentError(f"draft_probs is of shape {tuple(draft_probs.shape)}, but must be [rows, n, vocabulary]")
     rows, drafted, vocabulary = draft_probs.shape
+    library_of(target_probs, "target_probs")
+    library_of(draft_token_ids, "draft_token_ids")
     if tuple(target_probs.shape) != (rows, drafted + 1, vocabulary) or tuple(draft_token_ids.shape) != (rows, drafted):
         raise InvalidArgumentError(
             f"draft_probs {tuple(draft_probs.shape)}, draft_token_ids {tuple(draft_token_ids.shape)} and target_probs "
@@ -398,9 +403,12 @@ def _verify(
     arrays: Any, target: Any, draft: Any, token_ids: Any, first_child: Any, next_sibling: Any, draw: tuple[Any, Any],
 ) -> tuple[Any, Any, Any, Any]:
     rows, nodes = target.shape[:2]
-    target, draft = (None if value is None else readable(arrays, value, "float32") for value in (target, draft))
+    target, draft = (
+        None if value is None else readable(arrays, value, "float32", name)
+        for value, name in ((target, "target_probs"), (draft, "draft_probs")))
     ids = [
-        None if value is None else contiguous_ids(arrays, value) for value in (token_ids, first_child, next_sibling)]
+        None if value is None else contiguous_ids(arrays, value, name)
+        for value, name in ((token_ids, "token_ids"), (first_child, "first_child"), (next_sibling, "next_sibling"))]
     seeds, steps = draw
     draws = (_abi.RequestDraw * max(rows, 1))()
     for row in range(rows):
@@ -417,9 +425,9 @@ def _verify(
     return output, path, accepted, emitted
 
 
-def contiguous_ids(arrays: Any, ids: Any) -> Any:
+def contiguous_ids(arrays: Any, ids: Any, name: str = "token_ids") -> Any:
     """Ids as contiguous int32."""
-    if arrays.view(ids).dtype != "int32":
+    if arrays.view(ids, name).dtype != "int32":
         ids = arrays.cast(ids, "int32")
     return ids if is_contiguous(arrays.view(ids)) else arrays.cast(ids + 0, "int32")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from . import _abi, _compile
+from ._arrays import library_of
 from ._planned import Options, default_scale, position_code
 from ._call import host_ints
 from ._wrapper import BatchWrapper, refuse
@@ -14,8 +16,6 @@ from .errors import InvalidArgumentError, unsupported
 
 def convert_bsr_mask_layout(mask: Any, indptr: Any) -> Any:
     """A mask of blocks ``[nnz, R, C]`` as a vector: block row after block row, each ``[R, keys of its blocks]``."""
-    from ._arrays import library_of
-
     arrays = library_of(mask, "mask")
     starts = arrays.to_list(indptr)
     parts = [mask[start:end].swapaxes(0, 1).reshape(-1) for start, end in zip(starts, starts[1:])]
@@ -104,6 +104,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
         super().__init__(float_workspace_buffer, "NHD", False)
         self._group = 1
         self._page = 1
+        self._kv_heads = 0
 
     def plan(
         self, block_mask_map: Any, block_row_sz: Any, block_col_sz: Any, num_qo_heads: int, num_kv_heads: int,
@@ -118,6 +119,11 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
                 f"num_qo_heads is {num_qo_heads}, but must be a multiple of num_kv_heads ({num_kv_heads})")
         call = self._call(block_mask_map, "block_mask_map")
         q_name, kv_name, o_name = self._dtypes(call, q_data_type, kv_data_type, None)
+        for name, array in (("block_row_sz", block_row_sz), ("block_col_sz", block_col_sz)):
+            library_of(array, name)
+        if len(block_mask_map.shape) != 3:
+            raise InvalidArgumentError(
+                f"block_mask_map is of shape {tuple(block_mask_map.shape)}, but must be [kv heads, MB, NB]")
         heads, row_blocks, column_blocks = block_mask_map.shape
         if heads != num_kv_heads or tuple(block_row_sz.shape) != (heads, row_blocks) or (
                 tuple(block_col_sz.shape) != (heads, column_blocks)):
@@ -125,9 +131,10 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
                 f"block_mask_map {tuple(block_mask_map.shape)}, block_row_sz {tuple(block_row_sz.shape)} and block_col_sz "
                 f"{tuple(block_col_sz.shape)} do not agree; they must be [kv heads, MB, NB], [kv heads, MB] and [kv heads, NB]")
         seen = call.arrays.to_list(block_mask_map)
-        row_sizes, column_sizes = call.arrays.to_list(block_row_sz), call.arrays.to_list(block_col_sz)
+        row_sizes = _sizes(call.arrays.to_list(block_row_sz), "block_row_sz")
+        column_sizes = _sizes(call.arrays.to_list(block_col_sz), "block_col_sz")
         # Whole pages are copied faster than single keys.
-        page = math.gcd(*(int(size) for size in column_sizes)) or 1
+        page = math.gcd(*column_sizes) or 1
         qo_indptr, kv_indptr = [0], [0]
         ids: list[int] = []
         key_totals: set[int] = set()
@@ -135,7 +142,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
         for head in range(heads):
             columns = [0]
             for size in column_sizes[head * column_blocks:(head + 1) * column_blocks]:
-                columns.append(columns[-1] + int(size))
+                columns.append(columns[-1] + size)
             rows = row_sizes[head * row_blocks:(head + 1) * row_blocks]
             key_totals.add(columns[-1])
             row_totals.add(sum(rows))
@@ -145,7 +152,7 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
                 for column in range(column_blocks):
                     if seen[first + column]:
                         ids.extend(range(base + columns[column] // page, base + columns[column + 1] // page))
-                qo_indptr.append(qo_indptr[-1] + int(rows[row]))
+                qo_indptr.append(qo_indptr[-1] + rows[row])
                 kv_indptr.append(len(ids))
         if len(key_totals) > 1 or len(row_totals) > 1:
             raise InvalidArgumentError(
@@ -175,7 +182,20 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
 
         Queries are copied to put a group's heads side by side, and the output back.
         """
+        if not self._core.planned:
+            raise InvalidArgumentError("run is called before plan, or after a plan that failed; call plan first")
+        for name, array in (("q", q), ("k", k), ("v", v)):
+            library_of(array, name)
+            if len(array.shape) != 3:
+                raise InvalidArgumentError(f"{name} is of shape {tuple(array.shape)}, but must be [heads, rows, head_dim]")
         heads, rows, dim = q.shape
+        if heads != self._kv_heads * self._group:
+            raise InvalidArgumentError(
+                f"q has {heads} heads, but the plan has {self._kv_heads * self._group}; q must be [num_qo_heads, rows, head_dim]")
+        for name, array in (("k", k), ("v", v)):
+            if array.shape[2] != dim or array.shape[0] * array.shape[1] % self._page:
+                raise InvalidArgumentError(
+                    f"{name} is of shape {tuple(array.shape)}, but must be [{self._kv_heads}, keys, {dim}], as the blocks add up to")
         grouped = q.reshape(self._kv_heads, self._group, rows, dim).swapaxes(1, 2).reshape(self._kv_heads * rows, self._group, dim)
         pages = tuple(array.reshape(array.shape[0] * array.shape[1] // self._page, self._page, 1, dim) for array in (k, v))
         result, sums = self._run(grouped, pages, None, None, True)
@@ -192,6 +212,19 @@ class VariableBlockSparseAttentionWrapper(BatchWrapper):
     def forward(self, q: Any, k: Any, v: Any, **options: Any) -> Any:
         """The old name of ``run``; options belong to ``plan``."""
         return self.run(q, k, v)
+
+
+def _sizes(values: list[Any], name: str) -> list[int]:
+    """Sizes of blocks, all of which together are numbered by int32: checked before there is a list of as many ids."""
+    try:
+        sizes = [operator.index(value) for value in values]
+    except TypeError:
+        raise InvalidArgumentError(f"{name} holds {values[0]!r}, but must be of integers") from None
+    if sizes and min(sizes) < 0:
+        raise InvalidArgumentError(f"{name} holds {min(sizes)}, but must be 0 or more")
+    if sum(sizes) > 0x7FFFFFFF:
+        raise InvalidArgumentError(f"{name} adds up to {sum(sizes)}, but must fit in 31 bits")
+    return sizes
 
 
 __all__ = ["BlockSparseAttentionWrapper", "VariableBlockSparseAttentionWrapper", "convert_bsr_mask_layout"]

@@ -8,6 +8,7 @@ from typing import Any
 from . import _compile, composed
 from ._arrays import TorchLibrary, library_of
 from ._call import Call
+from ._planned import integer
 from ._wrapper import refuse
 from .errors import InvalidArgumentError
 from .sampling import readable
@@ -37,11 +38,12 @@ def top_k(
     if _compile.is_compiling():
         return composed.top_k(input, k, sorted, int(tie_break))
     rows, width = input.shape
+    k = integer(k, "k")
     if not 1 <= k <= width:
         raise InvalidArgumentError(f"k is {k}, but must be in 1 ... {width}")
     is_turned = tie_break == TopKTieBreak.LARGE
     # The highest of equal places are the lowest of the row turned round.
-    source = _turned(arrays, input) if is_turned else readable(arrays, input)
+    source = _turned(arrays, input) if is_turned else readable(arrays, input, name="input")
     call = Call(source, "input")
     values, places = call.empty((rows, k)), call.empty((rows, k), "int32")
     call.run(
@@ -110,13 +112,14 @@ def _select_pages(
     if scores.ndim not in (2, 3):
         raise InvalidArgumentError(
             f"input is of shape {tuple(scores.shape)}, but must be [rows, width], or [requests, heads, width]")
+    k = integer(k, "k")
     if k < 1:
         raise InvalidArgumentError(f"k is {k}, but must be 1 or more")
     call = Call(scores, "input")
     pages = call.empty((*scores.shape[:-1], k), "int32")
     given = [(table, "src_page_table"), (offsets, "offsets"), (requests, "row_to_batch")]
     call.run(
-        "fi_select_pages_with_positions", call.tensor(readable(arrays, scores), "input"), call.tensor(lengths, "lengths"),
+        "fi_select_pages_with_positions", call.tensor(readable(arrays, scores, name="input"), "input"), call.tensor(lengths, "lengths"),
         *(call.tensor(tensor, name) for tensor, name in given), recent,
         int(tie_break == TopKTieBreak.LARGE), call.output(pages, "pages"),
         0 if positions is None else call.output(positions, "out_raw_indices"))

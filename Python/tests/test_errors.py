@@ -1,5 +1,6 @@
 """Bad input: every error is a typed exception that names what is wrong, and nothing runs."""
 
+import re
 import unittest
 
 import numpy as np
@@ -113,6 +114,163 @@ class PlanErrorTests(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "mask"):
             wrapper.plan(indptr, indptr, 4, 2, 64, q_data_type="float32", custom_mask=np.ones(15, bool))
             wrapper.run(random((4, 4, 64)), k, k)
+
+
+class ForeignArgumentTests(unittest.TestCase):
+    """Whatever is given for a tensor: an error of this library that names the argument, never Python's own."""
+
+    #: What is no tensor that can be read, and what the message says of it.
+    WRONG = (
+        None, "x", 7, object(), [[1.0]], np.float32(1), np.zeros((2, 2), complex), np.zeros((2, 2), ">f4"), np.zeros((2, 2), object),
+        np.zeros((2, 2), [("x", "f4")]))
+
+    def refuses(self, name, call):
+        for wrong in self.WRONG:
+            with self.subTest(name, wrong=wrong), self.assertRaisesRegex(fi.InvalidArgumentError, rf"(?<!\w){re.escape(name)} (is|has)\b"):
+                call(wrong)
+
+    def arrays(self):
+        yield lambda array: array
+        if torch is not None:
+            yield torch.from_numpy
+
+    def test_attention(self):
+        p = Pages((5, 9), 4, 2, 64)
+        for own in self.arrays():
+            q, k, v = own(random((2, 4, 64))), own(p.cache[:, 0].copy()), own(p.cache[:, 1].copy())
+            tables = [own(table) for table in (p.indptr, p.indices, p.last)]
+            decode = fi.BatchDecodeWithPagedKVCacheWrapper()
+            prefill = fi.BatchPrefillWithPagedKVCacheWrapper()
+            decode.plan(*tables, 4, 2, 64, 4, q_data_type="float32")
+            prefill.plan(own(np.array([0, 1, 2], np.int32)), *tables, 4, 2, 64, 4, q_data_type="float32")
+            for wrapper in (decode, prefill):
+                self.refuses("q", lambda wrong: wrapper.run(wrong, (k, v)))
+                self.refuses("v", lambda wrong: wrapper.run(q, (k, wrong if wrong is not None else "x")))
+                with self.assertRaisesRegex(fi.InvalidArgumentError, r"paged_kv_cache\[0\] is a NoneType"):
+                    wrapper.run(q, (None, v))
+                with self.assertRaisesRegex(fi.InvalidArgumentError, "paged_kv_cache is a NoneType"):
+                    wrapper.run(q, None)
+                with self.assertRaisesRegex(KeyError, "3 tensors"):
+                    wrapper.run(q, (k, v, v))
+                # A pair may be a list, with or without a page dimension, and of another library than the queries.
+                expected = np.asarray(wrapper.run(q, (k, v)))
+                np.testing.assert_array_equal(wrapper.run(q, [k, v]), expected)
+                np.testing.assert_array_equal(wrapper.run(q, (np.asarray(k), np.asarray(v))), expected)
+            self.refuses("last_page_len", lambda wrong: decode.plan(
+                *tables[:2], wrong, 4, 2, 64, 4, q_data_type="float32"))
+            for name in ("q", "k", "v"):
+                self.refuses(name, lambda wrong: fi.single_prefill_with_kv_cache(**{**dict(q=q, k=k[0], v=v[0]), name: wrong}))
+
+    def test_blocks_of_different_sizes(self):
+        for own in self.arrays():
+            q, k = own(random((4, 8, 64))), own(random((2, 8, 64)))
+            seen, sizes = own(np.ones((2, 2, 2), bool)), own(np.full((2, 2), 4, np.int32))
+            wrapper = fi.VariableBlockSparseAttentionWrapper()
+            with self.assertRaisesRegex(fi.InvalidArgumentError, "before plan"):
+                wrapper.run(q, k, k)
+            plan = lambda **changes: wrapper.plan(**{**dict(
+                block_mask_map=seen, block_row_sz=sizes, block_col_sz=sizes, num_qo_heads=4, num_kv_heads=2, head_dim=64,
+                q_data_type="float32"), **changes})
+            plan()
+            expected = np.asarray(wrapper.run(q, k, k))
+            for name in ("q", "k", "v"):
+                for wrong in (None, "x", np.zeros((2, 2), np.float32), np.float32(1)):
+                    with self.subTest(name, wrong=wrong), self.assertRaisesRegex(fi.InvalidArgumentError, f"{name} is "):
+                        wrapper.run(**{**dict(q=q, k=k, v=k), name: wrong})
+            with self.assertRaisesRegex(fi.InvalidArgumentError, "q has 3 heads, but the plan has 4"):
+                wrapper.run(q[:3], k, k)
+            with self.assertRaisesRegex(fi.InvalidArgumentError, "v is of shape"):
+                wrapper.run(q, k, k[:, :, :63])
+            np.testing.assert_array_equal(wrapper.run(q, k, k), expected)
+            huge, below = np.full((2, 2), 4, np.int32), np.full((2, 2), 4, np.int32)
+            huge[0, 0], below[0, 0] = 2**31 - 1, -4
+            for text, changes in (
+                ("block_mask_map is of shape", dict(block_mask_map=seen[0])), ("block_row_sz is a NoneType", dict(block_row_sz=None)),
+                ("block_col_sz adds up to 2147483659, but must fit in 31 bits", dict(block_col_sz=own(huge))),
+                ("block_col_sz holds -4", dict(block_col_sz=own(below))), ("block_row_sz holds -4", dict(block_row_sz=own(below))),
+                ("block_col_sz holds 4.0, but must be of integers", dict(block_col_sz=own(np.full((2, 2), 4.0)))),
+            ):
+                with self.subTest(text), self.assertRaisesRegex(fi.InvalidArgumentError, text):
+                    plan(**changes)
+
+    def test_rows(self):
+        for own in self.arrays():
+            x, w = own(random((3, 64))), own(random((64,)))
+            heads = own(random((3, 4, 64)))
+            states = dict(v_a=heads, s_a=own(random((3, 4))), v_b=heads, s_b=own(random((3, 4))))
+            self.refuses("input", lambda wrong: fi.rmsnorm(wrong, w))
+            self.refuses("weight", lambda wrong: fi.rmsnorm(x, wrong))
+            self.refuses("residual", lambda wrong: fi.fused_add_rmsnorm(x, wrong, w))
+            self.refuses("pos_ids", lambda wrong: fi.apply_rope_pos_ids(heads, heads, wrong))
+            self.refuses("k", lambda wrong: fi.apply_rope_pos_ids(heads, wrong, own(np.arange(3, dtype=np.int32))))
+            self.refuses("s_b", lambda wrong: fi.merge_state(**{**states, "s_b": wrong}))
+        # The header calls it `in`, which is no word of the caller's.
+        with self.assertRaisesRegex(ValueError, r"^input strides\[1\] is -1"):
+            fi.rmsnorm(random((3, 64))[:, ::-1], random((64,)))
+
+    def test_sampling(self):
+        probs = np.full((3, 8), 1 / 8, np.float32)
+        self.refuses("probs", lambda wrong: fi.sampling_from_probs(wrong))
+        self.refuses("logits", lambda wrong: fi.softmax(wrong))
+        self.refuses("logits", lambda wrong: fi.top_k_mask_logits(wrong, 2))
+        drafts = dict(draft_probs=probs[None, :2], draft_token_ids=np.zeros((1, 2), np.int32), target_probs=probs[None])
+        for name in ("draft_probs", "target_probs", "draft_token_ids"):
+            with self.assertRaisesRegex(fi.InvalidArgumentError, f"{name} is a str"):
+                fi.chain_speculative_sampling(**{**drafts, name: "x"})
+        for text, call in (
+            ("top_p is a str", lambda: fi.top_p_renorm_probs(probs, "0.9")), ("top_k is a list", lambda: fi.top_k_renorm_probs(probs, [1, 2, 3])),
+            ("top_k is nan", lambda: fi.top_k_sampling_from_probs(probs, float("nan"))),
+            ("top_k is inf", lambda: fi.top_k_sampling_from_probs(probs, float("inf"))),
+            ("top_k is 1.5", lambda: fi.top_k_mask_logits(probs, np.array([1, 1.5, 2], np.float32))),
+            ("min_p is a dict", lambda: fi.min_p_sampling_from_probs(probs, {})), ("k is 1.5", lambda: fi.top_k(probs, 1.5)),
+            ("k is None", lambda: fi.top_k(probs, None)),
+            ("indptr", lambda: fi.segment_packbits(np.ones(8, bool), np.array([0.0, 8.0]))),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(fi.InvalidArgumentError, text):
+                call()
+
+
+class WholeNumberTests(unittest.TestCase):
+    """Sizes and index arrays: whole numbers that a field holds, or an error with their name."""
+
+    def fails(self, text, call):
+        with self.subTest(text), self.assertRaisesRegex(fi.InvalidArgumentError, text):
+            call()
+
+    def test_sizes(self):
+        scores, table, lengths = random((2, 6)), np.zeros((2, 6), np.int32), np.array([6, 4], np.int32)
+        for k, text in ((None, "k is None"), (1.5, "k is 1.5"), ("2", "k is '2'"), (2**31, "k is 2147483648, but must fit in 32 bits"), (0, "k is 0")):
+            self.fails(text, lambda: fi.top_k_page_table_transform(scores, table, lengths, k))
+            self.fails(text, lambda: fi.top_k_ragged_transform(scores, lengths, lengths, k))
+            self.fails(text, lambda: fi.top_log_probs(scores, k))
+        self.fails("group_size is None", lambda: fi.per_token_group_quant_8bit(random((2, 128)), None))
+        self.fails("group_size is '64'", lambda: fi.rmsnorm_group_quant(random((2, 128)), random((128,)), "64"))
+
+    def test_index_arrays(self):
+        attention, qo = fi.BatchAttention("NHD"), np.array([0, 2, 5], np.int32)
+        good = dict(
+            qo_indptr=qo, kv_indptr=np.array([0, 2, 3], np.int32), kv_indices=np.arange(3, dtype=np.int32),
+            kv_len_arr=np.array([13, 8], np.int32), num_qo_heads=4, num_kv_heads=2, head_dim_qk=64, head_dim_vo=64, page_size=8,
+            q_data_type="float32", kv_data_type="float32")
+        attention.plan(**good)
+        for name in ("qo_indptr", "kv_indptr", "kv_len_arr"):
+            for wrong in (None, good[name].astype(np.float32), good[name].astype("U4"), np.int32(1), {}):
+                self.fails(f"{name} is ", lambda: attention.plan(**{**good, name: wrong}))
+        latent = fi.mla.BatchMLAPagedAttentionWrapper(None)
+        good = dict(
+            qo_indptr=np.array([0, 1], np.int32), kv_indptr=np.array([0, 1], np.int32), kv_indices=np.zeros(1, np.int32),
+            kv_len_arr=np.array([3], np.int32), num_heads=4, head_dim_ckv=512, head_dim_kpe=64, page_size=4, causal=False, sm_scale=0.07,
+            q_data_type="float32", kv_data_type="float32")
+        latent.plan(**good)
+        for name in ("qo_indptr", "kv_indptr", "kv_len_arr"):
+            for wrong in (None, np.int32(1), 7, np.zeros(0, np.int32)):
+                self.fails(f"{name} (is|has) |lengths|indptr", lambda: latent.plan(**{**good, name: wrong}))
+        for wrong in (None, "x", np.zeros(3, np.int32)):
+            self.fails("block_tables is ", lambda: fi.score_pages(
+                random((2, 4, 64)), random((4, 2, 2, 64)), wrong, np.array([1, 1], np.int32)))
+        k = np.zeros((3, 8, 192), np.float32)
+        for wrong in (k[:2], k[..., :100], k[0]):
+            self.fails("k is of shape", lambda: fi.concat_mla_k(wrong, random((3, 8, 128)), random((3, 1, 64))))
 
 
 class OperationErrorTests(unittest.TestCase):

@@ -19,7 +19,7 @@ struct ChatCommand: AsyncParsableCommand {
     @Argument(help: "A model by name, a GGUF file or a Hugging Face folder.")
     var model = ModelLoading.defaultModel
 
-    @Option(help: "What the model is told before the conversation.")
+    @Option(parsing: .unconditional, help: "What the model is told before the conversation.")
     var system: String?
 
     @OptionGroup(title: "Sampling")

@@ -48,7 +48,7 @@ struct CompileCommand: AsyncParsableCommand {
     @Option(help: "With --check: only kernels whose label contains this.")
     var filter: String?
 
-    @Option(help: "Compilations side by side; by default one a processor.")
+    @Option(parsing: .unconditional, help: "Compilations side by side; by default one a processor.")
     var jobs = ParallelWork.processors
 
     func validate() throws {
@@ -64,17 +64,25 @@ struct CompileCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        // Found out before minutes of compiling.
+        if let output { try requireWritable(output) }
         let nvrtc = try NVRTC()
         if let output { try writeBundle(output, nvrtc) } else { try runCheck(nvrtc) }
     }
 
-    private func writeBundle(_ path: String, _ nvrtc: NVRTC) throws {
-        let start = Date()
-        // Found out before minutes of compiling.
-        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+    private func requireWritable(_ path: String) throws {
+        let file = URL(fileURLWithPath: path)
+        let folder = file.deletingLastPathComponent().path
+        guard !path.isEmpty, !file.hasDirectoryPath else {
+            throw CommandError("cannot write '\(path)': it is a folder, but must be a file's name")
+        }
         guard FileManager.default.isWritableFile(atPath: folder) else {
             throw CommandError("cannot write \(path): there is no folder \(folder) that can be written to")
         }
+    }
+
+    private func writeBundle(_ path: String, _ nvrtc: NVRTC) throws {
+        let start = Date()
         let progress = CompileProgress()
         let items = try KernelBundle.compile(
             (preset ?? .all).specs, frames: AttentionKernel.shippedFrames(for:), architectures: architectures,

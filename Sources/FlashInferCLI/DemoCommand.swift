@@ -12,7 +12,7 @@ struct DemoCommand: AsyncParsableCommand {
     @Argument(help: "The question.")
     var prompt = "What is the capital of France?"
 
-    @Option(name: [.customShort("n"), .long], help: "The most tokens to generate.")
+    @Option(name: [.customShort("n"), .long], parsing: .unconditional, help: "The most tokens to generate.")
     var maxTokens = 256
 
     @OptionGroup(title: "Engine")

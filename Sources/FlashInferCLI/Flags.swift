@@ -13,30 +13,40 @@ enum Most {
     static let threads = 4096
 }
 
+// Values are taken unconditionally, so that one that begins with a dash is a value: "-1" is a number that is too small, and not a flag that
+// leaves the option without one.
+
 /// How tokens are chosen and when a text ends.
 struct SamplingFlags: ParsableArguments {
-    @Option(name: [.customShort("n"), .long], help: "The most tokens to generate for a prompt.")
+    @Option(
+        name: [.customShort("n"), .long], parsing: .unconditional, help: "The most tokens to generate for a prompt.")
     var maxTokens = 256
 
-    @Option(help: "0 takes the most likely token; higher is more varied.")
+    @Option(parsing: .unconditional, help: "0 takes the most likely token; higher is more varied.")
     var temperature: Float = 0
 
-    @Option(name: .customLong("top-k"), help: "Keep the K most likely tokens; 0 keeps all.")
+    @Option(name: .customLong("top-k"), parsing: .unconditional, help: "Keep the K most likely tokens; 0 keeps all.")
     var topK = 0
 
-    @Option(name: .customLong("top-p"), help: "Keep the most likely tokens that have this probability; 0 is greedy.")
+    @Option(
+        name: .customLong("top-p"), parsing: .unconditional,
+        help: "Keep the most likely tokens that have this probability; 0 is greedy.")
     var topP: Float = 1
 
-    @Option(name: .customLong("min-p"), help: "Drop tokens less likely than this times the most likely one.")
+    @Option(
+        name: .customLong("min-p"), parsing: .unconditional,
+        help: "Drop tokens less likely than this times the most likely one.")
     var minP: Float = 0
 
-    @Option(help: "Make tokens already in the text less likely; 1 changes nothing.")
+    @Option(parsing: .unconditional, help: "Make tokens already in the text less likely; 1 changes nothing.")
     var repetitionPenalty: Float = 1
 
-    @Option(help: "Repeat a run with temperature exactly; drawn at random if absent.")
+    @Option(parsing: .unconditional, help: "Repeat a run with temperature exactly; drawn at random if absent.")
     var seed: UInt64?
 
-    @Option(help: "End the text before this string; \\n and \\t are understood. May be given many times.")
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "End the text before this string; \\n and \\t are understood. May be given many times.")
     var stop: [String] = []
 
     /// The flags as the engine takes them.
@@ -100,7 +110,7 @@ struct EngineFlags: ParsableArguments {
         })
     var device = DeviceChoice.automatic
 
-    @Option(help: "Processor threads, on the CPU; all cores if absent.")
+    @Option(parsing: .unconditional, help: "Processor threads, on the CPU; all cores if absent.")
     var threads: Int?
 
     @Option(
@@ -117,19 +127,30 @@ struct EngineFlags: ParsableArguments {
         })
     var kvCacheType = DType.float16
 
-    @Option(name: .customLong("kv-cache-scale"), help: "What a cached float8 or int8 number is multiplied by.")
-    var kvCacheScale: Float = 1
+    @Option(
+        name: .customLong("kv-cache-scale"), parsing: .unconditional,
+        help: """
+            What a cached float8 or int8 number is multiplied by: 1 if absent for float8; for int8 a 127th of the model's largest keys \
+            and values.
+            """)
+    var kvCacheScale: Float?
 
-    @Option(help: "Tokens of a cache page; 16 if absent, 64 where several ranks share the keys.")
+    @Option(
+        parsing: .unconditional, help: "Tokens of a cache page; 16 if absent, 64 where several ranks share the keys.")
     var pageSize: Int?
 
-    @Option(help: "Pages of the cache, on each rank; as many as the prompts can use if absent.")
+    @Option(
+        parsing: .unconditional, help: "Pages of the cache, on each rank; as many as the prompts can use if absent.")
     var cachePages: Int?
 
-    @Option(help: "The most tokens of a text, prompt included; at most what the model was made for.")
+    @Option(
+        parsing: .unconditional,
+        help: "The most tokens of a text, prompt included; at most what the model was made for.")
     var maxContext: Int?
 
-    @Option(help: "The most tokens computed in one step; 512 on the CPU and 2048 on a GPU if absent.")
+    @Option(
+        parsing: .unconditional,
+        help: "The most tokens computed in one step; 512 on the CPU and 2048 on a GPU if absent.")
     var batchTokens: Int?
 
     @Option(
@@ -151,8 +172,19 @@ struct EngineFlags: ParsableArguments {
         ] {
             if let value { try require(name, value, atLeast: least, atMost: most) }
         }
-        guard kvCacheScale > 0, kvCacheScale.isFinite else {
-            throw ValidationError("--kv-cache-scale is \(kvCacheScale), but must be finite and above 0.")
+        if let kvCacheScale {
+            guard kvCacheScale > 0, kvCacheScale.isFinite else {
+                throw ValidationError("--kv-cache-scale is \(kvCacheScale), but must be finite and above 0.")
+            }
+            guard kvCacheType.byteCount == 1 else {
+                throw ValidationError("--kv-cache-scale has no place with a cache of \(kvCacheType).")
+            }
+        } else if kvCacheType == .int8 {
+            // A scale of 1 would leave a few of 256 numbers in use, and answers without a meaning.
+            throw ValidationError(
+                """
+                --kv-cache-dtype int8 needs --kv-cache-scale: a 127th of the model's largest keys and values, 0.2 for smollm2.
+                """)
         }
     }
 }

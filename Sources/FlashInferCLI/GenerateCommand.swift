@@ -35,7 +35,7 @@ struct GenerateCommand: AsyncParsableCommand {
     @Argument(help: "A model by name, a GGUF file or a Hugging Face folder.")
     var model = ModelLoading.defaultModel
 
-    @Option(name: [.short, .long], help: "A prompt. May be given many times.")
+    @Option(name: [.short, .long], parsing: .unconditionalSingleValue, help: "A prompt. May be given many times.")
     var prompt: [String] = []
 
     @Option(help: "A file that holds one prompt; - is standard input. May be given many times.")
@@ -43,10 +43,10 @@ struct GenerateCommand: AsyncParsableCommand {
 
     @Flag var form: Form?
 
-    @Option(help: "What the model is told before the prompt (with a chat template only).")
+    @Option(parsing: .unconditional, help: "What the model is told before the prompt (with a chat template only).")
     var system: String?
 
-    @Option(help: "The most prompts served at a time.")
+    @Option(parsing: .unconditional, help: "The most prompts served at a time.")
     var parallel = 16
 
     @Flag(help: "Print one JSON object per prompt and line.")
@@ -140,10 +140,12 @@ struct GenerateCommand: AsyncParsableCommand {
     }
 
     private func read(_ path: String) throws -> String {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw CommandError("cannot read the prompt file \(path)")
+        do {
+            return try text(Data(contentsOf: URL(fileURLWithPath: path)), from: path)
+        } catch let error as CocoaError {
+            let reason = (error.underlying as? POSIXError).map { String(cString: strerror($0.code.rawValue)) }
+            throw CommandError("cannot read the prompt file \(path)" + (reason.map { ": \($0)" } ?? ""))
         }
-        return try text(data, from: path)
     }
 
     private func readStandardInput() throws -> String {

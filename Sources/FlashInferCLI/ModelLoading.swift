@@ -72,7 +72,7 @@ extension LanguageModel {
         // Rows that see the same of a rank's keys are computed together: as many as its pages are long.
         options.pageSize = flags.pageSize ?? (launched.count > 1 ? 64 : 16)
         options.cacheType = flags.kvCacheType
-        options.cacheScale = flags.kvCacheScale
+        options.cacheScale = flags.kvCacheScale ?? 1
         let positions = options.pageSize * launched.count
         let lengths = plan.lengths.map { min($0, limit) }.sorted(by: >)
         let wanted = lengths.prefix(options.maximumSequences).map { ($0 - 1) / positions + 1 }.reduce(0, +)

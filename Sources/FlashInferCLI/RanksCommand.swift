@@ -19,13 +19,15 @@ struct RanksCommand: ParsableCommand {
     @Option(help: "What carries their data: automatic (NCCL and peer memory between GPUs), nccl or host.")
     var transport = "automatic"
 
-    @Option(help: "Keys of the request.")
+    @Option(parsing: .unconditional, help: "Keys of the request.")
     var length = 1000
 
-    @Option(help: "How often to compute it together: often, to find connections that fail now and then.")
+    @Option(
+        parsing: .unconditional,
+        help: "How often to compute it together: often, to find connections that fail now and then.")
     var rounds = 1
 
-    @Option(help: "Seconds to wait for the other ranks.")
+    @Option(parsing: .unconditional, help: "Seconds to wait for the other ranks.")
     var timeout = 60.0
 
     func validate() throws {

@@ -8,22 +8,37 @@ enum Terminal {
     static let inputIsTerminal = isatty(STDIN_FILENO) == 1
 
     /// Writes `text` to standard output at once, so that tokens appear as they come.
-    static func write(_ text: String) { write(text, to: STDOUT_FILENO) }
+    ///
+    /// Where that fails the process ends: an answer that is lost, on a full disk or because nobody reads any more, is no success.
+    static func write(_ text: String) {
+        guard let failure = write(text, to: STDOUT_FILENO) else { return }
+        if failure != EPIPE {
+            writeError("error: cannot write standard output: \(String(cString: strerror(failure)))\n")
+        }
+        _exit(EXIT_FAILURE)
+    }
 
-    /// Writes `text` to standard error at once.
-    static func writeError(_ text: String) { write(text, to: STDERR_FILENO) }
+    /// Writes `text` to standard error at once, if somebody reads that.
+    static func writeError(_ text: String) { _ = write(text, to: STDERR_FILENO) }
 
-    private static func write(_ text: String, to descriptor: Int32) {
+    /// The error's number where not all could be written.
+    private static func write(_ text: String, to descriptor: Int32) -> Int32? {
         var text = text
-        text.withUTF8 { bytes in
+        return text.withUTF8 { bytes in
             var rest = UnsafeRawBufferPointer(bytes)
             while let base = rest.baseAddress, !rest.isEmpty {
                 let count = Foundation.write(descriptor, base, rest.count)
                 if count < 0, errno == EINTR { continue }
-                // Nobody reads any more; there is nothing better to do than to stop writing.
-                guard count > 0 else { return }
+                if count < 0, errno == EAGAIN {
+                    // A pipe that does not block, and is full.
+                    var waited = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                    poll(&waited, 1, -1)
+                    continue
+                }
+                guard count > 0 else { return count < 0 ? errno : EIO }
                 rest = UnsafeRawBufferPointer(rebasing: rest[count...])
             }
+            return nil
         }
     }
 }

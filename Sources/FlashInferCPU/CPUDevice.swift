@@ -28,14 +28,15 @@ public final class CPUDevice: Device {
     private let linearScratch = Locked(ScratchBox())
 
     /// The CPU with `threads` threads (all processors this process may run on, where `nil`) and the kernels of one
-    /// instruction set (the best this machine has, where `nil`).
+    /// instruction set (the best this machine has, where `nil`). Where the system gives fewer threads, ``name`` and ``limits`` say how
+    /// many there are.
     ///
     /// - Precondition: the machine has the instruction set, and `threads` is at least 1.
     public init(threads: Int? = nil, instructionSet: InstructionSet? = nil) {
         let set = instructionSet ?? .detected
         precondition(set.isAvailable, "this machine does not have \(set.name)")
-        let threads = threads ?? CPUMemory.availableProcessors
-        pool = ThreadPool(threads: threads)
+        pool = ThreadPool(threads: threads ?? CPUMemory.availableProcessors)
+        let threads = pool.threads
         self.instructionSet = set
         name = "cpu (\(set.name), \(threads) thread\(threads == 1 ? "" : "s"))"
         limits = DeviceLimits(processors: threads, memoryByteCount: CPUMemory.physicalByteCount)

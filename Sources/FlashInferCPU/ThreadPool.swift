@@ -20,14 +20,22 @@ public final class ThreadPool: Sendable {
 
     private let shared: Shared
 
-    /// Starts `threads − 1` threads; the caller of ``run(_:)`` is worker 0.
+    /// Starts `threads − 1` threads, or fewer where the system does not give so many; the caller of ``run(_:)`` is worker 0.
     ///
     /// - Precondition: `threads` is at least 1.
     public init(threads: Int) {
         precondition(threads >= 1, "a pool has at least one worker")
-        self.threads = threads
-        shared = Shared(workers: threads - 1)
-        for worker in 1..<threads { shared.start(worker) }
+        // Fewer threads give the same results, later: a container's limit on threads is no reason to end the process. Half as many at a
+        // time, as the rest of the process needs threads too.
+        var wanted = threads
+        var shared = Shared()
+        while !shared.start(workers: wanted - 1) {
+            shared.stop()
+            wanted /= 2
+            shared = Shared()
+        }
+        self.shared = shared
+        self.threads = wanted
     }
 
     deinit { shared.stop() }
@@ -50,11 +58,10 @@ private final class Shared: @unchecked Sendable {
     private let running = Atomic<Int>(0)
     private let sleepers = Atomic<Int>(0)
     private let isStopping = Atomic<Bool>(false)
-    private let workers: Int
+    /// Threads started; set before the first region.
+    private(set) var workers = 0
     private let turn = Locked<Void>(())
     private let sleep = Monitor()
-
-    init(workers: Int) { self.workers = workers }
 
     func run(_ body: @escaping (Int) -> Void) {
         turn.withLock { _ in
@@ -74,11 +81,14 @@ private final class Shared: @unchecked Sendable {
         advance()
     }
 
-    func start(_ worker: Int) {
-        guard let thread = SystemThread({ self.work(worker) }) else {
-            preconditionFailure("the system gives no thread for worker \(worker)")
+    /// Starts the workers; false where the system gives no thread.
+    func start(workers: Int) -> Bool {
+        for worker in 0..<workers {
+            guard let thread = SystemThread({ self.work(worker + 1) }) else { return false }
+            thread.detach()
         }
-        thread.detach()
+        self.workers = workers
+        return true
     }
 
     /// Opens the next region, and wakes those who sleep.

@@ -35,8 +35,9 @@ public struct DeviceBuffer: ~Copyable, Sendable {
     public init<Element: TensorElement>(on device: any Device, _ elements: [Element], shape: Shape)
         throws(FlashInferError)
     {
-        guard shape.elementCount == elements.count else {
-            throw .lengthMismatch("elements", found: elements.count, expected: shape.elementCount ?? -1)
+        guard let count = shape.elementCount else { throw .overflow("buffer shape \(shape)") }
+        guard count == elements.count else {
+            throw .lengthMismatch("elements", found: elements.count, expected: count)
         }
         let buffer = try DeviceBuffer(on: device, dtype: Element.dtype, shape: shape)
         try buffer.write(elements)

@@ -40,7 +40,7 @@ private func ceilingDivide(_ a: Int, _ b: Int) -> Int { a / b + (a % b == 0 ? 0 
 ///
 /// ```swift
 /// let share = try KVShare(.interleaved(pages: 1), pageSize: 16, rank: 1, worldSize: 4)
-/// share.keyCount(before: 100)   // 20: all of page 1, and 4 keys of page 5
+/// share.keyCount(before: 100)   // 32: all of pages 1 and 5
 /// share.localPosition(of: 17)   // 1
 /// ```
 public struct KVShare: Sendable, Hashable {

@@ -4,7 +4,7 @@
 /// that no element it addresses is outside. Views are values: slicing and transposing make new views and move no data.
 ///
 /// ```swift
-/// let buffer = try device.makeBuffer(of: Float.self, count: 6)
+/// let buffer = try DeviceBuffer(on: device, dtype: .float32, shape: [6])
 /// let matrix = try TensorView(buffer.region, dtype: .float32, shape: [2, 3])
 /// matrix.strides  // [3, 1]
 /// ```

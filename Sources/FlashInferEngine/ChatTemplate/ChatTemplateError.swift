@@ -10,7 +10,9 @@ public enum ChatTemplateError: Error, Equatable, Sendable, CustomStringConvertib
     case limit(what: String, limit: Int)
 
     /// One sentence for a person.
-    public var description: String {
+    public var description: String { text.escapedForTerminals }
+
+    private var text: String {
         switch self {
         case .syntax(let line, let reason): "chat template, line \(line): \(reason)"
         case .evaluation(let reason): "chat template: \(reason)"

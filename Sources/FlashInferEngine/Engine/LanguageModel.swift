@@ -12,7 +12,8 @@ internal import Foundation
 /// }
 /// ```
 ///
-/// Opening takes tens of milliseconds; ``makeEngine(_:on:progress:)`` packs the weights and allocates the cache.
+/// Opening takes tens of milliseconds; ``makeEngine(_:contextLength:reusesPrefixes:on:across:progress:)`` packs the weights and allocates
+/// the cache.
 public struct LanguageModel: Sendable {
     /// What the files call it: the last part of the path, without `.gguf`.
     public let name: String
@@ -84,7 +85,7 @@ public struct LanguageModel: Sendable {
     ///     for as many times the tokens. The others ``follow(_:on:across:progress:)``; end with ``Engine/finish()``.
     ///   - progress: called with the fraction of the weights that are packed.
     /// - Throws: ``FlashInferError`` for options out of range, lack of memory, and ranks that have something else, ``EngineError`` for a
-    ///   context length out of range.
+    ///   context length below 2, ``LanguageModelError`` for one beyond the model's.
     public func makeEngine(
         _ options: DecoderOptions = DecoderOptions(), contextLength: Int? = nil, reusesPrefixes: Bool = true,
         on device: any Device, across ranks: (any Communicator)? = nil, progress: (Double) -> Void = { _ in }

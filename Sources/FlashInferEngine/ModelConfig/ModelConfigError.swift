@@ -14,7 +14,9 @@ public enum ModelConfigError: Error, Equatable, Sendable {
 
 extension ModelConfigError: CustomStringConvertible {
     /// One line for a person.
-    public var description: String {
+    public var description: String { text.escapedForTerminals }
+
+    private var text: String {
         switch self {
         case .unknownArchitecture(let name, let known):
             "the model's architecture is \"\(name)\"; known are \(known.joined(separator: ", "))"

@@ -60,6 +60,12 @@ public final class MappedFile: Sendable {
         if let base = mapping.baseAddress { munmap(base, mapping.count) }
     }
 
+    /// A copy of all bytes, which outlives this object.
+    public func copy() -> [UInt8] {
+        // Without this the file may be unmapped as soon as `bytes` has been read, before what they point to has been.
+        withExtendedLifetime(self) { Array(bytes) }
+    }
+
     /// The bytes of `range`, counted from the start of the file. They live as long as this object.
     ///
     /// Throws when the range leaves the file.

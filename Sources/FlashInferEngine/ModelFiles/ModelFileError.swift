@@ -12,8 +12,8 @@ public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertibl
         self.problem = problem
     }
 
-    /// One line for a person: the file, the problem, the values and the limits.
-    public var description: String { "\(file): \(problem)" }
+    /// One line for a person: the file, the problem, the values and the limits; what the file says of itself is escaped.
+    public var description: String { "\(file): \(problem)".escapedForTerminals }
 
     /// What can be wrong with a model file.
     public enum Problem: Equatable, Sendable {

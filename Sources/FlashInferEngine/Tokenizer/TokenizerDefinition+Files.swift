@@ -14,7 +14,7 @@ extension TokenizerDefinition {
     public init(huggingFace folder: HuggingFaceFolder) throws(TokenizerError) {
         func bytes(_ path: String) throws(TokenizerError) -> [UInt8] {
             do throws(ModelFileError) {
-                return Array(try MappedFile(path: path).bytes)
+                return try MappedFile(path: path).copy()
             } catch {
                 throw .unreadableFile(reason: error.description)
             }

@@ -26,7 +26,9 @@ public enum TokenizerError: Error, Equatable, Sendable, CustomStringConvertible 
     case patternTooExpensive(pattern: String, steps: Int, textScalars: Int)
 
     /// One sentence for a person.
-    public var description: String {
+    public var description: String { text.escapedForTerminals }
+
+    private var text: String {
         switch self {
         case .malformedJSON(let offset, let reason):
             "tokenizer JSON: \(reason) at byte \(offset)"

@@ -8,6 +8,12 @@ import Testing
         .zigzag(pages: 2),
     ]
 
+    @Test func documented() throws {
+        let share = try KVShare(.interleaved(pages: 1), pageSize: 16, rank: 1, worldSize: 4)
+        #expect(share.keyCount(before: 100) == 32)
+        #expect(share.localPosition(of: 17) == 1)
+    }
+
     /// Every position has one owner, and each rank counts its own in order.
     @Test(arguments: splits, [1, 2, 3, 4])
     func everyPositionHasOneOwner(_ split: KVSplit, _ worldSize: Int) throws {

@@ -45,6 +45,11 @@ import Testing
         #expect(throws: FlashInferError.lengthMismatch("elements", found: 1, expected: 6)) {
             _ = try DeviceBuffer(on: device, [Float(1)], shape: [2, 3])
         }
+        for shape: Shape in [[-1, 3], [.max, .max]] {
+            #expect(throws: FlashInferError.overflow("buffer shape \(shape)")) {
+                _ = try DeviceBuffer(on: device, [Float(1)], shape: shape)
+            }
+        }
         #expect(device.liveByteCount == 0)
     }
 }

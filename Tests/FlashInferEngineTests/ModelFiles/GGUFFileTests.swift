@@ -267,5 +267,11 @@ extension GGUFFileTests {
     @Test func saysWhatIsWrongInWords() {
         let error = ModelFileError(file: "m.gguf", problem: .overlappingTensors("a", "b"))
         #expect(error.description == "m.gguf: tensors \"a\" and \"b\" overlap")
+        // What a file says of itself may not steer a terminal, and stays on one line.
+        let steering = ModelFileError(file: "m.gguf", problem: .duplicateKey("a\u{1b}[2J\nb"))
+        #expect(steering.description == "m.gguf: the key \"a\\u{1b}[2J\\nb\" appears twice")
+        #expect(
+            "\(ChatTemplateError.raised(message: "no\r\u{9b}1A"))"
+                == "the chat template refuses this conversation: no\\u{d}\\u{9b}1A")
     }
 }
