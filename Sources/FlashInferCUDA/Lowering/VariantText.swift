@@ -125,7 +125,7 @@ private struct VariantHook {
         _ parameters: [ParameterDeclaration], isOfKeys: Bool = false
     ) {
         // A file may be a variant's name from JSON, with anything in it: it must not end its string or its line.
-        let file = place.file.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline }
+        let file = place.file.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline && $0 != "\0" }
         // The same line again and again: all of a hook's terms were written at one place.
         let line = "#line \(place.line) \"\(file)\""
         var lines = ["FI_DEVICE \(head) {"]

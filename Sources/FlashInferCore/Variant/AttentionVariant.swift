@@ -7,7 +7,7 @@ internal import Synchronization
 /// let gemma = AttentionVariant("gemma-2", mask: .causal && .window(left: 4095), logits: .softCap(50))
 /// ```
 /// A variant is compared and hashed by what it computes, not by its name, and is the key under which compiled kernels are kept.
-/// What it comes to in terms of the hand-written kernels is found out once, when it is made (``form``): forms they have run in them,
+/// What it comes to in terms of the hand-written kernels is found out once, when it is made (`form`): forms they have run in them,
 /// and only what is left over is compiled from the expressions.
 ///
 /// Tensors that a variant reads (mask bits, slopes, sinks, parameters) belong to the run, not to the plan: see

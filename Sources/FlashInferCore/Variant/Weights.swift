@@ -1,7 +1,7 @@
 /// How logits become the weights of values.
 ///
 /// ```swift
-/// let sigmoid = Weights { logit, at in sigmoid(logit - log(at.keyLength.float)) }   // arXiv 2409.04431
+/// let weights = Weights { logit, at in sigmoid(logit - log(at.keyLength.float)) }   // arXiv 2409.04431
 /// ```
 public struct Weights: Sendable, Hashable {
     private let rule: HookRule<Expr<Float>?>

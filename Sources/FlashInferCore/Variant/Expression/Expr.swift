@@ -83,6 +83,6 @@ extension Expr: ExpressibleByBooleanLiteral where Value: ExpressibleByBooleanLit
 }
 
 extension Expr: CustomStringConvertible {
-    /// The terms as text, the same for equal expressions; see ``ExprGraph``.
+    /// The terms as text, the same for equal expressions; see `ExprGraph`.
     public var description: String { graph.description }
 }
