@@ -80,7 +80,8 @@ struct Span : Hole {
     __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), 1); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
-    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
+    /// Boxes of ragged keys start where an item does, and rows that threads copy are in none.
+    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED || gathers_rows ? 0 : item.key & (box_rows - 1); }
 };
 
 /// Keys of an item's stages up to the last that some row of a warpgroup sees: under a causal mask the first group sees fewer than the last, and one
