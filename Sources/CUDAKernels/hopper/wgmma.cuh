@@ -82,10 +82,7 @@ template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], uint6
 template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
     wgmma_held<type, true>(c, a, b, adds);
 }
-/// The other way round each.
-template <Half type, int tiles> FI_DEVICE void wgmma_by_columns(float (&c)[tiles][4], uint64 a, uint64 b, bool adds) {
-    wgmma_shared<type, true>(c, a, b, adds);
-}
+/// The other way round: each row of b is a column of c.
 template <Half type, int tiles> FI_DEVICE void wgmma_by_rows(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
     wgmma_held<type, false>(c, a, b, adds);
 }
@@ -191,6 +188,31 @@ template <Half type, int apart> FI_DEVICE void wgmma_five(float (&c)[32][4], con
 /// product each the compiler merges all sums after each, a fortieth of all it does.
 template <Half type, int apart> FI_DEVICE void wgmma_up_to_five(float (&c)[32][4], const uint32 (&a)[5][4], uint64 b, bool adds, int used) {
     FI_WGMMA_FIVE(FI_IF_USED, used);
+}
+
+/// c += a · b, four steps `apart` bytes of b apart, of 256 columns.
+template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[32][4], const uint32 (&a)[4][4], uint64 b) {
+    asm volatile("{\n.reg .b64 b1, b2, b3;\n" FI_ADVANCED("b1", "%144", "%145") FI_ADVANCED("b2", "%144", "%146") FI_ADVANCED("b3", "%144", "%147")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%144", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)),
+                   "C"(HalfName<type>::text));
+}
+
+/// The same with both in shared memory, steps of a `apart_a` bytes apart, and each row of b an element that is multiplied over.
+#define FI_WGMMA_STEP_COLUMNS(A, B) \
+    "wgmma.mma_async.sync.aligned.m64n256k16.f32.%136.%136 {" FI_SUMS_128 "}, " A ", " B ", 1, 1, 1, 0, 1;\n"
+template <Half type, int apart_a, int apart> FI_DEVICE void wgmma_four_by_columns(float (&c)[32][4], uint64 a, uint64 b) {
+    asm volatile("{\n.reg .b64 a1, a2, a3, b1, b2, b3;\n" FI_ADVANCED("a1", "%128", "%130") FI_ADVANCED("a2", "%128", "%131") FI_ADVANCED("a3", "%128", "%132")
+                 FI_ADVANCED("b1", "%129", "%133") FI_ADVANCED("b2", "%129", "%134") FI_ADVANCED("b3", "%129", "%135")
+                 FI_WGMMA_STEP_COLUMNS("%128", "%129") FI_WGMMA_STEP_COLUMNS("a1", "b1") FI_WGMMA_STEP_COLUMNS("a2", "b2")
+                 FI_WGMMA_STEP_COLUMNS("a3", "b3") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : "l"(a), "l"(b), "n"(apart_a >> 4), "n"(apart_a >> 3), "n"(3 * (apart_a >> 4)), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)),
+                   "C"(HalfName<type>::text));
 }
 
 /// The least product, of zeros, that starts sums which nobody reads.
