@@ -24,17 +24,17 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
     const int lane = threadIdx.x % warp_size;
 #pragma unroll rows_of_text
     for (int turn = 0; turn < 2; ++turn) {
-        const int of = turn * 8 + lane / 4;
+        const int h = rows_of_text == 2 ? turn : 0, of = turn * 8 + lane / 4;
         const bool is_there = warp_row + of < item.row_count;
         const float factor = __shfl_sync(0xffffffff, own.end.factor, of);
         const uint64 output = of_row(own.output, of);
 #pragma unroll
-        for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] *= factor, state.output[0][n][1] *= factor;
+        for (int n = 0; n < value_tiles; ++n) state.output[0][n][2 * h] *= factor, state.output[0][n][2 * h + 1] *= factor;
         if (is_part) {
             float *to = pointer<float>(output) + lane % 4 * 2;
 #pragma unroll
             for (int n = 0; n < slice_vo / 8; ++n)
-                if (is_there) *reinterpret_cast<float2 *>(to + n * 8) = make_float2(state.output[0][n][0], state.output[0][n][1]);
+                if (is_there) *reinterpret_cast<float2 *>(to + n * 8) = make_float2(state.output[0][n][2 * h], state.output[0][n][2 * h + 1]);
         } else {
             const VariantRow at = own.variant_row(p, item, of);
             const auto element = [&](float x) { return variant_output(p, at, x); };
@@ -43,14 +43,17 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
             for (int n = 0; n < value_tiles; n += 4) {
                 uint32 w[4];
 #pragma unroll
-                for (int j = 0; j < 4; ++j) w[j] = pack<type>(element(state.output[0][n + j][0]), element(state.output[0][n + j][1]));
+                for (int j = 0; j < 4; ++j)
+                    w[j] = pack<type>(element(state.output[0][n + j][2 * h]), element(state.output[0][n + j][2 * h + 1]));
                 transpose_quad(w);
                 if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
             }
         }
-        // The lower row takes the upper one's place.
+        if constexpr (rows_of_text == 1) {
+            // The lower row takes the upper one's place.
 #pragma unroll
-        for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] = state.output[0][n][2], state.output[0][n][1] = state.output[0][n][3];
+            for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] = state.output[0][n][2], state.output[0][n][1] = state.output[0][n][3];
+        }
     }
 }
 
