@@ -21,15 +21,21 @@ constexpr int rows_of_text = 1;
 template <bool has_parts_only = false>
 FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, State &state, int warp_row, const LaneRow &own, bool is_part) {
     constexpr Half type = FI_OUTPUT == 1 ? Half::float16 : Half::bfloat16;
+    constexpr bool has_one_text = rows_of_text == 1;
     const int lane = threadIdx.x % warp_size;
+    const auto scale_row = [&](int h, int of) {
+        const float factor = __shfl_sync(0xffffffff, own.end.factor, of);
+#pragma unroll
+        for (int n = 0; n < value_tiles; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) state.output[0][n][has_one_text ? i : 2 * h + i] = state.output[0][n][2 * h + i] * factor;
+    };
+    scale_row(0, lane / 4);
 #pragma unroll rows_of_text
     for (int turn = 0; turn < 2; ++turn) {
-        const int h = rows_of_text == 2 ? turn : 0, of = turn * 8 + lane / 4;
+        const int h = has_one_text ? 0 : turn, of = turn * 8 + lane / 4;
         const bool is_there = warp_row + of < item.row_count;
-        const float factor = __shfl_sync(0xffffffff, own.end.factor, of);
         const uint64 output = of_row(own.output, of);
-#pragma unroll
-        for (int n = 0; n < value_tiles; ++n) state.output[0][n][2 * h] *= factor, state.output[0][n][2 * h + 1] *= factor;
         if (is_part) {
             float *to = pointer<float>(output) + lane % 4 * 2;
 #pragma unroll
@@ -49,11 +55,8 @@ FI_DEVICE void end_in_registers(const fi_attention_params &p, const Item &item, 
                 if (is_there && (n + lane % 4) * 8 < slice_vo) to[n] = make_uint4(w[0], w[1], w[2], w[3]);
             }
         }
-        if constexpr (rows_of_text == 1) {
-            // The lower row takes the upper one's place.
-#pragma unroll
-            for (int n = 0; n < value_tiles; ++n) state.output[0][n][0] = state.output[0][n][2], state.output[0][n][1] = state.output[0][n][3];
-        }
+        // In one text the lower row takes the upper one's place, in the last turn for nothing, which is less than a branch about it.
+        if (has_one_text || turn == 0) scale_row(1, 8 + lane / 4);
     }
 }
 
