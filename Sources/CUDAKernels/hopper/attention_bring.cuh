@@ -80,8 +80,7 @@ struct Span : Hole {
     __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), 1); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
-    /// Boxes of ragged keys start where an item does, and rows that threads copy are in none.
-    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED || gathers_rows ? 0 : item.key & (box_rows - 1); }
+    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
 };
 
 /// Keys of an item's stages up to the last that some row of a warpgroup sees: under a causal mask the first group sees fewer than the last, and one
@@ -159,15 +158,8 @@ struct BoxShare {
     uint32 packed;
 
     __device__ __forceinline__ BoxShare(int box_rows) : rows(box_rows) {
-        const int lane = threadIdx.x % warp_size;
-        if constexpr ((keys & keys - 1) == 0) {
-            // By shifts: divisions are 70 instructions.
-            const int shift = __clz(rows) - __clz(keys), count = 1 << shift;
-            packed = (lane & count - 1) * rows | (lane >> shift) << 16 | (warp_size >> shift) << 24;
-        } else {
-            const int count = keys / rows, step = warp_size / count;
-            packed = lane % count * rows | (lane / count < step ? lane / count : 255) << 16 | step << 24;
-        }
+        const int lane = threadIdx.x % warp_size, count = keys / rows, step = warp_size / count;
+        packed = lane % count * rows | (lane / count < step ? lane / count : 255) << 16 | step << 24;
     }
     __device__ __forceinline__ int first_row() const { return packed & 0xffff; }
     __device__ __forceinline__ int column() const { return packed >> 16 & 255; }

@@ -62,8 +62,8 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
 }
 
 /// Whether the text that starts an item's first scores and ends the item before stands at the head of the loop over items, once, and not before it
-/// too: a fifteenth of what the kernel takes to compile. Three groups and variants have no registers for it.
-constexpr bool starts_at_head = holds_queries && !has_variant;
+/// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
+constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
 
 /// Key tiles of a stage whose exponentials come before the wait for the product under way. Of 16, with 4 of them the kernel took 1.014 of the time, with
 /// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them. Scores that a factor
