@@ -1,14 +1,14 @@
 /// Decode and short appends, float32: keys and values are read in place, once for up to four rows together.
 
 // Sums of a block of scores, rows by tokens, stay in registers until they are folded, FI_W at a time: as many as hide a multiply-add's latency. Two rows
-// at a time are faster than four, whose keys are converted once for all of them, where conversion is an instruction; four lanes take more sums to
-// hide the latency, and have the registers.
+// at a time are faster than four from 16-bit keys and int8, whose conversion is an instruction; keys that take long to convert, or to come, are read once
+// for four. Four lanes take more sums to hide the latency, and have the registers.
 #define FI_STREAM_TOKENS (FI_W >= 8 ? FI_W : 8)
 #define FI_STREAM_MOST_ROWS 4
 #define FI_STREAM_MOST_SUMS (FI_W >= 8 ? FI_W : 16)
 
 FI_INLINE int stream_rows(fi_attn_type type) {
-    const bool is_costly = type == FI_ATTN_E4M3 || type == FI_ATTN_E5M2;
+    const bool is_costly = type == FI_ATTN_F32 || type == FI_ATTN_E4M3 || type == FI_ATTN_E5M2;
     return FI_W < 8 || (FI_W >= 16 && is_costly) ? FI_STREAM_MOST_ROWS : 2;
 }
 
@@ -30,9 +30,10 @@ FI_INLINE void store_scores(float *s, int64_t stride, vf sums, int row, int toke
     }
 }
 
-/// Tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers.
+/// Tokens past the end repeat the last one, so the shape of a block is a constant and its sums stay in registers. `lines` are prefetched for each 64 bytes
+/// of a key.
 FI_INLINE void stream_block(float *s, int64_t stride, const float *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k, int head,
-                            int token, int width, prefetcher *ahead, fi_attn_type type, const int rows, const int tokens) {
+                            int token, int width, prefetcher *ahead, int lines, fi_attn_type type, const int rows, const int tokens) {
     vf acc[FI_STREAM_MOST_SUMS];
     const uint8_t *key[FI_STREAM_TOKENS];
     const float *query[FI_STREAM_MOST_ROWS];
@@ -42,7 +43,7 @@ FI_INLINE void stream_block(float *s, int64_t stride, const float *q, int64_t q_
     FI_UNROLL for (int r = 0; r < rows; r++) query[r] = q + (head * all_rows + row + r) * q_stride;
     int c = 0;
     for (; c + FI_W <= width; c += FI_W) {
-        if (ahead && c * element_size(type) % 64 == 0) prefetch_lines(ahead, tokens);
+        if (c * element_size(type) % 64 == 0) prefetch_lines(ahead, lines);
         vf x[FI_STREAM_TOKENS];
         FI_UNROLL for (int t = 0; t < tokens; t++) x[t] = load_as(key[t] + c * element_size(type), type);
         FI_UNROLL for (int r = 0; r < rows; r++) {
@@ -63,23 +64,27 @@ FI_INLINE void stream_block(float *s, int64_t stride, const float *q, int64_t q_
         store_scores(s, stride, fold_sums(acc + i), row + i / tokens, token + i % tokens, k->count, FI_W / most, most);
 }
 
+/// Of the lines that a block's tokens ask for, the share of rows r ..< r + rows of all: prefetches are spread over what is computed with the keys at hand,
+/// as bursts of them, with pauses between, cost a fifth of the rate at which keys come.
+FI_INLINE int share_of_lines(int tokens, int r, int rows, int all_rows) { return tokens * (r + rows) / all_rows - tokens * r / all_rows; }
+
 FI_INLINE void stream_scores_as(float *s, int64_t stride, const float *q, int64_t q_stride, int rows, const fi_attn_stream *k, int width,
                                 fi_attn_type type) {
     prefetcher ahead = prefetch_start(k);
-#define FI_STREAM_SCORES(ROWS)                                                                                               \
-    for (int u = t; u < t + FI_STREAM_TOKENS && u < k->count; u += stream_tokens(ROWS))                                      \
-        stream_block(s + (int64_t)h * rows * stride, stride, q, q_stride, r, rows, k, h, u, width, r == 0 ? &ahead : 0, type, \
-                     ROWS, stream_tokens(ROWS))
-    const int block = stream_rows(type);
-    for (int t = 0; t < k->count; t += FI_STREAM_TOKENS)
+#define FI_STREAM_SCORES(ROWS, BEGIN, END)                                                                            \
+    for (int u = t; u < t + step && u < k->count; u += stream_tokens(ROWS))                                           \
+        for (int r = BEGIN; r + (ROWS) <= END; r += ROWS)                                                             \
+            stream_block(s + (int64_t)h * rows * stride, stride, q, q_stride, r, rows, k, h, u, width, &ahead,        \
+                         share_of_lines(stream_tokens(ROWS), r, ROWS, rows), type, ROWS, stream_tokens(ROWS))
+    const int block = stream_rows(type), blocks = rows / block * block, pairs = blocks + (rows - blocks) / 2 * 2;
+    // Few tokens with all their heads, as they lie in memory; as many as a single row's block has where there is one.
+    const int step = blocks == rows ? stream_tokens(block) : FI_STREAM_TOKENS;
+    for (int t = 0; t < k->count; t += step)
         for (int h = 0; h < k->heads; h++) {
-            int r = 0;
-            for (; r + block <= rows; r += block) FI_STREAM_SCORES(block);
-            if (block > 2 && r + 2 <= rows) {
-                FI_STREAM_SCORES(2);
-                r += 2;
-            }
-            if (r < rows) FI_STREAM_SCORES(1);
+            // All rows of a block's tokens one after another: those of twice as many may be too many for the cache's ways.
+            FI_STREAM_SCORES(block, 0, blocks);
+            if (block > 2) FI_STREAM_SCORES(2, blocks, pairs);
+            FI_STREAM_SCORES(1, pairs, rows);
         }
 #undef FI_STREAM_SCORES
 }
@@ -88,6 +93,14 @@ static void stream_scores_f32(float *s, int64_t stride, const void *q, int64_t q
                               const fi_attn_stream *keys, int32_t width) {
     FI_FOR_ALL_TYPES(keys->type, stream_scores_as(s, stride, q, q_stride, rows, keys, width, type))
 }
+
+/// Keeps a broadcast in a register. AVX-512's multiply-adds can broadcast a number in memory, but then each of them is a load: where values come from memory,
+/// too, that took a tenth longer.
+#if FI_W == 16
+#define FI_IN_REGISTER(x) __asm__("" : "+v"(x))
+#else
+#define FI_IN_REGISTER(x) (void)(x)
+#endif
 
 /// Rows x panels of FI_W dims of the output in registers over all tokens of the block.
 FI_INLINE void stream_outputs(float *o, int64_t stride, const float *p, int64_t p_stride, const fi_attn_stream *v,
@@ -107,7 +120,8 @@ FI_INLINE void stream_outputs(float *o, int64_t stride, const float *p, int64_t 
             FI_UNROLL for (int n = 0; n < panels; n++) x[n] = load_row(row, dim + n * FI_W, width, type);
         }
         FI_UNROLL for (int r = 0; r < rows; r++) {
-            const vf w = splat(p[r * p_stride + t]);
+            vf w = splat(p[r * p_stride + t]);
+            FI_IN_REGISTER(w);
             FI_UNROLL for (int n = 0; n < panels; n++) acc[r][n] = vfma(x[n], w, acc[r][n]);
         }
     }

@@ -2,8 +2,8 @@
 
 /// As stream_block, of 16 sums.
 FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int all_rows, const fi_attn_stream *k,
-                               int head, int token, int width, prefetcher *ahead, const int rows,
-                               const int tokens) {
+                               int head, int token, int width, prefetcher *ahead, int lines,
+                               const int rows, const int tokens) {
     vf acc[16];
     const uint8_t *key[16];
     const uint16_t *query[16];
@@ -15,7 +15,7 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
                                                    (__m512bh)_mm512_loadu_si512(query[R] + (C)))
     int c = 0;
     for (; c + 32 <= width; c += 32) {
-        if (ahead) prefetch_lines(ahead, tokens);
+        prefetch_lines(ahead, lines);
         __m512i x[16];
         FI_UNROLL for (int t = 0; t < tokens; t++) x[t] = _mm512_loadu_si512(key[t] + c * 2);
         FI_UNROLL for (int r = 0; r < rows; r++)
@@ -34,16 +34,18 @@ FI_INLINE vf stream_block_bf16(const uint16_t *q, int64_t q_stride, int row, int
 FI_INLINE void stream_scores_16(float *s, int64_t stride, const uint16_t *q, int64_t q_stride, int rows,
                                 const fi_attn_stream *k, int width) {
     prefetcher ahead = prefetch_start(k);
-#define FI_STREAM_SCORES(ROWS)                                                                                          \
-    for (int u = t; u < t + 16 && u < k->count; u += 16 / (ROWS))                                                       \
-        store_scores(s + (int64_t)h * rows * stride, stride,                                                            \
-                     stream_block_bf16(q, q_stride, r, rows, k, h, u, width, r == 0 ? &ahead : 0, ROWS, 16 / (ROWS)), r, \
-                     u, k->count, ROWS, 16 / (ROWS))
-    for (int t = 0; t < k->count; t += 16)
+#define FI_STREAM_SCORES(ROWS, BEGIN, END)                                                                       \
+    for (int u = t; u < t + step && u < k->count; u += 16 / (ROWS))                                              \
+        for (int r = BEGIN; r + (ROWS) <= END; r += ROWS)                                                        \
+            store_scores(s + (int64_t)h * rows * stride, stride,                                                 \
+                         stream_block_bf16(q, q_stride, r, rows, k, h, u, width, &ahead,                         \
+                                           share_of_lines(16 / (ROWS), r, ROWS, rows), ROWS, 16 / (ROWS)),       \
+                         r, u, k->count, ROWS, 16 / (ROWS))
+    const int pairs = rows / 2 * 2, step = pairs == rows ? 8 : 16;
+    for (int t = 0; t < k->count; t += step)
         for (int h = 0; h < k->heads; h++) {
-            int r = 0;
-            for (; r + 2 <= rows; r += 2) FI_STREAM_SCORES(2);
-            if (r < rows) FI_STREAM_SCORES(1);
+            FI_STREAM_SCORES(2, 0, pairs);
+            FI_STREAM_SCORES(1, pairs, rows);
         }
 #undef FI_STREAM_SCORES
 }
