@@ -1,7 +1,7 @@
 import ArgumentParser
 import FlashInferEngine
 
-/// Refuses a number of the command line that is too small.
+/// Refuses a number of the command line that is too small or too large.
 func require(_ flag: String, _ value: Int, atLeast least: Int, atMost most: Int = .max) throws {
     guard value >= least else { throw ValidationError("\(flag) is \(value), but must be at least \(least).") }
     guard value <= most else { throw ValidationError("\(flag) is \(value), but must be at most \(most).") }

@@ -109,6 +109,8 @@ void expect_same(const char *what, const void *own, const void *other, size_t by
 
 int element_bytes(fi_dtype dtype) { return dtype == FI_DTYPE_F32 ? 4 : dtype == FI_DTYPE_F16 || dtype == FI_DTYPE_BF16 ? 2 : 1; }
 
+fi_dtype compute_type(void) { return (fi_dtype)PICK(FI_DTYPE_F32, FI_DTYPE_F16, FI_DTYPE_BF16); }
+
 void fill_elements(fi_dtype dtype, void *elements, size_t count) {
     const fi_convert_kernels *convert = fi_convert_table(FI_ISA_SCALAR);
     for (size_t i = 0; i < count; i++) {

@@ -39,10 +39,18 @@ void expect_near(const char *what, const float *own, const float *other, size_t 
 void expect_same(const char *what, const void *own, const void *other, size_t bytes);
 
 int element_bytes(fi_dtype dtype);
+/// One that operations on rows compute in.
+fi_dtype compute_type(void);
 /// Fills `count` elements with numbers of any magnitude that their type holds, some of them zeros; no NaNs or infinities.
 void fill_elements(fi_dtype dtype, void *elements, size_t count);
 /// Elements are as near as two neighbours of their type, or as above.
 void expect_neighbours(const char *what, fi_dtype dtype, const void *own, const void *other, size_t count, float relative, float absolute);
+
+/// The operations on rows of a level, and the portable ones.
+typedef struct sides {
+    const fi_ops_kernels *kernels[2];
+    const char *level;
+} sides;
 
 // The parts, of one level against the portable C of the same machine.
 void check_conversions(fi_isa isa, const char *name);

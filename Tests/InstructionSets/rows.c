@@ -4,13 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct sides {
-    const fi_ops_kernels *kernels[2];
-    const char *level;
-} sides;
-
-static const int compute_types[] = {FI_DTYPE_F32, FI_DTYPE_F16, FI_DTYPE_BF16};
-static fi_dtype compute_type(void) { return (fi_dtype)compute_types[below(3)]; }
 static fi_dtype narrow_type(void) { return (fi_dtype)PICK(FI_DTYPE_E4M3, FI_DTYPE_E5M2, FI_DTYPE_I8); }
 static int any_width(void) { return PICK(1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 40, 63, 64, 100, 128, 200, 257); }
 

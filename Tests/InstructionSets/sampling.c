@@ -4,12 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct sides {
-    const fi_ops_kernels *kernels[2];
-    const char *level;
-} sides;
-
-static fi_dtype compute_type(void) { return (fi_dtype)PICK(FI_DTYPE_F32, FI_DTYPE_F16, FI_DTYPE_BF16); }
 static int any_width(void) { return PICK(1, 2, 3, 7, 15, 16, 17, 40, 63, 100, 257, 1000, 3000); }
 
 /// Rows of logits, some with entries that have no share, or that are no numbers.

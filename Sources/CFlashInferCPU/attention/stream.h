@@ -146,17 +146,9 @@ FI_INLINE void stream_values_as(float *o, int64_t stride, const float *p, int64_
         int r = 0;
         for (; r + FI_STREAM_ROWS <= rows; r += FI_STREAM_ROWS) FI_STREAM_ALL(FI_STREAM_ROWS)
         // What is left is read once, too, as with groups of three.
-#if FI_STREAM_ROWS > 3
-        if (r + 3 == rows) {
-            FI_STREAM_ALL(3)
-            r += 3;
-        }
-#endif
-        if (r + 2 <= rows) {
-            FI_STREAM_ALL(2)
-            r += 2;
-        }
-        if (r < rows) FI_STREAM_ALL(1)
+        if (FI_STREAM_ROWS > 3 && r + 3 == rows) FI_STREAM_ALL(3)
+        else if (FI_STREAM_ROWS > 2 && r + 2 == rows) FI_STREAM_ALL(2)
+        else if (r < rows) FI_STREAM_ALL(1)
     }
 #undef FI_STREAM_PANELS
 #undef FI_STREAM_ALL
