@@ -51,7 +51,7 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
         const uint32 to = block.base + Shared::queries + slot % query_slots * Shared::query_bytes;
         if constexpr (query_parts > 1) {
             prefetch_queries<queriers>(p, item, thread);
-#pragma unroll
+#pragma unroll 1
             for (int part = 0; part < query_parts; ++part) {
                 barrier(block.barriers.queries_empty[part]).wait(turn + 1);
                 copy_rows_of_group<queriers>(p, item, thread, part, to);
@@ -69,6 +69,32 @@ FI_DEVICE void bring_queries(const Block &block, int thread) {
     }
 }
 
+/// Arrivals of the barrier that is number `at` of a block's. A thread makes each, so that they have one text: one thread's forty were a hundredth of what
+/// the kernel takes to compile.
+FI_DEVICE int arrivals_of(uint32 at) {
+    uint32 end = 0;
+    int arrivals = 0;
+    // In the order in which they are declared.
+    const auto next = [&](uint32 count, int of_each) {
+        if (at >= end) arrivals = of_each;
+        end += count;
+    };
+    // Who brings an item is a warp, each lane of which writes its part.
+    next(item_slots, warp_size);
+    next(query_parts * item_slots, queriers);
+    next(item_slots, warps);
+    next(1, 1);
+    next(query_parts, warps / query_parts);
+    next(stages, announcers);
+    next(stages, warps * cluster);
+    next(stages_of_values, announcers);
+    next(stages_of_values, warps * cluster);
+    next(cluster > 1 ? index_slots : 1, 1);
+    next(raw_stages, 1);
+    next(raw_stages, bringers / warp_size);
+    return arrivals;
+}
+
 #if FI_CLUSTER > 1
 #define FI_ATTENTION_CLUSTER __attribute__((cluster_dims(FI_CLUSTER, 1, 1)))
 #else
@@ -81,29 +107,8 @@ extern "C" __global__ void FI_ATTENTION_CLUSTER __launch_bounds__(all_threads, F
     __shared__ Barriers barriers;
     __shared__ ClusterState state;
     const Block block{maps, maps.attention, shared_address(shared), barriers, items, state};
-    if (threadIdx.x == 0) {
-        barrier(barriers.claim).init(1);
-        for (int part = 0; part < query_parts; ++part) barrier(barriers.queries_empty[part]).init(warps / query_parts);
-        for (int slot = 0; slot < item_slots; ++slot) {
-            // A warp's, each lane of which writes its part.
-            barrier(barriers.item_full[slot]).init(warp_size);
-            for (int part = 0; part < query_parts; ++part) barrier(barriers.queries_full[part][slot]).init(queriers);
-            barrier(barriers.item_empty[slot]).init(warps);
-        }
-        for (int stage = 0; stage < stages; ++stage) {
-            barrier(barriers.keys_full[stage]).init(announcers);
-            barrier(barriers.keys_empty[stage]).init(warps * cluster);
-        }
-        for (int stage = 0; stage < stages_of_values; ++stage) {
-            barrier(barriers.values_full[stage]).init(announcers);
-            barrier(barriers.values_empty[stage]).init(warps * cluster);
-        }
-        if constexpr (cluster > 1)
-            for (int slot = 0; slot < index_slots; ++slot) barrier(barriers.index_full[slot]).init(1);
-        for (int stage = 0; stage < raw_stages; ++stage) {
-            barrier(barriers.raw_full[stage]).init(1);
-            barrier(barriers.raw_empty[stage]).init(bringers / warp_size);
-        }
+    if (threadIdx.x < sizeof(Barriers) / 8) {
+        Barrier{shared_address(&barriers) + threadIdx.x * 8}.init(arrivals_of(threadIdx.x));
         publish_barriers();
     }
     fi_follow_predecessors(block.p.place);

@@ -54,6 +54,13 @@ struct Barriers {
 };
 FI_DEVICE Barrier barrier(const uint64 &word) { return {shared_address(&word)}; }
 
+/// Waits for a stage that a product reads. Copies of threads arrive by themselves, with nobody behind them who could order them with the tensor cores:
+/// who reads them does.
+FI_DEVICE void await_stage(const uint64 &full, uint32 phase) {
+    barrier(full).wait(phase);
+    if constexpr (gathers_rows) fence_async_proxy();
+}
+
 /// A place in a ring of stages: which stage, and the parity of its turn.
 template <int count> struct RingOf {
     int stage = 0;
@@ -80,7 +87,8 @@ struct Span : Hole {
     __device__ __forceinline__ int tiles() const { return max(ceil_div(count, keys), 1); }
     /// The key that is number `at` of those in stages.
     __device__ __forceinline__ int key(int at) const { return first + at + skipped(at); }
-    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED ? 0 : item.key & (box_rows - 1); }
+    /// Boxes of ragged keys start where an item does, and rows that threads copy are in none.
+    FI_DEVICE int in_box(const Item &item, int box_rows) { return FI_RAGGED || gathers_rows ? 0 : item.key & (box_rows - 1); }
 };
 
 /// Keys of an item's stages up to the last that some row of a warpgroup sees: under a causal mask the first group sees fewer than the last, and one
@@ -158,8 +166,15 @@ struct BoxShare {
     uint32 packed;
 
     __device__ __forceinline__ BoxShare(int box_rows) : rows(box_rows) {
-        const int lane = threadIdx.x % warp_size, count = keys / rows, step = warp_size / count;
-        packed = lane % count * rows | (lane / count < step ? lane / count : 255) << 16 | step << 24;
+        const int lane = threadIdx.x % warp_size;
+        if constexpr ((keys & keys - 1) == 0) {
+            // By shifts: divisions are 70 instructions.
+            const int shift = __clz(rows) - __clz(keys), count = 1 << shift;
+            packed = (lane & count - 1) * rows | (lane >> shift) << 16 | (warp_size >> shift) << 24;
+        } else {
+            const int count = keys / rows, step = warp_size / count;
+            packed = lane % count * rows | (lane / count < step ? lane / count : 255) << 16 | step << 24;
+        }
     }
     __device__ __forceinline__ int first_row() const { return packed & 0xffff; }
     __device__ __forceinline__ int column() const { return packed >> 16 & 255; }

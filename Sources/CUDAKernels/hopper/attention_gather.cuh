@@ -1,8 +1,8 @@
 // Keys and values of pages too small for the copy engine's boxes: three warps look each row up and copy it.
 //
-// A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Copies of
-// three stages are under way, the next item's among them: reading ids where they were needed, and one after another, took eight times as
-// long as a stage's products.
+// A lane looks rows up a stage ahead, once for keys and values, and hands them to the eight lanes that copy a row's 128 bytes. Reading ids where they
+// were needed, and one after another, took eight times as long as a stage's products. Stages arrive when their copies have come, and nobody waits for
+// that but who reads them: a warp that announced them behind a fence waited for all that it had asked for since.
 #pragma once
 #include "hopper/attention_bring.cuh"
 
@@ -21,23 +21,8 @@ struct Gatherer {
     const int warp, lane;
     Ring key_ring;
     ValueRing value_ring;
-    /// The barriers of the stages whose copies are under way, the older first; 0 where there is none.
-    uint32 unannounced[2] = {};
 
     __device__ __forceinline__ Gatherer(const Block &block, int thread) : block(block), warp(thread / warp_size), lane(thread % warp_size) {}
-
-    /// Announces the oldest stage where at most `pending` younger ones are under way.
-    template <int pending> __device__ __forceinline__ void announce(uint32 &full) {
-        if (full == 0) return;
-        copy_wait<pending>();
-        fence_async_proxy();
-        Barrier{full}.arrive();
-        full = 0;
-    }
-    __device__ __forceinline__ void announce_all() {
-        announce<1>(unannounced[0]);
-        announce<0>(unannounced[1]);
-    }
 
     /// The key of a stage that this lane looks up: of its warp's turn `look * 8 + lane / 4`.
     __device__ __forceinline__ int looked_up(const Span &span, int tile, int look) const {
@@ -72,10 +57,7 @@ struct Gatherer {
                 copy_async<16>(at + column * keys * 128, from + column * 128,
                                turn * rows_apart < there - own && (padded == dim || column * 64 + chunk * 8 < dim));
         }
-        copy_commit();
-        announce<2>(unannounced[0]);
-        unannounced[0] = unannounced[1];
-        unannounced[1] = barrier(full[ring.stage]).address;
+        barrier(full[ring.stage]).arrive_after_copies();
         ring.next();
     }
 
@@ -114,8 +96,6 @@ struct Gatherer {
 #pragma unroll
             for (int look = 0; look < looks; ++look) value_rows[look] = key_rows[look];
         }
-        // What few copies are under way is not left waiting for an item that may be claimed late, or for one that ends first.
-        if (tiles < 4) announce_all();
     }
 
     /// Item after item.
@@ -123,9 +103,8 @@ struct Gatherer {
         for (uint32 turn = 0;; ++turn) {
             const Item &item = block.items[turn % item_slots];
             barrier(block.barriers.item_full[turn % item_slots]).wait(turn / item_slots);
-            if (item.tile < 0) break;
+            if (item.tile < 0) return;
             gather_item(item);
         }
-        announce_all();
     }
 };

@@ -62,8 +62,8 @@ FI_DEVICE void keep_behind(const Pair &sums, const Item &item) {
 }
 
 /// Whether the text that starts an item's first scores and ends the item before stands at the head of the loop over items, once, and not before it
-/// too: a fifteenth of what the kernel takes to compile. Three groups, those beside warps that copy, and variants have no registers for it.
-constexpr bool starts_at_head = holds_queries && !gathers_rows && !has_variant;
+/// too: a fifteenth of what the kernel takes to compile. Three groups and variants have no registers for it.
+constexpr bool starts_at_head = holds_queries && !has_variant;
 
 /// Key tiles of a stage whose exponentials come before the wait for the product under way. Of 16, with 4 of them the kernel took 1.014 of the time, with
 /// 8 1.006, with 12 1.017, and with all 1.039 (H200, 4,096 keys), as conversions beside exponentials cost less than after them. Scores that a factor
@@ -104,7 +104,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             for (int step = 0; step < held_steps; ++step) load_matrices(held[step], query_part(own_queries(turn) + warp % 4 * 16 * 128, lane, step));
             free_stage(barriers.queries_empty[0]);
         }
-        barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+        await_stage(barriers.keys_full[key_ring.stage], key_ring.phase);
         return true;
     };
     // The first group has the first turn.
@@ -173,10 +173,10 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
         // One loop for all stages, as of `compute_by_turns`, would be a tenth less to compile, but 1 to 4 % slower (H200, 1,024 keys).
 #pragma unroll 1
         for (int tile = 1; tile < own_tiles; ++tile) {
-            barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+            await_stage(barriers.keys_full[key_ring.stage], key_ring.phase);
             if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
             start_stage(turn);
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            await_stage(barriers.values_full[value_ring.stage], value_ring.phase);
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) arrive_threads(turn_barrier + (group + 1) % groups, 256);
             wgmma_wait<1>();
@@ -212,7 +212,7 @@ FI_DEVICE void compute_by_sums(const Block &block, char *shared) {
             value_ring.next();
             free_keys();
         }
-        barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+        await_stage(barriers.values_full[value_ring.stage], value_ring.phase);
         // Zeros in the rows that are not the item's.
         const int there = min(span.count - (own_tiles - 1) * keys, keys);
         const int used = leaves_out_stages ? max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16) : keys;

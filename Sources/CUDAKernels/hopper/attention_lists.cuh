@@ -123,71 +123,71 @@ struct ListRunner {
         for (int h = 0; h < 2; ++h) maximum[h] = negative_infinity(), sum[h] = 0;
         uint32 stage = 0;
         const uint32 key_to = stages_at, value_to = stages_at + list_keys * 256;
-#pragma unroll 1
-        for (int step = 0; step < list_stages; ++step) {
-            const int id = uniform(ask(step));
-            copy(p.keys, heads[0], id, step, key_to + step * Shared::list_stage_bytes);
-            copy(p.values, heads[1], id, step, value_to + step * Shared::list_stage_bytes);
-        }
-        int id = uniform(ask(list_stages));
         // Chunks of a row are one exclusive or from each other.
         const uint32 key_row = stages_at + lane % 16 * 256 + ((lane / 16 ^ lane % 8) << 4);
         const uint32 value_row = stages_at + (list_keys + lane / 16 * 8 + lane % 8) * 256 + ((lane / 8 % 2 ^ lane % 8) << 4);
+        // The first turns only start copies: so these have one text.
+        int id = uniform(ask(0));
 #pragma unroll 1
-        for (int step = 0; step < steps; ++step, stage ^= Shared::list_stage_bytes) {
+        for (int step = -list_stages; step < steps; ++step, stage ^= Shared::list_stage_bytes) {
             const int next_id = ask(step + list_stages + 1);
-            copy_wait<2 * list_stages - 1>();
-            __syncwarp();
-            // Several sums, so that products do not wait for each other.
-            float parts[4][4];
+            // Scores of the step, where there is one.
+            float s[4] = {0, 0, 0, 0};
+            if (step >= 0) {
+                float parts[4][4];
+                copy_wait<2 * list_stages - 1>();
+                __syncwarp();
+                // Several sums, so that products do not wait for each other.
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                uint32 a[4][4];
+                for (int half = 0; half < 2; ++half) {
+                    uint32 a[4][4];
 #pragma unroll
-                for (int at = 0; at < 4; ++at) load_matrices(a[at], (key_row + stage) ^ (half * 4 + at) << 5);
+                    for (int at = 0; at < 4; ++at) load_matrices(a[at], (key_row + stage) ^ (half * 4 + at) << 5);
 #pragma unroll
-                for (int at = 0; at < 4; ++at) {
-                    const uint32(&b)[2] = queries[half * 4 + at];
-                    if (half == 0) mma_first<half_type>(parts[at], a[at], b[0], b[1]);
-                    else mma<half_type>(parts[at], a[at], b[0], b[1]);
+                    for (int at = 0; at < 4; ++at) {
+                        const uint32(&b)[2] = queries[half * 4 + at];
+                        if (half == 0) mma_first<half_type>(parts[at], a[at], b[0], b[1]);
+                        else mma<half_type>(parts[at], a[at], b[0], b[1]);
+                    }
                 }
+#pragma unroll
+                for (int i = 0; i < 4; ++i) s[i] = (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
             }
             __syncwarp();
             copy(p.keys, heads[0], id, step + list_stages, key_to + stage);
-            // Beside the weights.
-            copy_wait<2 * list_stages - 1>();
-            __syncwarp();
-            uint32 values[4][4];
+            if (step >= 0) {
+                // Beside the weights.
+                copy_wait<2 * list_stages - 1>();
+                __syncwarp();
+                uint32 values[4][4];
 #pragma unroll
-            for (int n = 0; n < 4; ++n) load_matrices_transposed(values[n], (value_row + stage) ^ n << 5);
-            float s[4];
+                for (int n = 0; n < 4; ++n) load_matrices_transposed(values[n], (value_row + stage) ^ n << 5);
+                const int first_key = key_of(step);
+                if (first_key < common.first || first_key + list_keys - 1 > common.last) hide(s, first_row, first_key);
+                // References, scaled, follow the maximum as `raise_references` has it.
+                const float top[2] = {fmaxf(s[0], s[2]), fmaxf(s[1], s[3])};
+                if (__any_sync(0xffffffff, fmaf(top[0], scale, -tolerated_rise) > maximum[0] || fmaf(top[1], scale, -tolerated_rise) > maximum[1])) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) s[i] = (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
-            const int first_key = key_of(step);
-            if (first_key < common.first || first_key + list_keys - 1 > common.last) hide(s, first_row, first_key);
-            // References, scaled, follow the maximum as `raise_references` has it.
-            const float top[2] = {fmaxf(s[0], s[2]), fmaxf(s[1], s[3])};
-            if (__any_sync(0xffffffff, fmaf(top[0], scale, -tolerated_rise) > maximum[0] || fmaf(top[1], scale, -tolerated_rise) > maximum[1])) {
+                    for (int h = 0; h < 2; ++h) {
+                        const float next = fmaxf(over_keys(top[h], [](float a, float b) { return fmaxf(a, b); }) * scale, maximum[h]);
+                        const float factor = exp2_approximate(maximum[h] - reference(next, 1));
+                        maximum[h] = next;
+                        sum[h] *= factor;
 #pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    const float next = fmaxf(over_keys(top[h], [](float a, float b) { return fmaxf(a, b); }) * scale, maximum[h]);
-                    const float factor = exp2_approximate(maximum[h] - reference(next, 1));
-                    maximum[h] = next;
-                    sum[h] *= factor;
-#pragma unroll
-                    for (int n = 0; n < 8; ++n) output[n][h] *= factor, output[n][2 + h] *= factor;
+                        for (int n = 0; n < 8; ++n) output[n][h] *= factor, output[n][2 + h] *= factor;
+                    }
                 }
-            }
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                s[i] = exp2_approximate(fmaf(s[i], scale, -reference(maximum[i % 2], 1)));
-                sum[i % 2] += s[i];
-            }
-            const uint32 b0 = transpose_matrix(pack<half_type>(s[0], s[1])), b1 = transpose_matrix(pack<half_type>(s[2], s[3]));
+                for (int i = 0; i < 4; ++i) {
+                    s[i] = exp2_approximate(fmaf(s[i], scale, -reference(maximum[i % 2], 1)));
+                    sum[i % 2] += s[i];
+                }
+                const uint32 b0 = transpose_matrix(pack<half_type>(s[0], s[1])), b1 = transpose_matrix(pack<half_type>(s[2], s[3]));
 #pragma unroll
-            for (int n = 0; n < 8; ++n) {
-                mma<half_type>(output[n], values[n % 4], b0, b1);
-                if (n < 4) load_matrices_transposed(values[n], (value_row + stage) ^ (n + 4) << 5);
+                for (int n = 0; n < 8; ++n) {
+                    mma<half_type>(output[n], values[n % 4], b0, b1);
+                    if (n < 4) load_matrices_transposed(values[n], (value_row + stage) ^ (n + 4) << 5);
+                }
             }
             __syncwarp();
             copy(p.values, heads[1], id, step + list_stages, value_to + stage);

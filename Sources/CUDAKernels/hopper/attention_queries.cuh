@@ -96,7 +96,7 @@ FI_DEVICE void copy_queries(const fi_attention_params &p, const Item &item, int 
     uint64 at = from + query * token + rest * head;
     // A warp alone has several rows under way, and so have those whose queries are waited for: whole turns of them, as what is left over would be text of
     // its own.
-    constexpr int under_way = count > warp_size && (padded_qk <= 128 || element_bytes == 1) ? 1 : 4;
+    constexpr int under_way = count == warp_size ? 2 : padded_qk <= 128 || element_bytes == 1 ? 1 : 4;
 #pragma unroll 1
     for (uint32 row = own; row < rows;) {
 #pragma unroll

@@ -94,7 +94,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         barrier(barriers.queries_full[part][slot]).wait(turn / item_slots);
         float s[1][key_tiles][4];
         uint32 weights[keys / 16][4];
-        barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+        await_stage(barriers.keys_full[key_ring.stage], key_ring.phase);
         wgmma_fence();
         start_scores(s[0], queries, keys_at());
         wgmma_wait<0>();
@@ -107,7 +107,7 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
         const int used = leaves_out_stages ? max((own_keys - (own_tiles - 1) * keys + 15) / 16 * 16, 16) : keys;
         // Before the product with the last stage's values.
         const auto prepare_last_values = [&] {
-            barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+            await_stage(barriers.values_full[value_ring.stage], value_ring.phase);
             clear_values(values_stage(), own_tiles == 1 ? span.lead : 0, min(span.count - (own_tiles - 1) * keys, keys), used);
             wgmma_fence();
         };
@@ -133,11 +133,11 @@ FI_DEVICE void compute_by_turns(const Block &block, char *shared) {
             if (is_last) {
                 prepare_last_values();
             } else {
-                barrier(barriers.keys_full[key_ring.stage]).wait(key_ring.phase);
+                await_stage(barriers.keys_full[key_ring.stage], key_ring.phase);
                 if constexpr (groups > 1) sync_threads(turn_barrier + group, 256);
                 wgmma_fence();
                 start_scores(s[0], queries, keys_at());
-                barrier(barriers.values_full[value_ring.stage]).wait(value_ring.phase);
+                await_stage(barriers.values_full[value_ring.stage], value_ring.phase);
             }
             start_values(state.output[0], weights, value_operand(values_stage()), tile > 1);
             if constexpr (groups > 1) {

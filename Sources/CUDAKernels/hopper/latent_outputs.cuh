@@ -150,9 +150,7 @@ struct Computer {
         const int stage = group ^ 1;
         const uint64 b = values(tile, stage), a = operand(weights_at());
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < keys / 16; ++step)
-            wgmma_by_columns<half_type>(output, advance_operand(a, step * 32), advance_operand(b, step * 16 * 128), true);
+        wgmma_four_by_columns<half_type, 32, 16 * 128>(output, a, b);
         wgmma_commit();
     }
     /// When those are done.
@@ -193,8 +191,7 @@ struct Computer {
     __device__ __forceinline__ void start_own(Outputs &output, const uint32 (&packed)[keys / 16][4], int tile) {
         const uint64 b = values(tile, group);
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < keys / 16; ++step) wgmma<half_type>(output, packed[step], advance_operand(b, step * 16 * 128), true);
+        wgmma_four<half_type, 16 * 128>(output, packed, b);
         wgmma_commit();
     }
     /// When those are done.

@@ -50,10 +50,9 @@ FI_DEVICE void start_scores(float (&s)[key_tiles][4], const Block &block, int st
         }
         const uint64 a = advance_operand(queries, at), b = advance_operand(keys_at, at);
 #pragma unroll
-        for (int step = 0; step < (i == rest_part ? 1 : Shared::part_columns) * 4; ++step) {
-            const int column = step / 4 * Shared::tile_bytes + step % 4 * 32;
-            wgmma<half_type>(s, advance_operand(a, column), advance_operand(b, column), i + step > 0);
-            if (i == first && step == 3) between();
+        for (int column = 0; column < (i == rest_part ? 1 : Shared::part_columns); ++column) {
+            wgmma_four<half_type>(s, advance_operand(a, column * Shared::tile_bytes), advance_operand(b, column * Shared::tile_bytes), i + column > 0);
+            if (i == first && column == 0) between();
         }
     }
     wgmma_commit();

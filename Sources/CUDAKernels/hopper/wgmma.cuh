@@ -40,6 +40,11 @@ FI_DEVICE uint64 advance_operand(uint64 operand, int bytes) { return operand + (
 #define FI_32(c, n) \
     FI_FOUR(c, n), FI_FOUR(c, n + 1), FI_FOUR(c, n + 2), FI_FOUR(c, n + 3), FI_FOUR(c, n + 4), FI_FOUR(c, n + 5), FI_FOUR(c, n + 6),\
         FI_FOUR(c, n + 7)
+// Of products whose sums start: what was there is no operand, so that nothing has to keep it.
+#define FI_FOUR_NEW(c, n) "=f"(c[n][0]), "=f"(c[n][1]), "=f"(c[n][2]), "=f"(c[n][3])
+#define FI_32_NEW(c, n) \
+    FI_FOUR_NEW(c, n), FI_FOUR_NEW(c, n + 1), FI_FOUR_NEW(c, n + 2), FI_FOUR_NEW(c, n + 3), FI_FOUR_NEW(c, n + 4), FI_FOUR_NEW(c, n + 5),  \
+        FI_FOUR_NEW(c, n + 6), FI_FOUR_NEW(c, n + 7)
 
 /// A type's name in instructions.
 template <Half type> struct HalfName { static constexpr char text[] = "bf16"; };
@@ -77,10 +82,7 @@ template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], uint6
 template <Half type, int tiles> FI_DEVICE void wgmma(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
     wgmma_held<type, true>(c, a, b, adds);
 }
-/// The other way round each.
-template <Half type, int tiles> FI_DEVICE void wgmma_by_columns(float (&c)[tiles][4], uint64 a, uint64 b, bool adds) {
-    wgmma_shared<type, true>(c, a, b, adds);
-}
+/// The other way round: each row of b is a column of c.
 template <Half type, int tiles> FI_DEVICE void wgmma_by_rows(float (&c)[tiles][4], const uint32 (&a)[4], uint64 b, bool adds) {
     wgmma_held<type, false>(c, a, b, adds);
 }
@@ -100,10 +102,26 @@ template <Half type> FI_DEVICE void wgmma_turned(float (&c)[2][4], uint64 a, uin
     else FI_WGMMA_16("bf16", "1");
 }
 
-// Several products with a in registers as one text: the compiler takes each text's sums apart and together again.
+// Several products as one text: the compiler takes each text's sums apart and together again.
 #define FI_WGMMA_STEP(TYPE, N, SUMS, TRANS, A, B, ADDS) \
     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, {" A "}, " B ", " ADDS ", 1, 1, " TRANS ";\n"
 #define FI_ADVANCED(TO, B, STEP) "add.s64 " TO ", " B ", " STEP ";\n"
+
+/// c = a · b, or c += a · b, four steps 32 bytes of both apart, both in shared memory.
+#define FI_WGMMA_STEP_SHARED(TYPE, N, SUMS, A, B, ADDS) \
+    "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" SUMS "}, " A ", " B ", " ADDS ", 1, 1, 0, 0;\n"
+#define FI_WGMMA_FOUR_SHARED(N, SUMS, LIST, A, B, ADDS, TYPE)                                                                       \
+    template <Half type> FI_DEVICE void wgmma_four(float (&c)[N / 8][4], uint64 a, uint64 b, bool adds) {                           \
+        asm volatile("{\n.reg .pred p;\n.reg .b64 a1, a2, a3, b1, b2, b3;\nsetp.ne.b32 p, " ADDS ", 0;\n"                           \
+                     FI_ADVANCED("a1", A, "2") FI_ADVANCED("a2", A, "4") FI_ADVANCED("a3", A, "6")                                   \
+                     FI_ADVANCED("b1", B, "2") FI_ADVANCED("b2", B, "4") FI_ADVANCED("b3", B, "6")                                   \
+                     FI_WGMMA_STEP_SHARED(TYPE, N, SUMS, A, B, "p") FI_WGMMA_STEP_SHARED(TYPE, N, SUMS, "a1", "b1", "1")              \
+                     FI_WGMMA_STEP_SHARED(TYPE, N, SUMS, "a2", "b2", "1") FI_WGMMA_STEP_SHARED(TYPE, N, SUMS, "a3", "b3", "1") "}\n"  \
+                     : LIST : "l"(a), "l"(b), "r"(static_cast<int>(adds)), "C"(HalfName<type>::text));                               \
+    }
+FI_WGMMA_FOUR_SHARED(64, FI_SUMS_32, FI_LIST(FI_32(c, 0)), "%32", "%33", "%34", "%35")
+FI_WGMMA_FOUR_SHARED(80, FI_SUMS_40, FI_LIST(FI_32(c, 0), FI_FOUR(c, 8), FI_FOUR(c, 9)), "%40", "%41", "%42", "%43")
+FI_WGMMA_FOUR_SHARED(128, FI_SUMS_64, FI_LIST(FI_32(c, 0), FI_32(c, 8)), "%64", "%65", "%66", "%67")
 
 /// c = a · b, or c += a · b, four steps `apart` bytes of b apart.
 #define FI_WGMMA_FOUR(TYPE)                                                                                                         \
@@ -121,7 +139,7 @@ template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], con
 }
 
 /// c = a · b, or c += a · b, eight steps: `apart` bytes of b apart, the second four `half` from the first.
-#define FI_WGMMA_EIGHT(TYPE, TRANS)                                                                                                 \
+#define FI_WGMMA_EIGHT(TYPE, TRANS, LIST)                                                                                           \
     asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4, b5, b6, b7;\nsetp.ne.b32 p, %97, 0;\n"                           \
                  FI_ADVANCED("b1", "%96", "%98") FI_ADVANCED("b2", "%96", "%99") FI_ADVANCED("b3", "%96", "%100") FI_ADVANCED("b4", "%96", "%101")        \
                  FI_ADVANCED("b5", "%96", "%102") FI_ADVANCED("b6", "%96", "%103") FI_ADVANCED("b7", "%96", "%104")                                   \
@@ -133,29 +151,79 @@ template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], con
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%84,%85,%86,%87", "b5", "1")                                          \
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%88,%89,%90,%91", "b6", "1")                                          \
                  FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%92,%93,%94,%95", "b7", "1") "}\n"                                    \
-                 : FI_32(c, 0), FI_32(c, 8)                                                                                         \
+                 : LIST                                                                                                             \
                  : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), FI_ROW(a[5]), FI_ROW(a[6]), FI_ROW(a[7]),  \
                    "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),                      \
                    "n"(3 * (apart >> 4)), "n"(half >> 4), "n"((half + apart) >> 4), "n"((half + 2 * apart) >> 4), \
                    "n"((half + 3 * apart) >> 4), "n"(transposes), "C"(HalfName<type>::text))
-template <Half type, int apart, int half, bool transposes = true>
-FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
-    FI_WGMMA_EIGHT("%106", "%105");
+template <Half type, int apart, int half> FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
+    constexpr bool transposes = true;
+    FI_WGMMA_EIGHT("%106", "%105", FI_LIST(FI_32(c, 0), FI_32(c, 8)));
 }
-template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
-    wgmma_eight<type, apart, half, false>(c, a, b, adds);
+/// c = a · b, where each row of b is a column of c. What was there is an operand all the same: an item's first scores without it took 2 % less to compile, but
+/// left loops over stages of pages four instructions longer (H200, 4,096 keys: 867 to 876 us).
+template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b) {
+    constexpr bool transposes = false, adds = false;
+    FI_WGMMA_EIGHT("%106", "%105", FI_LIST(FI_32(c, 0), FI_32(c, 8)));
 }
 
-/// c = a · b, or c += a · b, five steps `apart` bytes of b apart, of 256 columns.
+/// c = a · b, or c += a · b, five steps `apart` bytes of b apart, of 256 columns. Before each step but the first stands `BEFORE(of its first key)`.
+#define FI_WGMMA_FIVE(BEFORE, ...)                                                                                                  \
+    asm volatile("{\n.reg .pred p, q;\n.reg .b64 b1, b2, b3, b4;\nsetp.ne.b32 p, %149, 0;\n"                                        \
+                 FI_ADVANCED("b1", "%148", "%150") FI_ADVANCED("b2", "%148", "%151") FI_ADVANCED("b3", "%148", "%152") FI_ADVANCED("b4", "%148", "%153") \
+                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%148", "p")                                   \
+                 BEFORE("16") FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")                        \
+                 BEFORE("32") FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")                        \
+                 BEFORE("48") FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1")                        \
+                 BEFORE("64") FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%144,%145,%146,%147", "b4", "1")                        \
+                 "done:\n}\n"                                                                                                       \
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)                                                             \
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), \
+                   "n"(apart >> 3), "n"(3 * (apart >> 4)), "n"(apart >> 2), "C"(HalfName<type>::text), "r"(__VA_ARGS__))
+#define FI_ALWAYS(KEY)
+#define FI_IF_USED(KEY) "setp.le.s32 q, %155, " KEY ";\n@q bra.uni done;\n"
 template <Half type, int apart> FI_DEVICE void wgmma_five(float (&c)[32][4], const uint32 (&a)[5][4], uint64 b, bool adds) {
-    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4;\nsetp.ne.b32 p, %149, 0;\n"
-                 FI_ADVANCED("b1", "%148", "%150") FI_ADVANCED("b2", "%148", "%151") FI_ADVANCED("b3", "%148", "%152") FI_ADVANCED("b4", "%148", "%153")
-                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%148", "p")
-                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")
-                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")
-                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1")
-                 FI_WGMMA_STEP("%154", 256, FI_SUMS_128, "1", "%144,%145,%146,%147", "b4", "1") "}\n"
-                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
-                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4),
-                   "n"(apart >> 3), "n"(3 * (apart >> 4)), "n"(apart >> 2), "C"(HalfName<type>::text));
+    FI_WGMMA_FIVE(FI_ALWAYS, 0);
 }
+/// The same of the first `used` keys alone, a multiple of 16 that is the same for all lanes. Its branches are in the text: with branches about texts of one
+/// product each the compiler merges all sums after each, a fortieth of all it does.
+template <Half type, int apart> FI_DEVICE void wgmma_up_to_five(float (&c)[32][4], const uint32 (&a)[5][4], uint64 b, bool adds, int used) {
+    FI_WGMMA_FIVE(FI_IF_USED, used);
+}
+
+/// c += a · b, four steps `apart` bytes of b apart, of 256 columns.
+template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[32][4], const uint32 (&a)[4][4], uint64 b) {
+    asm volatile("{\n.reg .b64 b1, b2, b3;\n" FI_ADVANCED("b1", "%144", "%145") FI_ADVANCED("b2", "%144", "%146") FI_ADVANCED("b3", "%144", "%147")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%128,%129,%130,%131", "%144", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%132,%133,%134,%135", "b1", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%136,%137,%138,%139", "b2", "1")
+                 FI_WGMMA_STEP("%148", 256, FI_SUMS_128, "1", "%140,%141,%142,%143", "b3", "1") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), "l"(b), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)),
+                   "C"(HalfName<type>::text));
+}
+
+/// The same with both in shared memory, steps of a `apart_a` bytes apart, and each row of b an element that is multiplied over.
+#define FI_WGMMA_STEP_COLUMNS(A, B) \
+    "wgmma.mma_async.sync.aligned.m64n256k16.f32.%136.%136 {" FI_SUMS_128 "}, " A ", " B ", 1, 1, 1, 0, 1;\n"
+template <Half type, int apart_a, int apart> FI_DEVICE void wgmma_four_by_columns(float (&c)[32][4], uint64 a, uint64 b) {
+    asm volatile("{\n.reg .b64 a1, a2, a3, b1, b2, b3;\n" FI_ADVANCED("a1", "%128", "%130") FI_ADVANCED("a2", "%128", "%131") FI_ADVANCED("a3", "%128", "%132")
+                 FI_ADVANCED("b1", "%129", "%133") FI_ADVANCED("b2", "%129", "%134") FI_ADVANCED("b3", "%129", "%135")
+                 FI_WGMMA_STEP_COLUMNS("%128", "%129") FI_WGMMA_STEP_COLUMNS("a1", "b1") FI_WGMMA_STEP_COLUMNS("a2", "b2")
+                 FI_WGMMA_STEP_COLUMNS("a3", "b3") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8), FI_32(c, 16), FI_32(c, 24)
+                 : "l"(a), "l"(b), "n"(apart_a >> 4), "n"(apart_a >> 3), "n"(3 * (apart_a >> 4)), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)),
+                   "C"(HalfName<type>::text));
+}
+
+/// The least product, of zeros, that starts sums which nobody reads.
+#define FI_WGMMA_OF_ZEROS(N, SUMS, LIST, ZERO, B)                                                                                   \
+    FI_DEVICE void wgmma_of_zeros(float (&c)[N / 8][4], uint64 b) {                                                                 \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\n"                                                                      \
+                     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" SUMS "}, {" ZERO "," ZERO "," ZERO "," ZERO "}, " B \
+                     ", p, 1, 1, 1;\n}\n" : LIST : "r"(0), "l"(b));                                                                 \
+    }
+FI_WGMMA_OF_ZEROS(64, FI_SUMS_32, FI_LIST(FI_32_NEW(c, 0)), "%32", "%33")
+FI_WGMMA_OF_ZEROS(128, FI_SUMS_64, FI_LIST(FI_32_NEW(c, 0), FI_32_NEW(c, 8)), "%64", "%65")
+FI_WGMMA_OF_ZEROS(192, FI_SUMS_96, FI_LIST(FI_32_NEW(c, 0), FI_32_NEW(c, 8), FI_32_NEW(c, 16)), "%96", "%97")
+FI_WGMMA_OF_ZEROS(256, FI_SUMS_128, FI_LIST(FI_32_NEW(c, 0), FI_32_NEW(c, 8), FI_32_NEW(c, 16), FI_32_NEW(c, 24)), "%128", "%129")
