@@ -109,6 +109,8 @@ struct AttentionHeads: Hashable {
     var allowsHopper = false
     /// Whether threads copy keys and values on Hopper: blocks have too few rows for boxes, or for the copy engine to keep up.
     var gathersRows = false
+    /// Whether 16 keys from a multiple of 16 on may lie in more than one block: then the kernel that runs lists beside a queue cannot look one block up for them.
+    var hasBlocksOfEight = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
@@ -181,14 +183,15 @@ extension AttentionProblem {
 extension AttentionHeads {
     /// Whether threads copy rows of blocks: those have too few for boxes, or the copy engine would not keep up with so many boxes.
     ///
-    /// Of 128 keys and their values it brings 16 boxes of 32 tiles' rows in 2,270 cycles, 32 of 16 in 3,080 and 64 of 8 in 4,770
-    /// (H200, D 128), where the products take 2,700; threads, 3,300 whatever the block. 8-bit rows are widened by those threads; wider heads
-    /// have longer products.
+    /// Of 128 keys and their values (H200, D 128) it brings 8 boxes of 32 whole rows in 2,330 cycles, 16 of 16 in 2,260 and 32 of 8 in 3,080, or
+    /// half of that where two blocks share them; the products take 2,700, and threads need 3,300 whatever the block. Boxes of 128 bytes of
+    /// each row cost as much each: 16 are brought in 2,520, 32 in 3,080. 8-bit rows are widened by those threads; wider heads have longer products.
     private static func gathersRows(_ problem: AttentionProblem) -> Bool {
         guard let rows = AttentionBoxes.rows(ofBlocks: problem.geometry.blocks.blockSize) else { return true }
         let shape = problem.shape
         let dims = [shape.headDimQK, shape.headDimVO]
         guard problem.kvType.byteCount == 2, !shape.isLatent, dims.max()! <= 128 else { return false }
+        if dims.allSatisfy(AttentionBoxes.haveWholeRows) { return false }
         return dims.reduce(0) { $0 + 128 / rows * (AttentionBoxes.haveWholeRows($1) ? 1 : ($1 + 63) / 64) } > 16
     }
 
@@ -204,6 +207,7 @@ extension AttentionHeads {
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         gathersRows = !isRagged && Self.gathersRows(problem)
+        hasBlocksOfEight = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize).map { $0 < 16 } ?? true
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows

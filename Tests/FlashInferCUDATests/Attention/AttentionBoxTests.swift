@@ -8,7 +8,7 @@ import Testing
 /// What Hopper's prefill asks of the copy engine, on a driver that only writes it down.
 @Suite struct AttentionBoxTests {
     /// The largest power of two that divides a page, up to 64 rows.
-    @Test(arguments: [(16, 16), (48, 16), (64, 64), (96, 32), (192, 64)])
+    @Test(arguments: [(8, 8), (24, 8), (16, 16), (48, 16), (64, 64), (96, 32), (192, 64)])
     func boxesLieWithinPages(_ pageSize: Int, _ boxRows: UInt32) throws {
         let pages = 4
         let (maps, launches) = try run(pageSize: pageSize, pages: pages)
@@ -47,9 +47,10 @@ import Testing
         #expect(maps.isEmpty && launches == [256])
     }
 
-    /// Threads of the same kernel copy the rows of pages that have fewer than 16 for a box.
-    @Test(arguments: [1, 4, 8, 12, 24]) func smallPagesNeedNoMaps(_ pageSize: Int) throws {
-        let (maps, launches) = try run(pageSize: pageSize, pages: 8)
+    /// Threads of the same kernel copy the rows of pages that have fewer than 8 for a box, or 16 where a box has 128 bytes of each.
+    @Test(arguments: [(1, 128), (4, 128), (12, 128), (8, 64), (24, 64)])
+    func smallPagesNeedNoMaps(_ pageSize: Int, _ dim: Int) throws {
+        let (maps, launches) = try run(pageSize: pageSize, pages: 8, dim: dim)
         #expect(maps.isEmpty && launches == [384])
     }
 

@@ -26,6 +26,13 @@ import Testing
         #expect(launches.map(\.place) == [Place.first, Place.beside] && launches.allSatisfy { $0.lists == 0 })
     }
 
+    /// The lists beside a queue look up one page for 16 keys, which pages of 8 do not have; the queue's boxes may have 8 rows.
+    @Test(arguments: [8, 24]) func pagesOfEightsHaveNoListsBesideAQueue(_ pageSize: Int) throws {
+        let launches = try launches(queryLengths: [1, 100, 1], pageSize: pageSize)
+        #expect(launches.map(\.place) == [Place.first, Place.beside] && launches.allSatisfy { $0.lists == 0 })
+        #expect(launches.last?.threads == 384)
+    }
+
     /// A chunk's kernel waits for the decodes' at its end, and so need not wait at its start: the decodes' waits for both.
     @Test func chunksThatAreCappedRunBesideDecodes() throws {
         let launches = try launches(queryLengths: [1, 100, 1], variant: Self.capped)
@@ -51,8 +58,10 @@ import Testing
         var lists: Int32
     }
 
-    /// Each launch, in order.
-    private func launches(queryLengths: [Int], variant: AttentionVariant = .causal) throws -> [Launch] {
+    /// Each launch, in order, of requests that have 128 keys or a few more.
+    private func launches(
+        queryLengths: [Int], pageSize: Int = 16, variant: AttentionVariant = .causal
+    ) throws -> [Launch] {
         let folder = try TemporaryFolder()
         let source = try QuietDriver.source(in: folder)
         return try FakeDriver.with { fake in
@@ -66,16 +75,17 @@ import Testing
             let device = try QuietDriver.device(source, writingTo: fake)
             let requests = queryLengths.count
             let queryIndptr = queryLengths.reduce(into: [Int32(0)]) { $0.append($0[$0.count - 1] + Int32($1)) }
-            let (pages, rows) = (8, Int(queryIndptr[requests]))
+            let (pages, rows) = ((128 + pageSize - 1) / pageSize, Int(queryIndptr[requests]))
             let geometry = try BatchGeometry.paged(
                 queryIndptr: queryIndptr, pageIndptr: (0...Int32(requests)).map { $0 * Int32(pages) },
                 pageIndices: (0..<Int32(pages * requests)).map { $0 },
-                lastPageLengths: [Int32](repeating: 16, count: requests), pageSize: 16, pageCount: pages * requests)
+                lastPageLengths: [Int32](repeating: Int32(pageSize), count: requests), pageSize: pageSize,
+                pageCount: pages * requests)
             let attention = try PlannedAttention(
                 AttentionProblem(
                     geometry: geometry, shape: AttentionShape(queryHeads: 2, kvHeads: 2, headDimQK: 128),
                     variant: variant, queryType: .bfloat16, kvType: .bfloat16), on: device)
-            let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages * requests, 2, 16, 2, 128])
+            let cache = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [pages * requests, 2, pageSize, 2, 128])
             let queries = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
             let output = try DeviceBuffer(on: device, dtype: .bfloat16, shape: [rows, 2, 128])
             try attention.run(queries.view, .paged(combined: cache.view), into: output.view)
