@@ -46,12 +46,12 @@ import Testing
     }
 }
 
-/// One batch, for compute-sanitizer.
+/// One batch, for compute-sanitizer: over pages of 16 in one launch, of 8 in two.
 @Suite(.enabled(if: GPU.isPresent, GPU.absence)) struct ReducedMixedBatchTests {
-    @Test func reduced() throws {
+    @Test(arguments: [16, 8]) func reduced(_ pageSize: Int) throws {
         let test = AttentionCase(
             queryType: .bfloat16, cacheType: .bfloat16, feature: .causal, dimQK: 128, group: 4,
-            lengths: [(1, 300), (40, 200), (3, 100)])
+            pageSize: pageSize, lengths: [(1, 300), (40, 200), (3, 100)])
         try checkAttention(test, on: GPU.device)
     }
 }
