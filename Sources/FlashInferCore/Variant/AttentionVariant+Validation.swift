@@ -88,7 +88,9 @@ extension AttentionVariant {
         }
     }
 
-    private func describe(_ hook: String, _ place: SourcePlace) -> String { "variant '\(name)': \(hook) (\(place))" }
+    private func describe(_ hook: String, _ place: SourcePlace) -> String {
+        "variant '\(name)': \(hook)" + (place.isOfLibrary ? "" : " (\(place))")
+    }
 
     private func validate(_ graph: ExprGraph, _ hook: String, _ place: SourcePlace) throws(FlashInferError) {
         guard graph.nodes.count <= Self.maximumTerms else {

@@ -33,8 +33,8 @@ public struct Logits: Sendable, Hashable {
     public static let plain = Logits { score, _ in score }
 
     /// `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
-    public static func softCap(_ cap: Float) -> Logits {
-        Logits { score, _ in Expr(cap) * tanh(score / Expr(cap)) }
+    public static func softCap(_ cap: Float, fileID: String = #fileID, line: Int = #line) -> Logits {
+        Logits(fileID: fileID, line: line) { score, _ in Expr(cap) * tanh(score / Expr(cap)) }
     }
 
     /// Adds `slope · (j − i)`, with `j` the key's position and `i` the query's row in its request (arXiv 2108.12409). The slopes are the

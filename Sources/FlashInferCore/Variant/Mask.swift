@@ -23,12 +23,17 @@ public struct Mask: Sendable, Hashable {
 
     /// What both show.
     public static func && (left: Mask, right: Mask) -> Mask {
-        Mask(left.expression && right.expression, at: right.place)
+        Mask(left.expression && right.expression, at: place(left, right))
     }
 
     /// What either shows.
     public static func || (left: Mask, right: Mask) -> Mask {
-        Mask(left.expression || right.expression, at: right.place)
+        Mask(left.expression || right.expression, at: place(left, right))
+    }
+
+    /// Where two were put together, as far as one knows: the second, or the first where the second is a constant of the library.
+    private static func place(_ left: Mask, _ right: Mask) -> SourcePlace {
+        right.place.isOfLibrary ? left.place : right.place
     }
 
     /// What the mask hides.

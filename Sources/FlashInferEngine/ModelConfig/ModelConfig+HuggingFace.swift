@@ -42,7 +42,7 @@ extension ModelConfig {
         activation = try keys.activation()
         attentionSoftCap = try keys.float("attn_logit_softcapping")
         finalSoftCap = try keys.float("final_logit_softcapping")
-        try validate()
+        try validate(named: Self.huggingFaceNames)
         slidingWindow = try keys.window(layerCount: layerCount)
         if isGemma {
             embeddingScale = Float(hiddenSize).squareRoot()
@@ -51,7 +51,7 @@ extension ModelConfig {
             attentionScale = 1 / (try keys.float("query_pre_attn_scalar") ?? 256).squareRoot()
         }
         try setTokens(keys, generation: generation, tokenizer: tokenizer)
-        try validate()
+        try validate(named: Self.huggingFaceNames)
     }
 
     private mutating func setTokens(

@@ -30,9 +30,15 @@ import Testing
             #expect(text.contains("variant 'blind': mask"), "\(text)")
             #expect(text.contains("hides every key"), "\(text)")
         }
-        let line = #line + 1
-        let text = message(AttentionVariant("blind", mask: Mask { _ in false }))
-        #expect(text.contains("VariantErrorTests.swift:\(line)"), "\(text)")
+        let line = #line + 2
+        for mask: Mask in [
+            Mask { _ in false }, .window(left: -1) && .causal, .causal && .window(left: -1, right: -5),
+        ] {
+            let text = message(AttentionVariant("blind", mask: mask))
+            #expect(text.contains("VariantErrorTests.swift:\(line)"), "\(text)")
+        }
+        // Where only constants were put together there is no place to name.
+        #expect(!message(AttentionVariant("blind", mask: !.none)).contains(".swift"))
     }
 
     @Test func constantsThatAreNoNumbers() {

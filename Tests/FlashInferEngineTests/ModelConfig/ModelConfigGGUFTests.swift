@@ -149,31 +149,33 @@ struct ModelConfigGGUFTests {
             default: nil
             }
         }
-        #expect(try invalid("block_count", .uint32(0)) == "layerCount")
-        #expect(try invalid("block_count", .uint32(1_000_000_000)) == "layerCount")
-        #expect(try invalid("block_count", .uint64(1 << 62)) == "layerCount")
-        #expect(try invalid("embedding_length", .int32(-1)) == "hiddenSize")
-        #expect(try invalid("feed_forward_length", .uint32(.max)) == "intermediateSize")
+        #expect(try invalid("block_count", .uint32(0)) == "llama.block_count")
+        #expect(try invalid("block_count", .uint32(1_000_000_000)) == "llama.block_count")
+        #expect(try invalid("block_count", .uint64(1 << 62)) == "llama.block_count")
+        #expect(try invalid("embedding_length", .int32(-1)) == "llama.embedding_length")
+        #expect(try invalid("feed_forward_length", .uint32(.max)) == "llama.feed_forward_length")
         #expect(try invalid("attention.head_count", .uint32(0)) == "llama.attention.head_count")
         #expect(try invalid("attention.head_count", .int32(-4)) == "llama.attention.head_count")
-        #expect(try invalid("attention.head_count_kv", .uint32(0)) == "kvHeadCount")
-        #expect(try invalid("attention.head_count_kv", .uint32(3)) == "kvHeadCount")
-        #expect(try invalid("attention.head_count_kv", .uint32(8)) == "kvHeadCount")
+        #expect(try invalid("attention.head_count_kv", .uint32(0)) == "llama.attention.head_count_kv")
+        #expect(try invalid("attention.head_count_kv", .uint32(3)) == "llama.attention.head_count_kv")
+        #expect(try invalid("attention.head_count_kv", .uint32(8)) == "llama.attention.head_count_kv")
         #expect(try invalid("attention.key_length", .uint32(16)) == "llama.attention.value_length")
         #expect(try invalid("rope.dimension_count", .uint32(4)) == "llama.rope.dimension_count")
         #expect(try invalid("expert_count", .uint32(8)) == "llama.expert_count")
-        #expect(try invalid("context_length", .uint32(0)) == "contextLength")
-        #expect(try invalid("attention.layer_norm_rms_epsilon", .float32(.nan)) == "rmsNormEpsilon")
-        #expect(try invalid("attention.layer_norm_rms_epsilon", .float32(-1)) == "rmsNormEpsilon")
-        #expect(try invalid("rope.freq_base", .float32(.infinity)) == "rope.theta")
+        #expect(try invalid("context_length", .uint32(0)) == "llama.context_length")
+        #expect(
+            try invalid("attention.layer_norm_rms_epsilon", .float32(.nan)) == "llama.attention.layer_norm_rms_epsilon")
+        #expect(
+            try invalid("attention.layer_norm_rms_epsilon", .float32(-1)) == "llama.attention.layer_norm_rms_epsilon")
+        #expect(try invalid("rope.freq_base", .float32(.infinity)) == "llama.rope.freq_base")
         #expect(
             try error { $0.set("tokenizer.ggml.eos_token_id", .uint32(272)) }
-                == .invalidValue(key: "eosIDs", value: "272", requirement: "0 to 271"))
+                == .invalidValue(key: "tokenizer.ggml.eos_token_id", value: "272", requirement: "0 to 271"))
         let odd = try error {
             $0.set("llama.attention.key_length", .uint32(7))
             $0.set("llama.attention.value_length", .uint32(7))
         }
-        #expect(odd == .invalidValue(key: "headDim", value: "7", requirement: "even"))
+        #expect(odd == .invalidValue(key: "llama.attention.key_length", value: "7", requirement: "even"))
     }
 }
 

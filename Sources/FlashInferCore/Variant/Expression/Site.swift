@@ -40,4 +40,7 @@ public struct SourcePlace: Sendable, Hashable, CustomStringConvertible {
 
     /// `Module/File.swift:12`
     public var description: String { "\(file):\(line)" }
+
+    /// Whether it is where a constant of this library is written, which helps nobody find a mistake.
+    var isOfLibrary: Bool { file.hasPrefix("FlashInferCore/") }
 }
