@@ -139,32 +139,28 @@ template <Half type, int apart> FI_DEVICE void wgmma_four(float (&c)[16][4], con
 }
 
 /// c = a · b, or c += a · b, eight steps: `apart` bytes of b apart, the second four `half` from the first.
-#define FI_WGMMA_EIGHT(TYPE, TRANS, LIST)                                                                                           \
-    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4, b5, b6, b7;\nsetp.ne.b32 p, %97, 0;\n"                           \
-                 FI_ADVANCED("b1", "%96", "%98") FI_ADVANCED("b2", "%96", "%99") FI_ADVANCED("b3", "%96", "%100") FI_ADVANCED("b4", "%96", "%101")        \
-                 FI_ADVANCED("b5", "%96", "%102") FI_ADVANCED("b6", "%96", "%103") FI_ADVANCED("b7", "%96", "%104")                                   \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%64,%65,%66,%67", "%96", "p")                                        \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%68,%69,%70,%71", "b1", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%72,%73,%74,%75", "b2", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%76,%77,%78,%79", "b3", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%80,%81,%82,%83", "b4", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%84,%85,%86,%87", "b5", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%88,%89,%90,%91", "b6", "1")                                          \
-                 FI_WGMMA_STEP(TYPE, 128, FI_SUMS_64, TRANS, "%92,%93,%94,%95", "b7", "1") "}\n"                                    \
-                 : LIST                                                                                                             \
-                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), FI_ROW(a[5]), FI_ROW(a[6]), FI_ROW(a[7]),  \
-                   "l"(b), "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3),                      \
-                   "n"(3 * (apart >> 4)), "n"(half >> 4), "n"((half + apart) >> 4), "n"((half + 2 * apart) >> 4), \
-                   "n"((half + 3 * apart) >> 4), "n"(transposes), "C"(HalfName<type>::text))
-template <Half type, int apart, int half> FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
-    constexpr bool transposes = true;
-    FI_WGMMA_EIGHT("%106", "%105", FI_LIST(FI_32(c, 0), FI_32(c, 8)));
+template <Half type, int apart, int half, bool transposes = true>
+FI_DEVICE void wgmma_eight(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b, bool adds) {
+    asm volatile("{\n.reg .pred p;\n.reg .b64 b1, b2, b3, b4, b5, b6, b7;\nsetp.ne.b32 p, %97, 0;\n"
+                 FI_ADVANCED("b1", "%96", "%98") FI_ADVANCED("b2", "%96", "%99") FI_ADVANCED("b3", "%96", "%100") FI_ADVANCED("b4", "%96", "%101")
+                 FI_ADVANCED("b5", "%96", "%102") FI_ADVANCED("b6", "%96", "%103") FI_ADVANCED("b7", "%96", "%104")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%64,%65,%66,%67", "%96", "p")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%68,%69,%70,%71", "b1", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%72,%73,%74,%75", "b2", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%76,%77,%78,%79", "b3", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%80,%81,%82,%83", "b4", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%84,%85,%86,%87", "b5", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%88,%89,%90,%91", "b6", "1")
+                 FI_WGMMA_STEP("%106", 128, FI_SUMS_64, "%105", "%92,%93,%94,%95", "b7", "1") "}\n"
+                 : FI_32(c, 0), FI_32(c, 8)
+                 : FI_ROW(a[0]), FI_ROW(a[1]), FI_ROW(a[2]), FI_ROW(a[3]), FI_ROW(a[4]), FI_ROW(a[5]), FI_ROW(a[6]), FI_ROW(a[7]), "l"(b),
+                   "r"(static_cast<int>(adds)), "n"(apart >> 4), "n"(apart >> 3), "n"(3 * (apart >> 4)), "n"(half >> 4), "n"((half + apart) >> 4),
+                   "n"((half + 2 * apart) >> 4), "n"((half + 3 * apart) >> 4), "n"(transposes), "C"(HalfName<type>::text));
 }
 /// c = a · b, where each row of b is a column of c. What was there is an operand all the same: an item's first scores without it took 2 % less to compile, but
 /// left loops over stages of pages four instructions longer (H200, 4,096 keys: 867 to 876 us).
 template <Half type, int apart, int half> FI_DEVICE void wgmma_eight_by_rows(float (&c)[16][4], const uint32 (&a)[8][4], uint64 b) {
-    constexpr bool transposes = false, adds = false;
-    FI_WGMMA_EIGHT("%106", "%105", FI_LIST(FI_32(c, 0), FI_32(c, 8)));
+    wgmma_eight<type, apart, half, false>(c, a, b, false);
 }
 
 /// c = a · b, or c += a · b, five steps `apart` bytes of b apart, of 256 columns. Before each step but the first stands `BEFORE(of its first key)`.

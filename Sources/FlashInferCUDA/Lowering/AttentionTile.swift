@@ -110,7 +110,7 @@ struct AttentionHeads: Hashable {
     /// Whether threads copy keys and values on Hopper: blocks have too few rows for boxes, or for the copy engine to keep up.
     var gathersRows = false
     /// Whether 16 keys from a multiple of 16 on may lie in more than one block: then the kernel that runs lists beside a queue cannot look one block up for them.
-    var hasBlocksOfEight = false
+    var cutsSixteens = false
     /// Whether tiles of up to 64 rows are worth Hopper's kernel: where they have many keys, as in block-sparse matrices and shared prefixes.
     var hasLongShortTiles = false
     /// Whether tiles of the fewest rows read columns that many other block rows read too: then the order in which they do counts, head after
@@ -207,7 +207,7 @@ extension AttentionHeads {
         isRagged = blocks.blocksAreRows && blocks.keyPositions == .sequential
         isFloat8 = problem.queryType == .float8E4M3 && problem.kvType == .float8E4M3
         gathersRows = !isRagged && Self.gathersRows(problem)
-        hasBlocksOfEight = !isRagged && AttentionBoxes.rows(ofBlocks: blocks.blockSize).map { $0 < 16 } ?? true
+        cutsSixteens = !isRagged && blocks.blockSize % 16 != 0
         hasLongShortTiles = blocks.keyPositions == .columns || problem.geometry.levelCount > 1
         sharesColumns =
             blocks.keyPositions == .columns && problem.geometry.requestCount >= Self.manyBlockRows

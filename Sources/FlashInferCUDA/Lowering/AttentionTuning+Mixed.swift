@@ -10,7 +10,7 @@ extension AttentionTuning {
     static func mixed(_ heads: AttentionHeads, _ tiles: [AttentionTile], _ limits: Limits) -> AttentionTile? {
         guard let longest = tiles.last, longest.isHopper, longest.rows == 128, longest.queryRegisters > 0,
             tiles.count > 1, !heads.isNarrow, heads.hasPlainScores, heads.isFused, heads.dimQK == 128,
-            heads.dimVO == 128, !heads.gathersRows, !heads.hasBlocksOfEight, !heads.hasLongShortTiles,
+            heads.dimVO == 128, !heads.gathersRows, !heads.cutsSixteens, !heads.hasLongShortTiles,
             !heads.sharesColumns
         else { return nil }
         var tile = longest

@@ -1,10 +1,11 @@
 extension ModelConfig {
     /// Throws as ``validate()`` does, but names settings as the file does that they were read from, where that has names for them.
-    func validate(named names: [String: String]) throws(ModelConfigError) {
+    func validate(named fileNames: @autoclosure () -> [String: String]) throws(ModelConfigError) {
         do throws(ModelConfigError) {
             try validate()
         } catch {
             guard case .invalidValue(let key, let value, let requirement) = error else { throw error }
+            let names = fileNames()
             // Requirements name other settings: "a divisor of headCount 9".
             let words = requirement.split(separator: " ").map { names[String($0)] ?? String($0) }
             throw .invalidValue(key: names[key] ?? key, value: value, requirement: words.joined(separator: " "))
@@ -26,8 +27,8 @@ extension ModelConfig {
         "eosIDs": "eos_token_id", "padID": "pad_token_id",
     ]
 
-    /// The names of a GGUF file's metadata, in which an architecture's settings start with its name.
-    static func ggufNames(_ architecture: Architecture) -> [String: String] {
+    /// The names of a GGUF file's metadata, where `name` gives those of an architecture's own settings.
+    static func ggufNames(_ name: (String) -> String) -> [String: String] {
         let settings = [
             "layerCount": "block_count", "hiddenSize": "embedding_length", "intermediateSize": "feed_forward_length",
             "headCount": "attention.head_count", "kvHeadCount": "attention.head_count_kv",
@@ -39,7 +40,7 @@ extension ModelConfig {
             "slidingWindow.layers": "attention.sliding_window_pattern",
         ]
         let tokens = ["bosID": "bos", "eosIDs": "eos", "padID": "padding"]
-        return settings.mapValues { "\(architecture.rawValue).\($0)" }
+        return settings.mapValues(name)
             .merging(tokens.mapValues { "tokenizer.ggml.\($0)_token_id" }) { own, _ in own }
             .merging(["rope.scaling.frequencyFactors": "tensor rope_freqs.weight"]) { own, _ in own }
     }

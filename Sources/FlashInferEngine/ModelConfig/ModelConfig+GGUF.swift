@@ -36,11 +36,11 @@ extension ModelConfig {
         attentionSoftCap = try keys.float("attn_logit_softcapping").flatMap { $0 == 0 ? nil : $0 }
         finalSoftCap = try keys.float("final_logit_softcapping").flatMap { $0 == 0 ? nil : $0 }
         // Before anything is made per layer.
-        try validate(named: Self.ggufNames(architecture))
+        try validate(named: Self.ggufNames(keys.name))
         try setWindow(keys)
         if architecture == .gemma3 { setGemma() }
         try setTokens(keys)
-        try validate(named: Self.ggufNames(architecture))
+        try validate(named: Self.ggufNames(keys.name))
     }
 
     private mutating func setWindow(_ keys: GGUFSettings) throws(ModelConfigError) {
